@@ -1,0 +1,209 @@
+package twilio
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Errors of this package that callers may ask for with errors.Is.
+var (
+	// ErrUnauthorized is any *Error of status 401 or 403.
+	ErrUnauthorized = errors.New("credentials refused")
+	// ErrNotFound is any *Error of status 404.
+	ErrNotFound = errors.New("not found")
+	// ErrThrottled is any *ThrottledError, and any *Error of status 429.
+	ErrThrottled = errors.New("throttled by the API")
+	// ErrInvalidOperationID is returned before any request is made.
+	ErrInvalidOperationID = errors.New("invalid operation id, it should look like comms_operation_01h9krwprkeee8fzqspvwy6nq8")
+)
+
+const (
+	maxErrorText = 200 // bytes shown of one text of the other side
+	maxDetails   = 16  // errors kept of one answer
+	shownDetails = 3   // of them in the message
+)
+
+// Error is an answer other than 200.
+type Error struct {
+	StatusCode int
+	Details    []Detail // empty where the body is not the documented one
+}
+
+// Detail is one of the errors in the body of such an answer (TwilioError). Its
+// texts are cut to a sane length and hold no control characters.
+type Detail struct {
+	Code    int    // Twilio error code, such as 20404
+	Message string // for humans
+	InfoURL string // page about the code
+	Context string // JSON path of the field at fault, "" where there is none
+}
+
+// Error is one line: status, codes and messages, and what to look at.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(strconv.Itoa(e.StatusCode))
+	if text := http.StatusText(e.StatusCode); text != "" {
+		b.WriteString(" " + text)
+	}
+	for i, d := range e.Details[:min(len(e.Details), shownDetails)] {
+		b.WriteString([]string{": ", "; "}[min(i, 1)] + strconv.Itoa(d.Code) + " " + d.Message)
+		if d.Context != "" {
+			b.WriteString(" (at " + d.Context + ")")
+		}
+	}
+	if more := len(e.Details) - shownDetails; more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	switch {
+	case e.StatusCode == http.StatusUnauthorized:
+		b.WriteString(" (check the account SID and auth token, or the API key and its secret)")
+	case e.StatusCode >= 300 && e.StatusCode < 400:
+		b.WriteString(" (redirects are not followed; check the base URL)")
+	}
+	return b.String()
+}
+
+// Codes are the Twilio error codes of the answer.
+func (e *Error) Codes() []int {
+	codes := make([]int, len(e.Details))
+	for i, d := range e.Details {
+		codes[i] = d.Code
+	}
+	return codes
+}
+
+// Is makes errors.Is work with this package's sentinels.
+func (e *Error) Is(target error) bool {
+	switch e.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return target == ErrUnauthorized
+	case http.StatusNotFound:
+		return target == ErrNotFound
+	case http.StatusTooManyRequests:
+		return target == ErrThrottled
+	}
+	return false
+}
+
+// ThrottledError means that no request went out: the API asked with a 429 or
+// 503 to wait, and for longer than the caller has.
+type ThrottledError struct {
+	RetryAt    time.Time // local time at which requests may go out again
+	StatusCode int       // 429 or 503
+}
+
+func (e *ThrottledError) Error() string {
+	return fmt.Sprintf("%v with %d: no request before %s", ErrThrottled, e.StatusCode, e.RetryAt.UTC().Format(time.RFC3339))
+}
+
+// Is reports whether target is ErrThrottled.
+func (e *ThrottledError) Is(target error) bool {
+	return target == ErrThrottled
+}
+
+// NetworkError means that a request got no complete answer: no connection, a
+// broken one, no trust in the certificate, or more time than Options.Timeout.
+// What ends because the caller's context does is never a NetworkError.
+type NetworkError struct{ Err error }
+
+func (e *NetworkError) Error() string { return tidy(e.Err.Error(), maxErrorText) }
+
+// Unwrap returns the cause.
+func (e *NetworkError) Unwrap() error { return e.Err }
+
+// Timeout reports whether it was time that ran out, the request's own.
+func (e *NetworkError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
+}
+
+// Temporary is there to make a net.Error of it.
+func (e *NetworkError) Temporary() bool { return e.retryable() }
+
+// timeoutError is the cause of a NetworkError: Options.Timeout has passed.
+type timeoutError struct{ after time.Duration }
+
+func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
+func (timeoutError) Timeout() bool   { return true }
+
+// BodyTooLargeError means that a 200 was longer than the client reads.
+type BodyTooLargeError struct{ Limit int64 } // bytes, decompressed
+
+func (e *BodyTooLargeError) Error() string {
+	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
+}
+
+// PaginationError means that the list leads back to a page it has shown.
+type PaginationError struct{ Page int } // the page that does, from 1
+
+func (e *PaginationError) Error() string {
+	return fmt.Sprintf("page %d names a page as the next that was read before", e.Page)
+}
+
+// errorBody takes the documented body, and that of Twilio's general API, which
+// answers where credentials are refused.
+type errorBody struct {
+	Errors []struct {
+		Code    int     `json:"code"`
+		Message string  `json:"message"`
+		InfoURL string  `json:"infoUrl"`
+		Context *string `json:"context"`
+	} `json:"errors"`
+
+	Code     int    `json:"code"`
+	Message  string `json:"message"`
+	MoreInfo string `json:"more_info"`
+}
+
+// decodeErrors reads the body of an answer other than 200. One that is neither
+// form, such as a proxy's page, has no details: the status says enough. Words
+// in secrets are blotted out: a server could send back what it was sent.
+func decodeErrors(body []byte, secrets []string) []Detail {
+	var e errorBody
+	if err := json.Unmarshal(body, &e, jsontext.AllowDuplicateNames(true)); err != nil {
+		return nil
+	}
+	clean := func(s string) string {
+		for _, secret := range secrets {
+			s = strings.ReplaceAll(s, secret, "<secret>")
+		}
+		return tidy(s, maxErrorText)
+	}
+	var details []Detail
+	for _, d := range e.Errors[:min(len(e.Errors), maxDetails)] {
+		detail := Detail{Code: d.Code, Message: clean(d.Message), InfoURL: clean(d.InfoURL)}
+		// The reference's examples spell null as a string.
+		if d.Context != nil && *d.Context != "null" {
+			detail.Context = clean(*d.Context)
+		}
+		details = append(details, detail)
+	}
+	if len(details) == 0 && e.Code != 0 {
+		details = append(details, Detail{Code: e.Code, Message: clean(e.Message), InfoURL: clean(e.MoreInfo)})
+	}
+	return details
+}
+
+// secretsOf are the credentials a request bore, in the forms they could come
+// back in. The transport has added them, so only the answer's request has them.
+func secretsOf(req *http.Request) []string {
+	if req == nil {
+		return nil
+	}
+	var secrets []string
+	if _, password, ok := req.BasicAuth(); ok {
+		secrets = append(secrets, password)
+	}
+	if _, credentials, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok {
+		secrets = append(secrets, credentials)
+	}
+	return slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
+}
