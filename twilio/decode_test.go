@@ -1,0 +1,382 @@
+package twilio
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func TestDecodeDocumentedOperations(t *testing.T) {
+	at := time.Date(2024, 4, 5, 6, 20, 0, 0, time.UTC)
+	for file, stats := range map[string]Stats{
+		"operation-single-message.json":                     {Total: 1, Recipients: 1, Attempts: 1, Delivered: 1},
+		"operation-two-messages.json":                       {Total: 2, Recipients: 2, Attempts: 4, Delivered: 2},
+		"operation-one-group-message-three-recipients.json": {Total: 1, Recipients: 3, Attempts: 1},
+		"operation-unaddressable.json":                      {Total: 1, Recipients: 1, Unaddressable: 1},
+	} {
+		t.Run(file, func(t *testing.T) {
+			want := Operation{
+				ID: "comms_operation_01h2xcejqtf2nbrexx3vqjhp41", Status: StatusCompleted,
+				Stats: stats, CreatedAt: at, UpdatedAt: at,
+			}
+			var got Operation
+			if err := decodeOperation(bytes.NewReader(readTestdata(t, file)), &got); err != nil {
+				t.Fatal(err)
+			}
+			if got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+func readTestdata(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name)) //nolint:gosec // the tests name the files
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// one is a whole operation whose stats are 1 to 12 in the order of the fields.
+const one = `{"id":"comms_operation_01h2xcejqtf2nbrexx3vqjhp41","status":"PROCESSING","stats":{` +
+	`"total":1,"recipients":2,"attempts":3,"unaddressable":4,"scheduled":5,"queued":6,` +
+	`"sent":7,"delivered":8,"read":9,"undelivered":10,"failed":11,"canceled":12},` +
+	`"createdAt":"2026-03-01T12:00:00.25Z","updatedAt":"2026-03-01T14:00:01+02:00"}`
+
+var oneDecoded = Operation{
+	ID:        "comms_operation_01h2xcejqtf2nbrexx3vqjhp41",
+	Status:    StatusProcessing,
+	Stats:     Stats{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
+	CreatedAt: time.Date(2026, 3, 1, 12, 0, 0, 250e6, time.UTC),
+	UpdatedAt: time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC),
+}
+
+func pageOf(next string, operations ...string) string {
+	return `{"operations":[` + strings.Join(operations, ",") + `],"pagination":{` + next + `}}`
+}
+
+func TestDecodePage(t *testing.T) {
+	strange := oneDecoded
+	strange.Status = "PAUSED"
+	largest := oneDecoded
+	largest.Stats.Total = 9223372036854775807
+
+	tests := []struct {
+		name string
+		body string
+		want Page
+	}{
+		{"last, next null", pageOf(`"next":null,"self":"s"`, one), Page{[]Operation{oneDecoded}, ""}},
+		{"last, next empty", pageOf(`"next":"","self":"s"`, one), Page{[]Operation{oneDecoded}, ""}},
+		{"last, next absent", pageOf(``, one), Page{[]Operation{oneDecoded}, ""}},
+		{"next", pageOf(`"next":"a b+/&=%é\"?#\u0041"`, one, one), Page{[]Operation{oneDecoded, oneDecoded}, "a b+/&=%é\"?#A"}},
+		{"no operations", pageOf(`"next":"t"`), Page{nil, "t"}},
+		{"pagination first", `{"pagination":{"next":"t"},"operations":[` + one + `]}`, Page{[]Operation{oneDecoded}, "t"}},
+		{"white space", "\n " + strings.NewReplacer(":{", " : {\n", ",", " ,\t").Replace(pageOf(`"next":"t"`, one)) + "\r\n", Page{[]Operation{oneDecoded}, "t"}},
+		{"unknown members", `{"new":[{"operations":1}],"operations":[` + strings.Replace(one, `{"id"`, `{"id2":{"id":0},"ID":"x","id"`, 1) + `],` +
+			`"pagination":{"previous":null,"next":"t"},"new":2}`, Page{[]Operation{oneDecoded}, "t"}},
+		{"escaped names", strings.Replace(pageOf(`"n\u0065xt":"t"`, one), `"total"`, `"t\u006ftal"`, 1), Page{[]Operation{oneDecoded}, "t"}},
+		{"undocumented status", pageOf(``, strings.Replace(one, "PROCESSING", "PAUSED", 1)), Page{[]Operation{strange}, ""}},
+		{"largest number", pageOf(``, strings.Replace(one, `"total":1`, `"total":9223372036854775807`, 1)), Page{[]Operation{largest}, ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			// A page that was used before must not show through.
+			got := Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}
+			if err := decodePage(strings.NewReader(tt.body), &got); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got.Operations, tt.want.Operations) || got.Next != tt.want.Next {
+				t.Errorf("got  %+v\nwant %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestDecodePageErrors(t *testing.T) {
+	replace := func(from, to string) string {
+		if !strings.Contains(one, from) {
+			panic(from)
+		}
+		return pageOf(`"next":null`, one, strings.Replace(one, from, to, 1))
+	}
+	type test struct{ name, body, pointer, problem string }
+	tests := []test{
+		{"nothing", "", "", "empty"},
+		{"white space", " \n", "", "empty"},
+		{"HTML", "<!DOCTYPE html><html><body>Bad Gateway</body></html>", "", "not JSON: invalid character '<' at start of value"},
+		{"text", "upstream timed out", "", "not JSON: invalid character 'u' at start of value"},
+		{"null", "null", "", "null where an object should be"},
+		{"an array", "[]", "", "an array where an object should be"},
+		{"no members", "{}", "", "no operations"},
+		{"no operations", `{"pagination":{"next":null}}`, "", "no operations"},
+		{"no pagination", `{"operations":[]}`, "", "no pagination"},
+		{"null operations", `{"operations":null,"pagination":{}}`, "/operations", "null where an array should be"},
+		{"operations an object", `{"operations":{},"pagination":{}}`, "/operations", "an object where an array should be"},
+		{"null pagination", `{"operations":[],"pagination":null}`, "/pagination", "null where an object should be"},
+		{"next a number", `{"operations":[],"pagination":{"next":2}}`, "/pagination/next", "a number where a string should be"},
+		{"next twice", `{"operations":[],"pagination":{"next":"a","next":null}}`, "/pagination/next", "given twice"},
+		{"operations twice", `{"operations":[],"operations":[],"pagination":{}}`, "/operations", "given twice"},
+		{"null operation", pageOf("", one, "null"), "/operations/1", "null where an object should be"},
+		{"cut off", pageOf("", one)[:300], "/operations/0", "the JSON breaks off"},
+		{"more", pageOf("") + "{}", "", "more follows the JSON value"},
+		{"rubbish after", pageOf("") + "x", "", "more follows the JSON value"},
+		{"invalid UTF-8", replace("PROCESSING", "\xff"), "/operations/1/status", "not JSON: invalid UTF-8"},
+
+		{"empty id", replace("comms_operation_01h2xcejqtf2nbrexx3vqjhp41", ""), "/operations/1/id", "empty"},
+		{"id a number", replace(`"comms_operation_01h2xcejqtf2nbrexx3vqjhp41"`, "7"), "/operations/1/id", "a number where a string should be"},
+		{"id twice", replace(`{"id"`, `{"id":"a","id"`), "/operations/1/id", "given twice"},
+		{"empty status", replace("PROCESSING", ""), "/operations/1/status", "empty"},
+		{"status true", replace(`"PROCESSING"`, "true"), "/operations/1/status", "a boolean where a string should be"},
+		{"createdAt in words", replace("2026-03-01T12:00:00.25Z", "yesterday"), "/operations/1/createdAt", "not an RFC 3339 time"},
+		{"createdAt zero", replace("2026-03-01T12:00:00.25Z", "0001-01-01T00:00:00Z"), "/operations/1/createdAt", "not an RFC 3339 time"},
+		{"createdAt a number", replace(`"2026-03-01T12:00:00.25Z"`, "1772366400"), "/operations/1/createdAt", "a number where a string should be"},
+		{"updatedAt without zone", replace("2026-03-01T14:00:01+02:00", "2026-03-01T14:00:01"), "/operations/1/updatedAt", "not an RFC 3339 time"},
+		{"stats an array", replace(`"stats":{`, `"stats":[],"s":{`), "/operations/1/stats", "an array where an object should be"},
+
+		{"negative", replace(`"read":9`, `"read":-9`), "/operations/1/stats/read", "not a whole number of 0 or more"},
+		{"fraction", replace(`"read":9`, `"read":0.5`), "/operations/1/stats/read", "not a whole number of 0 or more"},
+		{"exponent", replace(`"read":9`, `"read":1e3`), "/operations/1/stats/read", "not a whole number of 0 or more"},
+		{"beyond int64", replace(`"read":9`, `"read":9223372036854775808`), "/operations/1/stats/read", "number out of range"},
+		{"far beyond", replace(`"read":9`, `"read":`+strings.Repeat("9", 400)), "/operations/1/stats/read", "number out of range"},
+		{"in quotes", replace(`"read":9`, `"read":"9"`), "/operations/1/stats/read", "a string where a number should be"},
+		{"stat null", replace(`"read":9`, `"read":null`), "/operations/1/stats/read", "null where a number should be"},
+	}
+	for _, name := range operationMembers {
+		tests = append(tests,
+			test{"no " + name, replace(`"`+name+`"`, `"x"`), "/operations/1", "no " + name},
+			test{"null " + name, replace(`"`+name+`":`, `"`+name+`":null,"x":`), "/operations/1/" + name, ""})
+	}
+	for _, name := range statMembers {
+		tests = append(tests,
+			test{"no " + name, replace(`"`+name+`"`, `"x"`), "/operations/1/stats", "no " + name},
+			test{name + " twice", replace(`"total"`, `"`+name+`":0,"total"`), "/operations/1/stats/" + name, "given twice"})
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := decodePage(strings.NewReader(tt.body), new(Page))
+			var decode *DecodeError
+			if !errors.As(err, &decode) {
+				t.Fatalf("got %v, want a *DecodeError", err)
+			}
+			if decode.Pointer != tt.pointer || tt.problem != "" && decode.Problem != tt.problem {
+				t.Errorf("got %q: %q, want %q: %q", decode.Pointer, decode.Problem, tt.pointer, tt.problem)
+			}
+			if !strings.Contains(err.Error(), tt.pointer) {
+				t.Errorf("message %q lacks the pointer", err)
+			}
+		})
+	}
+}
+
+// What an error shows must not depend on how much the other side sends.
+func TestDecodeErrorsAreShort(t *testing.T) {
+	long := strings.Repeat("a\u202e\\n", 1<<16)
+	for _, body := range []string{
+		pageOf("", strings.Replace(one, "2026-03-01T12:00:00.25Z", long, 1)),
+		pageOf("", `{"`+long+`":{"b":tru`),
+		pageOf("", `{"`+long+`":<}`),
+		long,
+	} {
+		err := decodePage(strings.NewReader(body), new(Page))
+		if err == nil {
+			t.Fatal("no error")
+		}
+		if s := err.Error(); len(s) > 400 || strings.ContainsAny(s, "\u202e\n") {
+			t.Errorf("%d bytes: %.500q", len(s), s)
+		}
+	}
+}
+
+func TestDecodePageReusesMemory(t *testing.T) {
+	body := []byte(pageJSON(1000, "null"))
+	var p Page
+	if err := decodePage(bytes.NewReader(body), &p); err != nil {
+		t.Fatal(err)
+	}
+	first := &p.Operations[0]
+	allocs := testing.AllocsPerRun(10, func() {
+		if err := decodePage(bytes.NewReader(body), &p); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if first != &p.Operations[0] {
+		t.Error("the second page took new memory")
+	}
+	if allocs > 1010 {
+		t.Errorf("%v allocations for 1000 operations, want little more than the ids", allocs)
+	}
+}
+
+// Who keeps an id, for hours maybe, must not keep the answer it came in.
+func TestKeptIDsDoNotPinThePage(t *testing.T) {
+	template := []byte(pageJSON(500, "null"))
+	before := heapInUse()
+	var kept []string
+	for range 40 {
+		body := bytes.Clone(template)
+		var p Page
+		if err := decodePage(bytes.NewReader(body), &p); err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, p.Operations[250].ID)
+	}
+	if grown := heapInUse() - before; grown > int64(10*len(template)) {
+		t.Errorf("%d KiB more in use for %d ids, pages are of %d KiB", grown>>10, len(kept), len(template)>>10)
+	}
+	runtime.KeepAlive(kept)
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // far from overflowing
+}
+
+// reference decodes a page with encoding/json alone, by the same rules; it is
+// slow and plain.
+func reference(body []byte) (Page, error) {
+	var top struct {
+		Operations, Pagination json.RawMessage
+	}
+	if err := exact(body, map[string]*json.RawMessage{"operations": &top.Operations, "pagination": &top.Pagination}); err != nil {
+		return Page{}, err
+	}
+	var p Page
+	var operations []json.RawMessage
+	if err := json.Unmarshal(top.Operations, &operations); err != nil || operations == nil {
+		return p, fmt.Errorf("operations: %w", err)
+	}
+	for _, raw := range operations {
+		var id, status, stats, created, updated json.RawMessage
+		if err := exact(raw, map[string]*json.RawMessage{
+			"id": &id, "status": &status, "stats": &stats, "createdAt": &created, "updatedAt": &updated,
+		}); err != nil {
+			return p, err
+		}
+		var op Operation
+		if err := errors.Join(json.Unmarshal(id, &op.ID), json.Unmarshal(status, &op.Status),
+			json.Unmarshal(created, &op.CreatedAt), json.Unmarshal(updated, &op.UpdatedAt)); err != nil {
+			return p, err
+		}
+		if op.ID == "" || op.Status == "" || op.CreatedAt.IsZero() || op.UpdatedAt.IsZero() {
+			return p, errors.New("null or zero")
+		}
+		op.CreatedAt, op.UpdatedAt = op.CreatedAt.UTC(), op.UpdatedAt.UTC()
+		raws := make([]json.RawMessage, len(statMembers))
+		members := map[string]*json.RawMessage{}
+		for i, name := range statMembers {
+			members[name] = &raws[i]
+		}
+		if err := exact(stats, members); err != nil {
+			return p, err
+		}
+		for i, raw := range raws {
+			var n *uint64
+			if err := json.Unmarshal(raw, &n); err != nil || n == nil || *n > 1<<63-1 {
+				return p, fmt.Errorf("stat %s: %w", raw, err)
+			}
+			reflect.ValueOf(&op.Stats).Elem().Field(i).SetInt(int64(*n))
+		}
+		p.Operations = append(p.Operations, op)
+	}
+	var pagination map[string]json.RawMessage
+	if err := json.Unmarshal(top.Pagination, &pagination); err != nil || pagination == nil {
+		return p, fmt.Errorf("pagination: %w", err)
+	}
+	if next, ok := pagination["next"]; ok {
+		return p, json.Unmarshal(next, &p.Next)
+	}
+	return p, nil
+}
+
+// exact takes the members of those very names from an object: encoding/json's
+// structs would take others for them.
+func exact(body []byte, members map[string]*json.RawMessage) error {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(body, &object); err != nil {
+		return err
+	}
+	for name, into := range members {
+		raw, ok := object[name]
+		if !ok {
+			return errors.New("no " + name)
+		}
+		*into = raw
+	}
+	return nil
+}
+
+func FuzzDecodePage(f *testing.F) {
+	f.Add([]byte(pageOf(`"next":null,"self":"s"`, one, one)))
+	f.Add([]byte(pageOf(`"next":"t"`)))
+	f.Add([]byte(pageJSON(3, `"a b"`)))
+	f.Add([]byte(pageOf(`"next":"\ud800"`, strings.Replace(one, `"read":9`, `"read":-0`, 1))))
+	f.Add([]byte("<html>"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		before := bytes.Clone(body)
+		var got Page
+		err := decodePage(bytes.NewReader(body), &got)
+		if !bytes.Equal(before, body) {
+			t.Fatal("the decoder wrote to its input")
+		}
+		if err != nil {
+			var decode *DecodeError
+			if !errors.As(err, &decode) || len(err.Error()) > 400 || !utf8.ValidString(err.Error()) {
+				t.Fatalf("%T: %v", err, err)
+			}
+		}
+		want, refErr := reference(body)
+		if err == nil {
+			if refErr != nil {
+				t.Fatalf("taken, but encoding/json says %v", refErr)
+			}
+			samePage(t, got, want)
+		}
+		if refErr == nil {
+			// Written anew it has no doubled members and no broken UTF-8, which
+			// encoding/json lets pass.
+			anew, err := rewrite(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want, err = reference(anew); err != nil {
+				return // such as -0 or 1.0, which change on the way
+			}
+			if err = decodePage(bytes.NewReader(anew), &got); err != nil {
+				t.Fatalf("refused, though encoding/json takes it: %v\n%s", err, anew)
+			}
+			samePage(t, got, want)
+		}
+	})
+}
+
+func samePage(t *testing.T, got, want Page) {
+	t.Helper()
+	if !slices.Equal(got.Operations, want.Operations) || got.Next != want.Next {
+		t.Fatalf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func rewrite(body []byte) ([]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
+}
