@@ -1,0 +1,78 @@
+package simulator
+
+import "math"
+
+// random is a splitmix64 generator: a few nanoseconds to seed, which matters
+// where each of a million operations is a generator of its own.
+type random uint64
+
+func newRandom(seed uint64, stream ...uint64) random {
+	h := mix(seed + golden)
+	for _, s := range stream {
+		h = mix(h ^ mix(s+golden))
+	}
+	return random(h)
+}
+
+const golden = 0x9e3779b97f4a7c15
+
+func mix(z uint64) uint64 {
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb
+	return z ^ (z >> 31)
+}
+
+func (r *random) next() uint64 {
+	*r += golden
+	return mix(uint64(*r))
+}
+
+// float is uniform in [0, 1).
+func (r *random) float() float64 {
+	return float64(r.next()>>11) / (1 << 53)
+}
+
+// between is uniform in [low, high].
+func (r *random) between(low, high int64) int64 {
+	return low + int64(r.float()*float64(high-low+1))
+}
+
+// logRange is a range from which to draw log-uniformly: as likely in one octave
+// as in the next, and evenly within it.
+type logRange struct {
+	low, high int64
+	octaves   float64
+}
+
+func newLogRange(low, high int64) logRange {
+	return logRange{low, high, math.Log2(float64(high+1) / float64(low))}
+}
+
+func (r *random) logBetween(in logRange) int64 {
+	octave, part := math.Modf(in.octaves * r.float())
+	return min(int64(float64(in.low)*float64(uint64(1)<<uint(octave))*(1+part)), in.high)
+}
+
+// poisson is the number of arrivals where mean are expected.
+func (r *random) poisson(mean float64) int {
+	if mean > 60 {
+		// The normal distribution is close by then, and takes two draws.
+		u := 1 - r.float()
+		z := math.Sqrt(-2*math.Log(u)) * math.Cos(2*math.Pi*r.float())
+		return max(0, int(math.Round(mean+math.Sqrt(mean)*z)))
+	}
+	limit := math.Exp(-mean)
+	n := 0
+	for p := r.float(); p > limit; p *= r.float() {
+		n++
+	}
+	return n
+}
+
+func hashString(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	return mix(h)
+}
