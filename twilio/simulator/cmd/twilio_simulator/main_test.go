@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestRun(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, stdout := io.Pipe()
+	var stderr bytes.Buffer
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"--listen-address=127.0.0.1:0", "--prefix=/v2", "--rate=30", "--api-key=SK1", "--api-secret=s", "--order=oldest", "--latency=1ms"}, stdout, &stderr)
+		_ = stdout.Close()
+	}()
+	lines := bufio.NewScanner(out)
+	base := ""
+	for range 3 {
+		if !lines.Scan() {
+			t.Fatalf("ended early: %s", &stderr)
+		}
+		if rest, ok := strings.CutPrefix(lines.Text(), "base URL: "); ok {
+			base = rest
+		}
+	}
+	if !strings.HasSuffix(base, "/v2") || lines.Text() != "API key: SK1, secret: s" {
+		t.Fatalf("base URL %q, then %q", base, lines.Text())
+	}
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	ask := func(method, target, user string) (code int, body string) {
+		r, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(`{"kind":"html"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth(user, "s")
+		response, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		b, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(b)
+	}
+	if code, body := ask(http.MethodGet, base+"/Messages/Operations?pageSize=1000", "SK1"); code != http.StatusOK || strings.Count(body, `"id"`) != 1000 {
+		t.Errorf("%d %.100s", code, body)
+	}
+	if code, _ := ask(http.MethodGet, base+"/Messages/Operations", "AC1"); code != http.StatusUnauthorized {
+		t.Errorf("bad credentials: %d", code)
+	}
+	admin := strings.TrimSuffix(base, "/v2") + "/simulator/"
+	if code, body := ask(http.MethodPost, admin+"faults", ""); code != http.StatusOK {
+		t.Errorf("fault: %d %s", code, body)
+	}
+	if _, body := ask(http.MethodGet, base+"/Messages/Operations", "SK1"); !strings.HasPrefix(body, "<!DOCTYPE html>") {
+		t.Errorf("the fault did not strike: %.100s", body)
+	}
+	if _, body := ask(http.MethodGet, admin+"sums?window=1h", ""); !strings.Contains(body, `"COMPLETED"`) {
+		t.Errorf("sums %s", body)
+	}
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("ended with %d: %s", code, &stderr)
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		code int
+		say  string
+	}{
+		{"--help", 0, "--scheduled-share"},
+		{"--surprise", 1, "surprise"},
+		{"--rate=-1", 1, "rate -1"},
+		{"--rate=x", 1, "x"},
+		{"--order=random", 1, "random"},
+		{"--empty-every=1", 1, "never end"},
+		{"--late-share=3", 1, "late share 3"},
+		{"--latency=-1s", 1, "negative"},
+		{"--throttle-rate=-1", 1, "throttle"},
+		{"--demo --rate=3 --uniform", 1, "--rate, --uniform"},
+		{"--demo --listen-address=127.0.0.1:none", 1, "none"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := run(t.Context(), strings.Fields(tt.args), &out, &out); code != tt.code || !strings.Contains(out.String(), tt.say) {
+				t.Errorf("%d, want %d and something about %q: %s", code, tt.code, tt.say, &out)
+			}
+		})
+	}
+}

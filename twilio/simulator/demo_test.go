@@ -1,0 +1,59 @@
+package simulator
+
+import (
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// TestDemoIsLively holds the demo to what its watchers are to see.
+func TestDemoIsLively(t *testing.T) {
+	clock := time.Date(2026, 11, 23, 9, 41, 0, 0, time.UTC)
+	h := Demo(func() time.Time { return clock })
+	world, ok := h.Source().(*World)
+	if !ok {
+		t.Fatalf("source is a %T", h.Source())
+	}
+	sums := func(window time.Duration) (Sums, twilio.Stats) {
+		s := world.Sums(clock, clock.Add(-window), clock.Add(time.Second))
+		var all twilio.Stats
+		for _, sum := range s {
+			all = addStats(all, sum.Stats)
+		}
+		return s, all
+	}
+	was, day := sums(24 * time.Hour)
+	operations := int64(0)
+	for _, status := range []twilio.Status{twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled} {
+		if was[status].Operations < 10 {
+			t.Errorf("%d operations are %s", was[status].Operations, status)
+		}
+		operations += was[status].Operations
+	}
+	if operations < 20*24*60 || operations > 60*24*60 {
+		t.Errorf("%d operations in a day", operations)
+	}
+	was, before := sums(time.Hour)
+	for range 60 {
+		clock = clock.Add(5 * time.Second)
+		now, after := sums(time.Hour)
+		if after == before || now[twilio.StatusProcessing] == was[twilio.StatusProcessing] || now[twilio.StatusCompleted] == was[twilio.StatusCompleted] {
+			t.Fatalf("nothing moved in the 5 s to %v", clock)
+		}
+		was, before = now, after
+	}
+	failing := 0
+	for op := range world.Operations(clock, clock.Add(-24*time.Hour), clock) {
+		if op.Stats.Total >= 100 && (op.Stats.Failed+op.Stats.Undelivered)*10 >= op.Stats.Total {
+			failing++
+		}
+	}
+	share := float64(day.Failed+day.Undelivered) / float64(day.Total)
+	if failing < 20 || share < 0.02 || share > 0.1 || day.Unaddressable == 0 {
+		t.Errorf("%d campaigns failing, a share of %.3f failed or undelivered", failing, share)
+	}
+	if h.Settings().AccountSID != DemoAccountSID || h.Settings().AuthToken != DemoAuthToken {
+		t.Error("other credentials")
+	}
+}

@@ -1,0 +1,343 @@
+package simulator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// clients calls f with a client of a real server and with one of Transport.
+func clients(t *testing.T, h *Handler, f func(t *testing.T, c *http.Client, base string)) {
+	t.Helper()
+	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	t.Run("server", func(t *testing.T) {
+		server := httptest.NewServer(h)
+		defer server.Close()
+		c := server.Client()
+		c.CheckRedirect = noRedirects
+		f(t, c, server.URL+"/v1/Messages/Operations")
+		c.CloseIdleConnections()
+	})
+	t.Run("transport", func(t *testing.T) {
+		f(t, &http.Client{Transport: Transport(h), CheckRedirect: noRedirects}, "https://simulator.invalid/v1/Messages/Operations")
+	})
+}
+
+type answer struct {
+	code   int
+	header http.Header
+	body   string
+	err    error // of the request, or of reading the body
+}
+
+func ask(t *testing.T, c *http.Client, target string) answer {
+	t.Helper()
+	return askContext(context.Background(), t, c, target)
+}
+
+func askContext(ctx context.Context, t *testing.T, c *http.Client, target string) answer {
+	t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := c.Do(r)
+	if err != nil {
+		return answer{err: err}
+	}
+	body, err := io.ReadAll(response.Body)
+	if cerr := response.Body.Close(); err == nil {
+		err = cerr
+	}
+	return answer{response.StatusCode, response.Header, string(body), err}
+}
+
+func TestFaults(t *testing.T) {
+	date := noon.Add(90 * time.Second).Format(http.TimeFormat)
+	fetch := "/" + exampleID
+	for _, tt := range []struct {
+		name   string
+		fault  Fault
+		target string
+		check  func(a answer) bool
+	}{
+		{"500", Fault{Kind: FaultStatus, Status: 500}, "", func(a answer) bool { return a.code == 500 && strings.Contains(a.body, `"code":20500`) }},
+		{"502", Fault{Kind: FaultStatus, Status: 502}, "", func(a answer) bool { return a.code == 502 && strings.Contains(a.body, "<html>") }},
+		{"504", Fault{Kind: FaultStatus, Status: 504}, "", func(a answer) bool { return a.code == 504 && strings.Contains(a.body, "Gateway Timeout") }},
+		{"503 with seconds", Fault{Kind: FaultStatus, Status: 503, RetryAfter: 1500 * time.Millisecond}, "", func(a answer) bool {
+			return a.code == 503 && a.header.Get("Retry-After") == "2" && strings.Contains(a.body, `"code":20503`)
+		}},
+		{"429 with a date", Fault{Kind: FaultStatus, Status: 429, RetryAfter: 90 * time.Second, RetryAfterDate: true}, "", func(a answer) bool {
+			return a.code == 429 && a.header.Get("Retry-After") == date && a.header.Get("Date") == noon.Format(http.TimeFormat)
+		}},
+		{"429 with a fraction of a second as a date", Fault{Kind: FaultStatus, Status: 429, RetryAfter: 89_001 * time.Millisecond, RetryAfterDate: true}, "", func(a answer) bool {
+			return a.header.Get("Retry-After") == date
+		}},
+		{"429 with nonsense", Fault{Kind: FaultStatus, Status: 429, RetryAfterRaw: "soon"}, "", func(a answer) bool { return a.header.Get("Retry-After") == "soon" }},
+		{"429 without", Fault{Kind: FaultStatus, Status: 429}, "", func(a answer) bool { return a.code == 429 && a.header.Get("Retry-After") == "" }},
+		{"401", Fault{Kind: FaultStatus, Status: 401}, "", func(a answer) bool { return a.code == 401 && strings.Contains(a.body, `"code":20003`) }},
+		{"403", Fault{Kind: FaultStatus, Status: 403}, "", func(a answer) bool { return a.code == 403 && strings.Contains(a.body, `"code":20003`) }},
+		{"302", Fault{Kind: FaultStatus, Status: 302, Location: "http://elsewhere.invalid/"}, "", func(a answer) bool {
+			return a.code == 302 && a.header.Get("Location") == "http://elsewhere.invalid/"
+		}},
+		{"204", Fault{Kind: FaultStatus, Status: 204}, "", func(a answer) bool { return a.code == 204 && a.body == "" && a.err == nil }},
+		{"reset", Fault{Kind: FaultReset}, "", func(a answer) bool { return errors.Is(a.err, syscall.ECONNRESET) }},
+		{"truncated", Fault{Kind: FaultTruncated}, "", func(a answer) bool { return a.code == 200 && a.err != nil && len(a.body) > 10 }},
+		{"html", Fault{Kind: FaultHTML}, "", func(a answer) bool {
+			return a.code == 200 && strings.HasPrefix(a.header.Get("Content-Type"), "text/html") && strings.Contains(a.body, "<html>")
+		}},
+		{"not JSON", Fault{Kind: FaultNotJSON}, "", func(a answer) bool { return a.code == 200 && !json.Valid([]byte(a.body)) && a.err == nil }},
+		{"shape", Fault{Kind: FaultShape}, "", func(a answer) bool { return a.code == 200 && strings.Contains(a.body, `"operations":{`) }},
+		{"stat missing", Fault{Kind: FaultField, Field: "attempts"}, "", func(a answer) bool {
+			return !strings.Contains(a.body, `"attempts"`) && strings.Contains(a.body, `"delivered":2`)
+		}},
+		{"stat of a fetch missing", Fault{Kind: FaultField, Field: "attempts"}, fetch, func(a answer) bool {
+			return !strings.Contains(a.body, `"attempts"`) && strings.Contains(a.body, `"delivered":2`)
+		}},
+		{"field missing", Fault{Kind: FaultField, Field: "updatedAt"}, "", func(a answer) bool { return !strings.Contains(a.body, `"updatedAt"`) }},
+		{"stats are null", Fault{Kind: FaultField, Field: "stats", Value: "null"}, fetch, func(a answer) bool { return strings.Contains(a.body, `"stats":null`) }},
+		{"stat is negative", Fault{Kind: FaultField, Field: "sent", Value: "-1"}, "", func(a answer) bool { return strings.Contains(a.body, `"sent":-1`) }},
+		{"unknown field", Fault{Kind: FaultField, Field: "opened", Value: `{"x":[1]}`}, "", func(a answer) bool { return strings.Contains(a.body, `"opened":{"x":[1]}`) }},
+		{"no pagination", Fault{Kind: FaultField, Field: "pagination"}, "", func(a answer) bool { return !strings.Contains(a.body, `"pagination"`) }},
+		{"next is a number", Fault{Kind: FaultField, Field: "next", Value: "7"}, "", func(a answer) bool { return strings.Contains(a.body, `"next":7`) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := MustHandler(NewStatic(exampleOperation()), Settings{Now: at(noon)})
+			clients(t, h, func(t *testing.T, c *http.Client, base string) {
+				h.Faults().Clear()
+				tt.fault.Count = 1
+				h.Faults().MustAdd(tt.fault)
+				if a := ask(t, c, base+tt.target); !tt.check(a) {
+					t.Errorf("got %+v", a)
+				}
+				if a := ask(t, c, base+tt.target); a.code != 200 || a.err != nil || !strings.Contains(a.body, exampleID) {
+					t.Errorf("after the fault: %+v", a)
+				}
+				waitFor(t, func() bool { n, _ := h.Requests().InFlight(); return n == 0 })
+				latest := h.Requests().Latest()
+				// In the order of their ends: one that is cut off may end last.
+				if last := latest[len(latest)-2:]; last[0].Fault != tt.fault.Kind && last[1].Fault != tt.fault.Kind {
+					t.Errorf("logged %+v", last)
+				}
+			})
+		})
+	}
+}
+
+func TestHangingRequests(t *testing.T) {
+	for _, kind := range []FaultKind{FaultHang, FaultStall} {
+		h := MustHandler(NewStatic(exampleOperation()), Settings{})
+		h.Faults().MustAdd(Fault{Kind: kind})
+		clients(t, h, func(t *testing.T, c *http.Client, base string) {
+			ctx, cancel := context.WithCancel(context.Background())
+			go func() {
+				waitFor(t, func() bool { n, _ := h.Requests().InFlight(); return n == 1 })
+				cancel()
+			}()
+			if a := askContext(ctx, t, c, base); !errors.Is(a.err, context.Canceled) {
+				t.Errorf("%s, given up: %+v", kind, a)
+			}
+			waitFor(t, func() bool { n, _ := h.Requests().InFlight(); return n == 0 })
+		})
+		h.Close()
+		h.Close()
+		clients(t, h, func(t *testing.T, c *http.Client, base string) {
+			if a := ask(t, c, base); a.err == nil {
+				t.Errorf("%s, closed: %+v", kind, a)
+			}
+		})
+	}
+}
+
+func TestHugeBody(t *testing.T) {
+	h := MustHandler(NewStatic(), Settings{})
+	h.Faults().MustAdd(Fault{Kind: FaultHuge, Size: 256 << 10, Count: 2})
+	h.Faults().MustAdd(Fault{Kind: FaultHuge})
+	clients(t, h, func(t *testing.T, c *http.Client, base string) {
+		a := ask(t, c, base)
+		var p wirePage
+		if err := json.Unmarshal([]byte(a.body), &p); err != nil || len(a.body) < 256<<10 || len(a.body) > 512<<10 {
+			t.Errorf("%d bytes, %v", len(a.body), err)
+		}
+	})
+	// A client that stops reading ends it.
+	clients(t, h, func(t *testing.T, c *http.Client, base string) {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, base, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.CopyN(io.Discard, response.Body, 1<<20); err != nil {
+			t.Errorf("read %d bytes: %v", n, err)
+		}
+		_ = response.Body.Close()
+		waitFor(t, func() bool { n, _ := h.Requests().InFlight(); return n == 0 })
+	})
+}
+
+func TestTokenFaults(t *testing.T) {
+	s := smallWorld()
+	h := MustHandler(MustWorld(s), Settings{Now: at(noon)})
+	h.Faults().MustAdd(Fault{Kind: FaultRepeatToken, Skip: 2, Count: 2})
+	q := url.Values{"pageSize": {"100"}}
+	var tokens []string
+	for range 4 {
+		p := getPage(t, h, q)
+		tokens = append(tokens, *p.Pagination.Next)
+		q.Set("pageToken", *p.Pagination.Next)
+	}
+	if tokens[0] == tokens[1] || tokens[1] != tokens[2] || tokens[2] != tokens[3] {
+		t.Errorf("tokens %q", tokens)
+	}
+	h.Faults().Clear()
+	h.Faults().MustAdd(Fault{Kind: FaultEndless})
+	q.Del("pageToken")
+	seen, operations := map[string]bool{}, 0
+	for range 50 {
+		p := getPage(t, h, q)
+		operations += len(p.Operations)
+		if p.Pagination.Next == nil || seen[*p.Pagination.Next] {
+			t.Fatalf("page %d: next %v", len(seen), p.Pagination.Next)
+		}
+		seen[*p.Pagination.Next] = true
+		q.Set("pageToken", *p.Pagination.Next)
+	}
+	want := 0
+	for range h.Source().List(noon, Filter{}, false) {
+		want++
+	}
+	if operations != want {
+		t.Errorf("%d operations, want %d", operations, want)
+	}
+}
+
+// TestWhichRequestsFail is about the conditions of a fault.
+func TestWhichRequestsFail(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault Fault
+		want  string // a letter a request: x failed
+	}{
+		{"all", Fault{}, "xxxxxxxx"},
+		{"the next two", Fault{Count: 2}, "xx......"},
+		{"every third", Fault{Every: 3}, "..x..x.."},
+		{"every third, after two, twice", Fault{Every: 3, Skip: 2, Count: 2}, "....x..x"},
+		{"fetches", Fault{Endpoint: twilio.EndpointFetch}, ".x.x.x.x"},
+		{"a status", Fault{Query: "status=SCHEDULED"}, "....x.x."},
+		{"a status and a size", Fault{Query: "status=SCHEDULED&pageSize=6"}, "......x."},
+		{"a function", Fault{Match: func(r *http.Request) bool { return r.URL.Query().Get("n") == "3" }}, "...x...."},
+		{"a time", Fault{From: noon.Add(2 * time.Minute), To: noon.Add(4 * time.Minute)}, "..xx...."},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			clock := noon
+			h := MustHandler(NewStatic(exampleOperation()), Settings{Now: func() time.Time { return clock }})
+			tt.fault.Kind, tt.fault.Status = FaultStatus, 500
+			n := h.Faults().MustAdd(tt.fault)
+			h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: 404, Query: "n=none"})
+			got := []byte("........")
+			for i := range got {
+				target := "/v1/Messages/Operations"
+				if i%2 == 1 {
+					target += "/" + exampleID
+				}
+				target += "?n=" + strconv.Itoa(i)
+				if i == 4 || i == 6 {
+					target += "&status=SCHEDULED&pageSize=" + strconv.Itoa(i)
+				}
+				if get(h, target).Code == 500 {
+					got[i] = 'x'
+				}
+				clock = clock.Add(time.Minute)
+			}
+			if string(got) != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			if list := h.Faults().List(); len(list) != 2 || list[0].Number != n || list[0].Struck != strings.Count(tt.want, "x") {
+				t.Errorf("listed %+v", list)
+			}
+			if !h.Faults().Remove(n) || h.Faults().Remove(n) || len(h.Faults().List()) != 1 {
+				t.Error("not removed, or twice")
+			}
+		})
+	}
+}
+
+func TestLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := MustHandler(NewStatic(), Settings{})
+		h.Faults().MustAdd(Fault{Kind: FaultLatency, Latency: 2 * time.Second})
+		h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: 500, Count: 1})
+		h.Faults().MustAdd(Fault{Kind: FaultLatency, Latency: time.Second, Count: 1})
+		c := &http.Client{Transport: Transport(h)}
+		for i, want := range []struct {
+			took time.Duration
+			code int
+		}{{3 * time.Second, 500}, {2 * time.Second, 200}} {
+			began := time.Now()
+			a := ask(t, c, "http://simulator.invalid/v1/Messages/Operations")
+			if took := time.Since(began); took != want.took || a.code != want.code {
+				t.Errorf("request %d: %v after %v", i, a, took)
+			}
+		}
+		c.Timeout = 1500 * time.Millisecond
+		began := time.Now()
+		a := ask(t, c, "http://simulator.invalid/v1/Messages/Operations")
+		if took := time.Since(began); !errors.Is(a.err, context.DeadlineExceeded) || took != c.Timeout {
+			t.Errorf("%+v after %v, timeout %v", a, took, c.Timeout)
+		}
+		synctest.Wait()
+		if n, _ := h.Requests().InFlight(); n != 0 {
+			t.Errorf("%d requests under way", n)
+		}
+	})
+}
+
+func TestFaultsRefused(t *testing.T) {
+	for _, f := range []Fault{
+		{}, {Kind: "x"}, {Kind: FaultStatus}, {Kind: FaultStatus, Status: 600}, {Kind: FaultStatus, Status: 101}, {Kind: FaultLatency},
+		{Kind: FaultField}, {Kind: FaultField, Field: "id", Value: "{"}, {Kind: FaultHang, Count: -1}, {Kind: FaultHang, Query: "%zz"},
+		{Kind: FaultHang, Endpoint: "send"},
+	} {
+		if _, err := new(Faults).Add(f); err == nil {
+			t.Errorf("taken: %+v", f)
+		}
+	}
+	if _, err := NewHandler(NewStatic(), Settings{Throttle: Throttle{Rate: -1}}); err == nil {
+		t.Error("negative throttle taken")
+	}
+}
+
+func TestTransportGivesUpBeforeAsking(t *testing.T) {
+	h := MustHandler(NewStatic(), Settings{})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if a := askContext(ctx, t, &http.Client{Transport: Transport(h)}, "http://simulator.invalid/"); !errors.Is(a.err, context.Canceled) {
+		t.Errorf("got %+v", a)
+	}
+	if n := h.Requests().Started(); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestTransportTellsOfAPanic(t *testing.T) {
+	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("lost it") })
+	a := ask(t, &http.Client{Transport: Transport(h)}, "http://simulator.invalid/")
+	if a.err == nil || !strings.Contains(a.err.Error(), "lost it") {
+		t.Errorf("got %+v", a)
+	}
+}

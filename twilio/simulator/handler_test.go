@@ -1,0 +1,504 @@
+package simulator
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator/openapitest"
+)
+
+const exampleID = "comms_operation_01h2xcejqtf2nbrexx3vqjhp41"
+
+func exampleOperation() twilio.Operation {
+	created := time.Date(2024, 4, 5, 6, 20, 0, 0, time.UTC)
+	return twilio.Operation{
+		ID: exampleID, Status: twilio.StatusCompleted, CreatedAt: created, UpdatedAt: created,
+		Stats: twilio.Stats{Total: 2, Recipients: 2, Attempts: 4, Delivered: 2},
+	}
+}
+
+// TestAnswersAreThoseOfTheReference compares bodies with the reference's
+// examples, byte for byte but for white space.
+func TestAnswersAreThoseOfTheReference(t *testing.T) {
+	h := MustHandler(NewStatic(exampleOperation()), Settings{})
+	for query, code := range map[string]int{"x=429": 429, "x=500": 500, "x=503": 503} {
+		h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: code, Query: query})
+	}
+	for file, target := range map[string]string{
+		"operation-two-messages.json": "/v1/Messages/Operations/" + exampleID,
+		"error-404.json":              "/v1/Messages/Operations/" + strings.Replace(exampleID, "p41", "p42", 1),
+		"error-400.json":              "/v1/Messages/Operations/bad",
+		"error-429.json":              "/v1/Messages/Operations?x=429",
+		"error-500.json":              "/v1/Messages/Operations?x=500",
+		"error-503.json":              "/v1/Messages/Operations?x=503",
+	} {
+		example, err := os.ReadFile(filepath.Join("testdata", file)) //nolint:gosec // names from above
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := get(h, target).Body.String()
+		if want := compact(example); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", target, got, want)
+		}
+	}
+}
+
+func compact(b []byte) string {
+	var out strings.Builder
+	quoted := false
+	for _, c := range string(b) {
+		if c == '"' {
+			quoted = !quoted
+		}
+		if quoted || !strings.ContainsRune(" \n\t\r", c) {
+			out.WriteRune(c)
+		}
+	}
+	return out.String()
+}
+
+func TestRequestsThatAreRefused(t *testing.T) {
+	h := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon)})
+	token := *getPage(t, h, url.Values{"status": {"COMPLETED"}}).Pagination.Next
+	other := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon), TokenSeed: 1})
+	foreign := *getPage(t, other, url.Values{}).Pagination.Next
+	for _, tt := range []struct {
+		query   string
+		context string // of the error; "": there is none
+	}{
+		{"", ""},
+		{"startDate=2026-03-14&endDate=2026-03-14T12:00:00%2B01:00&status=CANCELED&pageSize=1&unknown=1", ""},
+		{"startDate=2026-03-14T11:00:00.123456Z&pageSize=1000", ""},
+		{"status=COMPLETED&pageToken=" + url.QueryEscape(token), ""},
+		{"status=COMPLETED&pageSize=7&pageToken=" + url.QueryEscape(token), ""},
+		{"startDate=14.3.2026", "$.startDate"},
+		{"startDate=", "$.startDate"},
+		{"startDate=2026-03-14T12:00:00", "$.startDate"},
+		{"startDate=2026-03-14T12:00:00+01:00", "$.startDate"}, // a plus that was not escaped is a space
+		{"endDate=2026-02-30", "$.endDate"},
+		{"status=completed", "$.status"},
+		{"status=", "$.status"},
+		{"pageSize=0", "$.pageSize"},
+		{"pageSize=1001", "$.pageSize"},
+		{"pageSize=x", "$.pageSize"},
+		{"pageSize=", "$.pageSize"},
+		{"pageSize=1&pageSize=2", "$.pageSize"},
+		{"pageToken=", "$.pageToken"},
+		{"pageToken=abc", "$.pageToken"},
+		{"pageToken=" + url.QueryEscape(foreign), "$.pageToken"},
+		{"pageToken=" + url.QueryEscape(token), "$.pageToken"},
+		{"status=CANCELED&pageToken=" + url.QueryEscape(token), "$.pageToken"},
+		{"status=COMPLETED&startDate=2026-03-14&pageToken=" + url.QueryEscape(token), "$.pageToken"},
+		{"pageToken=%zz", "$.query"},
+	} {
+		w := get(h, "/v1/Messages/Operations?"+tt.query)
+		if tt.context == "" {
+			if w.Code != http.StatusOK {
+				t.Errorf("%q: %d %s", tt.query, w.Code, w.Body)
+			}
+			continue
+		}
+		var body struct {
+			Errors []struct {
+				Code                      int
+				Message, InfoURL, Context string
+			}
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != http.StatusBadRequest || len(body.Errors) == 0 {
+			t.Errorf("%q: %d %s", tt.query, w.Code, w.Body)
+			continue
+		}
+		if e := body.Errors[0]; e.Context != tt.context || e.Code != 20404 || e.InfoURL != "/docs/api/errors/20404" || e.Message == "" {
+			t.Errorf("%q: %+v", tt.query, e)
+		}
+	}
+	if w := get(h, "/v1/Messages/Operations?pageSize=0&status=x&startDate=y"); strings.Count(w.Body.String(), `"code"`) != 3 {
+		t.Errorf("three mistakes: %s", w.Body)
+	}
+}
+
+func TestDefaultPageSize(t *testing.T) {
+	h := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon)})
+	if p := getPage(t, h, nil); len(p.Operations) != 50 {
+		t.Errorf("%d operations", len(p.Operations))
+	}
+}
+
+func TestTokensAndFilters(t *testing.T) {
+	for _, tt := range []struct {
+		kind             TokenFilters
+		none, other      int // HTTP status when sent without, and with other filters
+		noneIsUnfiltered bool
+	}{
+		{TokenBound, 400, 400, false},
+		{TokenCarries, 200, 400, false},
+		{TokenBare, 200, 200, true},
+	} {
+		h := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{TokenFilters: tt.kind}})
+		token := *getPage(t, h, url.Values{"status": {"COMPLETED"}, "pageSize": {"200"}}).Pagination.Next
+		none := get(h, "/v1/Messages/Operations?pageToken="+url.QueryEscape(token))
+		if none.Code != tt.none {
+			t.Errorf("%v: %d without filters", tt.kind, none.Code)
+		}
+		if unfiltered := strings.Contains(none.Body.String(), `"CANCELED"`); unfiltered != tt.noneIsUnfiltered {
+			t.Errorf("%v: without filters, unfiltered is %v", tt.kind, unfiltered)
+		}
+		if n := strings.Count(none.Body.String(), `"id"`); tt.kind == TokenCarries && n != 200 {
+			t.Errorf("the token does not carry the page size: %d", n)
+		}
+		if w := get(h, "/v1/Messages/Operations?status=CANCELED&pageToken="+url.QueryEscape(token)); w.Code != tt.other {
+			t.Errorf("%v: %d with other filters", tt.kind, w.Code)
+		}
+	}
+}
+
+func TestLastNext(t *testing.T) {
+	for spelling, want := range map[LastNext]string{LastNull: `"next":null,`, LastEmpty: `"next":"",`, LastAbsent: `"pagination":{"self"`} {
+		h := MustHandler(NewStatic(), Settings{List: ListSettings{LastNext: spelling}})
+		if body := get(h, "/v1/Messages/Operations").Body.String(); !strings.Contains(body, want) {
+			t.Errorf("%v: %s", spelling, body)
+		}
+	}
+}
+
+func TestAuthentication(t *testing.T) {
+	h := MustHandler(NewStatic(), Settings{AccountSID: "AC1", AuthToken: "token", APIKey: "SK1", APISecret: "secret"})
+	for _, tt := range []struct {
+		user, password string
+		want           int
+	}{
+		{"AC1", "token", 200},
+		{"SK1", "secret", 200},
+		{"AC1", "secret", 401},
+		{"SK1", "token", 401},
+		{"AC1", "", 401},
+		{"", "", 401},
+		{"AC2", "token", 401},
+	} {
+		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/Messages/Operations", nil)
+		r.SetBasicAuth(tt.user, tt.password)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != tt.want || tt.want == 401 && (!strings.Contains(w.Body.String(), `"code":20003`) || w.Header().Get("WWW-Authenticate") == "") {
+			t.Errorf("%s:%s: %d %v %s", tt.user, tt.password, w.Code, w.Header(), w.Body)
+		}
+	}
+	if w := get(h, "/v1/Messages/Operations"); w.Code != 401 {
+		t.Errorf("anonymous: %d", w.Code)
+	}
+	if w := get(MustHandler(NewStatic(), Settings{APIKey: "SK1"}), "/v1/Messages/Operations"); w.Code != 401 {
+		t.Errorf("anonymous, key without secret: %d", w.Code)
+	}
+}
+
+func TestPathsAndMethods(t *testing.T) {
+	h := MustHandler(NewStatic(exampleOperation()), Settings{Prefix: "/api/v9/"})
+	for _, tt := range []struct {
+		method, path string
+		want         int
+		endpoint     twilio.Endpoint
+	}{
+		{"GET", "/api/v9/Messages/Operations", 200, twilio.EndpointList},
+		{"GET", "/api/v9/Messages/Operations/" + exampleID, 200, twilio.EndpointFetch},
+		{"GET", "/v1/Messages/Operations", 404, ""},
+		{"GET", "/api/v9/Messages/Operations/", 404, ""},
+		{"GET", "/api/v9/Messages/Operations/" + exampleID + "/Errors", 404, ""},
+		{"GET", "/api/v9/Messages", 404, ""},
+		{"GET", "/api/v9/Messages/Operationsx", 404, ""},
+		{"POST", "/api/v9/Messages/Operations", 405, twilio.EndpointList},
+		{"DELETE", "/api/v9/Messages/Operations/" + exampleID, 405, twilio.EndpointFetch},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), tt.method, tt.path, nil))
+		if w.Code != tt.want || tt.want == 405 && w.Header().Get("Allow") != "GET" {
+			t.Errorf("%s %s: %d %v", tt.method, tt.path, w.Code, w.Header())
+		}
+		latest := h.Requests().Latest()
+		if r := latest[len(latest)-1]; r.Code != tt.want || r.Endpoint != tt.endpoint || r.Path != tt.path || r.Method != tt.method {
+			t.Errorf("logged %+v", r)
+		}
+	}
+}
+
+func TestGzipAndHeaders(t *testing.T) {
+	world := MustWorld(smallWorld())
+	for _, tt := range []struct {
+		accept string
+		no     bool
+		want   bool
+	}{
+		{"gzip", false, true},
+		{"br, GZIP;q=0.5", false, true},
+		{"gzip;q=0", false, false},
+		{"gzip; q=x", false, false},
+		{"identity", false, false},
+		{"", false, false},
+		{"gzip", true, false},
+	} {
+		h := MustHandler(world, Settings{Now: at(noon), NoGzip: tt.no})
+		h.SetSkew(90 * time.Second)
+		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/Messages/Operations", nil)
+		r.Header.Set("Accept-Encoding", tt.accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		zipped := w.Header().Get("Content-Encoding") == "gzip"
+		if zipped != tt.want {
+			t.Errorf("%q: compressed %v", tt.accept, zipped)
+		}
+		var body io.Reader = w.Body
+		if zipped {
+			z, err := gzip.NewReader(w.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = z
+		} else if w.Header().Get("Content-Length") == "" {
+			t.Errorf("%q: no length", tt.accept)
+		}
+		var p wirePage
+		if err := json.NewDecoder(body).Decode(&p); err != nil || len(p.Operations) != 50 {
+			t.Errorf("%q: %d operations, %v", tt.accept, len(p.Operations), err)
+		}
+		if w.Header().Get("Date") != "Sat, 14 Mar 2026 12:01:30 GMT" || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("headers %v", w.Header())
+		}
+	}
+}
+
+func TestThrottle(t *testing.T) {
+	clock := noon
+	h := MustHandler(NewStatic(), Settings{Now: func() time.Time { return clock }, Throttle: Throttle{Rate: 0.5, Burst: 2}})
+	for i, want := range []struct {
+		after time.Duration
+		code  int
+		retry string
+	}{
+		{0, 200, ""},
+		{0, 200, ""},
+		{0, 429, "2"},
+		{time.Second, 429, "1"},
+		{time.Second, 200, ""},
+		{0, 429, "2"},
+		{time.Hour, 200, ""},
+		{0, 200, ""},
+		{0, 429, "2"},
+	} {
+		clock = clock.Add(want.after)
+		w := get(h, "/v1/Messages/Operations")
+		if w.Code != want.code || w.Header().Get("Retry-After") != want.retry {
+			t.Errorf("request %d: %d, Retry-After %q", i, w.Code, w.Header().Get("Retry-After"))
+		}
+	}
+
+	h = MustHandler(NewStatic(), Settings{Throttle: Throttle{Concurrent: 2, RetryAfter: 7500 * time.Millisecond}})
+	defer h.Close()
+	h.Faults().MustAdd(Fault{Kind: FaultHang, Count: 2})
+	for range 2 {
+		go func() {
+			defer func() { _ = recover() }()
+			get(h, "/v1/Messages/Operations")
+		}()
+	}
+	waitFor(t, func() bool { n, _ := h.Requests().InFlight(); return n == 2 })
+	if w := get(h, "/v1/Messages/Operations"); w.Code != 429 || w.Header().Get("Retry-After") != "8" {
+		t.Errorf("third at once: %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+	}
+	h.Close()
+	waitFor(t, func() bool { n, _ := h.Requests().InFlight(); return n == 0 })
+	if w := get(h, "/v1/Messages/Operations"); w.Code != 200 {
+		t.Errorf("after the others: %d", w.Code)
+	}
+	if _, highest := h.Requests().InFlight(); highest != 3 {
+		t.Errorf("at most %d at once", highest)
+	}
+}
+
+func waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+func TestRequestLog(t *testing.T) {
+	h := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon), LogSize: 3})
+	changed := h.Requests().Changed()
+	for _, size := range []string{"1", "2", "3", "4", "0"} {
+		get(h, "/v1/Messages/Operations?pageSize="+size)
+	}
+	get(h, "/v1/Messages/Operations/"+exampleID)
+	log := h.Requests()
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was told")
+	}
+	if log.Total() != 6 || log.Started() != 6 || log.Count(twilio.EndpointList, 200) != 4 || log.Count("", 400) != 1 ||
+		log.Count("", 404) != 1 || len(log.Counts()) != 3 || log.Bytes() < 1000 {
+		t.Errorf("counts %v, %d in all, %d bytes", log.Counts(), log.Total(), log.Bytes())
+	}
+	latest := log.Latest()
+	if len(latest) != 3 || latest[0].Query.Get("pageSize") != "4" || latest[0].Operations != 4 || latest[1].Code != 400 || latest[2].Number != 6 {
+		t.Errorf("latest %+v", latest)
+	}
+	log.Reset()
+	if log.Total() != 0 || len(log.Latest()) != 0 || len(log.Counts()) != 0 {
+		t.Error("not reset")
+	}
+	get(h, "/v1/Messages/Operations")
+	if log.Total() != 1 || len(log.Latest()) != 1 {
+		t.Error("does not go on after a reset")
+	}
+}
+
+// TestAnswersAreAsDescribed holds answers of all kinds to the OpenAPI
+// description.
+func TestAnswersAreAsDescribed(t *testing.T) {
+	s := smallWorld()
+	world := MustWorld(s)
+	settings := Settings{Now: at(noon), AccountSID: "AC1", AuthToken: "token", Throttle: Throttle{Rate: 1000, Burst: 1000}}
+	var id string
+	for op := range world.Operations(noon, s.Epoch, noon) {
+		id = op.ID
+	}
+	for _, list := range []ListSettings{{}, {Alphabet: Awkward, LastNext: LastEmpty, EmptyEvery: 2, Repeat: 3, Order: Shuffled}} {
+		settings.List = list
+		h := MustHandler(world, settings)
+		checked := openapitest.Wrap(t, "/v1", h)
+		ask := func(want int, password, target string) string {
+			t.Helper()
+			r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, target, nil)
+			r.SetBasicAuth("AC1", password)
+			r.Header.Set("Accept-Encoding", "gzip")
+			w := httptest.NewRecorder()
+			checked.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Fatalf("%s: %d %s", target, w.Code, w.Body)
+			}
+			z, err := gzip.NewReader(w.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(z)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(body)
+		}
+		filters := "&startDate=2026-03-14&endDate=" + url.QueryEscape(noon.Format(time.RFC3339Nano)) + "&status=COMPLETED"
+		token := ""
+		for range 20 {
+			var p wirePage
+			query := "?pageSize=20" + filters
+			if token != "" {
+				query += "&pageToken=" + url.QueryEscape(token)
+			}
+			if err := json.Unmarshal([]byte(ask(200, "token", "/v1/Messages/Operations"+query)), &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.Pagination.Next == nil || *p.Pagination.Next == "" {
+				break
+			}
+			token = *p.Pagination.Next
+		}
+		ask(200, "token", "/v1/Messages/Operations?endDate=2020-01-01")
+		ask(200, "token", "/v1/Messages/Operations/"+id)
+		ask(400, "token", "/v1/Messages/Operations?pageToken=x")
+		ask(401, "bad", "/v1/Messages/Operations")
+		ask(404, "token", "/v1/Messages/Operations/"+exampleID)
+		for _, code := range []int{429, 500, 503} {
+			h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: code, RetryAfter: time.Second, Count: 2})
+			ask(code, "token", "/v1/Messages/Operations")
+			ask(code, "token", "/v1/Messages/Operations/"+id)
+		}
+	}
+}
+
+// TestConcurrentUse is for the race detector: everything that may be called at
+// any time is called at the same time.
+func TestConcurrentUse(t *testing.T) {
+	s := smallWorld()
+	world := MustWorld(s)
+	var clock atomic.Int64
+	now := func() time.Time { return noon.Add(time.Duration(clock.Add(int64(time.Second)))) }
+	h := MustHandler(world, Settings{Now: now, LogSize: 5, Throttle: Throttle{Rate: 1e6, Burst: 1e6, Concurrent: 100}})
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := range 40 {
+				switch (worker + i) % 8 {
+				case 0:
+					h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: 503, Every: 5})
+				case 1:
+					h.Faults().Clear()
+				case 2:
+					if _, err := world.AddTrouble(Trouble{Kind: TroubleStuck, Share: 0.1, From: h.Now()}); err != nil {
+						t.Error(err)
+					}
+				case 3:
+					world.EndTrouble(0, h.Now())
+				case 4:
+					h.Requests().Latest()
+					h.Requests().Counts()
+					h.SetSkew(time.Duration(i) * time.Second)
+				default:
+					status := []string{"PROCESSING", "SCHEDULED", "COMPLETED"}[i%3]
+					if w := get(h, "/v1/Messages/Operations?status="+status); w.Code != 200 && w.Code != 503 {
+						t.Errorf("%d %s", w.Code, w.Body)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n, _ := h.Requests().InFlight(); n != 0 || h.Requests().Started() != h.Requests().Total() {
+		t.Errorf("%d requests under way, %d of %d ended", n, h.Requests().Total(), h.Requests().Started())
+	}
+}
+
+// FuzzList sends queries of all kinds: whatever is asked, the answer is a page
+// or the documented form of an error.
+func FuzzList(f *testing.F) {
+	h := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{Alphabet: Awkward, Repeat: 2}})
+	f.Add("startDate=2026-03-14&endDate=2026-03-14T12:00:00Z&status=COMPLETED&pageSize=10")
+	f.Add("pageToken=%20%2B&pageSize=x")
+	f.Add(url.Values{"pageToken": {h.tokens.seal(token{cursor: cursor{page: 1, given: 3, key: key{noon.UnixNano(), exampleID}}})}}.Encode())
+	f.Add("startDate=0001-01-01&endDate=9999-12-31T23:59:59.999999999-23:59")
+	f.Fuzz(func(t *testing.T, query string) {
+		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/Messages/Operations", nil)
+		r.URL.RawQuery = query
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		var body struct {
+			Operations []wireOperation
+			Errors     []struct{ Code int }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+			t.Fatalf("%q: %v in %s", query, err, w.Body)
+		}
+		if (w.Code == http.StatusOK) != (len(body.Errors) == 0) || w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
+			t.Errorf("%q: %d %s", query, w.Code, w.Body)
+		}
+	})
+}
