@@ -1,0 +1,231 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metric is a row of the table of metrics: name, help, and one function that
+// says how to read it and of what.
+type metric struct {
+	name, help string
+	counter    bool
+
+	ofStatus   func(*StatusSums) (value float64, ok bool)
+	ofSnapshot func(*Snapshot) float64
+	ofAccount  func(*view) (value float64, ok bool)
+
+	desc *prometheus.Desc
+}
+
+// metrics is the table, in the order in which the README shows it.
+var metrics = describe(slices.Concat(
+	[]metric{
+		{
+			name: "twilio_up",
+			help: "Whether the last refresh to end succeeded and, when refreshing on each scrape, ended within this scrape.",
+			ofAccount: func(v *view) (float64, bool) {
+				if v.up {
+					return 1, true
+				}
+				return 0, true
+			},
+		},
+		{
+			name:      "twilio_operations_window_seconds",
+			help:      "How far back operations count, by their creation.",
+			ofAccount: func(v *view) (float64, bool) { return v.settings.Window.Seconds(), true },
+		},
+		{
+			name:     "twilio_operations",
+			help:     "Operations created within the window.",
+			ofStatus: func(s *StatusSums) (float64, bool) { return float64(s.Operations), true },
+		},
+	},
+	statGauges(),
+	[]metric{
+		{
+			name: "twilio_operations_failing",
+			help: fmt.Sprintf("Operations created within the window that have at least %d messages of which at least %d%% failed or are undelivered.",
+				failingMessages, 100/failingOneIn),
+			ofStatus: func(s *StatusSums) (float64, bool) { return float64(s.Failing), true },
+		},
+		{
+			name:     "twilio_operations_oldest_created_timestamp_seconds",
+			help:     "Creation of the oldest operation that is scheduled or processing; absent where there is none.",
+			ofStatus: func(s *StatusSums) (float64, bool) { return unix(s.OldestCreated), !s.OldestCreated.IsZero() },
+		},
+		{
+			name:     "twilio_operations_oldest_updated_timestamp_seconds",
+			help:     "Last update of the operation that has gone longest without one while scheduled or processing; absent where there is none.",
+			ofStatus: func(s *StatusSums) (float64, bool) { return unix(s.OldestUpdated), !s.OldestUpdated.IsZero() },
+		},
+	},
+	statCounters(),
+	[]metric{
+		{
+			name:      "twilio_exporter_last_success_timestamp_seconds",
+			help:      "End of the last refresh that succeeded; 0 before the first.",
+			ofAccount: func(v *view) (float64, bool) { return unix(v.succeeded), true },
+		},
+		{
+			name:      "twilio_exporter_api_throttled_seconds_total",
+			help:      "Time in which requests waited because the API had answered 429 or 503.",
+			counter:   true,
+			ofAccount: func(v *view) (float64, bool) { return v.throttled.Seconds(), true },
+		},
+		{
+			name:      "twilio_exporter_clock_skew_seconds",
+			help:      "The API's clock, by the Date of its last good answer, minus the local clock; absent before the first.",
+			ofAccount: func(v *view) (float64, bool) { return v.skew.Seconds(), v.skewKnown },
+		},
+	},
+))
+
+func statGauges() []metric {
+	rows := make([]metric, 0, len(stats))
+	for i := range stats {
+		stat := &stats[i]
+		rows = append(rows, metric{
+			name:     "twilio_operation_" + stat.Name,
+			help:     stat.Help + ": sum over the operations created within the window.",
+			ofStatus: func(s *StatusSums) (float64, bool) { return float64(stat.Of(&s.Stats)), true },
+		})
+	}
+	return rows
+}
+
+func statCounters() []metric {
+	rows := make([]metric, 0, len(growing))
+	for i, stat := range growing {
+		help := stat.Help + ": growth seen since the exporter started; what changes while it is down is missed."
+		if stat.outcome {
+			help += " A message that goes from one outcome to another is counted under both."
+		}
+		rows = append(rows, metric{
+			name:       "twilio_" + stat.Name + "_total",
+			help:       help,
+			counter:    true,
+			ofSnapshot: func(s *Snapshot) float64 { return float64(s.grown[i]) },
+		})
+	}
+	return rows
+}
+
+func describe(rows []metric) []metric {
+	for i := range rows {
+		labels := []string{"account"}
+		if rows[i].ofStatus != nil {
+			labels = append(labels, "status")
+		}
+		rows[i].desc = prometheus.NewDesc(rows[i].name, rows[i].help, labels, nil)
+	}
+	return rows
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1e3
+}
+
+// constMetric makes a sample that does not change. created is the beginning of
+// counters.
+func (m *metric) constMetric(created time.Time, value float64, labels ...string) prometheus.Metric {
+	if m.counter {
+		return prometheus.MustNewConstMetricWithCreatedTimestamp(m.desc, prometheus.CounterValue, value, created, labels...)
+	}
+	return prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, value, labels...)
+}
+
+// samples are a snapshot's, made once and sent at every scrape.
+type samples struct{ gauges, counters []prometheus.Metric }
+
+func (s *Snapshot) samples(account string, created time.Time) samples {
+	var made samples
+	for i := range metrics {
+		row := &metrics[i]
+		switch {
+		case row.ofStatus != nil:
+			for j := range s.Statuses {
+				if v, ok := row.ofStatus(&s.Statuses[j]); ok {
+					made.gauges = append(made.gauges, row.constMetric(created, v, account, string(s.Statuses[j].Status)))
+				}
+			}
+		case row.ofSnapshot != nil:
+			made.counters = append(made.counters, row.constMetric(created, row.ofSnapshot(s), account))
+		}
+	}
+	return made
+}
+
+// view is an account as one scrape shows it.
+type view struct {
+	settings  *Settings
+	created   time.Time
+	up        bool
+	succeeded time.Time
+	throttled time.Duration
+	skew      time.Duration
+	skewKnown bool
+	samples   samples // without gauges when they are too old
+}
+
+// scraped collects the views of one scrape.
+type scraped []view
+
+// Scrape returns a collector of these accounts' numbers as one scrape shows
+// them. Accounts with an interval of 0 are refreshed first, all at the same
+// time, for as long as ctx allows.
+func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector {
+	views := make(scraped, len(rs))
+	var wg sync.WaitGroup
+	for i, r := range rs {
+		if r.settings.Interval > 0 {
+			views[i] = r.view()
+			continue
+		}
+		wg.Go(func() {
+			err := r.Refresh(ctx)
+			views[i] = r.view()
+			views[i].up = err == nil
+		})
+	}
+	wg.Wait()
+	return views
+}
+
+// Describe implements prometheus.Collector.
+func (s scraped) Describe(ch chan<- *prometheus.Desc) {
+	for i := range metrics {
+		ch <- metrics[i].desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s scraped) Collect(ch chan<- prometheus.Metric) {
+	for i := range s {
+		v := &s[i]
+		for j := range metrics {
+			row := &metrics[j]
+			if row.ofAccount == nil {
+				continue
+			}
+			if value, ok := row.ofAccount(v); ok {
+				ch <- row.constMetric(v.created, value, v.settings.Account)
+			}
+		}
+		for _, m := range v.samples.gauges {
+			ch <- m
+		}
+		for _, m := range v.samples.counters {
+			ch <- m
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package collector
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+
+	"twilio_operations_exporter/twilio"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// fixed is an account as one scrape shows it, every sample different.
+func fixed() scraped {
+	created := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+	at := created.Add(2 * time.Hour)
+	s := settings()
+	s.Account, s.Window = `marketing "EU"`, 24*time.Hour
+	snapshot := &Snapshot{At: at}
+	for i, status := range append(documentedStatuses[:4:4], "PAUSED") {
+		n := int64(i+1) * 1000
+		sums := StatusSums{Status: status, Operations: n, Failing: n + 1, Stats: twilio.Stats{
+			Total: n + 2, Recipients: n + 3, Attempts: n + 4, Unaddressable: n + 5, Scheduled: n + 6, Queued: n + 7,
+			Sent: n + 8, Delivered: n + 9, Read: n + 10, Undelivered: n + 11, Failed: n + 12, Canceled: n + 13,
+		}}
+		if status.Live() {
+			sums.OldestCreated = created.Add(time.Duration(i) * time.Minute)
+			sums.OldestUpdated = created.Add(time.Duration(i)*time.Minute + 1500*time.Millisecond)
+		}
+		snapshot.Statuses = append(snapshot.Statuses, sums)
+	}
+	for i := range snapshot.grown {
+		snapshot.grown[i] = int64(i+1) * 111
+	}
+	empty := settings()
+	empty.Account = "starting"
+	return scraped{
+		{
+			settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
+			skew: -1500 * time.Millisecond, skewKnown: true, samples: snapshot.samples(s.Account, created),
+		},
+		{settings: &empty, created: created, samples: (&Snapshot{}).samples(empty.Account, created)},
+	}
+}
+
+func TestExposition(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(fixed())
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		file    string
+		format  expfmt.Format
+		options []expfmt.EncoderOption
+	}{
+		{"exposition.txt", expfmt.NewFormat(expfmt.TypeTextPlain), nil},
+		{"exposition.openmetrics", expfmt.NewFormat(expfmt.TypeOpenMetrics), []expfmt.EncoderOption{expfmt.WithCreatedLines()}},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			var got bytes.Buffer
+			e := expfmt.NewEncoder(&got, tt.format, tt.options...)
+			for _, f := range families {
+				if err := e.Encode(f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c, ok := e.(expfmt.Closer); ok {
+				if err := c.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			file := filepath.Join("testdata", tt.file)
+			if *update {
+				if err := os.WriteFile(file, got.Bytes(), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got.String()); diff != "" {
+				t.Errorf("not %s, which -update writes anew (-want +got):\n%s", file, diff)
+			}
+		})
+	}
+}
+
+func TestLint(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	m := NewMetrics(reg).Account("test")
+	m.Observe(twilio.Request{Endpoint: twilio.EndpointList, Code: 200, Duration: time.Second})
+	m.Observe(twilio.Request{Endpoint: twilio.EndpointFetch, Duration: time.Second})
+	reg.MustRegister(fixed())
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	described := make(map[*prometheus.Desc]bool)
+	descs := make(chan *prometheus.Desc, 1000)
+	fixed().Describe(descs)
+	close(descs)
+	for d := range descs {
+		if described[d] {
+			t.Errorf("%v is described twice", d)
+		}
+		described[d] = true
+	}
+	sent := make(map[*prometheus.Desc]bool)
+	samples := make(chan prometheus.Metric, 1000)
+	fixed().Collect(samples)
+	close(samples)
+	for m := range samples {
+		if !described[m.Desc()] {
+			t.Errorf("%v is sent and not described", m.Desc())
+		}
+		sent[m.Desc()] = true
+	}
+	for d := range described {
+		if !sent[d] {
+			t.Errorf("%v is described and not sent", d)
+		}
+	}
+}
+
+func TestOwnMetrics(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	own := NewMetrics(reg)
+	m := own.Account("a")
+	own.Account("b")
+	for _, r := range []twilio.Request{
+		{Endpoint: twilio.EndpointList, Code: 200, Duration: time.Second},
+		{Endpoint: twilio.EndpointList, Code: 200, Duration: time.Second},
+		{Endpoint: twilio.EndpointList, Code: 503},
+		{Endpoint: twilio.EndpointFetch, Code: 404},
+		{Endpoint: twilio.EndpointList},
+	} {
+		m.Observe(r)
+	}
+	m.OperationsRead(7)
+	m.OperationsRead(0)
+	const want = `
+# HELP twilio_exporter_api_requests_total Requests made to the API, retries included, by HTTP status; "error" where there was no whole answer.
+# TYPE twilio_exporter_api_requests_total counter
+twilio_exporter_api_requests_total{account="a",code="200",endpoint="list_operations"} 2
+twilio_exporter_api_requests_total{account="a",code="404",endpoint="fetch_operation"} 1
+twilio_exporter_api_requests_total{account="a",code="503",endpoint="list_operations"} 1
+twilio_exporter_api_requests_total{account="a",code="error",endpoint="list_operations"} 1
+twilio_exporter_api_requests_total{account="b",code="200",endpoint="list_operations"} 0
+# HELP twilio_exporter_operations_read_total Operations decoded from the API's answers, each time one is read again included.
+# TYPE twilio_exporter_operations_read_total counter
+twilio_exporter_operations_read_total{account="a"} 7
+twilio_exporter_operations_read_total{account="b"} 0
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want),
+		"twilio_exporter_api_requests_total", "twilio_exporter_operations_read_total"); err != nil {
+		t.Error(err)
+	}
+	if n := testutil.CollectAndCount(own.errors); n != 2*len(reasons) {
+		t.Errorf("%d series of errors at the start, want one for each reason and account", n)
+	}
+	own.Remove("a")
+	own.Remove("b")
+	if n, err := testutil.GatherAndCount(reg); n != 0 || err != nil {
+		t.Errorf("%d series are left, error %v", n, err)
+	}
+}
+
+// Statuses nobody has documented have names of their own, up to 16, and any
+// text makes a label.
+func TestUndocumentedStatuses(t *testing.T) {
+	names := []twilio.Status{`quo"te`, "new\nline", `back\slash`, "caf\u00e9", "bad\xffutf8", "other"}
+	for i := range 10 {
+		names = append(names, twilio.Status(fmt.Sprint("STATUS_", i)))
+	}
+	late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
+	page := &twilio.Page{}
+	for i, status := range append(append(names[:16:16], late...), names...) {
+		page.Operations = append(page.Operations, twilio.Operation{
+			ID: strconv.Itoa(i), Status: status, CreatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
+		})
+	}
+	g := newRig(t, &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return page, nil }}, nil)
+	for range 2 {
+		g.refresh(t.Context())
+		got := g.scrape(t.Context())
+		want := map[string]float64{"twilio_up": 1, "twilio_operations/LATE_1": none, "twilio_operations/COMPLETED": 0}
+		for _, name := range names {
+			want["twilio_operations/"+strings.ToValidUTF8(string(name), "\uFFFD")] = 2
+		}
+		want["twilio_operations/other"] += float64(len(late))
+		g.want(got, want)
+		n := 0
+		for name := range got {
+			if strings.HasPrefix(name, "twilio_operations/") {
+				n++
+			}
+		}
+		if n != 4+16 {
+			t.Errorf("%d statuses, want 20", n)
+		}
+	}
+	// One that is gone is not shown, and has its name when it comes back.
+	all := page.Operations
+	page.Operations = all[:1]
+	g.refresh(t.Context())
+	g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})
+}
+
+func TestManyUndocumentedStatuses(t *testing.T) {
+	s := newStatuses()
+	for i := range 1000 {
+		s.number(twilio.Status(fmt.Sprint("STATUS_", i)))
+	}
+	if len(s.names) != 4+16+1 || s.names[20] != otherStatus {
+		t.Errorf("names %q", s.names)
+	}
+	for i, name := range []twilio.Status{"SCHEDULED", "STATUS_0", "STATUS_15", "STATUS_16", "other", "anything"} {
+		if got, want := s.number(name), []uint8{0, 4, 19, 20, 20, 20}[i]; got != want {
+			t.Errorf("%s has number %d, want %d", name, got, want)
+		}
+	}
+}
+
+func TestFailing(t *testing.T) {
+	for _, tt := range []struct {
+		total, failed, undelivered int64
+		want                       bool
+	}{
+		{100, 10, 0, true},
+		{100, 0, 10, true},
+		{100, 5, 5, true},
+		{100, 9, 0, false},
+		{99, 99, 0, false},
+		{109, 10, 0, false},
+		{110, 10, 1, true},
+		{0, 0, 0, false},
+	} {
+		if got := failing(&twilio.Stats{Total: tt.total, Failed: tt.failed, Undelivered: tt.undelivered}); got != tt.want {
+			t.Errorf("%+v: failing %t", tt, got)
+		}
+	}
+}
+
+// The lists of noted operations hold the first few in their order, however
+// they come in.
+func TestNotedOperations(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	start := time.Now()
+	for range 100 {
+		var worst, untouched []twilio.Operation
+		for _, i := range rnd.Perm(20) {
+			op := twilio.Operation{ID: fmt.Sprintf("%02d", i), UpdatedAt: start.Add(time.Duration(i/2) * time.Second)}
+			op.Stats.Failed, op.Stats.Undelivered = int64(i/2), 3
+			worst, untouched = keepWorst(worst, &op, noted), keepUntouched(untouched, &op)
+		}
+		ids := func(ops []twilio.Operation) (ids []string) {
+			for _, op := range ops {
+				ids = append(ids, op.ID)
+			}
+			return ids
+		}
+		if diff := cmp.Diff([]string{"18", "19", "16", "17", "14"}, ids(worst)); diff != "" {
+			t.Fatal(diff)
+		}
+		if diff := cmp.Diff([]string{"00", "01", "02", "03", "04"}, ids(untouched)); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}

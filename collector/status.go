@@ -1,0 +1,116 @@
+package collector
+
+import "time"
+
+// State is an account's state in a word.
+type State string
+
+// The states, of which the first that applies holds.
+const (
+	StateThrottled State = "throttled" // no request goes out before Status.RetryAt
+	StateFailing   State = "failing"   // the last refresh to end failed
+	StateFresh     State = "fresh"     // it succeeded
+	StateReading   State = "reading"   // the first refresh is under way
+	StateStarting  State = "starting"  // it has not begun
+)
+
+// Status is an account's state for people; metrics have it in numbers.
+type Status struct {
+	State State
+	// Started is the start of the last refresh to start; Succeeded the end of
+	// the last that succeeded; FailingSince the end of the first that failed
+	// since. NextRefresh is when the next is planned. RetryAt is when the API
+	// lets requests through again. All by the local clock, zero where there is
+	// none.
+	Started, Succeeded, FailingSince, NextRefresh, RetryAt time.Time
+	// Requests is how many requests went to the API while the last refresh to
+	// end was under way, retries included; PagesRead and PagesExpected say how
+	// far the one under way is.
+	Requests                 int64
+	PagesRead, PagesExpected int
+	// Err and Reason say why the last refresh to end failed; Reason is that of
+	// twilio_exporter_refresh_errors_total.
+	Err    error
+	Reason string
+	// Snapshot is the last good one, nil before the first. Current is false
+	// when it is too old to be shown in metrics.
+	Snapshot *Snapshot
+	Current  bool
+}
+
+// Status returns the account's state.
+func (r *Refresher) Status() Status {
+	retryAt := r.api.RetryAt()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Status{
+		Started:      r.state.started,
+		Succeeded:    r.state.succeeded,
+		FailingSince: r.state.failing,
+		Requests:     r.state.requests,
+		Err:          r.state.err,
+		Snapshot:     r.state.snapshot,
+		Current:      r.state.snapshot != nil && time.Since(r.state.succeeded) <= r.maxAge(),
+	}
+	if r.settings.Interval > 0 {
+		s.NextRefresh = r.state.next
+	}
+	if time.Until(retryAt) > 0 {
+		s.RetryAt = retryAt
+	}
+	if s.Err != nil {
+		s.Reason = reason(s.Err)
+	}
+	s.PagesRead, s.PagesExpected = r.state.progress.pages()
+	switch {
+	case !s.RetryAt.IsZero():
+		s.State = StateThrottled
+	case s.Err != nil:
+		s.State = StateFailing
+	case s.Snapshot != nil:
+		s.State = StateFresh
+	case r.state.progress != nil:
+		s.State = StateReading
+	default:
+		s.State = StateStarting
+	}
+	return s
+}
+
+// Settings returns what the refresher was made with.
+func (r *Refresher) Settings() Settings { return r.settings }
+
+// Healthy is false when the loop has not ticked for max(3 intervals, interval
+// + refresh timeout).
+func (r *Refresher) Healthy() bool {
+	i := r.settings.Interval
+	if i == 0 {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.state.ticked) <= max(3*i, i+r.settings.RefreshTimeout)
+}
+
+// Ready is true once a refresh has ended, well or badly; at once with an
+// interval of 0.
+func (r *Refresher) Ready() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.settings.Interval == 0 || r.state.ended > 0
+}
+
+// Progress of the refresh under way: pages read, and pages expected as far as
+// is known by now; both 0 when none is under way.
+func (r *Refresher) Progress() (read, expected int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.progress.pages()
+}
+
+func (p *progress) pages() (read, expected int) {
+	if p == nil {
+		return 0, 0
+	}
+	return int(p.read.Load()), int(p.expected.Load())
+}
