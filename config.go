@@ -1,0 +1,605 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+const (
+	programName = "twilio_operations_exporter"
+	demoAccount = "demo"
+	// demoInterval is short, so that whoever tries the demo sees numbers move.
+	demoInterval = 5 * time.Second
+	maxWindow    = 168 * time.Hour // Twilio keeps operations for 7 days.
+	minInterval  = 100 * time.Millisecond
+)
+
+// errAnswered is what configure returns when the command line was a question
+// (--help, --version) and the answer has been printed.
+var errAnswered = errors.New("answered")
+
+// Account is one account as it is to be read: checked, defaults filled in.
+type Account struct {
+	collector.Settings
+	BaseURL    *url.URL
+	Timeout    time.Duration // of one HTTP request
+	MaxRetries int
+	RateLimit  float64 // requests a second; 0 = no limit
+	HTTP       config.HTTPClientConfig
+}
+
+// ValidatedConfig is everything the program was told. Only configure makes
+// one, so whoever holds one need not check anything.
+type ValidatedConfig struct {
+	Accounts []Account
+	Warnings []string // what is allowed but looks like a mistake
+
+	Demo, Once, Check bool
+
+	Web                 *web.FlagConfig
+	TelemetryPath       string
+	ScrapeTimeoutOffset time.Duration
+	EnableLifecycle     bool
+	EnablePprof         bool
+
+	LogLevel, LogFormat string
+
+	configFile string
+	defaults   Account
+}
+
+// Reload reads the configuration file again and returns its accounts. Without
+// a file there is nothing that could have changed.
+func (c *ValidatedConfig) Reload() ([]Account, []string, error) {
+	if c.configFile == "" {
+		return c.Accounts, nil, nil
+	}
+	return readConfigFile(c.configFile, &c.defaults)
+}
+
+// given is a value with the words that say where it came from.
+type given struct {
+	where string // "--twilio.timeout", "accounts.yml:3: interval"
+	value string
+}
+
+func (g given) bad(want string) error {
+	return fmt.Errorf("%s: %s is not %s", g.where, shown(g.value), want)
+}
+
+// setting is a value of an account that has a default. One row makes the flag,
+// its variable, its key in the file and its check.
+type setting struct {
+	flag, env, key string // key "": a flag only
+	byDefault      string
+	help           string
+	want           string // completes "X is not …"
+	set            func(a *Account, value string) bool
+}
+
+var settings = []setting{
+	{
+		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", byDefault: "https://comms.twilio.com/v1",
+		help: "Where the API is. Credentials go to this host alone.",
+		want: "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
+		set:  func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
+	},
+	{
+		flag: "twilio.timeout", byDefault: "30s",
+		help: "Longest that one HTTP request may take, body included.",
+		want: "a duration above 0, such as 30s",
+		set:  func(a *Account, v string) bool { return setDuration(&a.Timeout, v, 1, math.MaxInt64) },
+	},
+	{
+		flag: "twilio.max-retries", byDefault: "4",
+		help: "Tries after the first of one request, where the API allows another.",
+		want: "a whole number from 0 to 100",
+		set:  func(a *Account, v string) bool { return setInt(&a.MaxRetries, v, 0, 100) },
+	},
+	{
+		flag: "twilio.rate-limit", key: "rate_limit", byDefault: "10",
+		help: "Most requests a second and account; 0 means no limit.",
+		want: "a number of requests a second, 0 (no limit) or more",
+		set:  func(a *Account, v string) bool { return setFloat(&a.RateLimit, v, 0, math.MaxFloat64) },
+	},
+	{
+		flag: "collector.interval", key: "interval", byDefault: "1m",
+		help: "How often an account is refreshed in the background; 0s refreshes on each scrape instead.",
+		want: "a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape",
+		set: func(a *Account, v string) bool {
+			return setDuration(&a.Interval, v, 0, 0) || setDuration(&a.Interval, v, minInterval, math.MaxInt64)
+		},
+	},
+	{
+		flag: "collector.window", key: "window", byDefault: "24h",
+		help: "Operations created in the last this long are counted, 1m to 168h. Choose it longer than you schedule ahead.",
+		want: "a duration from 1m to 168h (Twilio keeps operations for 7 days)",
+		set:  func(a *Account, v string) bool { return setDuration(&a.Window, v, time.Minute, maxWindow) },
+	},
+	{
+		flag: "collector.page-size", key: "page_size", byDefault: "1000",
+		help: "Operations asked for in one request, 1 to 1000.",
+		want: "a whole number from 1 to 1000",
+		set:  func(a *Account, v string) bool { return setInt(&a.PageSize, v, 1, 1000) },
+	},
+	{
+		flag: "collector.concurrency", key: "concurrency", byDefault: "4",
+		help: "Most requests of one account that are in flight at a time.",
+		want: "a whole number from 1 to 1000",
+		set:  func(a *Account, v string) bool { return setInt(&a.Concurrency, v, 1, 1000) },
+	},
+	{
+		flag: "collector.max-staleness", key: "max_staleness", byDefault: "0.1",
+		help: "How far behind, as a share of its age, a finished operation may be, 0 to 1; 0 reads the whole window every time.",
+		want: "a number from 0 to 1",
+		set:  func(a *Account, v string) bool { return setFloat(&a.MaxStaleness, v, 0, 1) },
+	},
+	{
+		flag: "collector.refresh-timeout", byDefault: "15m",
+		help: "Longest that one whole refresh of an account may take.",
+		want: "a duration above 0, such as 15m",
+		set:  func(a *Account, v string) bool { return setDuration(&a.RefreshTimeout, v, 1, math.MaxInt64) },
+	},
+	{
+		flag: "collector.max-age", byDefault: "10m",
+		help: "How long the last good gauges are shown while refreshes fail; at least two intervals.",
+		want: "a duration above 0, such as 10m",
+		set:  func(a *Account, v string) bool { return setDuration(&a.MaxAge, v, 1, math.MaxInt64) },
+	},
+}
+
+// options are the command line and environment as given, nothing checked.
+type options struct {
+	accountSID, authTokenFile, apiKey, apiSecretFile string
+	authToken, apiSecret                             string // from the environment alone
+
+	settings map[string]*string // by flag
+	isGiven  map[string]*bool   // of settings: by flag or by variable
+
+	configFile          string
+	check, once, demo   bool
+	web                 *web.FlagConfig
+	telemetryPath       string
+	scrapeTimeoutOffset string
+	lifecycle, pprof    bool
+	logLevel, logFormat string
+	answered            bool
+}
+
+// configure turns a command line and the environment into a checked
+// configuration. Its error is one line for a person. Answers to --help and
+// --version go to stdout.
+func configure(args []string, stdout io.Writer) (*ValidatedConfig, error) {
+	o := &options{settings: map[string]*string{}, isGiven: map[string]*bool{}}
+	if _, err := newApplication(o, stdout).Parse(args); err != nil && !o.answered {
+		return nil, fmt.Errorf("%s (--help lists all flags)%s", oneLine(err.Error()), secretHint(args))
+	}
+	if o.answered {
+		return nil, errAnswered
+	}
+	for _, s := range settings {
+		if s.env != "" && os.Getenv(s.env) != "" {
+			*o.isGiven[s.flag] = true
+		}
+	}
+	o.authToken = strings.TrimSpace(os.Getenv("TWILIO_AUTH_TOKEN"))
+	o.apiSecret = strings.TrimSpace(os.Getenv("TWILIO_API_SECRET"))
+	return o.validate()
+}
+
+func newApplication(o *options, stdout io.Writer) *kingpin.Application {
+	app := kingpin.New(programName, "Counts of Twilio's message operations by status, for Prometheus.")
+	app.UsageWriter(stdout)
+	app.Terminate(func(int) { o.answered = true })
+	app.Version(version.Print(programName))
+	app.HelpFlag.Short('h')
+
+	app.Flag("twilio.account-sid", "The account (AC…); also the value of the account label.").
+		Envar("TWILIO_ACCOUNT_SID").PlaceHolder("AC…").StringVar(&o.accountSID)
+	app.Flag("twilio.auth-token-file", "File that holds the Auth Token; or give the token itself in $TWILIO_AUTH_TOKEN.").
+		PlaceHolder("FILE").StringVar(&o.authTokenFile)
+	app.Flag("twilio.api-key", "API key SID (SK…), used instead of the Auth Token when given.").
+		Envar("TWILIO_API_KEY").PlaceHolder("SK…").StringVar(&o.apiKey)
+	app.Flag("twilio.api-secret-file", "File that holds the API key's secret; or give the secret itself in $TWILIO_API_SECRET.").
+		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
+
+	for _, s := range settings {
+		value, isGiven := new(string), new(bool)
+		o.settings[s.flag], o.isGiven[s.flag] = value, isGiven
+		flag := app.Flag(s.flag, s.help).Default(s.byDefault).IsSetByUser(isGiven)
+		if s.env != "" {
+			flag.Envar(s.env)
+		}
+		flag.StringVar(value)
+	}
+
+	app.Flag("config.file", "YAML file with several accounts; the other flags are their defaults.").
+		PlaceHolder("FILE").StringVar(&o.configFile)
+	app.Flag("config.check", "Check flags and file, print what is wrong, exit.").BoolVar(&o.check)
+	app.Flag("once", "Refresh once, print the metrics, exit; status 1 if any account failed.").BoolVar(&o.once)
+	app.Flag("demo", "Run against the built-in simulator: no account, no network. Refreshes every 5s unless --collector.interval is given.").
+		BoolVar(&o.demo)
+
+	o.web = kingpinflag.AddFlags(app, ":9861")
+	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&o.telemetryPath)
+	app.Flag("web.scrape-timeout-offset", "Taken off the scrape timeout that Prometheus announces, to leave time for the answer.").
+		Default("500ms").StringVar(&o.scrapeTimeoutOffset)
+	app.Flag("web.enable-lifecycle", "Allow a reload by POST /-/reload.").BoolVar(&o.lifecycle)
+	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").BoolVar(&o.pprof)
+
+	app.Flag("log.level", "Least severe level that is logged: debug, info, warn or error.").Default("info").StringVar(&o.logLevel)
+	app.Flag("log.format", "Format of the log: logfmt or json.").Default("logfmt").StringVar(&o.logFormat)
+	return app
+}
+
+func (o *options) validate() (*ValidatedConfig, error) {
+	c := &ValidatedConfig{
+		Demo: o.demo, Once: o.once, Check: o.check,
+		Web: o.web, TelemetryPath: o.telemetryPath, EnableLifecycle: o.lifecycle, EnablePprof: o.pprof,
+		LogLevel: o.logLevel, LogFormat: o.logFormat,
+		configFile: o.configFile,
+	}
+	if err := o.validateWebAndLog(c); err != nil {
+		return nil, err
+	}
+	for _, s := range settings {
+		g := given{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
+		if !s.set(&c.defaults, g.value) {
+			return nil, g.bad(s.want)
+		}
+	}
+	err := o.validateAccounts(c)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// reservedPaths are the program's own; the metrics cannot be there.
+var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
+
+// plainPath is narrower than what a URL allows: the path becomes a pattern of
+// http.ServeMux, where braces and blanks have a meaning.
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
+
+func (o *options) validateWebAndLog(c *ValidatedConfig) error {
+	if g := (given{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, g.value) {
+		return g.bad("one of debug, info, warn and error")
+	}
+	if g := (given{"--log.format", o.logFormat}); g.value != "logfmt" && g.value != "json" {
+		return g.bad("one of logfmt and json")
+	}
+	if g := (given{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}); !setDuration(&c.ScrapeTimeoutOffset, g.value, 0, math.MaxInt64) {
+		return g.bad("a duration of 0s or more, such as 500ms")
+	}
+	p := given{"--web.telemetry-path", o.telemetryPath}
+	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
+		return p.bad("a plain path that begins with a slash, such as /metrics")
+	}
+	for _, r := range reservedPaths {
+		if p.value == r || r != "/" && strings.HasPrefix(p.value, r+"/") {
+			return p.bad("free: the program serves " + r + " itself, choose another, such as /metrics")
+		}
+	}
+	if !*o.web.WebSystemdSocket {
+		for _, address := range *o.web.WebListenAddresses {
+			if g := (given{"--web.listen-address", address}); !validListenAddress(address) {
+				return g.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
+			}
+		}
+	}
+	if err := web.Validate(*o.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %q cannot be used: %s", *o.web.WebConfigFile, oneLine(err.Error()))
+	}
+	return nil
+}
+
+func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
+	own := o.accountGiven()
+	switch {
+	case o.demo && o.configFile != "":
+		return errors.New("--demo and --config.file do not go together: give one of them")
+	case o.demo && len(own) > 0:
+		return fmt.Errorf("--demo and %s do not go together: the demo has an account of its own, remove one of them", own[0])
+	case o.demo && *o.isGiven["twilio.base-url"]:
+		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) do not go together: the demo has an API of its own, remove one of them")
+	case o.demo:
+		// Who asks for the demo brings no credentials; these are for the simulator.
+		a := c.defaults
+		a.Account = demoAccount
+		if !*o.isGiven["collector.interval"] {
+			a.Interval = demoInterval
+		}
+		if !*o.isGiven["twilio.rate-limit"] {
+			a.RateLimit = 0 // the simulator is ours
+		}
+		a.HTTP = httpConfig(simulator.DemoAccountSID, simulator.DemoAuthToken, "")
+		c.Accounts = []Account{a}
+		return nil
+	case o.configFile != "" && len(own) > 0:
+		return fmt.Errorf("--config.file and %s do not go together: the file names the accounts, remove one of them", own[0])
+	case o.configFile != "":
+		c.Accounts, c.Warnings, err = readConfigFile(o.configFile, &c.defaults)
+		return err
+	}
+
+	//nolint:gosec // G101: names of flags and variables
+	const sid, tokenFile, token, key, secretFile, secret = "--twilio.account-sid (TWILIO_ACCOUNT_SID)",
+		"--twilio.auth-token-file", "TWILIO_AUTH_TOKEN", "--twilio.api-key (TWILIO_API_KEY)", "--twilio.api-secret-file", "TWILIO_API_SECRET"
+	if o.accountSID == "" {
+		return errors.New(sid + ": no account is given: want an Account SID (AC…), or several accounts in a --config.file, or --demo")
+	}
+	a := c.defaults
+	a.Account = o.accountSID
+	c.Warnings, err = (&credentials{
+		sid: given{sid, o.accountSID}, key: given{key, o.apiKey},
+		tokenFile: given{tokenFile, o.authTokenFile}, token: given{token, o.authToken},
+		secretFile: given{secretFile, o.apiSecretFile}, secret: given{secret, o.apiSecret},
+		wantToken:  tokenFile + " or the variable " + token,
+		wantSecret: secretFile + " or the variable " + secret,
+	}).apply(&a)
+	if err != nil {
+		return err
+	}
+	c.Accounts, c.Warnings = []Account{a}, append(c.Warnings, clearText(&a)...)
+	return nil
+}
+
+// accountGiven names the flags and variables given that describe one account.
+func (o *options) accountGiven() (names []string) {
+	for _, g := range []given{
+		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
+		{"--twilio.auth-token-file", o.authTokenFile},
+		{"the variable TWILIO_AUTH_TOKEN", o.authToken},
+		{"--twilio.api-key (TWILIO_API_KEY)", o.apiKey},
+		{"--twilio.api-secret-file", o.apiSecretFile},
+		{"the variable TWILIO_API_SECRET", o.apiSecret},
+	} {
+		if g.value != "" {
+			names = append(names, g.where)
+		}
+	}
+	return names
+}
+
+// credentials are those of one account, from flags or from the file.
+type credentials struct {
+	sid, key              given
+	token, tokenFile      given
+	secret, secretFile    given
+	wantToken, wantSecret string // where the Auth Token, the API secret may come from
+}
+
+// The documented forms. Other values are taken, with a warning: the API is the
+// judge of who it knows.
+var (
+	accountSIDForm = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
+	apiKeyForm     = regexp.MustCompile(`^SK[0-9a-fA-F]{32}$`)
+)
+
+func (c *credentials) apply(a *Account) (warnings []string, err error) {
+	if !validUser(c.sid.value) {
+		return nil, c.sid.bad("an Account SID: AC and 32 hexadecimal digits")
+	}
+	if !accountSIDForm.MatchString(c.sid.value) {
+		warnings = append(warnings, fmt.Sprintf("%s: %s does not look like an Account SID (AC and 32 hexadecimal digits)", c.sid.where, shown(c.sid.value)))
+	}
+	for _, both := range [][2]given{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
+		if both[0].value != "" && both[1].value != "" {
+			return nil, fmt.Errorf("%s and %s both give the same secret: remove one of them", both[1].where, both[0].where)
+		}
+	}
+	user, secret, file := c.sid, c.token, c.tokenFile
+	switch {
+	case c.key.value != "":
+		user, secret, file = c.key, c.secret, c.secretFile
+		if !validUser(user.value) {
+			return nil, user.bad("the SID of an API key: SK and 32 hexadecimal digits")
+		}
+		if !apiKeyForm.MatchString(user.value) {
+			warnings = append(warnings, fmt.Sprintf("%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where, shown(user.value)))
+		}
+		if secret.value == "" && file.value == "" {
+			return nil, fmt.Errorf("%s: the API key's secret is missing: give it by %s", user.where, c.wantSecret)
+		}
+	case c.secret.value != "" || c.secretFile.value != "":
+		where := c.secretFile.where
+		if c.secretFile.value == "" {
+			where = c.secret.where
+		}
+		return nil, fmt.Errorf("%s: an API secret without its key: give the key by %s", where, c.key.where)
+	case secret.value == "" && file.value == "":
+		return nil, fmt.Errorf("%s: the secret of %s is missing: give the Auth Token by %s, or an API key and its secret", user.where, shown(user.value), c.wantToken)
+	}
+	// Every file given is read, the unused one too: it would be missed only
+	// once it is needed.
+	for _, f := range []given{c.tokenFile, c.secretFile} {
+		if err := checkSecretFile(f); err != nil {
+			return nil, err
+		}
+	}
+	tls, proxy := a.HTTP.TLSConfig, a.HTTP.ProxyConfig
+	a.HTTP = httpConfig(user.value, secret.value, file.value)
+	a.HTTP.TLSConfig = tls
+	if proxy.ProxyURL.URL != nil {
+		a.HTTP.ProxyConfig = proxy
+	}
+	return warnings, nil
+}
+
+// httpConfig leaves redirects off: they would take the credentials elsewhere.
+func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
+	return config.HTTPClientConfig{
+		BasicAuth:   &config.BasicAuth{Username: user, Password: config.Secret(secret), PasswordFile: secretFile},
+		EnableHTTP2: true,
+		ProxyConfig: config.ProxyConfig{ProxyFromEnvironment: true},
+	}
+}
+
+// checkSecretFile reads the file only to say early what is wrong; it is read
+// again with each request.
+func checkSecretFile(f given) error {
+	if f.value == "" {
+		return nil
+	}
+	b, err := os.ReadFile(f.value)
+	if err != nil {
+		var pathError *os.PathError
+		if errors.As(err, &pathError) {
+			err = pathError.Err
+		}
+		return fmt.Errorf("%s: %s cannot be read (%w): want a file that holds the secret", f.where, shown(f.value), err)
+	}
+	if strings.TrimSpace(string(b)) == "" {
+		return fmt.Errorf("%s: %s is empty: want a file that holds the secret", f.where, shown(f.value))
+	}
+	return nil
+}
+
+// clearText warns of credentials that anyone on the way could read.
+func clearText(a *Account) []string {
+	if a.BaseURL.Scheme != "http" {
+		return nil
+	}
+	host := a.BaseURL.Hostname()
+	if addr, err := netip.ParseAddr(host); host == "localhost" || err == nil && addr.IsLoopback() {
+		return nil
+	}
+	return []string{fmt.Sprintf("account %q: credentials go to %s unencrypted", a.Account, a.BaseURL.Host)}
+}
+
+// validUser holds for what can be the user of basic authentication (RFC 7617)
+// and a label value.
+func validUser(s string) bool {
+	return s != "" && validName(s) && !strings.ContainsFunc(s, func(r rune) bool { return r == ':' || unicode.IsSpace(r) })
+}
+
+// validName holds for what can be a label value that people can read.
+func validName(s string) bool {
+	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+func validListenAddress(address string) bool {
+	if strings.HasPrefix(address, "vsock://") {
+		return true // exporter-toolkit's own
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || strings.ContainsFunc(host, unicode.IsSpace) {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n <= math.MaxUint16
+}
+
+func parseBaseURL(s string) (*url.URL, bool) {
+	u, err := url.Parse(s)
+	ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		u.User == nil && u.RawQuery == "" && !u.ForceQuery && !strings.Contains(s, "#") && validPort(u)
+	return u, ok
+}
+
+// validPort checks what url.Parse does not: the range, and "host:".
+func validPort(u *url.URL) bool {
+	if u.Port() == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && n > 0
+}
+
+// setDuration takes what Go and what Prometheus write: 1h30m, 1.5h, 7d.
+func setDuration(to *time.Duration, s string, low, high time.Duration) bool {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		var m model.Duration
+		m, err = model.ParseDuration(s)
+		d = time.Duration(m)
+	}
+	if err != nil || d < low || d > high {
+		return false
+	}
+	*to = d
+	return true
+}
+
+func setInt(to *int, s string, low, high int) bool {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < low || n > high {
+		return false
+	}
+	*to = n
+	return true
+}
+
+func setFloat(to *float64, s string, low, high float64) bool {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f >= low && f <= high) { // the form that is false for NaN
+		return false
+	}
+	*to = f
+	return true
+}
+
+func flagName(flag, env string) string {
+	if env == "" {
+		return "--" + flag
+	}
+	return "--" + flag + " (" + env + ")"
+}
+
+// userinfo is the part of a URL that may hold a password.
+var userinfo = regexp.MustCompile(`//.*@`)
+
+// shown is a value as an error may show it: quoted, on one line, not endless,
+// without a password in a URL.
+func shown(value string) string {
+	const most = 200
+	value = userinfo.ReplaceAllString(value, "//…@")
+	if len(value) > most {
+		value = strings.ToValidUTF8(value[:most], "") + "…"
+	}
+	return strconv.Quote(value)
+}
+
+// oneLine joins the lines of a message and removes control characters.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, unicode.IsControl), "; ")
+}
+
+// secretHint tells who tries to give a secret as a flag how it is given.
+func secretHint(args []string) string {
+	for _, arg := range args {
+		name, _, _ := strings.Cut(arg, "=")
+		switch name {
+		case "--twilio.auth-token":
+			return "; a secret is never a flag's value: use --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN"
+		case "--twilio.api-secret":
+			return "; a secret is never a flag's value: use --twilio.api-secret-file or the variable TWILIO_API_SECRET"
+		}
+	}
+	return ""
+}
