@@ -1,0 +1,211 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+// example is an example body of the API's reference. It is read here with
+// another decoder than the client's, and by the names of the reference.
+type example struct {
+	ID        string             `json:"id"`
+	Status    twilio.Status      `json:"status"`
+	Stats     map[string]float64 `json:"stats"`
+	CreatedAt time.Time          `json:"createdAt"`
+	UpdatedAt time.Time          `json:"updatedAt"`
+}
+
+// TestProbeExamples holds that a probe of each documented example gives exactly
+// its numbers.
+func TestProbeExamples(t *testing.T) {
+	files, err := filepath.Glob("twilio/testdata/operation-*.json")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("examples: %q, %v", files, err)
+	}
+	names := map[string]string{
+		"total": "messages", "recipients": "recipients", "attempts": "attempts", "unaddressable": "recipients_unaddressable",
+		"scheduled": "messages_scheduled", "queued": "messages_queued", "sent": "messages_sent", "delivered": "messages_delivered",
+		"read": "messages_read", "undelivered": "messages_undelivered", "failed": "messages_failed", "canceled": "messages_canceled",
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e example
+			if err := json.Unmarshal(b, &e); err != nil {
+				t.Fatal(err)
+			}
+			stat := func(name string) int64 { return int64(e.Stats[name]) }
+			s := testSite(t, newTestAPI(t, twilio.Operation{
+				ID: e.ID, Status: e.Status, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
+				Stats: twilio.Stats{
+					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat("unaddressable"),
+					Scheduled: stat("scheduled"), Queued: stat("queued"), Sent: stat("sent"), Delivered: stat("delivered"),
+					Read: stat("read"), Undelivered: stat("undelivered"), Failed: stat("failed"), Canceled: stat("canceled"),
+				},
+			}))
+			w := get(t, s, http.MethodGet, "/probe?target="+e.ID)
+			if w.Code != http.StatusOK {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			text := w.Body.String()
+			labels := fmt.Sprintf(`{account=%q,operation=%q`, testSID, e.ID)
+			want := []string{
+				fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testSID),
+				fmt.Sprintf(`twilio_probe_operation_info%s,status=%q} 1`, labels, e.Status),
+			}
+			if len(e.Stats) != len(names) {
+				t.Fatalf("%d stats", len(e.Stats))
+			}
+			for name, value := range e.Stats {
+				want = append(want, fmt.Sprintf("twilio_probe_%s%s} %v", names[name], labels, value))
+			}
+			wantLines(t, text, want...)
+			got := families(t, text)
+			for name, at := range map[string]time.Time{"created": e.CreatedAt, "updated": e.UpdatedAt} {
+				value := got["twilio_probe_operation_"+name+"_timestamp_seconds"].GetMetric()[0].GetGauge().GetValue()
+				if want := float64(at.UnixMilli()) / 1000; value != want {
+					t.Errorf("%s: %v, want %v", name, value, want)
+				}
+			}
+			// Two without the operation, three about it, twelve stats: and nothing
+			// under the names of /metrics.
+			if len(got) != 5+len(names) {
+				t.Errorf("%d families", len(got))
+			}
+			for name := range got {
+				if !strings.HasPrefix(name, "twilio_probe_") {
+					t.Errorf("family %s", name)
+				}
+			}
+		})
+	}
+}
+
+func TestProbeParameters(t *testing.T) {
+	id := testOperation(1, "", twilio.Stats{}).ID
+	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	one, two := testSite(t, api), newFileSite(t, api, "a", "b")
+	const usage = ": /probe?target=comms_operation_…&account=NAME\n"
+	for name, tc := range map[string]struct {
+		s     *site
+		query string
+		code  int
+		body  string // "": not compared
+	}{
+		"no target":       {one, "", http.StatusBadRequest, "want one target, the id of an operation" + usage},
+		"empty target":    {one, "target=", http.StatusBadRequest, "want one target, the id of an operation" + usage},
+		"two targets":     {one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want one target, the id of an operation" + usage},
+		"bad target":      {one, "target=..%2Fx", http.StatusBadRequest, `target "../x" is not the id of an operation: want /probe?target=comms_operation_…&account=NAME` + "\n"},
+		"two accounts":    {one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want one account" + usage},
+		"unknown account": {one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest, `account "x\ny" is unknown: want one of "` + testSID + "\"\n"},
+		"account needed":  {two.site, "target=" + id, http.StatusBadRequest, `there are several accounts, want one of "a", "b"` + usage},
+		"account":         {two.site, "target=" + id + "&account=b", http.StatusOK, ""},
+		"own account":     {one, "target=" + id + "&account=" + testSID, http.StatusOK, ""},
+		"empty account":   {one, "target=" + id + "&account=", http.StatusOK, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := api.Requests().Started()
+			w := get(t, tc.s, http.MethodGet, "/probe?"+tc.query)
+			if w.Code != tc.code || tc.body != "" && w.Body.String() != tc.body {
+				t.Errorf("%d %q, want %d %q", w.Code, w.Body, tc.code, tc.body)
+			}
+			if asked := api.Requests().Started() - before; asked != 0 && tc.code != http.StatusOK {
+				t.Errorf("%d requests for nonsense", asked)
+			}
+		})
+	}
+	if w := get(t, one, http.MethodPost, "/probe?target="+id); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+func TestSomeNames(t *testing.T) {
+	list := make([]*account, 12)
+	for i := range list {
+		list[i] = &account{}
+		list[i].config.Account = string(rune('a' + i))
+	}
+	if got, want := someNames(list), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestProbeFailures holds that what cannot be read is an answer with success 0
+// and nothing about an operation.
+func TestProbeFailures(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fault   simulator.Fault
+		target  string
+		atLeast time.Duration
+	}{
+		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, testOperation(2, "", twilio.Stats{}).ID, 0},
+		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, testOperation(1, "", twilio.Stats{}).ID, 0},
+		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, testOperation(1, "", twilio.Stats{}).ID, 0},
+		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, testOperation(1, "", twilio.Stats{}).ID, 200 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			s := testSite(t, api, "--web.scrape-timeout-offset=100ms")
+			api.Faults().MustAdd(tc.fault)
+			begin := time.Now()
+			w := get(t, s, http.MethodGet, "/probe?target="+tc.target, scrapeTimeoutHeader+": 0.3")
+			if took := time.Since(begin); took < tc.atLeast || took > 300*time.Millisecond {
+				t.Errorf("took %v", took)
+			}
+			lines := samples(w.Body.String())
+			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testSID)) {
+				t.Errorf("%d %q", w.Code, lines)
+			}
+		})
+	}
+}
+
+func TestProbesShareAFetch(t *testing.T) {
+	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testSite(t, api)
+	release := api.hold()
+	const probes = 50
+	var wg sync.WaitGroup
+	for range probes {
+		wg.Go(func() {
+			w := get(t, s, http.MethodGet, "/probe?target="+testOperation(1, "", twilio.Stats{}).ID)
+			wantLines(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testSID))
+		})
+	}
+	waitFor(t, "all probes to wait", func() bool { return blockedIn("(*account).fetch(") == probes })
+	release()
+	wg.Wait()
+	if got := api.Requests().Started(); got != 1 {
+		t.Errorf("%d requests", got)
+	}
+}
+
+// TestProbeKeepsTheGate holds that a probe waits like every request of its
+// account when the API has asked for patience.
+func TestProbeKeepsTheGate(t *testing.T) {
+	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testSite(t, api, "--web.scrape-timeout-offset=100ms")
+	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1})
+	if err := s.accounts.list()[0].refresher.Refresh(t.Context()); err == nil {
+		t.Fatal("no error")
+	}
+	w := get(t, s, http.MethodGet, "/probe?target="+testOperation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3")
+	wantLines(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testSID))
+	if got := api.Requests().Started(); got != 1 {
+		t.Errorf("%d requests", got)
+	}
+}
