@@ -1,0 +1,27 @@
+# docker build -t twilio-operations-exporter --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
+FROM --platform=$BUILDPLATFORM docker.io/library/golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG BRANCH=unknown
+ARG BUILD_DATE=unknown
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -o /twilio_operations_exporter -ldflags "-s -w \
+    -X github.com/prometheus/common/version.Version=$VERSION \
+    -X github.com/prometheus/common/version.Revision=$REVISION \
+    -X github.com/prometheus/common/version.Branch=$BRANCH \
+    -X github.com/prometheus/common/version.BuildUser=docker \
+    -X github.com/prometheus/common/version.BuildDate=$BUILD_DATE" .
+
+# CA certificates, zone data and the user nonroot, and no shell.
+FROM gcr.io/distroless/static:nonroot
+COPY --from=build /twilio_operations_exporter /usr/bin/twilio_operations_exporter
+COPY LICENSE /usr/share/doc/twilio_operations_exporter/LICENSE
+# By number: Kubernetes cannot tell that a name is not root.
+USER 65532:65532
+EXPOSE 9861
+ENTRYPOINT ["/usr/bin/twilio_operations_exporter"]
