@@ -1,0 +1,122 @@
+package manifests
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/warning"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/registry/apps/deployment"
+	"k8s.io/kubernetes/pkg/registry/core/configmap"
+	"k8s.io/kubernetes/pkg/registry/core/namespace"
+	"k8s.io/kubernetes/pkg/registry/core/secret"
+	"k8s.io/kubernetes/pkg/registry/core/service"
+	"k8s.io/kubernetes/pkg/registry/core/serviceaccount"
+	"k8s.io/kubernetes/pkg/registry/networking/networkpolicy"
+	"k8s.io/kubernetes/pkg/registry/policy/poddisruptionbudget"
+	podsecurity "k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/yaml"
+
+	// The API groups, in legacyscheme.
+	_ "k8s.io/kubernetes/pkg/apis/apps/install"
+	_ "k8s.io/kubernetes/pkg/apis/core/install"
+	_ "k8s.io/kubernetes/pkg/apis/networking/install"
+	_ "k8s.io/kubernetes/pkg/apis/policy/install"
+)
+
+// strategies are what the API server asks when one of these is created.
+var strategies = map[schema.GroupKind]rest.RESTCreateStrategy{
+	{Group: "apps", Kind: "Deployment"}:                 deployment.Strategy,
+	{Group: "", Kind: "ConfigMap"}:                      configmap.Strategy,
+	{Group: "", Kind: "Namespace"}:                      namespace.Strategy,
+	{Group: "", Kind: "Secret"}:                         secret.Strategy,
+	{Group: "", Kind: "Service"}:                        service.Strategy,
+	{Group: "", Kind: "ServiceAccount"}:                 serviceaccount.Strategy,
+	{Group: "networking.k8s.io", Kind: "NetworkPolicy"}: networkpolicy.Strategy,
+	{Group: "policy", Kind: "PodDisruptionBudget"}:      poddisruptionbudget.Strategy,
+}
+
+// admit takes one object in YAML as the API server does on create with
+// fieldValidation=Strict: unknown and repeated fields, bad values and anything
+// it would warn of are errors. The object comes back with defaults filled in.
+func admit(doc []byte) (runtime.Object, error) {
+	var kind metav1.TypeMeta
+	if err := yaml.Unmarshal(doc, &kind); err != nil {
+		return nil, err
+	}
+	gvk := kind.GroupVersionKind()
+	if gvk.Group == monitoringGroup {
+		return admitCustom(doc, gvk)
+	}
+	strategy, ok := strategies[gvk.GroupKind()]
+	if !ok {
+		return nil, fmt.Errorf("nobody here knows how to validate a %s", gvk)
+	}
+
+	codecs := serializer.NewCodecFactory(legacyscheme.Scheme, serializer.EnableStrict)
+	obj, _, err := codecs.UniversalDeserializer().Decode(doc, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	legacyscheme.Scheme.Default(obj)
+
+	internal, err := legacyscheme.Scheme.ConvertToVersion(obj.DeepCopyObject(), schema.GroupVersion{Group: gvk.Group, Version: runtime.APIVersionInternal})
+	if err != nil {
+		return nil, err
+	}
+	om, err := meta.Accessor(internal)
+	if err != nil {
+		return nil, err
+	}
+	rest.FillObjectMetaSystemFields(om)
+
+	ns := om.GetNamespace()
+	if ns == "" && strategy.NamespaceScoped() {
+		ns = metav1.NamespaceDefault
+		om.SetNamespace(ns)
+	}
+	var warnings warningRecorder
+	ctx := warning.WithWarningRecorder(genericapirequest.WithNamespace(context.Background(), ns), &warnings)
+	plural, _ := meta.UnsafeGuessKindToResource(gvk)
+	ctx = genericapirequest.WithRequestInfo(ctx, &genericapirequest.RequestInfo{
+		IsResourceRequest: true, Verb: "create",
+		APIGroup: gvk.Group, APIVersion: gvk.Version, Resource: plural.Resource,
+	})
+	if err := rest.BeforeCreate(strategy, ctx, internal); err != nil {
+		return nil, err
+	}
+	return obj, errors.Join(warnings...)
+}
+
+type warningRecorder []error
+
+// AddWarning implements warning.Recorder.
+func (r *warningRecorder) AddWarning(_, text string) {
+	*r = append(*r, errors.New("warning: "+text))
+}
+
+// podSecurity holds a pod to the Pod Security Standard `restricted`, as the
+// admission plugin does.
+func podSecurity(pod *corev1.PodTemplateSpec) error {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		return err
+	}
+	result := policy.AggregateCheckResults(evaluator.EvaluatePod(
+		podsecurity.LevelVersion{Level: podsecurity.LevelRestricted, Version: podsecurity.LatestVersion()},
+		&pod.ObjectMeta, &pod.Spec))
+	if !result.Allowed {
+		return fmt.Errorf("pod security, restricted: %s", result.ForbiddenDetail())
+	}
+	return nil
+}
