@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+// TestDemo scrapes the demo with the rules as they are, durations and all.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	// The limit as in the deployments; a panel shows it.
+	demo := start(t, "the demo", "exporter", []string{"GOMEMLIMIT=128MiB"}, "--demo", "--web.listen-address=127.0.0.1:0")
+	now := time.Now()
+	day := totals(simulator.MustWorld(simulator.DemoWorld()).Sums(now, now.Add(-24*time.Hour), now))
+	s := startStack(t, "Prometheus", 1, []string{demo.address}, "",
+		history("demo", 1, now, float64(day.Delivered)/24, float64(day.Attempts)/24))
+
+	t.Run("in time", func(t *testing.T) {
+		t.Run("targets are up", func(t *testing.T) {
+			t.Parallel()
+			eventually(t, "the target to be up", func() error { return targetsUp(t.Context(), s, 1) })
+		})
+		t.Run("rules work", func(t *testing.T) {
+			t.Parallel()
+			checkRuleHealth(t, s)
+		})
+		t.Run("recording rules yield", func(t *testing.T) {
+			t.Parallel()
+			records := recorded(t, filepath.Join(prometheusFiles, "rules"))
+			eventually(t, "every recording rule", func() error { return barren(t.Context(), s, records) })
+			if err := barren(t.Context(), s, []string{"account:twilio_upp:max5m"}); err == nil {
+				t.Error("a rule that yields nothing was not noticed")
+			}
+		})
+		for _, d := range dashboards(t) {
+			t.Run(d.file, func(t *testing.T) {
+				t.Parallel()
+				checkPanels(t, s, &d)
+			})
+		}
+	})
+	t.Run("metrics", func(t *testing.T) {
+		page, err := get(t.Context(), demo.url("/metrics"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkMetrics(t, page)
+		checkNames(t, page, probed(t))
+	})
+}
+
+// targetsUp objects unless so many targets are there and all are up.
+func targetsUp(ctx context.Context, s *stack, want int) error {
+	found, err := s.query(ctx, fmt.Sprintf("up{job=%q}", job))
+	if err != nil {
+		return err
+	}
+	if len(found) != want {
+		return fmt.Errorf("%d targets, not %d", len(found), want)
+	}
+	for _, one := range found {
+		if one.value != 1 {
+			return fmt.Errorf("%v is down", one.labels)
+		}
+	}
+	return nil
+}
+
+// barren objects to recording rules without series.
+func barren(ctx context.Context, s *stack, records []string) error {
+	var problems []error
+	for _, record := range records {
+		found, err := s.query(ctx, record)
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("%s has no series", record)
+		}
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
+// checkRuleHealth waits until every rule has been evaluated, without an error.
+func checkRuleHealth(t *testing.T, s *stack) {
+	t.Helper()
+	want := 0
+	for _, group := range ruleGroups(t, filepath.Join(s.dir, "rules")) {
+		want += len(group.Rules)
+	}
+	eventually(t, "all rules to have been evaluated", func() error {
+		var answer struct {
+			Groups []struct {
+				Name  string
+				Rules []struct{ Name, Health, LastError string }
+			}
+		}
+		if err := s.ask(t.Context(), "/api/v1/rules", nil, "", &answer); err != nil {
+			return err
+		}
+		n := 0
+		for _, group := range answer.Groups {
+			for _, rule := range group.Rules {
+				n++
+				if rule.Health != "ok" {
+					return fmt.Errorf("%s in %s is %s: %s", rule.Name, group.Name, rule.Health, rule.LastError)
+				}
+			}
+		}
+		if n != want {
+			return fmt.Errorf("%d rules of %d", n, want)
+		}
+		return nil
+	})
+}
+
+// checkPanels waits until everything that the dashboard asks has an answer.
+func checkPanels(t *testing.T, s *stack, d *dashboard) {
+	t.Helper()
+	eventually(t, "all panels of "+d.file, func() error {
+		problems, err := emptyPanels(t.Context(), s, d)
+		if err == nil && len(problems) > 0 {
+			err = errors.New(strings.Join(problems, "\n"))
+		}
+		return err
+	})
+
+	// A misspelt metric in a panel is noticed.
+	wrong := dashboard{file: d.file, variables: d.variables}
+	for _, e := range d.expressions {
+		if text := strings.Replace(e.text, "twilio_operations", "twilio_operatoins", 1); text != e.text && !mayBeEmpty(e.text) {
+			wrong.expressions = []expression{{e.where, text}}
+		}
+	}
+	problems, err := emptyPanels(t.Context(), s, &wrong)
+	if err != nil || len(problems) != 1 {
+		t.Errorf("the wrong copy %v was not noticed: %v, %v", wrong.expressions, problems, err)
+	}
+}
+
+// checkMetrics holds a page of metrics against promtool's rules.
+func checkMetrics(t *testing.T, page []byte) {
+	t.Helper()
+	if out, err := runTool(t, "", page, "promtool", "check", "metrics"); err != nil {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+	const wrong = "# HELP twilio_messages Messages.\n# TYPE twilio_messages counter\ntwilio_messages 1\n"
+	if out, err := runTool(t, "", []byte(wrong), "promtool", "check", "metrics"); err == nil {
+		t.Errorf("promtool does not object to a counter without _total:\n%s", out)
+	}
+}
+
+// probed is the answer about one operation.
+func probed(t *testing.T) []byte {
+	t.Helper()
+	a := startAccount(t, "probed", fastWorld(99), accountWindow)
+	now := time.Now()
+	for op := range a.world.Operations(now, now.Add(-time.Minute), now) {
+		page, err := get(t.Context(), a.exporter.url("/probe?target="+url.QueryEscape(op.ID)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`(?m)^twilio_probe_success\b.* 1$`).Match(page) {
+			t.Fatalf("the probe of %s failed:\n%s", op.ID, page)
+		}
+		return page
+	}
+	t.Fatal("no operation within a minute")
+	return nil
+}

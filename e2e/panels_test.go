@@ -1,0 +1,400 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// expression is a piece of PromQL and where it stands.
+type expression struct{ where, text string }
+
+// badTimes are expressions that may be empty while nothing is wrong: each must
+// yield in the fast stack, where something is.
+var badTimes = []struct {
+	pattern *regexp.Regexp
+	reason  string
+}{
+	{regexp.MustCompile(`> on \(\) .*:threshold`), "a figure past its threshold is a target of its own, with a color of its own"},
+	{regexp.MustCompile(`alertstate="firing"`), "no alert fires"},
+	{regexp.MustCompile(`refresh_errors_total.*> 0$`), "reasons without an error are not drawn"},
+	{regexp.MustCompile(`_scheduled_age_seconds:threshold`), "the limit is for accounts that have one; the rules' example is no account of the demo's"},
+}
+
+func mayBeEmpty(expr string) bool {
+	return slices.ContainsFunc(badTimes, func(b struct {
+		pattern *regexp.Regexp
+		reason  string
+	},
+	) bool {
+		return b.pattern.MatchString(expr)
+	})
+}
+
+// variable is one of a dashboard's.
+type variable struct {
+	Name     string
+	Type     string
+	AllValue string
+	Query    any
+	Current  struct{ Value any }
+}
+
+// dashboard is what of one is asked of Prometheus.
+type dashboard struct {
+	file        string
+	variables   []variable
+	expressions []expression
+}
+
+func dashboards(t *testing.T) []dashboard {
+	t.Helper()
+	var all []dashboard
+	for _, file := range glob(t, filepath.Join(dashboardFiles, "*.json")) {
+		d, err := readDashboard(filepath.Base(file), readFile(t, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+func readDashboard(file string, content []byte) (dashboard, error) {
+	d := dashboard{file: file}
+	var parts struct {
+		Templating struct{ List []variable }
+	}
+	var all any
+	if err := json.Unmarshal(content, &parts); err != nil {
+		return d, fmt.Errorf("%s: %w", file, err)
+	}
+	if err := json.Unmarshal(content, &all); err != nil {
+		return d, fmt.Errorf("%s: %w", file, err)
+	}
+	d.variables = parts.Templating.List
+	d.expressions = expressionsIn(all, file)
+	if len(d.expressions) == 0 {
+		return d, fmt.Errorf("%s asks nothing of Prometheus", file)
+	}
+	return d, nil
+}
+
+// expressionsIn finds them wherever they are: panels, panels of rows,
+// annotations.
+func expressionsIn(node any, where string) []expression {
+	var found []expression
+	switch n := node.(type) {
+	case []any:
+		for _, one := range n {
+			found = append(found, expressionsIn(one, where)...)
+		}
+	case map[string]any:
+		names := []string{where}
+		for _, key := range []string{"title", "name", "refId"} {
+			if name, ok := n[key].(string); ok && name != "" {
+				names = append(names, name)
+			}
+		}
+		where = strings.Join(names, " / ")
+		keys := make([]string, 0, len(n))
+		for key := range n {
+			keys = append(keys, key)
+		}
+		slices.Sort(keys)
+		for _, key := range keys {
+			if text, ok := n[key].(string); ok && key == "expr" {
+				found = append(found, expression{where, text})
+			} else {
+				found = append(found, expressionsIn(n[key], where)...)
+			}
+		}
+	}
+	return found
+}
+
+// built are Grafana's own variables, for a panel over the last five minutes of
+// a source scraped every 30 s.
+var built = map[string]string{
+	"__rate_interval": "2m", "__interval": "30s", "__interval_ms": "30000", "__range": "5m", "__range_s": "300", "__range_ms": "300000",
+}
+
+var reference = regexp.MustCompile(`\$\{(\w+)(?::\w+)?\}|\$([A-Za-z_]\w*)`)
+
+// fill puts the values of variables in; one without a value is an error.
+func fill(expr string, values map[string]string) (string, error) {
+	var unknown []string
+	filled := reference.ReplaceAllStringFunc(expr, func(found string) string {
+		m := reference.FindStringSubmatch(found)
+		name := m[1] + m[2]
+		if value, ok := built[name]; ok {
+			return value
+		}
+		value, ok := values[name]
+		if !ok {
+			unknown = append(unknown, name)
+		}
+		return value
+	})
+	if len(unknown) > 0 {
+		return "", fmt.Errorf("variables %q have no value in %s", unknown, expr)
+	}
+	return filled, nil
+}
+
+var labelValues = regexp.MustCompile(`^label_values\((?:(.+),\s*)?(\w+)\)$`)
+
+// values are what the variables of a dashboard offer on this Prometheus: all
+// of them at once first, then each choice of the queried ones alone.
+func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, error) {
+	everything := map[string]string{}
+	type choice struct{ name, value string }
+	var choices []choice
+	for _, v := range d.variables {
+		text := fmt.Sprint(v.Query)
+		if query, ok := v.Query.(map[string]any); ok {
+			text = fmt.Sprint(query["query"])
+		}
+		switch v.Type {
+		case "datasource":
+		case "query":
+			m := labelValues.FindStringSubmatch(text)
+			if m == nil {
+				return nil, fmt.Errorf("%s: variable %s: this test does not know the query %q", d.file, v.Name, text)
+			}
+			selector, err := fill(m[1], everything)
+			if err != nil {
+				return nil, fmt.Errorf("%s: variable %s: %w", d.file, v.Name, err)
+			}
+			parameters := url.Values{}
+			if selector != "" {
+				parameters.Set("match[]", selector)
+			}
+			var offered []string
+			if err := s.ask(ctx, "/api/v1/label/"+m[2]+"/values", parameters, "", &offered); err != nil {
+				return nil, err
+			}
+			if len(offered) == 0 {
+				return nil, fmt.Errorf("%s: variable %s: %s offers nothing", d.file, v.Name, text)
+			}
+			everything[v.Name] = v.AllValue
+			if v.AllValue == "" {
+				everything[v.Name] = "(" + strings.Join(offered, "|") + ")"
+			}
+			for _, o := range offered {
+				choices = append(choices, choice{v.Name, o})
+			}
+		default:
+			everything[v.Name] = fmt.Sprint(v.Current.Value)
+		}
+	}
+	all := []map[string]string{everything}
+	for _, c := range choices {
+		all = append(all, with(everything, c.name, c.value))
+	}
+	return all, nil
+}
+
+// emptyPanels says which expressions of a dashboard have no series now, of
+// those that must have some at any time.
+func emptyPanels(ctx context.Context, s *stack, d *dashboard) ([]string, error) {
+	settings, err := d.values(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var problems []string
+	for _, e := range d.expressions {
+		for _, values := range settings {
+			expr, err := fill(e.text, values)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.where, err)
+			}
+			found, err := s.query(ctx, expr)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.where, err)
+			}
+			if len(found) == 0 && !mayBeEmpty(expr) {
+				problems = append(problems, fmt.Sprintf("%s: no series: %s", e.where, expr))
+				break
+			}
+		}
+	}
+	return problems, nil
+}
+
+// neverSeen says which of the expressions that may be empty had no series in
+// all this past, for any choice of the variables.
+func neverSeen(ctx context.Context, s *stack, d *dashboard, past time.Duration) ([]string, error) {
+	settings, err := d.values(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var problems []string
+	for _, e := range d.expressions {
+		if !mayBeEmpty(e.text) {
+			continue
+		}
+		seen := false
+		for _, values := range settings {
+			expr, err := fill(e.text, values)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.where, err)
+			}
+			found, err := s.queryRange(ctx, expr, past)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.where, err)
+			}
+			if seen = len(found) > 0; seen {
+				break
+			}
+		}
+		if !seen {
+			problems = append(problems, fmt.Sprintf("%s: no series, whatever went wrong: %s", e.where, e.text))
+		}
+	}
+	return problems, nil
+}
+
+// deadSelectors says which selectors in these expressions matched nothing in
+// all this past: a rule that compares with one can never fire.
+func deadSelectors(ctx context.Context, s *stack, expressions []expression, past time.Duration) ([]string, error) {
+	var problems []string
+	seen := map[string]bool{}
+	for _, e := range expressions {
+		selectors, err := selectorsOf(e.text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.where, err)
+		}
+		for _, selector := range selectors {
+			alive, asked := seen[selector]
+			if !asked {
+				found, err := s.queryRange(ctx, fmt.Sprintf("count(%s)", selector), past)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", e.where, err)
+				}
+				alive = len(found) > 0
+				seen[selector] = alive
+			}
+			if !alive {
+				problems = append(problems, fmt.Sprintf("%s: nothing ever matched %s", e.where, selector))
+			}
+		}
+	}
+	return problems, nil
+}
+
+// selectorsOf returns what an expression selects, without ranges and offsets.
+func selectorsOf(expr string) ([]string, error) {
+	tree, err := promql.ParseExpr(expr)
+	if err != nil {
+		return nil, err
+	}
+	var selectors []string
+	parser.Inspect(tree, func(node parser.Node, _ []parser.Node) error {
+		if v, ok := node.(*parser.VectorSelector); ok {
+			selectors = append(selectors, (&parser.VectorSelector{Name: v.Name, LabelMatchers: v.LabelMatchers}).String())
+		}
+		return nil
+	})
+	return selectors, nil
+}
+
+// filled returns a dashboard's expressions with all values of its variables.
+func (d *dashboard) filled(ctx context.Context, s *stack) ([]expression, error) {
+	settings, err := d.values(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]expression, 0, len(d.expressions))
+	for _, e := range d.expressions {
+		expr, err := fill(e.text, settings[0])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.where, err)
+		}
+		all = append(all, expression{e.where, expr})
+	}
+	return all, nil
+}
+
+// checkAfterTrouble asks the fast stack about all that has gone wrong.
+func checkAfterTrouble(t *testing.T, s *stack, past time.Duration) {
+	t.Helper()
+	ask := func(problems []string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			t.Error(p)
+		}
+	}
+	ctx := t.Context()
+	expressions := ruleExpressions(t, filepath.Join(s.dir, "rules"))
+	for _, d := range dashboards(t) {
+		ask(neverSeen(ctx, s, &d, past))
+		filled, err := d.filled(ctx, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expressions = append(expressions, filled...)
+	}
+	ask(deadSelectors(ctx, s, expressions, past))
+
+	for name, wrong := range map[string]string{
+		"a metric that does not exist": "max(twilio_operations_failling) > 0",
+		"a status that does not exist": `twilio_operations_failing{status="PROCESING"} > 0`,
+		"one of two":                   `up == 0 and on (job) twilio_up{account="nobody's"}`,
+	} {
+		if problems, err := deadSelectors(ctx, s, []expression{{name, wrong}}, past); err != nil || len(problems) != 1 {
+			t.Errorf("%s was not noticed: %v, %v", name, problems, err)
+		}
+	}
+}
+
+func TestFill(t *testing.T) {
+	t.Parallel()
+	values := map[string]string{"account": ".+"}
+	for _, c := range []struct{ expr, want string }{
+		{`a{account=~"$account"}`, `a{account=~".+"}`},
+		{`rate(a{account=~"${account:regex}|"}[$__rate_interval])`, `rate(a{account=~".+|"}[2m])`},
+		{`label_replace(a, "b", "$1", "c", "(.*)")`, `label_replace(a, "b", "$1", "c", "(.*)")`},
+	} {
+		if got, err := fill(c.expr, values); err != nil || got != c.want {
+			t.Errorf("%s: got %s, %v, want %s", c.expr, got, err, c.want)
+		}
+	}
+	if got, err := fill(`a{account=~"$acount"}`, values); err == nil {
+		t.Errorf("a variable that does not exist: got %s", got)
+	}
+}
+
+func TestReadDashboard(t *testing.T) {
+	t.Parallel()
+	const content = `{"title": "T",
+		"annotations": {"list": [{"name": "Alerts", "expr": "ALERTS"}]},
+		"panels": [
+			{"title": "P", "targets": [{"refId": "A", "expr": "a"}, {"refId": "B", "expr": "b"}]},
+			{"title": "R", "type": "row", "panels": [{"title": "Q", "targets": [{"refId": "A", "expr": "c"}]}]}]}`
+	d, err := readDashboard("t.json", []byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []expression{
+		{"t.json / T / Alerts", "ALERTS"}, {"t.json / T / P / A", "a"}, {"t.json / T / P / B", "b"}, {"t.json / T / R / Q / A", "c"},
+	}
+	if !slices.Equal(d.expressions, want) {
+		t.Errorf("got %q\nwant %q", d.expressions, want)
+	}
+	if _, err := readDashboard("t.json", []byte(`{"panels": []}`)); err == nil {
+		t.Error("no error for a dashboard that asks nothing")
+	}
+}
