@@ -1,0 +1,132 @@
+# Needs Go and make. Other tools are Go programs, built here in the versions
+# given, and Debian's packages: a C compiler for the race detector, a browser,
+# and what the tests below e2e name.
+
+GO       ?= go
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+export CC
+BIN      := $(CURDIR)/bin
+PROGRAM  := twilio_operations_exporter
+FUZZTIME ?= 5s
+
+GOLANGCI_LINT_VERSION := v2.15.0
+PROMETHEUS_VERSION    := 3.16.0
+PROMETHEUS_MODULE     := v0.316.0
+GOVULNCHECK_VERSION   := v1.9.0
+
+GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+PROMTOOL      := $(BIN)/promtool-$(PROMETHEUS_VERSION)
+
+# The date is the commit's, so that a commit always builds the same program.
+VERSION  ?= $(patsubst v%,%,$(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown))
+REVISION ?= $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
+BRANCH   ?= $(or $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null),unknown)
+DATE     ?= $(or $(shell git log -1 --format=%cd --date=format:%Y%m%d-%H:%M:%S 2>/dev/null),unknown)
+STAMP    := github.com/prometheus/common/version
+LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH) -X $(STAMP).BuildDate=$(DATE)
+
+# Modules of their own below this one.
+MODULES := $(patsubst %/go.mod,%,$(shell git ls-files '*/go.mod' 2>/dev/null))
+
+.PHONY: all
+all: build
+
+.PHONY: build
+build: ## the program, into this directory
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(PROGRAM) .
+
+.PHONY: test
+test: race simulate fuzz metrics modules ## everything that must pass
+
+.PHONY: race
+race: cc
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /bench)
+
+# What the race detector would make last too long: simulated weeks, of which the
+# collector has few with it, the comparison with plain loops, 200 accounts.
+.PHONY: simulate
+simulate:
+	$(GO) test -p 1 -timeout 20m ./collector ./bench
+	$(GO) test -run '^TestManyAccounts$$' -count=1 .
+
+# go test fuzzes one target of one package at a time.
+.PHONY: fuzz
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: metrics
+metrics: build $(PROMTOOL)
+	./$(PROGRAM) --demo --once --log.level=warn > $(BIN)/metrics.txt
+	$(PROMTOOL) check metrics < $(BIN)/metrics.txt
+
+.PHONY: modules
+modules: build chromium
+	@set -e; for module in $(MODULES); do \
+		echo "module $$module"; \
+		(cd $$module && $(GO) vet ./... && $(GO) test -count=1 -timeout=40m ./...); \
+	done
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT)
+	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT)
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: docs
+docs: ## the README's tables
+	$(GO) test -run '^TestReadme$$' . -update
+
+.PHONY: bench
+bench: ## the comparison with plain loops, for docs/performance.md
+	$(GO) test ./bench -run '^TestPerformance$$' -v -count=1 -timeout=15m -full -write ../docs/performance.md
+
+.PHONY: benchmarks
+benchmarks: ## all of Go's kind
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Not part of the tests: it asks a database on the network.
+.PHONY: govulncheck
+govulncheck:
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
+
+# $(call need,COMMAND,PACKAGES,WHAT FOR) installs Debian's packages where a
+# command is missing and that can be done; elsewhere it says how to.
+need = @command -v $(1) > /dev/null || { \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "Installing $(2): $(3)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(2) > /dev/null; \
+	else \
+		echo "$(1) is missing: $(3). On Debian: sudo apt-get install $(2)" >&2; exit 1; \
+	fi; }
+
+.PHONY: cc
+cc:
+	$(call need,$(CC),gcc libc6-dev,the race detector is C)
+
+.PHONY: chromium
+chromium:
+	$(call need,chromium,chromium,the landing page is looked at in it)
+
+$(GOLANGCI_LINT):
+	GOBIN=$(BIN) $(GO) install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(BIN)/golangci-lint $@
+
+# remove_all_sd leaves out service discoveries, which check nothing here.
+$(PROMTOOL):
+	GOBIN=$(BIN) $(GO) install -trimpath -tags remove_all_sd \
+		-ldflags '-X $(STAMP).Version=$(PROMETHEUS_VERSION)' \
+		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS_MODULE)
+	mv $(BIN)/promtool $@
+
+.PHONY: clean
+clean:
+	rm -rf $(BIN) $(PROGRAM)
