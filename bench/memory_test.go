@@ -94,7 +94,7 @@ func peakOfProgram(t *testing.T, dir string, operations int, window, lifetime ti
 		if time.Now().After(deadline) {
 			t.Fatalf("no third refresh: %s", program.output())
 		}
-		time.Sleep(100 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 	}
 	peak := peakMemory(t, program.pid)
 	t.Logf("%d operations: %.1f MB", operations, float64(peak)/megabyte)

@@ -222,10 +222,10 @@ func measureExporter(t *testing.T, meter *meter, client *twilio.Client, size int
 	m.First = meter.stop(1)
 	m.Operations = e.operations(t)
 
-	time.Sleep(steadyAfter(&s))
+	<-time.After(steadyAfter(&s))
 	const refreshes = 30
 	meter.start()
-	time.Sleep(refreshes * s.Interval)
+	<-time.After(refreshes * s.Interval)
 	m.Steady = meter.stop(refreshes)
 	// The same for both: what one refresh takes.
 	status := e.Status()
@@ -424,7 +424,7 @@ func newWire(t *testing.T) *wire {
 
 // RoundTrip implements http.RoundTripper.
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	time.Sleep(latency)
+	<-time.After(latency)
 	// The context is of the simulation, which the outside must not touch.
 	out, err := http.NewRequestWithContext(context.Background(), req.Method, req.URL.String(), http.NoBody)
 	if err != nil {

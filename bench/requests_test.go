@@ -85,11 +85,11 @@ func testRequests(t *testing.T) []cost {
 					e := startExporter(t.Context(), s, api)
 					defer e.stop()
 
-					time.Sleep(s.Interval / 2) // to be between two refreshes from now on
+					<-time.After(s.Interval / 2) // to be between two refreshes from now on
 					c := cost{kind: k}
-					time.Sleep(steadyAfter(&s))
+					<-time.After(steadyAfter(&s))
 					before := api.Requests()
-					time.Sleep(refreshes * s.Interval)
+					<-time.After(refreshes * s.Interval)
 					c.steady = float64(api.Requests()-before) / refreshes
 					e.check(t)
 					for _, err := range api.Pages(t.Context(), twilio.Query{StartDate: time.Now().Add(-s.Window), PageSize: s.PageSize}) {

@@ -50,28 +50,13 @@ func (t *tally) add(s *twilio.Stats) {
 	if failing(s) {
 		t.failing++
 	}
-	addStats(&t.stats, s)
+	t.stats.Add(s)
 }
 
 func (t *tally) merge(o *tally) {
 	t.operations += o.operations
 	t.failing += o.failing
-	addStats(&t.stats, &o.stats)
-}
-
-func addStats(a, b *twilio.Stats) {
-	a.Total += b.Total
-	a.Recipients += b.Recipients
-	a.Attempts += b.Attempts
-	a.Unaddressable += b.Unaddressable
-	a.Scheduled += b.Scheduled
-	a.Queued += b.Queued
-	a.Sent += b.Sent
-	a.Delivered += b.Delivered
-	a.Read += b.Read
-	a.Undelivered += b.Undelivered
-	a.Failed += b.Failed
-	a.Canceled += b.Canceled
+	t.stats.Add(&o.stats)
 }
 
 // statuses gives every status a small number. The documented ones come first;

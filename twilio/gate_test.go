@@ -84,10 +84,10 @@ func TestGateStopsAllWorkers(t *testing.T) {
 		api := newFakeAPI(nil)
 		api.answer = func(n int, req *http.Request) (*http.Response, error) {
 			if n == 10 {
-				time.Sleep(50 * time.Millisecond)
+				<-time.After(50 * time.Millisecond)
 				return answer(req, 429, string(readTestdata(t, "error-429.json")), "Retry-After", "60"), nil
 			}
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 			return answer(req, 200, one), nil
 		}
 		observed := &records{}
@@ -106,7 +106,7 @@ func TestGateStopsAllWorkers(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		synctest.Wait()
 		waited := c.Throttled() // while it goes on
 		wg.Wait()
@@ -147,13 +147,13 @@ func TestGateIsExtended(t *testing.T) {
 		api := newFakeAPI(func(n int, req *http.Request) (*http.Response, error) {
 			switch n {
 			case 1:
-				time.Sleep(1 * time.Second)
+				<-time.After(1 * time.Second)
 				return answer(req, 503, "", "Retry-After", "10"), nil
 			case 2:
-				time.Sleep(5 * time.Second)
+				<-time.After(5 * time.Second)
 				return answer(req, 429, "", "Retry-After", "60"), nil
 			case 3:
-				time.Sleep(6 * time.Second)
+				<-time.After(6 * time.Second)
 				return answer(req, 429, "", "Retry-After", "1"), nil
 			}
 			return answer(req, 200, one), nil
@@ -224,7 +224,7 @@ func TestGateMovesBeyondTheDeadline(t *testing.T) {
 		start := time.Now()
 		got := make(chan error)
 		go func() { got <- g.wait(ctx) }()
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		g.close(time.Now().Add(time.Hour), 503)
 		var throttled *ThrottledError
 		if err := <-got; !errors.As(err, &throttled) || throttled.StatusCode != http.StatusServiceUnavailable {

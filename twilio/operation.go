@@ -43,6 +43,22 @@ type Stats struct {
 	Canceled      int64 // messages canceled through the API
 }
 
+// Add adds each count of o.
+func (s *Stats) Add(o *Stats) {
+	s.Total += o.Total
+	s.Recipients += o.Recipients
+	s.Attempts += o.Attempts
+	s.Unaddressable += o.Unaddressable
+	s.Scheduled += o.Scheduled
+	s.Queued += o.Queued
+	s.Sent += o.Sent
+	s.Delivered += o.Delivered
+	s.Read += o.Read
+	s.Undelivered += o.Undelivered
+	s.Failed += o.Failed
+	s.Canceled += o.Canceled
+}
+
 // Operation is one request to send messages to up to 10,000 recipients.
 type Operation struct {
 	ID        string

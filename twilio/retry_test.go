@@ -169,7 +169,7 @@ func TestTimeoutOfOneAttempt(t *testing.T) {
 			case 3:
 				return answer(req, 429, "", "Retry-After", "3600"), nil
 			}
-			time.Sleep(9 * time.Second)
+			<-time.After(9 * time.Second)
 			return answer(req, 200, one), nil
 		})
 		observed := &records{}

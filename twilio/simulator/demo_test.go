@@ -19,7 +19,7 @@ func TestDemoIsLively(t *testing.T) {
 		s := world.Sums(clock, clock.Add(-window), clock.Add(time.Second))
 		var all twilio.Stats
 		for _, sum := range s {
-			all = addStats(all, sum.Stats)
+			all.Add(&sum.Stats)
 		}
 		return s, all
 	}

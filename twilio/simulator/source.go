@@ -48,26 +48,10 @@ func SumOf(ops iter.Seq[twilio.Operation]) Sums {
 	for op := range ops {
 		s := sums[op.Status]
 		s.Operations++
-		s.Stats = addStats(s.Stats, op.Stats)
+		s.Stats.Add(&op.Stats)
 		sums[op.Status] = s
 	}
 	return sums
-}
-
-func addStats(a, b twilio.Stats) twilio.Stats {
-	a.Total += b.Total
-	a.Recipients += b.Recipients
-	a.Attempts += b.Attempts
-	a.Unaddressable += b.Unaddressable
-	a.Scheduled += b.Scheduled
-	a.Queued += b.Queued
-	a.Sent += b.Sent
-	a.Delivered += b.Delivered
-	a.Read += b.Read
-	a.Undelivered += b.Undelivered
-	a.Failed += b.Failed
-	a.Canceled += b.Canceled
-	return a
 }
 
 // Static is a Source whose operations stand still until somebody changes them.
