@@ -1,10 +1,6 @@
 package collector
 
 import (
-	"context"
-	"errors"
-	"io/fs"
-	"net"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -14,68 +10,6 @@ import (
 
 	"twilio_operations_exporter/twilio"
 )
-
-// The reasons for which a refresh ends with an error.
-const (
-	reasonAuth        = "auth"
-	reasonRateLimited = "rate_limited"
-	reasonTimeout     = "timeout"
-	reasonServer      = "server"
-	reasonNetwork     = "network"
-	reasonDecode      = "decode"
-	reasonPagination  = "pagination"
-	reasonRequest     = "request"
-	reasonOther       = "other"
-)
-
-var reasons = []string{
-	reasonAuth, reasonRateLimited, reasonTimeout, reasonServer, reasonNetwork,
-	reasonDecode, reasonPagination, reasonRequest, reasonOther,
-}
-
-// reason names the kind of an error that ended a refresh.
-func reason(err error) string {
-	var (
-		api        *twilio.Error
-		pagination *twilio.PaginationError
-		decode     *twilio.DecodeError
-		tooLarge   *twilio.BodyTooLargeError
-		network    net.Error
-		file       *fs.PathError // of a secret or a certificate
-	)
-	switch {
-	case errors.As(err, &file):
-		return reasonOther
-	case errors.Is(err, twilio.ErrThrottled):
-		return reasonRateLimited
-	case errors.As(err, &api):
-		switch {
-		case api.StatusCode == http.StatusUnauthorized || api.StatusCode == http.StatusForbidden:
-			return reasonAuth
-		case api.StatusCode == http.StatusTooManyRequests:
-			return reasonRateLimited
-		case api.StatusCode >= http.StatusInternalServerError:
-			return reasonServer
-		case api.StatusCode < http.StatusMultipleChoices:
-			return reasonDecode // a success, but not the documented one
-		default:
-			return reasonRequest
-		}
-	case errors.As(err, &pagination):
-		return reasonPagination
-	case errors.As(err, &decode), errors.As(err, &tooLarge):
-		return reasonDecode
-	case errors.Is(err, context.DeadlineExceeded):
-		return reasonTimeout
-	case errors.As(err, &network):
-		if network.Timeout() {
-			return reasonTimeout
-		}
-		return reasonNetwork
-	default:
-		return reasonOther
-	}
-}
 
 // Metrics are the exporter's metrics about itself, for all accounts.
 type Metrics struct {
@@ -92,25 +26,25 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_refreshes_total",
-			Help: "Refreshes that ended, by result.",
+			Help: "Refreshes that have ended, by result.",
 		}, []string{"account", "result"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_refresh_errors_total",
-			Help: "Refreshes that ended with an error, by what kind of error it was.",
+			Help: "Refreshes that have failed, by reason.",
 		}, []string{"account", "reason"}),
 		duration: prometheus.NewHistogramVec(histogram("twilio_exporter_refresh_duration_seconds",
-			"Time a refresh took, whether it succeeded or not.",
+			"Duration of a refresh, successful or not.",
 			.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900), []string{"account"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_api_requests_total",
-			Help: `Requests made to the API, retries included, by HTTP status; "error" where there was no whole answer.`,
+			Help: `Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.`,
 		}, []string{"account", "endpoint", "code"}),
 		requestDuration: prometheus.NewHistogramVec(histogram("twilio_exporter_api_request_duration_seconds",
-			"Time a request to the API took, body included, waiting for its turn not.",
+			"Duration of a request to the API, including the body, excluding client-side queueing.",
 			.05, .1, .25, .5, 1, 2.5, 5, 10, 30), []string{"account", "endpoint"}),
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_operations_read_total",
-			Help: "Operations decoded from the API's answers, each time one is read again included.",
+			Help: "Operations decoded from responses of the API, counted each time they are read.",
 		}, []string{"account"}),
 	}
 	reg.MustRegister(m.refreshes, m.errors, m.duration, m.requests, m.requestDuration, m.operations)
@@ -138,8 +72,8 @@ func (m *Metrics) Account(name string) *AccountMetrics {
 		durations:  m.requestDuration.MustCurryWith(prometheus.Labels{"account": name}),
 		operations: m.operations.WithLabelValues(name),
 	}
-	for _, r := range reasons {
-		a.errors[r] = m.errors.WithLabelValues(name, r)
+	for i := range reasons {
+		a.errors[reasons[i].Label] = m.errors.WithLabelValues(name, reasons[i].Label)
 	}
 	a.requests.WithLabelValues(string(twilio.EndpointList), strconv.Itoa(http.StatusOK))
 	a.durations.WithLabelValues(string(twilio.EndpointList))
@@ -165,12 +99,12 @@ type AccountMetrics struct {
 	requests         *prometheus.CounterVec
 	durations        prometheus.ObserverVec
 	operations       prometheus.Counter
-	made             atomic.Int64 // requests
+	requested        atomic.Int64
 }
 
 // Observe is the hook for twilio.Options.
 func (m *AccountMetrics) Observe(r twilio.Request) {
-	m.made.Add(1)
+	m.requested.Add(1)
 	code := "error"
 	if r.Code != 0 {
 		code = strconv.Itoa(r.Code)

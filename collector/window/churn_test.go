@@ -1,4 +1,4 @@
-package collector
+package window
 
 import (
 	"math/rand/v2"
@@ -8,9 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/go-kit/log"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"twilio_operations_exporter/twilio"
 )
@@ -25,8 +22,9 @@ type churn struct {
 	mu    sync.Mutex
 	rnd   *rand.Rand
 	ops   map[minute][]*fakeOperation
-	still bool // nothing changes
-	fail  int  // pages until one fails; < 0: none does
+	still bool      // nothing changes
+	start time.Time // when the window was made
+	fail  int       // pages until one fails; < 0: none does
 }
 
 const (
@@ -39,7 +37,7 @@ func newChurn(t *testing.T, seed uint64) *churn {
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	c := &churn{t: t, rnd: rnd, ops: make(map[minute][]*fakeOperation), fail: -1}
 	c.api = &fakeAPI{
-		order:     []fakeOrder{fakeNewestFirst, fakeOldestFirst, fakeShuffled}[seed%3],
+		order:     fakeOrders[seed%uint64(len(fakeOrders))],
 		exclusive: rnd.IntN(2) == 0,
 		repeat:    rnd.IntN(2) == 0,
 		between:   c.between,
@@ -120,21 +118,23 @@ func (c *churn) between(twilio.Query, int) {
 // check decodes each minute of a window that was just published: every
 // operation that was listed when a refresh began which read its minute counts
 // once, others once or not yet.
-func (c *churn) check(w *window, snapshot *Snapshot) {
+func (c *churn) check(w *Window) {
 	c.t.Helper()
-	var all tally
-	for i := range w.minutes {
-		m, s := w.first+minute(i), &w.minutes[i]
-		if s.read == never {
+	snapshot := w.Snapshot()
+	var all totals
+	for m, s := range w.each(span{w.first, open}) {
+		if s.read == unread {
 			c.t.Fatalf("minute %v was never read", m.time())
 		}
-		began := w.epoch.Add(s.read)
-		var sum tally
-		for j := range s.settled {
-			sum.merge(&s.settled[j].tally)
-		}
-		for _, op := range s.live {
-			sum.add(&op.Stats)
+		began := c.start.Add(s.read)
+		var sum totals
+		if s.contents != nil {
+			for j := range s.done {
+				sum.merge(&s.done[j].totals)
+			}
+			for _, op := range s.inFlight {
+				sum.add(&op.Stats)
+			}
 		}
 		all.merge(&sum)
 		for k, op := range c.ops[m] {
@@ -145,10 +145,10 @@ func (c *churn) check(w *window, snapshot *Snapshot) {
 			}
 		}
 	}
-	var shown tally
+	var shown totals
 	for i := range snapshot.Statuses {
 		shown.operations += snapshot.Statuses[i].Operations
-		shown.stats.Add(&snapshot.Statuses[i].Stats)
+		addStats(&shown.stats, &snapshot.Statuses[i].Stats)
 	}
 	if shown.operations != all.operations || shown.stats != all.stats {
 		c.t.Fatalf("the snapshot shows %+v, the minutes hold %+v", shown, all)
@@ -156,7 +156,7 @@ func (c *churn) check(w *window, snapshot *Snapshot) {
 }
 
 // exact holds a snapshot against the world as it is, in these statuses.
-func (c *churn) exact(w *window, snapshot *Snapshot, statuses ...twilio.Status) {
+func (c *churn) exact(w *Window, statuses ...twilio.Status) {
 	c.t.Helper()
 	want := map[twilio.Status]int64{}
 	for m, ops := range c.ops {
@@ -166,74 +166,75 @@ func (c *churn) exact(w *window, snapshot *Snapshot, statuses ...twilio.Status) 
 			}
 		}
 	}
-	for _, s := range snapshot.Statuses {
+	for _, s := range w.Snapshot().Statuses {
 		if slices.Contains(statuses, s.Status) && s.Operations != want[s.Status] {
 			c.t.Errorf("%d operations are %s, want %d", s.Operations, s.Status, want[s.Status])
 		}
 	}
 }
 
-// The world changes between the pages, and half of the refreshes fail at one
-// of them. No operation is lost, and none counts twice.
+// The world changes between the pages, and half of the refreshes fail at one of them. No operation is lost, and none
+// counts twice.
 func TestChangesBetweenPages(t *testing.T) {
-	for seed := range uint64(9) {
+	for seed := range uint64(*seeds) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				c := newChurn(t, seed)
-				s := settings()
-				s.Window, s.PageSize = 40*time.Minute, 3+c.rnd.IntN(6)
-				s.Concurrency = 1 + c.rnd.IntN(4)
-				s.MaxStaleness = []float64{0, 0.1, 1}[c.rnd.IntN(3)]
-				for range 60 {
-					c.arrive(time.Duration(c.rnd.Int64N(int64(50 * time.Minute))))
-				}
-				succeeded := 0
-				for range 2 { // each begins with a first read
-					r := NewRefresher(s, c.api, NewMetrics(prometheus.NewRegistry()).Account(s.Account), log.NewNopLogger())
-					for range 40 {
-						c.fail = -1
-						if c.rnd.IntN(2) == 0 {
-							c.fail = 1 + c.rnd.IntN(12)
-						}
-						before := r.Status().Snapshot
-						<-time.After(time.Millisecond) // what is listed is listed before
-						started := time.Now()
-						r.refresh(t.Context())
-						switch st := r.Status(); {
-						case st.Err == nil:
-							succeeded++
-							c.check(r.window, st.Snapshot)
-						case st.Snapshot != before:
-							t.Fatalf("a refresh that failed is shown: %v", st.Err)
-						}
-						<-time.After(max(0, time.Until(started.Add(s.Interval))))
-						c.between(twilio.Query{}, 0)
-					}
-					c.still, c.fail = true, -1
-					for _, tt := range []struct {
-						staleness float64
-						exact     []twilio.Status
-					}{
-						{s.MaxStaleness, documentedStatuses[:2]},
-						{0, documentedStatuses},
-					} {
-						r.settings.MaxStaleness = tt.staleness
-						r.refresh(t.Context())
-						st := r.Status()
-						if st.Err != nil {
-							t.Fatal(st.Err)
-						}
-						c.check(r.window, st.Snapshot)
-						c.exact(r.window, st.Snapshot, tt.exact...)
-						<-time.After(s.Interval)
-					}
-					c.still = false
-				}
-				if succeeded < 20 {
-					t.Fatalf("only %d refreshes succeeded", succeeded)
-				}
-			})
+			synctest.Test(t, func(t *testing.T) { newChurn(t, seed).run() })
 		})
+	}
+}
+
+func (c *churn) run() {
+	t := c.t
+	o := testOptions()
+	o.Length, o.PageSize = 40*time.Minute, 3+c.rnd.IntN(6)
+	o.Concurrency = 1 + c.rnd.IntN(4)
+	o.MaxStaleness = []float64{0, 0.1, 1}[c.rnd.IntN(3)]
+	c.api.unfiltered = c.rnd.IntN(6) == 0
+	for range 60 {
+		c.arrive(time.Duration(c.rnd.Int64N(int64(50 * time.Minute))))
+	}
+	succeeded := 0
+	for range 2 { // each begins with a first read
+		w := New(o)
+		c.start = time.Now()
+		for range 40 {
+			c.fail = -1
+			if c.rnd.IntN(2) == 0 {
+				c.fail = 1 + c.rnd.IntN(12)
+			}
+			before := w.Snapshot()
+			<-time.After(time.Millisecond) // what is listed is listed before
+			started := time.Now()
+			switch err := w.Refresh(t.Context(), c.api, &Progress{}); {
+			case err == nil:
+				succeeded++
+				c.check(w)
+			case w.Snapshot() != before:
+				t.Fatalf("a refresh that failed is shown: %v", err)
+			}
+			<-time.After(max(0, time.Until(started.Add(o.Interval))))
+			c.between(twilio.Query{}, 0)
+		}
+		c.still, c.fail = true, -1
+		for _, tt := range []struct {
+			staleness float64
+			exact     []twilio.Status
+		}{
+			{o.MaxStaleness, documented[:2]},
+			{0, documented},
+		} {
+			if w.options.MaxStaleness = tt.staleness; c.api.unfiltered {
+				w.options.MaxStaleness = 0
+			}
+			refreshed(t, w, c.api)
+			c.check(w)
+			c.exact(w, tt.exact...)
+			<-time.After(o.Interval)
+		}
+		c.still = false
+	}
+	if succeeded < 20 {
+		t.Fatalf("only %d refreshes succeeded", succeeded)
 	}
 }

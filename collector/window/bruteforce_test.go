@@ -1,6 +1,7 @@
-package collector
+package window
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -8,27 +9,31 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"twilio_operations_exporter/twilio"
 )
 
+// fewSeeds is what go test runs; make test runs more of them, and longer.
+const fewSeeds = 4
+
+var seeds = flag.Int("seeds", fewSeeds, "seeds of the simulated worlds that the window is held against")
+
 // life is a world whose operations arrive, move on and end, and the brute
-// force that a refresher's numbers are held against: it keeps every operation
+// force that a window's numbers are held against: it keeps every operation
 // and, for each minute, what the API showed when the minute was last read.
 type life struct {
 	t   *testing.T
 	rnd *rand.Rand
 	api *fakeAPI
-	r   *Refresher
+	w   *Window
+	err error // of the last refresh
 
-	shown   map[minute][]shown // settled ones, when the minute was last read
-	highest map[minute]growth
-	grown   growth
-	first   bool // publication
-	lavish  bool // what a refresh costs does not matter
+	shown  map[minute][]shown // those done, when the minute was last read
+	peaks  map[minute]twilio.Stats
+	grown  twilio.Stats
+	first  bool // publication
+	lavish bool // what a refresh costs does not matter
 
 	rate func(time.Time) float64 // operations a minute
 	// lifetime is how long an operation is live, on average.
@@ -46,16 +51,16 @@ type shown struct {
 	as twilio.Operation
 }
 
-func newLife(t *testing.T, seed uint64, s Settings) *life {
+func newLife(t *testing.T, seed uint64, o Options) *life {
 	api := &fakeAPI{}
 	return &life{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), api: api,
-		r:       NewRefresher(s, api, NewMetrics(prometheus.NewRegistry()).Account(s.Account), log.NewNopLogger()),
-		shown:   make(map[minute][]shown),
-		highest: make(map[minute]growth),
-		first:   true,
-		alive:   make(map[string]*fakeOperation),
-		ends:    make(map[string]time.Time), starts: make(map[string]time.Time),
+		w:     New(o),
+		shown: make(map[minute][]shown),
+		peaks: make(map[minute]twilio.Stats),
+		first: true,
+		alive: make(map[string]*fakeOperation),
+		ends:  make(map[string]time.Time), starts: make(map[string]time.Time),
 	}
 }
 
@@ -73,7 +78,7 @@ func (l *life) pass(d time.Duration) {
 // live moves the world on by what happens in d.
 func (l *life) live(d time.Duration) {
 	now := l.api.clock()
-	l.api.forget(now.Add(-l.r.settings.Window - 2*time.Hour))
+	l.api.forget(now.Add(-l.w.options.Length - 2*time.Hour))
 	expected := l.rate(now) * d.Minutes()
 	n := int(expected)
 	if l.rnd.Float64() < expected-float64(n) {
@@ -104,7 +109,7 @@ func (l *life) live(d time.Duration) {
 		// Of the settled ones a few change: late receipts, or a new life.
 		for range len(ops) / 500 {
 			op := ops[l.rnd.IntN(len(ops))]
-			progressStats(l.rnd, op, now)
+			moveStats(l.rnd, op, now)
 			if !op.Status.Live() && l.rnd.IntN(100) == 0 {
 				op.Status = twilio.StatusProcessing
 				l.ends[op.ID] = now.Add(time.Duration(l.rnd.ExpFloat64() * float64(l.lifetime)))
@@ -119,7 +124,7 @@ func (l *life) move(op *fakeOperation, now time.Time) {
 	case op.Status == twilio.StatusScheduled && !now.Before(l.starts[op.ID]):
 		op.Status, op.UpdatedAt = twilio.StatusProcessing, now
 	case op.Status == twilio.StatusProcessing && !now.Before(l.ends[op.ID]):
-		progressStats(l.rnd, op, now)
+		moveStats(l.rnd, op, now)
 		op.Status = twilio.StatusCompleted
 		if l.rnd.IntN(50) == 0 {
 			op.Status = twilio.StatusCanceled
@@ -128,25 +133,22 @@ func (l *life) move(op *fakeOperation, now time.Time) {
 			op.Status = "PAUSED"
 		}
 	case l.rnd.IntN(4) == 0:
-		progressStats(l.rnd, op, now)
+		moveStats(l.rnd, op, now)
 	}
 }
 
-// refresh runs one refresh while the world stands still, and holds what it
-// shows against the brute force.
+// refresh runs one refresh while the world stands still, and holds what it shows against the brute force.
 func (l *life) refresh() {
 	l.t.Helper()
-	r := l.r
-	before := r.Status()
+	w := l.w
+	before, failed := w.Snapshot(), l.err != nil
 	l.api.requests, l.api.status = 0, 0
-	r.refresh(l.t.Context())
-	after := r.Status()
+	l.err = w.Refresh(l.t.Context(), l.api, &Progress{})
 
 	// What the refresh finished, it read as the world is now, also if it failed.
-	w := r.window
-	started := after.Started.Sub(w.epoch)
-	for i := range w.minutes {
-		if m := w.first + minute(i); w.minutes[i].read == started {
+	started := w.clock.now
+	for m, b := range w.each(span{w.first, open}) {
+		if b.read == started {
 			delete(l.shown, m)
 		}
 	}
@@ -154,7 +156,7 @@ func (l *life) refresh() {
 	inWindow := 0
 	for _, op := range l.api.byTime {
 		m := minuteOf(op.CreatedAt)
-		if m < w.first || op.listed.After(l.api.clock()) {
+		if m < w.first || op.listed.After(l.api.clock()) || l.api.Now().Sub(op.CreatedAt) > kept-keptSlack {
 			continue
 		}
 		inWindow++
@@ -165,30 +167,28 @@ func (l *life) refresh() {
 		}
 	}
 	maps.DeleteFunc(l.shown, func(m minute, _ []shown) bool { return m < w.first })
-	if after.Err != nil {
-		if after.Snapshot != before.Snapshot {
-			l.t.Fatalf("a refresh that failed changed what is shown: %v", after.Err)
+	if l.err != nil {
+		if w.Snapshot() != before {
+			l.t.Fatalf("a refresh that failed changed what is shown: %v", l.err)
 		}
 		return
 	}
 	l.staleness(started)
-	l.sums(after.Snapshot, live)
-	l.counters(after.Snapshot, live)
+	l.sums(w.Snapshot(), live)
+	l.counters(w.Snapshot(), live)
 	if !l.lavish {
-		l.budget(inWindow, len(live), before.Snapshot == nil)
+		l.budget(inWindow, len(live), before == nil, failed)
 	}
 }
 
 // staleness checks that every minute was read as late as promised.
 func (l *life) staleness(started time.Duration) {
 	l.t.Helper()
-	w, s := l.r.window, &l.r.settings
-	for i := range w.minutes {
-		m := w.first + minute(i)
+	for m, b := range l.w.each(span{l.w.first, open}) {
 		age := l.api.Now().Sub((m + 1).time())
-		most := max(s.Interval, time.Duration(s.MaxStaleness*float64(age)))
-		if read := w.minutes[i].read; read == never || started-read > most {
-			l.t.Fatalf("minute of age %v was read %v ago, promised %v", age, started-read, most)
+		most := max(l.w.options.Interval, time.Duration(l.w.options.MaxStaleness*float64(age)))
+		if b.read == unread || started-b.read > most {
+			l.t.Fatalf("minute of age %v was read %v ago, promised %v", age, started-b.read, most)
 		}
 	}
 }
@@ -197,18 +197,18 @@ func (l *life) staleness(started time.Duration) {
 // read, and that every operation counts once.
 func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 	l.t.Helper()
-	want := make(map[twilio.Status]*tally)
-	for _, status := range documentedStatuses {
-		want[status] = new(tally)
+	want := make(map[twilio.Status]*totals)
+	for _, status := range documented {
+		want[status] = new(totals)
 	}
-	number := l.r.number
+	number := l.w.number
 	count := func(op *fakeOperation, as *twilio.Operation) {
 		if op.counted == number {
 			l.t.Fatalf("%s counts twice: it is live, and its minute was read when it was not", op.ID)
 		}
 		op.counted = number
 		if want[as.Status] == nil {
-			want[as.Status] = new(tally)
+			want[as.Status] = new(totals)
 		}
 		want[as.Status].add(&as.Stats)
 	}
@@ -220,15 +220,15 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 			count(ops[i].fakeOperation, &ops[i].as)
 		}
 	}
-	got := make(map[twilio.Status]*tally)
+	got := make(map[twilio.Status]*totals)
 	for _, st := range s.Statuses {
-		got[st.Status] = &tally{operations: st.Operations, failing: st.Failing, stats: st.Stats}
+		got[st.Status] = &totals{operations: st.Operations, failing: st.Failing, stats: st.Stats}
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(tally{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(totals{})); diff != "" {
 		l.t.Fatalf("sums differ from the brute force (-want +got):\n%s", diff)
 	}
 	for _, op := range l.api.byTime { // nothing that was there a good while is missing
-		if minuteOf(op.CreatedAt) >= l.r.window.first && op.listed.IsZero() && op.counted != number {
+		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < kept-2*keptSlack && op.counted != number {
 			l.t.Fatalf("%s of %v does not count", op.ID, op.CreatedAt)
 		}
 	}
@@ -236,12 +236,12 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 
 func (l *life) counters(s *Snapshot, live []*fakeOperation) {
 	l.t.Helper()
-	totals := make(map[minute]growth)
+	sums := make(map[minute]twilio.Stats)
 	count := func(op *twilio.Operation) {
 		m := minuteOf(op.CreatedAt)
-		g := totals[m]
-		g.add(&op.Stats)
-		totals[m] = g
+		sum := sums[m]
+		addStats(&sum, &op.Stats)
+		sums[m] = sum
 	}
 	for _, op := range live {
 		count(&op.Operation)
@@ -251,46 +251,45 @@ func (l *life) counters(s *Snapshot, live []*fakeOperation) {
 			count(&ops[i].as)
 		}
 	}
-	for m, total := range totals {
-		highest := l.highest[m]
-		for i := range total {
-			if excess := total[i] - highest[i]; excess > 0 {
-				highest[i] = total[i]
+	for m, sum := range sums {
+		peak := l.peaks[m]
+		now, before, grown := fields(&sum), fields(&peak), fields(&l.grown)
+		for i := range now {
+			if excess := *now[i] - *before[i]; excess > 0 {
+				*before[i] = *now[i]
 				if !l.first {
-					l.grown[i] += excess
+					*grown[i] += excess
 				}
 			}
 		}
-		l.highest[m] = highest
+		l.peaks[m] = peak
 	}
 	l.first = false
-	if diff := cmp.Diff(l.grown, s.grown); diff != "" {
+	if diff := cmp.Diff(l.grown, s.Grown); diff != "" {
 		l.t.Fatalf("counters differ from the brute force (-want +got):\n%s", diff)
 	}
 }
 
 // budget checks what the refresh cost.
-func (l *life) budget(inWindow, live int, first bool) {
+func (l *life) budget(inWindow, live int, first, failed bool) {
 	l.t.Helper()
-	size := l.r.settings.PageSize
+	size := l.w.options.PageSize
 	if l.api.limit > 0 {
 		size = min(size, l.api.limit)
 	}
 	pages := func(n int) int { return max(1, (n+size-1)/size) }
 	whole := pages(inWindow)
-	if !first && whole == 1 && l.api.requests != 1 {
+	if !first && !failed && whole == 1 && l.api.requests != 1 {
 		l.t.Fatalf("%d requests where the window's %d operations fit in one page of %d", l.api.requests, inWindow, size)
 	}
-	if most := whole + l.api.status + max(whole/20, l.r.settings.Concurrency); l.api.requests > most {
+	share := 0.06
+	if failed {
+		share = 0.3
+	}
+	most := whole + l.api.status + max(int(float64(whole)*share), 2*l.w.options.Concurrency)
+	if l.api.requests > most {
 		l.t.Fatalf("%d requests (%d for statuses), at most %d where the whole window has %d pages (%d live of %d operations)",
 			l.api.requests, l.api.status, most, whole, live, inWindow)
-	}
-}
-
-func settings() Settings {
-	return Settings{
-		Account: "test", Interval: time.Minute, Window: 4 * time.Hour, RefreshTimeout: 15 * time.Minute,
-		MaxAge: 10 * time.Minute, PageSize: 10, Concurrency: 4, MaxStaleness: 0.1,
 	}
 }
 
@@ -317,7 +316,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 		lifetime  time.Duration
 		scheduled float64
 		api       func(*fakeAPI)
-		settings  func(*Settings)
+		options   func(*Options)
 		failing   float64 // share of refreshes made to fail at some page
 		outage    bool    // hours without an answer, every day
 	}{
@@ -332,30 +331,27 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 		{name: "clock ahead", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, api: func(a *fakeAPI) { a.skew = 7 * time.Minute }, failing: 0.1},
 		{name: "clock behind", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, api: func(a *fakeAPI) { a.skew = -7 * time.Minute }, failing: 0.1},
 		{name: "long-lived", hours: 12, rate: steady(2), lifetime: time.Hour, scheduled: 0.3},
-		{name: "whole window every time", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, settings: func(s *Settings) { s.MaxStaleness = 0 }},
+		{name: "whole window every time", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) { o.MaxStaleness = 0 }},
 		{name: "one page", hours: 24, rate: steady(0.005), lifetime: 10 * time.Minute},
-		{name: "a week", hours: 200, rate: steady(0.2), lifetime: 10 * time.Minute, settings: func(s *Settings) { s.Interval, s.Window = 5*time.Minute, 168*time.Hour }},
-		{name: "one worker, seconds", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, settings: func(s *Settings) {
-			s.Concurrency, s.Interval, s.Window = 1, 20*time.Second, 2*time.Hour
+		{name: "a week", hours: 200, rate: steady(0.2), lifetime: 10 * time.Minute, options: func(o *Options) { o.Interval, o.Length = 5*time.Minute, 168*time.Hour }},
+		{name: "one worker, seconds", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) {
+			o.Concurrency, o.Interval, o.Length = 1, 20*time.Second, 2*time.Hour
 		}},
-		{name: "hourly", hours: 96, rate: steady(2), lifetime: 10 * time.Minute, settings: func(s *Settings) { s.Interval = time.Hour }},
-		{name: "every staleness", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, settings: func(s *Settings) { s.MaxStaleness = 1 }},
-	}
-	seeds := uint64(2)
-	if racing {
-		seeds = 1
+		{name: "hourly", hours: 96, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) { o.Interval = time.Hour }},
+		{name: "every staleness", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, options: func(o *Options) { o.MaxStaleness = 1 }},
 	}
 	for _, tt := range tests {
-		for seed := range seeds {
+		for seed := range uint64(max(1, *seeds/4)) {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, seed), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					s := settings()
-					if tt.settings != nil {
-						tt.settings(&s)
+					o := testOptions()
+					if tt.options != nil {
+						tt.options(&o)
 					}
-					l := newLife(t, seed, s)
-					l.rate, l.lifetime, l.scheduled, l.ahead = tt.rate, tt.lifetime, tt.scheduled, s.Window+s.Window/8
+					l := newLife(t, seed, o)
+					l.rate, l.lifetime, l.scheduled, l.ahead = tt.rate, tt.lifetime, tt.scheduled, o.Length+o.Length/8
+					l.api.order = fakeOrders[seed%uint64(len(fakeOrders))]
 					if tt.api != nil {
 						tt.api(l.api)
 					}
@@ -363,19 +359,17 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 					l.api.fail = func(twilio.Query) error {
 						l.api.mu.Lock()
 						defer l.api.mu.Unlock()
-						countdown--
-						if countdown == 0 {
+						if countdown--; countdown == 0 {
 							return errFake
 						}
 						return nil
 					}
-					l.pass(s.Window + time.Hour)
+					l.pass(o.Length + time.Hour)
 					length := time.Duration(tt.hours) * time.Hour
-					if racing && !tt.outage {
-						length /= 12
+					if *seeds <= fewSeeds && !tt.outage {
+						length /= 6
 					}
-					end := time.Now().Add(length)
-					for time.Now().Before(end) {
+					for end := time.Now().Add(length); time.Now().Before(end); l.pass(o.Interval) {
 						countdown = -1
 						if l.rnd.Float64() < tt.failing {
 							countdown = 1 + l.rnd.IntN(20)
@@ -384,9 +378,8 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 							countdown = 1
 						}
 						l.refresh()
-						l.pass(s.Interval)
 					}
-					if l.r.Status().Snapshot == nil {
+					if l.w.Snapshot() == nil {
 						t.Fatal("no refresh succeeded")
 					}
 				})

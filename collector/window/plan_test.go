@@ -1,4 +1,4 @@
-package collector
+package window
 
 import (
 	"math/rand/v2"
@@ -6,20 +6,22 @@ import (
 	"testing"
 	"testing/quick"
 	"time"
+
+	"twilio_operations_exporter/twilio"
 )
 
 // Minutes are due by their age: start of this refresh - start of the one that
 // read it ≥ max(interval, staleness × age) - interval/2.
 func TestDueByAge(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
-	const since = 100 * time.Hour // of the window's epoch
+	const since = 100 * time.Hour // by the window's clock
 	tests := []struct {
 		name      string
 		age       time.Duration // of the minute's end, by now
 		read      time.Duration // ago; < 0 is never
 		interval  time.Duration
 		staleness float64
-		marked    bool
+		dirty     bool
 		want      float64 // due
 	}{
 		{"never read", time.Hour, -1, time.Minute, 0.1, false, 1},
@@ -42,19 +44,19 @@ func TestDueByAge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			end := now.Add(-tt.age).Truncate(time.Minute)
 			at := end.Add(tt.age)
-			w := newWindow(24*time.Hour, at.Add(-since))
+			w := New(Options{Interval: tt.interval, MaxStaleness: tt.staleness})
 			w.first = minuteOf(end) - 1
-			s := sums{read: since - tt.read, marked: tt.marked}
+			b := bucket{read: since - tt.read, dirty: tt.dirty, contents: new(contents)}
 			if tt.read < 0 {
-				s.read = never
+				b.read = unread
 			}
-			s.settled.of(2).operations = 7
-			w.minutes = []sums{s}
-			got := w.dueMinutes(at, since, &Settings{Interval: tt.interval, MaxStaleness: tt.staleness})
+			b.done.of(twilio.StatusCompleted).operations = 7
+			w.buckets = []bucket{b}
+			got := w.states(at, since)
 			if d := got[0].due - tt.want; d > 1e-9 || d < -1e-9 {
 				t.Errorf("due %v, want %v", got[0].due, tt.want)
 			}
-			if want := map[bool]float64{true: 0, false: 7}[tt.read < 0]; got[0].operations != want {
+			if want := 7.0; got[0].operations != want {
 				t.Errorf("%v operations expected, want %v", got[0].operations, want)
 			}
 		})
@@ -63,14 +65,17 @@ func TestDueByAge(t *testing.T) {
 
 // What nobody has read is taken to hold as much as what was read.
 func TestDensity(t *testing.T) {
-	w := newWindow(time.Hour, time.Now())
-	w.minutes = make([]sums, 4)
+	w := New(testOptions())
+	w.buckets = make([]bucket, 4)
 	if d := w.density(); d != 0 {
 		t.Errorf("density %v of nothing", d)
 	}
-	w.minutes[0].settled.of(2).operations = 10
-	w.minutes[1].live = map[string]*liveOperation{"a": {}, "b": {}}
-	w.minutes[2].read, w.minutes[3].read = never, never
+	w.buckets[0].fill()
+	w.buckets[0].done.of(twilio.StatusCompleted).operations = 10
+	for _, id := range []string{"a", "b"} {
+		w.buckets[1].join(&twilio.Operation{ID: id}, 1)
+	}
+	w.buckets[2].read, w.buckets[3].read = unread, unread
 	if d := w.density(); d != 6 {
 		t.Errorf("density %v, want 6", d)
 	}
@@ -78,16 +83,16 @@ func TestDensity(t *testing.T) {
 
 // pictured makes states from a picture: a due minute is D, one that is half due h,
 // one that is not '.', each with so many operations.
-func pictured(picture string, operations float64) []minuteState {
-	states := make([]minuteState, len(picture))
+func pictured(picture string, operations float64) []state {
+	states := make([]state, len(picture))
 	for i, c := range picture {
-		states[i] = minuteState{due: map[rune]float64{'D': 1, 'h': 0.6, '.': 0.2}[c], operations: operations}
+		states[i] = state{due: map[rune]float64{'D': 1, 'h': 0.6, '.': 0.2}[c], operations: operations}
 	}
 	return states
 }
 
 func TestPlan(t *testing.T) {
-	const end = newest - 100
+	const end = open - 100
 	tests := []struct {
 		name       string
 		picture    string
@@ -97,7 +102,7 @@ func TestPlan(t *testing.T) {
 	}{
 		{"nothing", "......", 10, 100, nil},
 		{"all", "DDDDDD", 10, 100, [][2]minute{{0, end}}},
-		{"newest first", "D.........D.........D....", 10, 20, [][2]minute{{20, 21}, {10, 11}, {0, 1}}},
+		{"open first", "D.........D.........D....", 10, 20, [][2]minute{{20, 21}, {10, 11}, {0, 1}}},
 		{"open at the end", "D.........D.........D", 10, 20, [][2]minute{{20, end}, {10, 11}, {0, 1}}},
 		{"a gap that costs nothing", "D..D......", 10, 45, [][2]minute{{0, 4}}},
 		{"a gap that costs a page more", "D...........D......", 10, 45, [][2]minute{{12, 13}, {0, 1}}},
@@ -113,9 +118,9 @@ func TestPlan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			const first = minute(1000)
 			var got [][2]minute
-			for _, s := range plan(first, pictured(tt.picture, tt.operations), paging{tt.size}) {
+			for _, s := range plan(first, pictured(tt.picture, tt.operations), paging(tt.size)) {
 				to := s.to - first
-				if s.to == newest {
+				if s.to == open {
 					to = end
 				}
 				got = append(got, [2]minute{s.from - first, to})
@@ -128,8 +133,8 @@ func TestPlan(t *testing.T) {
 }
 
 // randomStates are minutes of some account: the quick check's.
-func randomStates(rnd *rand.Rand) ([]minuteState, paging) {
-	states := make([]minuteState, 1+rnd.IntN(300))
+func randomStates(rnd *rand.Rand) ([]state, paging) {
+	states := make([]state, 1+rnd.IntN(300))
 	share, most := rnd.Float64(), 1+rnd.Float64()*50
 	for i := range states {
 		states[i].due = rnd.Float64()
@@ -140,7 +145,7 @@ func randomStates(rnd *rand.Rand) ([]minuteState, paging) {
 			states[i].operations = float64(int(rnd.ExpFloat64() * most))
 		}
 	}
-	return states, paging{size: float64(1 + rnd.IntN(100))}
+	return states, paging(1 + rnd.IntN(100))
 }
 
 func TestPlanHoldsWhatIsDue(t *testing.T) {
@@ -151,9 +156,9 @@ func TestPlanHoldsWhatIsDue(t *testing.T) {
 		last := first + minute(len(states))
 		spans := plan(first, states, p)
 		planned := make([]bool, len(states))
-		pages, before := 0, newest
+		before := open
 		for _, s := range spans {
-			if s.from >= s.to || s.to > before || s.from < first || s.to > last && s.to != newest || s.to == last {
+			if s.from >= s.to || s.to > before || s.from < first || s.to > last && s.to != open || s.to == last {
 				t.Logf("span %v before %v in [%d, %d)", s, before, first, last)
 				return false
 			}
@@ -167,19 +172,12 @@ func TestPlanHoldsWhatIsDue(t *testing.T) {
 				t.Logf("span %v holds %v", s, sum)
 				return false
 			}
-			pages += p.pages(s.operations)
 		}
-		whole := 0.
 		for i, st := range states {
-			whole += st.operations
 			if st.due >= 1 && !planned[i] {
 				t.Logf("minute %d is due and not planned", i)
 				return false
 			}
-		}
-		if pages > p.pages(whole) && len(spans) > 0 {
-			t.Logf("%d pages planned, %d hold the window", pages, p.pages(whole))
-			return false
 		}
 		return true
 	}
@@ -192,23 +190,23 @@ func TestCut(t *testing.T) {
 	const first, end = minute(100), minute(200)
 	tests := []struct {
 		name          string
-		spans         []span
+		spans         []part
 		perMinute     float64
 		workers, most int
 		want          [][2]minute
 	}{
-		{"fits on a page", []span{{100, newest, 50}}, 0.5, 4, 50, [][2]minute{{100, newest}}},
-		{"two pages are not cut", []span{{100, newest, 150}}, 1.5, 4, 50, [][2]minute{{100, newest}}},
-		{"three each", []span{{100, newest, 800}}, 8, 4, 50, [][2]minute{{164, newest}, {128, 164}, {100, 128}}},
-		{"one worker", []span{{100, newest, 800}}, 8, 1, 50, [][2]minute{{100, newest}}},
-		{"at most so many pages", []span{{100, newest, 800}}, 8, 1, 3, [][2]minute{{164, newest}, {128, 164}, {100, 128}}},
-		{"spans apart", []span{{180, newest, 20}, {150, 160, 10}}, 1, 4, 50, [][2]minute{{180, newest}, {150, 160}}},
-		{"a minute cannot be cut", []span{{150, 152, 4000}}, 2000, 4, 50, [][2]minute{{151, 152}, {150, 151}}},
+		{"fits on a page", []part{{span{100, open}, 50}}, 0.5, 4, 50, [][2]minute{{100, open}}},
+		{"two pages are not cut", []part{{span{100, open}, 150}}, 1.5, 4, 50, [][2]minute{{100, open}}},
+		{"three each", []part{{span{100, open}, 800}}, 8, 4, 50, [][2]minute{{164, open}, {128, 164}, {100, 128}}},
+		{"one worker", []part{{span{100, open}, 800}}, 8, 1, 50, [][2]minute{{100, open}}},
+		{"at most so many pages", []part{{span{100, open}, 800}}, 8, 1, 3, [][2]minute{{164, open}, {128, 164}, {100, 128}}},
+		{"spans apart", []part{{span{180, open}, 20}, {span{150, 160}, 10}}, 1, 4, 50, [][2]minute{{180, open}, {150, 160}}},
+		{"a minute cannot be cut", []part{{span{150, 152}, 4000}}, 2000, 4, 50, [][2]minute{{151, 152}, {150, 151}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var got [][2]minute
-			for _, s := range cut(tt.spans, func(minute) float64 { return tt.perMinute }, end, tt.workers, tt.most, paging{100}) {
+			for _, s := range cut(tt.spans, func(minute) float64 { return tt.perMinute }, end, tt.workers, tt.most, paging(100)) {
 				got = append(got, [2]minute{s.from, s.to})
 			}
 			if !slices.Equal(got, tt.want) {
@@ -257,13 +255,10 @@ func TestPiecesCoverTheirSpans(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	p := paging{size: 1000}
+	p := paging(1000)
 	for operations, want := range map[float64]int{0: 1, 1: 1, 980: 1, 981: 2, 1960: 2, 1961: 3, 864000: 882} {
 		if got := p.pages(operations); got != want {
 			t.Errorf("%v operations on %d pages, want %d", operations, got, want)
-		}
-		if room := p.room(operations); p.pages(operations+room) != want || p.pages(operations+room+1) == want {
-			t.Errorf("room for %v beside %v operations", room, operations)
 		}
 	}
 }
