@@ -1,4 +1,4 @@
-package main
+package web
 
 import (
 	"bytes"
@@ -15,9 +15,10 @@ import (
 
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -45,12 +46,12 @@ func contentSecurityPolicy(css string) string {
 // landing is exporter-toolkit's page with the accounts in it. The toolkit
 // does not escape what it is given: all that is not constant goes through
 // html/template first.
-func (s *site) landing(w http.ResponseWriter, r *http.Request) {
+func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	var accounts bytes.Buffer
 	err := landingTemplate.Execute(&accounts, s.page(time.Now()))
-	var page *web.LandingPageHandler
+	var page *toolkit.LandingPageHandler
 	if err == nil {
-		page, err = web.NewLandingPage(web.LandingConfig{
+		page, err = toolkit.NewLandingPage(toolkit.LandingConfig{
 			Name:        "Twilio Operations Exporter",
 			Description: "Twilio's message operations by status, for Prometheus",
 			Version:     template.HTMLEscapeString(version.Info()),
@@ -62,7 +63,7 @@ func (s *site) landing(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		level.Error(s.logger).Log("msg", "making the landing page", "err", err)
-		say(w, http.StatusInternalServerError, "The page cannot be made; the log says why.")
+		writeText(w, http.StatusInternalServerError, "The page cannot be made; the log says why.")
 		return
 	}
 	w.Header().Set("Content-Security-Policy", landingPolicy)
@@ -75,14 +76,14 @@ func (s *site) landing(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *site) links() []web.LandingLinks {
-	links := []web.LandingLinks{
-		{Address: s.config.TelemetryPath, Text: "Metrics"},
+func (s *Server) links() []toolkit.LandingLinks {
+	links := []toolkit.LandingLinks{
+		{Address: s.settings.TelemetryPath, Text: "Metrics"},
 		{Address: "/-/healthy", Text: "Health", Description: "whether the refresh loops tick"},
 		{Address: "/-/ready", Text: "Readiness", Description: "whether every account has been read"},
 	}
-	if s.config.EnablePprof {
-		links = append(links, web.LandingLinks{Address: "/debug/pprof/", Text: "Profiles"})
+	if s.settings.EnablePprof {
+		links = append(links, toolkit.LandingLinks{Address: "/debug/pprof/", Text: "Profiles"})
 	}
 	return links
 }
@@ -122,16 +123,16 @@ type (
 	}
 )
 
-func (s *site) page(now time.Time) pageView {
-	list := s.accounts.list()
+func (s *Server) page(now time.Time) pageView {
+	list := s.accounts.List()
 	p := pageView{
 		Now: now.UTC().Format("2006-01-02 15:04:05 UTC"), Started: clock(s.started, now), Uptime: ago(now.Sub(s.started)),
 		Open: len(list) <= openAccounts,
 	}
 	counts := map[collector.State]int{}
 	for _, a := range list {
-		status := a.refresher.Status()
-		view := newAccountView(&a.config.Settings, &status, now)
+		status := a.Refresher.Status()
+		view := newAccountView(a.Refresher.Settings(), &status, now)
 		counts[view.State]++
 		p.Accounts = append(p.Accounts, view)
 	}
@@ -145,7 +146,7 @@ func (s *site) page(now time.Time) pageView {
 	return p
 }
 
-func newAccountView(settings *collector.Settings, status *collector.Status, now time.Time) accountView {
+func newAccountView(settings collector.Settings, status *collector.Status, now time.Time) accountView {
 	v := accountView{
 		Name: settings.Account, State: status.State, StateText: stateText(status, now),
 		LastSuccess: "none yet", Window: ago(settings.Window), Requests: number(status.Requests),
@@ -162,7 +163,7 @@ func newAccountView(settings *collector.Settings, status *collector.Status, now 
 		v.LastSuccess = v.Age + " ago, " + clock(status.Succeeded, now)
 	}
 	if status.Err != nil {
-		v.Error, v.Remedy = oneLine(status.Err.Error()), remedies[status.Reason]
+		v.Error, v.Remedy = sanitize.OneLine(status.Err.Error()), remedies[status.Reason]
 	}
 	if status.Snapshot == nil {
 		return v

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -12,47 +12,20 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/config"
+
+	"twilio_operations_exporter/internal/apitest"
 )
 
-const (
-	testSID   = "AC0123456789abcdef0123456789abcdef"
-	testKey   = "SK0123456789abcdef0123456789abcdef"
-	testToken = "a-token-that-nobody-may-see"
-)
-
-// accountVariables are cleared for every test: the environment of whoever runs
-// them is none of the tests' business.
-var accountVariables = []string{
-	"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_API_KEY", "TWILIO_API_SECRET", "TWILIO_BASE_URL",
-}
-
-func setEnv(t *testing.T, env map[string]string) {
-	t.Helper()
-	for _, name := range accountVariables {
-		t.Setenv(name, env[name])
-	}
-}
-
-// writeFile returns the path of a file in a directory of the test's own.
-func writeFile(t *testing.T, name, content string) string {
-	t.Helper()
-	p := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(p, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func TestConfigureDefaults(t *testing.T) {
-	setEnv(t, map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": " " + testToken + "\n"})
-	c, err := configure(nil, &bytes.Buffer{})
+func TestLoadDefaults(t *testing.T) {
+	apitest.SetEnv(t, map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": " " + apitest.Token + "\n"})
+	c, err := Load(nil, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Accounts) != 1 || len(c.Warnings) != 0 {
-		t.Fatalf("accounts %d, warnings %q", len(c.Accounts), c.Warnings)
+	if len(c.accounts) != 1 || len(c.warnings) != 0 {
+		t.Fatalf("accounts %d, warnings %q", len(c.accounts), c.warnings)
 	}
-	a := c.Accounts[0]
+	a := c.accounts[0]
 	type view struct {
 		Account, BaseURL                              string
 		Timeout, Interval, Window, Refresh, Age       time.Duration
@@ -69,13 +42,13 @@ func TestConfigureDefaults(t *testing.T) {
 		a.Account, a.BaseURL.String(), a.Timeout, a.Interval, a.Window, a.RefreshTimeout, a.MaxAge,
 		a.MaxRetries, a.PageSize, a.Concurrency, a.RateLimit, a.MaxStaleness,
 		a.HTTP.BasicAuth.Username, string(a.HTTP.BasicAuth.Password), a.HTTP.FollowRedirects,
-		c.TelemetryPath, c.ScrapeTimeoutOffset, (*c.Web.WebListenAddresses)[0],
-		c.EnableLifecycle, c.EnablePprof, c.Demo, c.Once, c.Check, a.HTTP.ProxyFromEnvironment,
+		c.web.TelemetryPath, c.web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
+		c.web.EnableLifecycle, c.web.EnablePprof, c.demo, c.once, c.check, a.HTTP.ProxyFromEnvironment,
 	}
 	want := view{
-		testSID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
+		apitest.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
 		4, 1000, 4, 10, 0.1,
-		testSID, testToken, false,
+		apitest.SID, apitest.Token, false,
 		"/metrics", 500 * time.Millisecond, ":9861",
 		false, false, false, false, false, true,
 	}
@@ -84,65 +57,65 @@ func TestConfigureDefaults(t *testing.T) {
 	}
 }
 
-func TestConfigureGood(t *testing.T) {
-	token := writeFile(t, "token", "from-file\n")
-	account := map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": testToken}
+func TestLoadGood(t *testing.T) {
+	token := apitest.WriteFile(t, "token", "from-file\n")
+	account := map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": apitest.Token}
 	for name, tc := range map[string]struct {
 		env   map[string]string
 		args  []string
 		check func(c *ValidatedConfig) bool
 	}{
-		"flag over variable": {account, []string{"--twilio.account-sid=" + strings.ToUpper(testSID)}, func(c *ValidatedConfig) bool {
-			return c.Accounts[0].Account != testSID
+		"flag over variable": {account, []string{"--twilio.account-sid=" + strings.ToUpper(apitest.SID)}, func(c *ValidatedConfig) bool {
+			return c.accounts[0].Account != apitest.SID
 		}},
-		"token file": {map[string]string{"TWILIO_ACCOUNT_SID": testSID}, []string{"--twilio.auth-token-file", token}, func(c *ValidatedConfig) bool {
-			return c.Accounts[0].HTTP.BasicAuth.PasswordFile == token && c.Accounts[0].HTTP.BasicAuth.Password == ""
+		"token file": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, []string{"--twilio.auth-token-file", token}, func(c *ValidatedConfig) bool {
+			return c.accounts[0].HTTP.BasicAuth.PasswordFile == token && c.accounts[0].HTTP.BasicAuth.Password == ""
 		}},
 		"API key instead of token": {
-			map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": testToken, "TWILIO_API_KEY": testKey, "TWILIO_API_SECRET": "s"}, nil,
+			map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": apitest.Token, "TWILIO_API_KEY": apitest.Key, "TWILIO_API_SECRET": "s"}, nil,
 			func(c *ValidatedConfig) bool {
-				a := c.Accounts[0]
-				return a.HTTP.BasicAuth.Username == testKey && a.HTTP.BasicAuth.Password == "s" && a.Account == testSID
+				a := c.accounts[0]
+				return a.HTTP.BasicAuth.Username == apitest.Key && a.HTTP.BasicAuth.Password == "s" && a.Account == apitest.SID
 			},
 		},
-		"interval 0s":          {account, []string{"--collector.interval=0s"}, func(c *ValidatedConfig) bool { return c.Accounts[0].Interval == 0 }},
-		"window in days":       {account, []string{"--collector.window=7d"}, func(c *ValidatedConfig) bool { return c.Accounts[0].Window == 168*time.Hour }},
-		"window in weeks":      {account, []string{"--collector.window=1w"}, func(c *ValidatedConfig) bool { return c.Accounts[0].Window == 168*time.Hour }},
-		"window as Go has it":  {account, []string{"--collector.window=1.5h"}, func(c *ValidatedConfig) bool { return c.Accounts[0].Window == 90*time.Minute }},
-		"no limit":             {account, []string{"--twilio.rate-limit=0"}, func(c *ValidatedConfig) bool { return c.Accounts[0].RateLimit == 0 }},
-		"odd SID":              {map[string]string{"TWILIO_ACCOUNT_SID": "me", "TWILIO_AUTH_TOKEN": "t"}, nil, func(c *ValidatedConfig) bool { return len(c.Warnings) == 1 }},
-		"clear text":           {account, []string{"--twilio.base-url=http://proxy.example/v1"}, func(c *ValidatedConfig) bool { return len(c.Warnings) == 1 }},
-		"clear text, loopback": {account, []string{"--twilio.base-url=http://127.0.0.1:80/v1"}, func(c *ValidatedConfig) bool { return len(c.Warnings) == 0 }},
-		"several addresses":    {account, []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"}, func(c *ValidatedConfig) bool { return len(*c.Web.WebListenAddresses) == 2 }},
+		"interval 0s":          {account, []string{"--collector.interval=0s"}, func(c *ValidatedConfig) bool { return c.accounts[0].Interval == 0 }},
+		"window in days":       {account, []string{"--collector.window=7d"}, func(c *ValidatedConfig) bool { return c.accounts[0].Window == 168*time.Hour }},
+		"window in weeks":      {account, []string{"--collector.window=1w"}, func(c *ValidatedConfig) bool { return c.accounts[0].Window == 168*time.Hour }},
+		"window as Go has it":  {account, []string{"--collector.window=1.5h"}, func(c *ValidatedConfig) bool { return c.accounts[0].Window == 90*time.Minute }},
+		"no limit":             {account, []string{"--twilio.rate-limit=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].RateLimit == 0 }},
+		"odd SID":              {map[string]string{"TWILIO_ACCOUNT_SID": "me", "TWILIO_AUTH_TOKEN": "t"}, nil, func(c *ValidatedConfig) bool { return len(c.warnings) == 1 }},
+		"clear text":           {account, []string{"--twilio.base-url=http://proxy.example/v1"}, func(c *ValidatedConfig) bool { return len(c.warnings) == 1 }},
+		"clear text, loopback": {account, []string{"--twilio.base-url=http://127.0.0.1:80/v1"}, func(c *ValidatedConfig) bool { return len(c.warnings) == 0 }},
+		"several addresses":    {account, []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"}, func(c *ValidatedConfig) bool { return len(*c.toolkit.WebListenAddresses) == 2 }},
 		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
-			return c.Accounts[0].Interval == 5*time.Second && c.Accounts[0].Account == "demo"
+			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
 		}},
-		"demo, interval given":  {nil, []string{"--demo", "--collector.interval=1m"}, func(c *ValidatedConfig) bool { return c.Accounts[0].Interval == time.Minute }},
-		"timeout offset of 0":   {account, []string{"--web.scrape-timeout-offset=0s"}, func(c *ValidatedConfig) bool { return c.ScrapeTimeoutOffset == 0 }},
-		"nested telemetry path": {account, []string{"--web.telemetry-path=/a/b"}, func(c *ValidatedConfig) bool { return c.TelemetryPath == "/a/b" }},
+		"demo, interval given":  {nil, []string{"--demo", "--collector.interval=1m"}, func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute }},
+		"timeout offset of 0":   {account, []string{"--web.scrape-timeout-offset=0s"}, func(c *ValidatedConfig) bool { return c.web.ScrapeTimeoutOffset == 0 }},
+		"nested telemetry path": {account, []string{"--web.telemetry-path=/a/b"}, func(c *ValidatedConfig) bool { return c.web.TelemetryPath == "/a/b" }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			setEnv(t, tc.env)
-			c, err := configure(tc.args, &bytes.Buffer{})
+			apitest.SetEnv(t, tc.env)
+			c, err := Load(tc.args, &bytes.Buffer{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !tc.check(c) {
-				t.Errorf("%+v, warnings %q", c.Accounts[0].Settings, c.Warnings)
+				t.Errorf("%+v, warnings %q", c.accounts[0].Settings, c.warnings)
 			}
 		})
 	}
 }
 
-// TestConfigureErrors holds the whole line that a person reads.
-func TestConfigureErrors(t *testing.T) {
-	empty, token := writeFile(t, "empty", " \n"), writeFile(t, "token", testToken)
+// TestLoadErrors holds the whole line that a person reads.
+func TestLoadErrors(t *testing.T) {
+	empty, token := apitest.WriteFile(t, "empty", " \n"), apitest.WriteFile(t, "token", apitest.Token)
 	missing := filepath.Join(t.TempDir(), "missing")
-	file := writeFile(t, "accounts.yml", "accounts: []\n")
-	webConfig := writeFile(t, "web.yml", "tls_server_config: {cert_file: nowhere, key_file: nowhere}\n")
+	file := apitest.WriteFile(t, "accounts.yml", "accounts: []\n")
+	webConfig := apitest.WriteFile(t, "web.yml", "tls_server_config: {cert_file: nowhere, key_file: nowhere}\n")
 
 	const sid = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
-	account := map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": testToken}
+	account := map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": apitest.Token}
 	for name, tc := range map[string]struct {
 		env  map[string]string
 		args []string
@@ -156,20 +129,20 @@ func TestConfigureErrors(t *testing.T) {
 		"secret as a flag2": {account, []string{"--twilio.api-secret", "x"}, `unknown long flag '--twilio.api-secret' (--help lists all flags); a secret is never a flag's value: use --twilio.api-secret-file or the variable TWILIO_API_SECRET`},
 
 		"nothing":     {nil, nil, sid + `: no account is given: want an Account SID (AC…), or several accounts in a --config.file, or --demo`},
-		"only a SID":  {map[string]string{"TWILIO_ACCOUNT_SID": testSID}, nil, sid + `: the secret of "` + testSID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
-		"blank token": {map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": " \n"}, nil, sid + `: the secret of "` + testSID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
+		"only a SID":  {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, nil, sid + `: the secret of "` + apitest.SID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
+		"blank token": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": " \n"}, nil, sid + `: the secret of "` + apitest.SID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
 		"SID, colon":  {map[string]string{"TWILIO_ACCOUNT_SID": "a:b", "TWILIO_AUTH_TOKEN": "t"}, nil, sid + `: "a:b" is not an Account SID: AC and 32 hexadecimal digits`},
 		"SID, blank":  {map[string]string{"TWILIO_ACCOUNT_SID": " AC1", "TWILIO_AUTH_TOKEN": "t"}, nil, sid + `: " AC1" is not an Account SID: AC and 32 hexadecimal digits`},
 		"SID, line":   {map[string]string{"TWILIO_ACCOUNT_SID": "A\nC", "TWILIO_AUTH_TOKEN": "t"}, nil, sid + `: "A\nC" is not an Account SID: AC and 32 hexadecimal digits`},
-		"key, colon":  {map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil, `--twilio.api-key (TWILIO_API_KEY): "S:K" is not the SID of an API key: SK and 32 hexadecimal digits`},
+		"key, colon":  {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil, `--twilio.api-key (TWILIO_API_KEY): "S:K" is not the SID of an API key: SK and 32 hexadecimal digits`},
 
 		"token both ways":    {account, []string{"--twilio.auth-token-file", token}, `--twilio.auth-token-file and TWILIO_AUTH_TOKEN both give the same secret: remove one of them`},
-		"secret both ways":   {map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_API_KEY": testKey, "TWILIO_API_SECRET": "x"}, []string{"--twilio.api-secret-file", token}, `--twilio.api-secret-file and TWILIO_API_SECRET both give the same secret: remove one of them`},
-		"key without secret": {map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_API_KEY": testKey}, nil, `--twilio.api-key (TWILIO_API_KEY): the API key's secret is missing: give it by --twilio.api-secret-file or the variable TWILIO_API_SECRET`},
-		"secret without key": {map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_API_SECRET": "x"}, nil, `TWILIO_API_SECRET: an API secret without its key: give the key by --twilio.api-key (TWILIO_API_KEY)`},
-		"file missing":       {map[string]string{"TWILIO_ACCOUNT_SID": testSID}, []string{"--twilio.auth-token-file", missing}, `--twilio.auth-token-file: "` + missing + `" cannot be read (no such file or directory): want a file that holds the secret`},
-		"file empty":         {map[string]string{"TWILIO_ACCOUNT_SID": testSID}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
-		"unused file empty":  {map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_API_KEY": testKey, "TWILIO_API_SECRET": "x"}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
+		"secret both ways":   {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_KEY": apitest.Key, "TWILIO_API_SECRET": "x"}, []string{"--twilio.api-secret-file", token}, `--twilio.api-secret-file and TWILIO_API_SECRET both give the same secret: remove one of them`},
+		"key without secret": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_API_KEY": apitest.Key}, nil, `--twilio.api-key (TWILIO_API_KEY): the API key's secret is missing: give it by --twilio.api-secret-file or the variable TWILIO_API_SECRET`},
+		"secret without key": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_SECRET": "x"}, nil, `TWILIO_API_SECRET: an API secret without its key: give the key by --twilio.api-key (TWILIO_API_KEY)`},
+		"file missing":       {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, []string{"--twilio.auth-token-file", missing}, `--twilio.auth-token-file: "` + missing + `" cannot be read (no such file or directory): want a file that holds the secret`},
+		"file empty":         {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
+		"unused file empty":  {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_KEY": apitest.Key, "TWILIO_API_SECRET": "x"}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
 
 		"base URL, scheme":   {account, []string{"--twilio.base-url=ftp://x"}, `--twilio.base-url (TWILIO_BASE_URL): "ftp://x" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 		"base URL, host":     {account, []string{"--twilio.base-url=https:///v1"}, `--twilio.base-url (TWILIO_BASE_URL): "https:///v1" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
@@ -177,7 +150,7 @@ func TestConfigureErrors(t *testing.T) {
 		"base URL, user":     {account, []string{"--twilio.base-url=https://me:hunter2@h/v1"}, `--twilio.base-url (TWILIO_BASE_URL): "https://…@h/v1" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 		"base URL, query":    {account, []string{"--twilio.base-url=https://h/v1?"}, `--twilio.base-url (TWILIO_BASE_URL): "https://h/v1?" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 		"base URL, fragment": {account, []string{"--twilio.base-url=https://h/v1#x"}, `--twilio.base-url (TWILIO_BASE_URL): "https://h/v1#x" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
-		"base URL, variable": {map[string]string{"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_BASE_URL": "nonsense"}, nil, `--twilio.base-url (TWILIO_BASE_URL): "nonsense" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
+		"base URL, variable": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_BASE_URL": "nonsense"}, nil, `--twilio.base-url (TWILIO_BASE_URL): "nonsense" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 
 		"timeout 0":           {account, []string{"--twilio.timeout=0s"}, `--twilio.timeout: "0s" is not a duration above 0, such as 30s`},
 		"timeout negative":    {account, []string{"--twilio.timeout=-1s"}, `--twilio.timeout: "-1s" is not a duration above 0, such as 30s`},
@@ -221,8 +194,8 @@ func TestConfigureErrors(t *testing.T) {
 		"demo and URL":      {map[string]string{"TWILIO_BASE_URL": "http://x"}, []string{"--demo"}, `--demo and --twilio.base-url (TWILIO_BASE_URL) do not go together: the demo has an API of its own, remove one of them`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			setEnv(t, tc.env)
-			_, err := configure(tc.args, &bytes.Buffer{})
+			apitest.SetEnv(t, tc.env)
+			_, err := Load(tc.args, &bytes.Buffer{})
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -233,7 +206,7 @@ func TestConfigureErrors(t *testing.T) {
 	}
 }
 
-func TestConfigureQuestions(t *testing.T) {
+func TestLoadQuestions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		arg  string
 		want []string
@@ -243,9 +216,9 @@ func TestConfigureQuestions(t *testing.T) {
 		"short":   {"-h", []string{"--web.listen-address"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			setEnv(t, nil)
+			apitest.SetEnv(t, nil)
 			var out bytes.Buffer
-			if _, err := configure([]string{tc.arg}, &out); !errors.Is(err, errAnswered) {
+			if _, err := Load([]string{tc.arg}, &out); !errors.Is(err, ErrHelp) {
 				t.Fatalf("error %v", err)
 			}
 			for _, want := range tc.want {
@@ -262,8 +235,8 @@ func testDefaults(tb testing.TB) *Account {
 	tb.Helper()
 	var a Account
 	for _, s := range settings {
-		if !s.set(&a, s.byDefault) {
-			tb.Fatalf("%s: the default %q is bad", s.flag, s.byDefault)
+		if !s.set(&a, s.defaultValue) {
+			tb.Fatalf("%s: the default %q is bad", s.flag, s.defaultValue)
 		}
 	}
 	return &a
@@ -278,7 +251,7 @@ func TestConfigFile(t *testing.T) {
 	}
 	yml := `accounts:
   - name: <script>alert(1)</script>
-    account_sid: ` + testSID + `
+    account_sid: ` + apitest.SID + `
     auth_token_file: one
     base_url: http://127.0.0.1:1/v1
     window: 7d
@@ -291,7 +264,7 @@ func TestConfigFile(t *testing.T) {
     tls_config: {insecure_skip_verify: true}
   - &second
     account_sid: ACffffffffffffffffffffffffffffffff
-    api_key: ` + testKey + `
+    api_key: ` + apitest.Key + `
     api_secret_file: ` + filepath.Join(dir, "two") + `
     window:
   - <<: *second
@@ -315,19 +288,19 @@ func TestConfigFile(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	b, c := accounts[1], accounts[2]
-	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.HTTP.BasicAuth.Username != testKey || b.Window != 24*time.Hour || !b.HTTP.ProxyFromEnvironment {
+	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.HTTP.BasicAuth.Username != apitest.Key || b.Window != 24*time.Hour || !b.HTTP.ProxyFromEnvironment {
 		t.Errorf("%+v", b)
 	}
-	if c.Account != "third" || c.HTTP.BasicAuth.Username != testKey {
+	if c.Account != "third" || c.HTTP.BasicAuth.Username != apitest.Key {
 		t.Errorf("%+v", c)
 	}
 }
 
 func TestConfigFileErrors(t *testing.T) {
-	token := writeFile(t, "token", testToken)
+	token := apitest.WriteFile(t, "token", apitest.Token)
 	dir := filepath.Dir(token)
 	file := filepath.Join(dir, "a.yml")
-	const head = "accounts:\n- account_sid: " + testSID + "\n  auth_token_file: token\n"
+	const head = "accounts:\n- account_sid: " + apitest.SID + "\n  auth_token_file: token\n"
 	for name, tc := range map[string]struct{ yml, want string }{
 		"secret for account":  {"accounts:\n- hunter2\n", ":2: a value of the kind !!str does not belong here"},
 		"empty":               {"", `:1: no accounts: want a list of at least one under accounts`},
@@ -352,13 +325,13 @@ func TestConfigFileErrors(t *testing.T) {
 		"key without cert":    {head + "  tls_config: {key_file: token}\n", `:2: tls_config: exactly one of cert or cert_file must be configured when a client key is configured`},
 		"no SID":              {"accounts:\n- name: x\n", `:2: account_sid: no account is given: want an Account SID (AC…)`},
 		"odd SID":             {"accounts:\n- name: x\n  account_sid: a b\n", `:3: account_sid: "a b" is not an Account SID: AC and 32 hexadecimal digits`},
-		"no secret":           {"accounts:\n- name: x\n  account_sid: " + testSID + "\n", `:3: account_sid: the secret of "` + testSID + `" is missing: give the Auth Token by auth_token_file, or an API key and its secret`},
-		"no API secret":       {"accounts:\n- account_sid: " + testSID + "\n  api_key: " + testKey + "\n", `:3: api_key: the API key's secret is missing: give it by api_secret_file`},
-		"no API key":          {"accounts:\n- account_sid: " + testSID + "\n  api_secret_file: token\n", `:3: api_secret_file: an API secret without its key: give the key by api_key`},
-		"secret file missing": {"accounts:\n- account_sid: " + testSID + "\n  auth_token_file: nowhere\n", `:3: auth_token_file: "` + filepath.Join(dir, "nowhere") + `" cannot be read (no such file or directory): want a file that holds the secret`},
+		"no secret":           {"accounts:\n- name: x\n  account_sid: " + apitest.SID + "\n", `:3: account_sid: the secret of "` + apitest.SID + `" is missing: give the Auth Token by auth_token_file, or an API key and its secret`},
+		"no API secret":       {"accounts:\n- account_sid: " + apitest.SID + "\n  api_key: " + apitest.Key + "\n", `:3: api_key: the API key's secret is missing: give it by api_secret_file`},
+		"no API key":          {"accounts:\n- account_sid: " + apitest.SID + "\n  api_secret_file: token\n", `:3: api_secret_file: an API secret without its key: give the key by api_key`},
+		"secret file missing": {"accounts:\n- account_sid: " + apitest.SID + "\n  auth_token_file: nowhere\n", `:3: auth_token_file: "` + filepath.Join(dir, "nowhere") + `" cannot be read (no such file or directory): want a file that holds the secret`},
 		"bad name":            {head + "  name: \"a\\nb\"\n", `:4: name: "a\nb" is not a name: text of one line`},
-		"two of one name":     {head + "  name: x\n- account_sid: " + testSID + "\n  auth_token_file: token\n  name: x\n", `:7: two accounts are named "x", the other one in line 4: give each a name of its own`},
-		"two of one SID":      {head + "- account_sid: " + testSID + "\n  auth_token_file: token\n", `:4: two accounts are named "` + testSID + `", the other one in line 2: give each a name of its own`},
+		"two of one name":     {head + "  name: x\n- account_sid: " + apitest.SID + "\n  auth_token_file: token\n  name: x\n", `:7: two accounts are named "x", the other one in line 4: give each a name of its own`},
+		"two of one SID":      {head + "- account_sid: " + apitest.SID + "\n  auth_token_file: token\n", `:4: two accounts are named "` + apitest.SID + `", the other one in line 2: give each a name of its own`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := parseConfigFile([]byte(tc.yml), file, testDefaults(t))
@@ -394,17 +367,17 @@ func checkAccount(t *testing.T, a *Account) {
 
 func checkError(t *testing.T, err error) {
 	t.Helper()
-	if s := err.Error(); s == "" || strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, testToken) {
+	if s := err.Error(); s == "" || strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, apitest.Token) {
 		t.Fatalf("not a line for a person: %q", s)
 	}
 }
 
 func FuzzConfigFile(f *testing.F) {
 	token := filepath.Join(f.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(testToken), 0o600); err != nil {
+	if err := os.WriteFile(token, []byte(apitest.Token), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	head := "accounts:\n- account_sid: " + testSID + "\n  auth_token_file: " + token + "\n"
+	head := "accounts:\n- account_sid: " + apitest.SID + "\n  auth_token_file: " + token + "\n"
 	f.Add(head + "  window: 1d\n  tls_config: {ca: x}\n  proxy_url: http://p:1\n")
 	f.Add(head + "  <<: {interval: 0s, page_size: 7}\n  max_staleness: 0.5\n")
 	f.Add("accounts: &a [*a]")
@@ -430,14 +403,14 @@ func FuzzConfigFile(f *testing.F) {
 	})
 }
 
-func FuzzConfigure(f *testing.F) {
+func FuzzLoad(f *testing.F) {
 	for _, s := range settings {
-		f.Add("--"+s.flag+"="+s.byDefault, testSID, testToken)
+		f.Add("--"+s.flag+"="+s.defaultValue, apitest.SID, apitest.Token)
 	}
 	f.Add("--web.telemetry-path=/m\x00--log.level=debug", "", "")
 	f.Add("--demo\x00--once\x00--config.check\x00--web.enable-pprof", "", "")
 	f.Add("--web.listen-address=[::1]:0\x00--web.scrape-timeout-offset=0", "x", " ")
-	for _, name := range accountVariables {
+	for _, name := range apitest.Variables() {
 		if err := os.Unsetenv(name); err != nil {
 			f.Fatal(err)
 		}
@@ -447,7 +420,7 @@ func FuzzConfigure(f *testing.F) {
 		if strings.ContainsAny(args, "@") || strings.Contains(args, "file") || strings.Contains(args, "man") || strings.Contains(args, "completion") {
 			return
 		}
-		o := &options{settings: map[string]*string{}, isGiven: map[string]*bool{}}
+		o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
 		if _, err := newApplication(o, &bytes.Buffer{}).Parse(strings.Split(args, "\x00")); err != nil {
 			return
 		}
@@ -457,8 +430,8 @@ func FuzzConfigure(f *testing.F) {
 			checkError(t, err)
 			return
 		}
-		for i := range c.Accounts {
-			checkAccount(t, &c.Accounts[i])
+		for i := range c.accounts {
+			checkAccount(t, &c.accounts[i])
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package main
+package apptest
 
 import (
 	"bufio"
@@ -22,36 +22,38 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
+	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/config"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
-
-// The tests of this file run the built program: they hold what a shell, an
-// init system and Prometheus see of it.
 
 var binaryDir atomic.Pointer[string]
 
 // binary builds the program once, for the tests that want it.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", programName)
+	dir, err := os.MkdirTemp("", config.ProgramName)
 	if err != nil {
 		return "", err
 	}
 	binaryDir.Store(&dir)
-	file := filepath.Join(dir, programName)
-	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", file, ".").CombinedOutput()
+	file := filepath.Join(dir, config.ProgramName)
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", file, "twilio_operations_exporter").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return file, nil
 })
 
-// cleanUp is called at the end of all tests.
-func cleanUp(code int) {
-	if dir := binaryDir.Load(); dir != nil {
-		_ = os.RemoveAll(*dir)
-	}
-	os.Exit(code)
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if dir := binaryDir.Load(); dir != nil {
+			_ = os.RemoveAll(*dir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // program is a process of the built program.
@@ -110,7 +112,7 @@ func serve(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	p := execute(t, env, append(args, "--web.listen-address=127.0.0.1:0")...)
 	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	waitFor(t, "the program to listen", func() bool {
+	apitest.WaitFor(t, "the program to listen", func() bool {
 		for line := range strings.Lines(p.log.String()) {
 			if strings.Contains(line, "Listening on") {
 				p.url = "http://" + address.FindString(line)
@@ -146,7 +148,7 @@ func (p *program) signal(s os.Signal) {
 
 func (p *program) get(path string) string {
 	p.t.Helper()
-	body, err := fetchURL(p.t.Context(), p.url+path)
+	body, err := apitest.Get(p.t.Context(), p.url+path)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -156,28 +158,31 @@ func (p *program) get(path string) string {
 func (p *program) scrape() map[string]string {
 	p.t.Helper()
 	values := map[string]string{}
-	for _, line := range samples(p.get("/metrics")) {
+	for _, line := range apitest.Samples(p.get("/metrics")) {
 		i := strings.LastIndex(line, " ")
 		values[line[:i]] = line[i+1:]
 	}
 	return values
 }
 
-func accountEnv(api *testAPI) []string {
-	return []string{"TWILIO_ACCOUNT_SID=" + testSID, "TWILIO_AUTH_TOKEN=" + testToken, "TWILIO_BASE_URL=" + api.url}
+func accountEnv(api *apitest.API) (env []string) {
+	for name, value := range api.Env() {
+		env = append(env, name+"="+value)
+	}
+	return env
 }
 
 // TestBadStart holds that a bad start is one line and status 1, before
 // anything is asked of the API.
 func TestBadStart(t *testing.T) {
-	api := newTestAPI(t)
+	api := apitest.New(t)
 	var lc net.ListenConfig
 	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	bad := writeFile(t, "accounts.yml", "accounts:\n- shade: red\n")
+	bad := apitest.WriteFile(t, "accounts.yml", "accounts:\n- shade: red\n")
 	for name, tc := range map[string]struct {
 		env  []string
 		args []string
@@ -202,7 +207,7 @@ func TestBadStart(t *testing.T) {
 					lines = append(lines, line)
 				}
 			}
-			if got, want := strings.Join(lines, ""), programName+": error: "+tc.want+"\n"; got != want {
+			if got, want := strings.Join(lines, ""), config.ProgramName+": error: "+tc.want+"\n"; got != want {
 				t.Errorf("got  %swant %s", got, want)
 			}
 			if p.stdout.Len() > 0 {
@@ -216,7 +221,7 @@ func TestBadStart(t *testing.T) {
 }
 
 func TestQuestions(t *testing.T) {
-	api := newTestAPI(t)
+	api := apitest.New(t)
 	for name, tc := range map[string]struct {
 		env  []string
 		args []string
@@ -243,7 +248,7 @@ func TestQuestions(t *testing.T) {
 }
 
 func TestOnce(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	for name, args := range map[string][]string{
 		"background": {"--once"}, "on scrape": {"--once", "--collector.interval=0s"},
 	} {
@@ -252,24 +257,24 @@ func TestOnce(t *testing.T) {
 			if status := p.end(20 * time.Second); status != 0 {
 				t.Errorf("status %d: %s", status, p.log.String())
 			}
-			wantLines(t, p.stdout.String(),
-				fmt.Sprintf(`twilio_up{account=%q} 1`, testSID),
-				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, testSID),
-				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, testSID),
+			apitest.WantSamples(t, p.stdout.String(),
+				fmt.Sprintf(`twilio_up{account=%q} 1`, apitest.SID),
+				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, apitest.SID),
+				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, apitest.SID),
 			)
 		})
 	}
 	t.Run("failing", func(t *testing.T) {
-		p := execute(t, []string{"TWILIO_ACCOUNT_SID=" + testSID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.url}, "--once")
+		p := execute(t, []string{"TWILIO_ACCOUNT_SID=" + apitest.SID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.URL}, "--once")
 		if status := p.end(20 * time.Second); status != 1 {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
-		wantLines(t, p.stdout.String(),
-			fmt.Sprintf(`twilio_up{account=%q} 0`, testSID),
-			fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"} 1`, testSID),
+		apitest.WantSamples(t, p.stdout.String(),
+			fmt.Sprintf(`twilio_up{account=%q} 0`, apitest.SID),
+			fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"} 1`, apitest.SID),
 		)
 		last := p.log.String()[strings.LastIndex(strings.TrimSpace(p.log.String()), "\n")+1:]
-		if !strings.HasPrefix(last, programName+": error: account ") || !strings.Contains(last, "401") {
+		if !strings.HasPrefix(last, config.ProgramName+": error: account ") || !strings.Contains(last, "401") {
 			t.Errorf("last line: %s", last)
 		}
 	})
@@ -278,7 +283,7 @@ func TestOnce(t *testing.T) {
 		if status := p.end(60 * time.Second); status != 0 {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
-		wantLines(t, p.stdout.String(), `twilio_up{account="demo"} 1`)
+		apitest.WantSamples(t, p.stdout.String(), `twilio_up{account="demo"} 1`)
 	})
 }
 
@@ -290,7 +295,7 @@ func TestDemo(t *testing.T) {
 		t.Error("no metrics at once")
 	}
 	const counter = `twilio_attempts_total{account="demo"}`
-	waitFor(t, "numbers to move", func() bool {
+	apitest.WaitFor(t, "numbers to move", func() bool {
 		n, err := strconv.ParseFloat(p.scrape()[counter], 64)
 		return err == nil && n > 0
 	})
@@ -307,7 +312,7 @@ func TestStop(t *testing.T) {
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		for _, interval := range []string{"0s", "1m"} {
 			t.Run(s.String()+" "+interval, func(t *testing.T) {
-				api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+				api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 				api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 				p := serve(t, accountEnv(api), "--collector.interval="+interval)
 				var d net.Dialer
@@ -317,11 +322,11 @@ func TestStop(t *testing.T) {
 				}
 				defer func() { _ = idle.Close() }()
 				var waiting sync.WaitGroup
-				for _, path := range []string{"/metrics", "/probe?target=" + testOperation(1, "", twilio.Stats{}).ID} {
+				for _, path := range []string{"/metrics", "/probe?target=" + apitest.Operation(1, "", twilio.Stats{}).ID} {
 					// Answered or cut off: what counts is that neither holds the end up.
-					waiting.Go(func() { _, _ = fetchURL(t.Context(), p.url+path) })
+					waiting.Go(func() { _, _ = apitest.Get(t.Context(), p.url+path) })
 				}
-				waitFor(t, "requests that hang", func() bool {
+				apitest.WaitFor(t, "requests that hang", func() bool {
 					n, _ := api.Requests().InFlight()
 					return n == 2
 				})
@@ -354,13 +359,13 @@ func TestAlwaysScrapable(t *testing.T) {
 		"endless": {simulator.Fault{Kind: simulator.FaultRepeatToken}, "pagination"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 			api.Faults().MustAdd(tc.fault)
 			p := serve(t, accountEnv(api), "--twilio.timeout=200ms", "--twilio.max-retries=0")
-			waitFor(t, "the failure to be counted", func() bool {
+			apitest.WaitFor(t, "the failure to be counted", func() bool {
 				values := p.scrape() // fails the test on anything but 200
-				return values[fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, testSID, tc.reason)] == "1" &&
-					values[fmt.Sprintf(`twilio_up{account=%q}`, testSID)] == "0"
+				return values[fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, apitest.SID, tc.reason)] == "1" &&
+					values[fmt.Sprintf(`twilio_up{account=%q}`, apitest.SID)] == "0"
 			})
 		})
 	}
@@ -392,7 +397,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 - {name: token, account_sid: %s, auth_token_file: token, base_url: "%s/v1"}
 - {name: key, account_sid: %s, api_key: %s, api_secret_file: secret, base_url: "%s/v1"}
 - {name: proxy, account_sid: %s, auth_token_file: token, base_url: "http://198.51.100.1/v1", proxy_url: "http://proxyuser:proxy-pass-77@%s"}
-`, testSID, api.URL, testSID, testKey, api.URL, testSID, strings.TrimPrefix(api.URL, "http://"))
+`, apitest.SID, api.URL, apitest.SID, apitest.Key, api.URL, apitest.SID, strings.TrimPrefix(api.URL, "http://"))
 	if err := os.WriteFile(file, []byte(yml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -400,32 +405,32 @@ func TestNoSecretAnywhere(t *testing.T) {
 		return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 	}
 	secrets := []string{
-		"env-token-55ef", basic(testSID, "env-token-55ef"), "env-secret-66ab", basic(testKey, "env-secret-66ab"),
-		"file-token-9a7b", basic(testSID, "file-token-9a7b"), "file-secret-31cd", basic(testKey, "file-secret-31cd"),
+		"env-token-55ef", basic(apitest.SID, "env-token-55ef"), "env-secret-66ab", basic(apitest.Key, "env-secret-66ab"),
+		"file-token-9a7b", basic(apitest.SID, "file-token-9a7b"), "file-secret-31cd", basic(apitest.Key, "file-secret-31cd"),
 		"proxy-pass-77", basic("proxyuser", "proxy-pass-77"),
 	}
-	sid, url := "TWILIO_ACCOUNT_SID="+testSID, "TWILIO_BASE_URL="+api.URL+"/v1"
+	sid, url := "TWILIO_ACCOUNT_SID="+apitest.SID, "TWILIO_BASE_URL="+api.URL+"/v1"
 	for name, tc := range map[string]struct {
 		env      []string
 		args     []string
 		accounts []string
 	}{
-		"token in the environment":  {[]string{sid, url, "TWILIO_AUTH_TOKEN=env-token-55ef"}, nil, []string{testSID}},
-		"secret in the environment": {[]string{sid, url, "TWILIO_API_KEY=" + testKey, "TWILIO_API_SECRET=env-secret-66ab"}, nil, []string{testSID}},
+		"token in the environment":  {[]string{sid, url, "TWILIO_AUTH_TOKEN=env-token-55ef"}, nil, []string{apitest.SID}},
+		"secret in the environment": {[]string{sid, url, "TWILIO_API_KEY=" + apitest.Key, "TWILIO_API_SECRET=env-secret-66ab"}, nil, []string{apitest.SID}},
 		"files":                     {nil, []string{"--config.file", file}, []string{"token", "key", "proxy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := authorized.Load()
 			p := serve(t, tc.env, append(tc.args, "--log.level=debug", "--web.enable-pprof", "--web.enable-lifecycle", "--twilio.max-retries=1")...)
-			waitFor(t, "every account to be refused", func() bool {
-				_, err := fetchURL(t.Context(), p.url+"/-/ready")
+			apitest.WaitFor(t, "every account to be refused", func() bool {
+				_, err := apitest.Get(t.Context(), p.url+"/-/ready")
 				return err == nil
 			})
 			if n := authorized.Load() - before; n < int64(len(tc.accounts)) {
 				t.Fatalf("%d requests with credentials", n)
 			}
 			out := map[string]string{"arguments": strings.Join(p.cmd.Args, " ")}
-			id := testOperation(1, "", twilio.Stats{}).ID
+			id := apitest.Operation(1, "", twilio.Stats{}).ID
 			paths := []string{"/", "/metrics", "/-/ready", "/-/healthy", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"}
 			for _, account := range tc.accounts {
 				paths = append(paths, "/probe?target="+id+"&account="+account)
@@ -451,28 +456,24 @@ func TestNoSecretAnywhere(t *testing.T) {
 }
 
 func TestSighup(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	f := &fileSite{tb: t, api: api, file: filepath.Join(t.TempDir(), "accounts.yml")}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(f.file), "token"), []byte(testToken), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f.write("a")
-	p := serve(t, nil, "--config.file", f.file)
+	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	f := apitest.NewFile(t, api, "a")
+	p := serve(t, nil, "--config.file", f.Path)
 	const good = "twilio_exporter_config_last_reload_successful"
 	if p.scrape()[good] != "1" {
 		t.Error("the first load is not a good one")
 	}
-	f.write("b")
+	f.Write("b")
 	p.signal(syscall.SIGHUP)
-	waitFor(t, "the new account", func() bool {
+	apitest.WaitFor(t, "the new account", func() bool {
 		values := p.scrape()
 		_, a := values[`twilio_up{account="a"}`]
 		return !a && values[`twilio_up{account="b"}`] == "1"
 	})
-	f.write("b , shade: red")
+	f.Write("b , shade: red")
 	p.signal(syscall.SIGHUP)
-	waitFor(t, "the failure", func() bool { return p.scrape()[good] == "0" })
-	if !strings.Contains(p.log.String(), f.file+`:2: unknown key`) {
+	apitest.WaitFor(t, "the failure", func() bool { return p.scrape()[good] == "0" })
+	if !strings.Contains(p.log.String(), f.Path+`:2: unknown key`) {
 		t.Errorf("the log does not say why: %s", p.log.String())
 	}
 	if p.scrape()[`twilio_up{account="b"}`] != "1" {
@@ -482,31 +483,31 @@ func TestSighup(t *testing.T) {
 	// Without a file there is nothing to read again, and no reason to end.
 	flags := serve(t, accountEnv(api))
 	flags.signal(syscall.SIGHUP)
-	waitFor(t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) })
+	apitest.WaitFor(t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) })
 }
 
 // TestRotatedSecret holds that a secret file is read again without a reload.
 func TestRotatedSecret(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	token := writeFile(t, "token", "old\n")
-	p := serve(t, []string{"TWILIO_ACCOUNT_SID=" + testSID, "TWILIO_BASE_URL=" + api.url}, "--twilio.auth-token-file", token, "--collector.interval=100ms")
-	up := fmt.Sprintf(`twilio_up{account=%q}`, testSID)
-	refused := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"}`, testSID)
-	waitFor(t, "the old token to be refused", func() bool { return p.scrape()[refused] != "0" })
-	if err := os.WriteFile(token, []byte(" "+testToken+"\n"), 0o600); err != nil {
+	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	token := apitest.WriteFile(t, "token", "old\n")
+	p := serve(t, []string{"TWILIO_ACCOUNT_SID=" + apitest.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token, "--collector.interval=100ms")
+	up := fmt.Sprintf(`twilio_up{account=%q}`, apitest.SID)
+	refused := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"}`, apitest.SID)
+	apitest.WaitFor(t, "the old token to be refused", func() bool { return p.scrape()[refused] != "0" })
+	if err := os.WriteFile(token, []byte(" "+apitest.Token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the new token to be used", func() bool { return p.scrape()[up] == "1" })
+	apitest.WaitFor(t, "the new token to be used", func() bool { return p.scrape()[up] == "1" })
 }
 
 // TestWebConfig holds that exporter-toolkit's settings are in force on every
 // path.
 func TestWebConfig(t *testing.T) {
 	// The password is "test".
-	webConfig := writeFile(t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n")
+	webConfig := apitest.WriteFile(t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n")
 	p := serve(t, nil, "--demo", "--web.config.file", webConfig)
 	for _, path := range []string{"/", "/metrics", "/-/ready", "/probe"} {
-		if _, err := fetchURL(t.Context(), p.url+path); !errors.Is(err, errStatus) || !strings.Contains(err.Error(), "401") {
+		if _, err := apitest.Get(t.Context(), p.url+path); !errors.Is(err, apitest.ErrStatus) || !strings.Contains(err.Error(), "401") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

@@ -1,7 +1,6 @@
-package main
+package web
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,39 +11,37 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
 
-// probeTimeout bounds a fetch that nobody waits for any more, and the wait of
-// those who set no bound of their own.
-const probeTimeout = 2 * time.Minute
-
 // probe answers with one operation's metrics (Prometheus' multi-target
 // pattern). An operation that cannot be read is an answer, not an error.
-func (s *site) probe(w http.ResponseWriter, r *http.Request) {
+func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
-		answering(w)
-		say(w, http.StatusBadRequest, "%s", err)
+		setWriteDeadline(w)
+		writeText(w, http.StatusBadRequest, "%s", err)
 		return
 	}
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
 	begin := time.Now()
-	op, err := a.fetch(ctx, id) //nolint:contextcheck // a fetch is shared: it ends with the account
+	op, err := a.Fetch(ctx, id)
 	if err != nil {
-		level.Info(s.logger).Log("msg", "probe failed", "account", a.config.Account, "operation", id, "err", err)
+		level.Info(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(&probed{account: a.config.Account, op: op, duration: time.Since(begin), ok: err == nil})
-	answering(w)
+	registry.MustRegister(&probed{account: a.Name(), op: op, duration: time.Since(begin), ok: err == nil})
+	setWriteDeadline(w)
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger}, ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true,
 	}).ServeHTTP(w, r)
 }
 
 // probeTarget reads the parameters. Its error says what would be right.
-func (s *site) probeTarget(r *http.Request) (*account, string, error) {
+func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) {
 	const example = "/probe?target=comms_operation_…&account=NAME"
 	q := r.URL.Query()
 	id, name := q["target"], q["account"]
@@ -52,56 +49,37 @@ func (s *site) probeTarget(r *http.Request) (*account, string, error) {
 	case len(id) != 1 || id[0] == "":
 		return nil, "", fmt.Errorf("want one target, the id of an operation: %s", example)
 	case !twilio.ValidOperationID(id[0]):
-		return nil, "", fmt.Errorf("target %s is not the id of an operation: want %s", shown(id[0]), example)
+		return nil, "", fmt.Errorf("target %s is not the id of an operation: want %s", sanitize.Quote(id[0]), example)
 	case len(name) > 1:
 		return nil, "", fmt.Errorf("want one account: %s", example)
 	}
-	list := s.accounts.list()
+	list := s.accounts.List()
 	if len(name) == 0 || name[0] == "" {
 		if len(list) == 1 {
 			return list[0], id[0], nil
 		}
-		return nil, "", fmt.Errorf("there are several accounts, want one of %s: %s", someNames(list), example)
+		return nil, "", fmt.Errorf("there are several accounts, want one of %s: %s", someNames(s.accounts.Names()), example)
 	}
 	for _, a := range list {
-		if a.config.Account == name[0] {
+		if a.Name() == name[0] {
 			return a, id[0], nil
 		}
 	}
-	return nil, "", fmt.Errorf("account %s is unknown: want one of %s", shown(name[0]), someNames(list))
+	return nil, "", fmt.Errorf("account %s is unknown: want one of %s", sanitize.Quote(name[0]), someNames(s.accounts.Names()))
 }
 
 // someNames lists accounts for a person, up to ten.
-func someNames(list []*account) string {
+func someNames(names []string) string {
 	const most = 10
-	names := make([]string, 0, most+1)
-	for i, a := range list {
+	quoted := make([]string, 0, most+1)
+	for i, name := range names {
 		if i == most {
-			names = append(names, fmt.Sprintf("%d others", len(list)-most))
+			quoted = append(quoted, fmt.Sprintf("%d others", len(names)-most))
 			break
 		}
-		names = append(names, shown(a.config.Account))
+		quoted = append(quoted, sanitize.Quote(name))
 	}
-	return strings.Join(names, ", ")
-}
-
-// fetch reads one operation, within the account's own pace. Equal ones share
-// one request; when ctx ends before it does, it goes on for whoever asks next.
-func (a *account) fetch(ctx context.Context, id string) (twilio.Operation, error) {
-	result := a.probes.DoChan(id, func() (any, error) { //nolint:contextcheck // shared: it ends with the account
-		a.probing.RLock()
-		defer a.probing.RUnlock()
-		shared, cancel := context.WithTimeout(a.ctx, probeTimeout)
-		defer cancel()
-		return a.client.FetchOperation(shared, id)
-	})
-	select {
-	case r := <-result:
-		op, _ := r.Val.(twilio.Operation)
-		return op, r.Err
-	case <-ctx.Done():
-		return twilio.Operation{}, context.Cause(ctx)
-	}
+	return strings.Join(quoted, ", ")
 }
 
 // probed collects what one probe has found.

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v3"
+
+	"twilio_operations_exporter/internal/sanitize"
 )
 
 // configFile is the form of --config.file.
@@ -93,7 +95,7 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 		}
 		if other, ok := names[a.Account]; ok {
 			return nil, nil, fmt.Errorf("%s: two accounts are named %s, the other one in line %d: give each a name of its own",
-				at.of(fa.nameOrSID()), shown(a.Account), other)
+				at.of(fa.nameOrSID()), sanitize.Quote(a.Account), other)
 		}
 		names[a.Account] = at.lineOf(fa.nameOrSID())
 		accounts, warnings = append(accounts, a), append(warnings, w...)
@@ -118,8 +120,8 @@ func (l location) of(s scalar) string {
 	return fmt.Sprintf("%s:%d", l.file, l.lineOf(s))
 }
 
-func (l location) given(key string, s scalar) given {
-	return given{where: l.of(s) + ": " + key, value: s.value}
+func (l location) input(key string, s scalar) input {
+	return input{where: l.of(s) + ": " + key, value: s.value}
 }
 
 func (fa *fileAccount) nameOrSID() scalar {
@@ -140,28 +142,28 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 	}
 	a.Account = fa.nameOrSID().value
 	if !validName(a.Account) {
-		return fail(at.given("name", fa.nameOrSID()).bad("a name: text of one line"))
+		return fail(at.input("name", fa.nameOrSID()).bad("a name: text of one line"))
 	}
 	dir := filepath.Dir(at.file)
 	a.HTTP.TLSConfig = config.TLSConfig(fa.TLSConfig)
 	a.HTTP.TLSConfig.SetDirectory(dir)
 	if _, err := config.NewTLSConfig(&a.HTTP.TLSConfig); err != nil {
-		return fail(fmt.Errorf("%s:%d: tls_config: %s", at.file, at.line, oneLine(err.Error())))
+		return fail(fmt.Errorf("%s:%d: tls_config: %s", at.file, at.line, sanitize.OneLine(err.Error())))
 	}
-	if g := at.given("proxy_url", fa.ProxyURL); g.value != "" {
+	if g := at.input("proxy_url", fa.ProxyURL); g.value != "" {
 		u, err := url.Parse(g.value)
 		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) || !validPort(u) {
 			return fail(g.bad("the URL of a proxy, such as http://proxy.example:3128"))
 		}
 		a.HTTP.ProxyURL = config.URL{URL: u}
 	}
-	inDir := func(key string, s scalar) given {
-		g := at.given(key, s)
+	inDir := func(key string, s scalar) input {
+		g := at.input(key, s)
 		g.value = config.JoinDir(dir, g.value)
 		return g
 	}
 	warnings, err := (&credentials{ //nolint:gosec // G101: names of keys
-		sid: at.given("account_sid", fa.AccountSID), key: keyGiven(at, fa.APIKey),
+		sid: at.input("account_sid", fa.AccountSID), key: keyInput(at, fa.APIKey),
 		tokenFile: inDir("auth_token_file", fa.AuthTokenFile), secretFile: inDir("api_secret_file", fa.APISecretFile),
 		wantToken: "auth_token_file", wantSecret: "api_secret_file",
 	}).apply(&a)
@@ -172,12 +174,12 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 	return a, warnings, nil
 }
 
-// keyGiven says plainly "api_key" where there is none: then no line is at fault.
-func keyGiven(at location, key scalar) given {
+// keyInput says plainly "api_key" where there is none: then no line is at fault.
+func keyInput(at location, key scalar) input {
 	if key.value == "" {
-		return given{where: "api_key"}
+		return input{where: "api_key"}
 	}
-	return at.given("api_key", key)
+	return at.input("api_key", key)
 }
 
 func (fa *fileAccount) applySettings(a *Account, at location) error {
@@ -200,12 +202,12 @@ func (fa *fileAccount) applySettings(a *Account, at location) error {
 	})
 	for _, key := range keys {
 		s, ok := known[key]
-		g := at.given(key, fa.Settings[key])
+		g := at.input(key, fa.Settings[key])
 		switch {
 		case !ok && (key == "auth_token" || key == "api_secret"):
 			return fmt.Errorf("%s: %s: a secret is not written here: want %s_file", at.of(fa.Settings[key]), key, key)
 		case !ok:
-			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), shown(key))
+			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), sanitize.Quote(key))
 		case fa.Settings[key].line == 0: // null: as if it were not there
 		case !s.set(a, g.value):
 			return g.bad(s.want)
@@ -262,10 +264,10 @@ func yamlError(file string, err error) error {
 		line, message = m[1], message[len(m[0]):]
 	}
 	if m := yamlUnknown.FindStringSubmatch(message); m != nil {
-		message = "unknown key " + shown(m[1])
+		message = "unknown key " + sanitize.Quote(m[1])
 	}
 	if m := yamlType.FindStringSubmatch(message); m != nil {
 		message = "a value of the kind " + m[1] + " does not belong here"
 	}
-	return fmt.Errorf("%s:%s: %s", file, line, oneLine(message))
+	return fmt.Errorf("%s:%s: %s", file, line, sanitize.OneLine(message))
 }

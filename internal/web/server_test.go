@@ -1,9 +1,7 @@
-package main
+package web
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,104 +20,66 @@ import (
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
 
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/logging"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { cleanUp(code) }))
+	goleak.VerifyTestMain(m)
 }
 
-// testOperation returns operation n of a status, created a while ago.
-func testOperation(n int, status twilio.Status, stats twilio.Stats) twilio.Operation {
-	created := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
-	return twilio.Operation{
-		ID: fmt.Sprintf("comms_operation_0%025d", n), Status: status, Stats: stats,
-		CreatedAt: created, UpdatedAt: created.Add(time.Minute),
-	}
-}
-
-// testAPI is a simulated API with a fixed list.
-type testAPI struct {
-	*simulator.Handler
-	url  string
-	gate sync.RWMutex
-}
-
-// hold keeps requests waiting, before the simulator sees them, until release.
-func (a *testAPI) hold() (release func()) {
-	a.gate.Lock()
-	return sync.OnceFunc(a.gate.Unlock)
-}
-
-func (a *testAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.gate.RLock()
-	defer a.gate.RUnlock()
-	a.Handler.ServeHTTP(w, r)
-}
-
-func newTestAPI(tb testing.TB, ops ...twilio.Operation) *testAPI {
+// testServer is a server of an account that reads api.
+func testServer(tb testing.TB, api *apitest.API, args ...string) *Server {
 	tb.Helper()
-	h := simulator.MustHandler(simulator.NewStatic(ops...), simulator.Settings{AccountSID: testSID, AuthToken: testToken})
-	a := &testAPI{Handler: h}
-	s := httptest.NewServer(a)
-	a.url = s.URL + "/v1"
-	tb.Cleanup(func() {
-		h.Close()
-		s.CloseClientConnections()
-		s.Close()
-	})
-	return a
+	apitest.SetEnv(tb, api.Env())
+	return load(tb, args...)
 }
 
-// testSite is a site that runs against api.
-func testSite(tb testing.TB, api *testAPI, args ...string) *site {
+// testFileServer is a server of the accounts of a file.
+func testFileServer(tb testing.TB, api *apitest.API, accounts ...string) (*Server, *apitest.File) {
 	tb.Helper()
-	for name, value := range map[string]string{
-		"TWILIO_ACCOUNT_SID": testSID, "TWILIO_AUTH_TOKEN": testToken, "TWILIO_BASE_URL": api.url,
-		"TWILIO_API_KEY": "", "TWILIO_API_SECRET": "",
-	} {
-		switch tb := tb.(type) {
-		case *testing.T:
-			tb.Setenv(name, value)
-		case *testing.B:
-			tb.Setenv(name, value)
-		}
-	}
-	c, err := configure(append([]string{"--twilio.rate-limit=0", "--twilio.max-retries=0"}, args...), io.Discard)
+	file := apitest.NewFile(tb, api, accounts...)
+	apitest.SetEnv(tb, nil)
+	return load(tb, "--config.file", file.Path, "--web.enable-lifecycle", "--log.level=warn"), file
+}
+
+func load(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	c, err := config.Load(append([]string{"--twilio.rate-limit=0", "--twilio.max-retries=0"}, args...), io.Discard)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return runSite(tb, c)
+	return run(tb, c)
 }
 
-func runSite(tb testing.TB, c *ValidatedConfig) *site {
+// run starts the accounts; those with an interval are refreshed by the test alone.
+func run(tb testing.TB, c *config.ValidatedConfig) *Server {
 	tb.Helper()
-	s, _, err := newSite(c, tb.Output())
+	logger, _ := logging.New(tb.Output(), c.Log().Level, c.Log().Format)
+	registry := NewRegistry()
+	accounts, err := account.NewManager(c, registry, logger)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.accounts.start(ctx, never)
-	tb.Cleanup(func() {
-		s.accounts.stop()
-		cancel()
-	})
-	return s
+	accounts.Start(context.Background(), account.OnDemand)
+	tb.Cleanup(accounts.Stop)
+	return New(c.Web(), accounts, registry, logger)
 }
 
 // refresh refreshes every account once.
-func refresh(tb testing.TB, s *site) {
+func refresh(tb testing.TB, s *Server) {
 	tb.Helper()
-	for _, a := range s.accounts.list() {
-		if err := a.refresher.Refresh(tb.Context()); err != nil {
-			tb.Errorf("account %s: %v", a.config.Account, err)
-		}
+	if err := s.accounts.RefreshOnce(tb.Context()); err != nil {
+		tb.Error(err)
 	}
 }
 
-// get asks the site's handler; header is "Name: value" pairs.
-func get(tb testing.TB, s *site, method, path string, header ...string) *httptest.ResponseRecorder {
+// get asks the handler; header is "Name: value" pairs.
+func get(tb testing.TB, s *Server, method, path string, header ...string) *httptest.ResponseRecorder {
 	tb.Helper()
 	r := httptest.NewRequestWithContext(tb.Context(), method, path, http.NoBody)
 	for _, h := range header {
@@ -127,29 +87,8 @@ func get(tb testing.TB, s *site, method, path string, header ...string) *httptes
 		r.Header.Set(name, value)
 	}
 	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, r)
+	s.Handler(context.Background()).ServeHTTP(w, r)
 	return w
-}
-
-// samples are the lines of an exposition without comments.
-func samples(text string) (lines []string) {
-	scanner := bufio.NewScanner(strings.NewReader(text))
-	for scanner.Scan() {
-		if line := scanner.Text(); line != "" && !strings.HasPrefix(line, "#") {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-func wantLines(tb testing.TB, text string, want ...string) {
-	tb.Helper()
-	lines := samples(text)
-	for _, w := range want {
-		if !slices.Contains(lines, w) {
-			tb.Errorf("%q is missing in\n%s", w, strings.Join(lines, "\n"))
-		}
-	}
 }
 
 func families(tb testing.TB, text string) map[string]*dto.MetricFamily {
@@ -221,31 +160,31 @@ func FuzzScrapeTimeout(f *testing.F) {
 }
 
 func TestMetrics(t *testing.T) {
-	api := newTestAPI(t,
-		testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
-		testOperation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	api := apitest.New(t,
+		apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
+		apitest.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
-	s := testSite(t, api)
+	s := testServer(t, api)
 
 	before := get(t, s, http.MethodGet, "/metrics")
 	if before.Code != http.StatusOK {
 		t.Fatalf("status %d", before.Code)
 	}
-	wantLines(t, before.Body.String(), `twilio_up{account="`+testSID+`"} 0`, `twilio_messages_total{account="`+testSID+`"} 0`)
+	apitest.WantSamples(t, before.Body.String(), `twilio_up{account="`+apitest.SID+`"} 0`, `twilio_messages_total{account="`+apitest.SID+`"} 0`)
 	if strings.Contains(before.Body.String(), "twilio_operations{") {
 		t.Error("operations are counted before they are read")
 	}
 
 	refresh(t, s)
 	text := get(t, s, http.MethodGet, "/metrics")
-	wantLines(t, text.Body.String(),
-		`twilio_up{account="`+testSID+`"} 1`,
-		`twilio_operations{account="`+testSID+`",status="COMPLETED"} 1`,
-		`twilio_operations{account="`+testSID+`",status="CANCELED"} 0`,
-		`twilio_operation_messages{account="`+testSID+`",status="COMPLETED"} 200`,
-		`twilio_operation_messages_queued{account="`+testSID+`",status="PROCESSING"} 3`,
-		`twilio_operations_failing{account="`+testSID+`",status="COMPLETED"} 1`,
-		`twilio_exporter_refreshes_total{account="`+testSID+`",result="success"} 1`,
+	apitest.WantSamples(t, text.Body.String(),
+		`twilio_up{account="`+apitest.SID+`"} 1`,
+		`twilio_operations{account="`+apitest.SID+`",status="COMPLETED"} 1`,
+		`twilio_operations{account="`+apitest.SID+`",status="CANCELED"} 0`,
+		`twilio_operation_messages{account="`+apitest.SID+`",status="COMPLETED"} 200`,
+		`twilio_operation_messages_queued{account="`+apitest.SID+`",status="PROCESSING"} 3`,
+		`twilio_operations_failing{account="`+apitest.SID+`",status="COMPLETED"} 1`,
+		`twilio_exporter_refreshes_total{account="`+apitest.SID+`",result="success"} 1`,
 		`twilio_exporter_config_last_reload_successful 1`,
 	)
 	got := families(t, text.Body.String())
@@ -262,7 +201,7 @@ func TestMetrics(t *testing.T) {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "account" && l.GetValue() == testSID }) {
+			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "account" && l.GetValue() == apitest.SID }) {
 				t.Errorf("%s: %v has no account", name, m)
 			}
 			if m.TimestampMs != nil {
@@ -279,7 +218,7 @@ func TestMetrics(t *testing.T) {
 	if ct := open.Header().Get("Content-Type"); !strings.HasPrefix(ct, "application/openmetrics-text") {
 		t.Errorf("content type %q", ct)
 	}
-	for _, want := range []string{`twilio_messages_created{account="` + testSID + `"} `, "# EOF\n"} {
+	for _, want := range []string{`twilio_messages_created{account="` + apitest.SID + `"} `, "# EOF\n"} {
 		if !strings.Contains(open.Body.String(), want) {
 			t.Errorf("%q is missing in OpenMetrics", want)
 		}
@@ -289,8 +228,8 @@ func TestMetrics(t *testing.T) {
 // TestScrapesCostNothing holds that only /metrics in on-scrape mode and /probe
 // make requests.
 func TestScrapesCostNothing(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
-	s := testSite(t, api)
+	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	s := testServer(t, api)
 	refresh(t, s)
 	before := api.Requests().Started()
 	var wg sync.WaitGroup
@@ -310,23 +249,23 @@ func TestScrapesCostNothing(t *testing.T) {
 }
 
 func TestOnScrapeSharesARefresh(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
-	s := testSite(t, api, "--collector.interval=0s")
+	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	s := testServer(t, api, "--collector.interval=0s")
 	get(t, s, http.MethodGet, "/metrics")
 	alone := api.Requests().Started()
 
-	release := api.hold()
+	release := api.Hold()
 	const scrapes = 100
 	bodies := make([]string, scrapes)
 	var wg sync.WaitGroup
 	for i := range bodies {
 		wg.Go(func() { bodies[i] = get(t, s, http.MethodGet, "/metrics").Body.String() })
 	}
-	waitFor(t, "all scrapes to wait", func() bool { return blockedIn("collector.(*Refresher).Refresh(") == scrapes })
+	apitest.WaitFor(t, "all scrapes to wait", func() bool { return blockedIn("collector.(*Refresher).Refresh(") == scrapes })
 	release()
 	wg.Wait()
 	for _, body := range bodies {
-		wantLines(t, body, `twilio_up{account="`+testSID+`"} 1`, `twilio_exporter_refreshes_total{account="`+testSID+`",result="success"} 2`)
+		apitest.WantSamples(t, body, `twilio_up{account="`+apitest.SID+`"} 1`, `twilio_exporter_refreshes_total{account="`+apitest.SID+`",result="success"} 2`)
 	}
 	if got := api.Requests().Started() - alone; got > alone {
 		t.Errorf("%d scrapes made %d requests, one alone makes %d", scrapes, got, alone)
@@ -351,10 +290,10 @@ func blockedIn(function string) (n int) {
 // TestScrapeTimeoutIsKept holds that a scrape is answered in time, with the
 // last good numbers, while the refresh goes on.
 func TestScrapeTimeoutIsKept(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	s := testSite(t, api, "--collector.interval=0s", "--web.scrape-timeout-offset=100ms")
+	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api, "--collector.interval=0s", "--web.scrape-timeout-offset=100ms")
 	good := get(t, s, http.MethodGet, "/metrics", scrapeTimeoutHeader+": 60")
-	wantLines(t, good.Body.String(), `twilio_up{account="`+testSID+`"} 1`)
+	apitest.WantSamples(t, good.Body.String(), `twilio_up{account="`+apitest.SID+`"} 1`)
 
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 	begin := time.Now()
@@ -362,9 +301,9 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 	if took := time.Since(begin); took < 300*time.Millisecond || took > 400*time.Millisecond {
 		t.Errorf("took %v, want 300 to 400 ms", took)
 	}
-	wantLines(t, late.Body.String(),
-		`twilio_up{account="`+testSID+`"} 0`,
-		`twilio_operation_messages{account="`+testSID+`",status="COMPLETED"} 7`,
+	apitest.WantSamples(t, late.Body.String(),
+		`twilio_up{account="`+apitest.SID+`"} 0`,
+		`twilio_operation_messages{account="`+apitest.SID+`",status="COMPLETED"} 7`,
 	)
 	if w := get(t, s, http.MethodGet, "/-/healthy"); w.Code != http.StatusOK {
 		t.Errorf("healthy: %d", w.Code)
@@ -375,13 +314,13 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	s := testSite(t, api)
-	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testSID+`": waiting to begin`) {
+	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api)
+	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+apitest.SID+`": waiting to begin`) {
 		t.Errorf("before: %d %s", w.Code, w.Body)
 	}
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError})
-	if err := s.accounts.list()[0].refresher.Refresh(t.Context()); err == nil {
+	if err := s.accounts.List()[0].Refresher.Refresh(t.Context()); err == nil {
 		t.Fatal("no error")
 	}
 	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusOK {
@@ -404,7 +343,7 @@ func TestProgress(t *testing.T) {
 }
 
 func TestPaths(t *testing.T) {
-	api := newTestAPI(t)
+	api := apitest.New(t)
 	for name, tc := range map[string]struct {
 		args         []string
 		method, path string
@@ -423,7 +362,7 @@ func TestPaths(t *testing.T) {
 		"requests off mux": {nil, http.MethodGet, "/debug/requests", http.StatusNotFound, "404 page not found\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := get(t, testSite(t, api, tc.args...), tc.method, tc.path)
+			w := get(t, testServer(t, api, tc.args...), tc.method, tc.path)
 			if w.Code != tc.code || w.Body.String() != tc.body {
 				t.Errorf("%d %q, want %d %q", w.Code, w.Body, tc.code, tc.body)
 			}
@@ -432,7 +371,7 @@ func TestPaths(t *testing.T) {
 			}
 		})
 	}
-	s := testSite(t, api, "--web.enable-pprof", "--web.telemetry-path=/m")
+	s := testServer(t, api, "--web.enable-pprof", "--web.telemetry-path=/m")
 	for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=1", "/m"} {
 		if w := get(t, s, http.MethodGet, path); w.Code != http.StatusOK {
 			t.Errorf("%s: %d", path, w.Code)
@@ -445,16 +384,16 @@ func TestPaths(t *testing.T) {
 func TestPatient(t *testing.T) {
 	proceed := make(chan struct{})
 	mux := http.NewServeMux()
-	mux.Handle("/patient", patient(func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("/patient", withoutDeadlines(func(w http.ResponseWriter, r *http.Request) {
 		<-proceed
-		answering(w)
-		say(w, http.StatusOK, "gone: %v", r.Context().Err())
+		setWriteDeadline(w)
+		writeText(w, http.StatusOK, "gone: %v", r.Context().Err())
 	}))
 	mux.HandleFunc("/hasty", func(w http.ResponseWriter, _ *http.Request) {
 		<-proceed
-		say(w, http.StatusOK, "late")
+		writeText(w, http.StatusOK, "late")
 	})
-	server := newServer(mux, slog.New(slog.DiscardHandler))
+	server := newHTTPServer(mux, slog.New(slog.DiscardHandler))
 	server.ReadTimeout, server.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
 	s := httptest.NewUnstartedServer(nil)
 	s.Config = server
@@ -464,50 +403,14 @@ func TestPatient(t *testing.T) {
 
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if body, err := fetchURL(t.Context(), s.URL+"/patient"); err != nil || body != "gone: <nil>\n" {
+		if body, err := apitest.Get(t.Context(), s.URL+"/patient"); err != nil || body != "gone: <nil>\n" {
 			t.Errorf("patient: %q, %v", body, err)
 		}
 	})
 	wg.Go(func() {
-		if body, err := fetchURL(t.Context(), s.URL+"/hasty"); err == nil {
+		if body, err := apitest.Get(t.Context(), s.URL+"/hasty"); err == nil {
 			t.Errorf("the server has no deadline: %q", body)
 		}
 	})
 	wg.Wait()
-}
-
-func fetchURL(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	req.Close = true // leaves no idle connection, hence no goroutine
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%w %d", errStatus, resp.StatusCode)
-	}
-	return string(b), err
-}
-
-// errStatus is any status but 200.
-var errStatus = errors.New("status")
-
-// waitFor polls; what is waited for has no channel to say so.
-func waitFor(tb testing.TB, what string, ok func() bool) {
-	tb.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-deadline:
-			tb.Fatalf("waited in vain for %s", what)
-		case <-tick.C:
-		}
-	}
 }

@@ -1,4 +1,4 @@
-package main
+package web
 
 import (
 	"io"
@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
+	"twilio_operations_exporter/internal/apitest"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -45,9 +46,9 @@ func (c constants) Collect(ch chan<- prometheus.Metric) {
 // bare is what a scrape must be compared with: promhttp's handler with the same
 // collectors of the process, and for each series that s shows a constant one
 // that takes as many bytes.
-func bare(b *testing.B, s *site) http.Handler {
+func bare(b *testing.B, s *Server) http.Handler {
 	b.Helper()
-	all, err := s.gather(b.Context())
+	all, err := s.scrape(b.Context()).Gather()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -121,13 +122,13 @@ func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 // bare promhttp handler. The two take turns, so that what else the machine
 // does meets both; "ratio" is the median of the turns.
 func BenchmarkScrape(b *testing.B) {
-	api := newTestAPI(b,
-		testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
-		testOperation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	api := apitest.New(b,
+		apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
+		apitest.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
-	s := testSite(b, api, "--log.level=error")
+	s := testServer(b, api, "--log.level=error")
 	refresh(b, s)
-	ours, theirs := httptest.NewServer(s.handler()), httptest.NewServer(bare(b, s))
+	ours, theirs := httptest.NewServer(s.Handler(b.Context())), httptest.NewServer(bare(b, s))
 	defer ours.Close()
 	defer theirs.Close()
 	transport := &http.Transport{MaxIdleConnsPerHost: scrapers}

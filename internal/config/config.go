@@ -1,4 +1,6 @@
-package main
+// Package config turns the command line, the environment and the configuration
+// file into a configuration that has been checked.
+package config
 
 import (
 	"errors"
@@ -26,21 +28,29 @@ import (
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"twilio_operations_exporter/collector"
-	"twilio_operations_exporter/twilio/simulator"
+	"twilio_operations_exporter/internal/sanitize"
+)
+
+// ProgramName is the program's name as it stands in errors and the help.
+const ProgramName = "twilio_operations_exporter"
+
+// The account that --demo shows, which only the built-in simulator knows.
+const (
+	DemoAccount    = "demo" // value of the account label
+	DemoAccountSID = "AC00000000000000000000000000000001"
+	DemoAuthToken  = "demo"
 )
 
 const (
-	programName = "twilio_operations_exporter"
-	demoAccount = "demo"
 	// demoInterval is short, so that whoever tries the demo sees numbers move.
 	demoInterval = 5 * time.Second
 	maxWindow    = 168 * time.Hour // Twilio keeps operations for 7 days.
 	minInterval  = 100 * time.Millisecond
 )
 
-// errAnswered is what configure returns when the command line was a question
-// (--help, --version) and the answer has been printed.
-var errAnswered = errors.New("answered")
+// ErrHelp is what Load returns when the command line asked for --help or
+// --version and the answer has been printed.
+var ErrHelp = errors.New("help requested")
 
 // Account is one account as it is to be read: checked, defaults filled in.
 type Account struct {
@@ -52,50 +62,126 @@ type Account struct {
 	HTTP       config.HTTPClientConfig
 }
 
-// ValidatedConfig is everything the program was told. Only configure makes
-// one, so whoever holds one need not check anything.
-type ValidatedConfig struct {
-	Accounts []Account
-	Warnings []string // what is allowed but looks like a mistake
-
-	Demo, Once, Check bool
-
-	Web                 *web.FlagConfig
-	TelemetryPath       string
-	ScrapeTimeoutOffset time.Duration
-	EnableLifecycle     bool
-	EnablePprof         bool
-
-	LogLevel, LogFormat string
-
-	configFile string
-	defaults   Account
+// clone shares nothing with a that could be changed.
+func (a *Account) clone() Account {
+	c := *a
+	u := *a.BaseURL
+	c.BaseURL = &u
+	auth := *a.HTTP.BasicAuth
+	c.HTTP.BasicAuth = &auth
+	if p := a.HTTP.ProxyURL.URL; p != nil {
+		u := *p
+		c.HTTP.ProxyURL.URL = &u
+	}
+	return c
 }
 
-// Reload reads the configuration file again and returns its accounts. Without
-// a file there is nothing that could have changed.
-func (c *ValidatedConfig) Reload() ([]Account, []string, error) {
+// Web is how the program is served.
+type Web struct {
+	TelemetryPath       string
+	ScrapeTimeoutOffset time.Duration // taken off the timeout that Prometheus announces
+	EnableLifecycle     bool          // POST /-/reload
+	EnablePprof         bool
+}
+
+// Log is how the program logs.
+type Log struct {
+	Level  string // debug, info, warn or error
+	Format string // logfmt or json
+}
+
+// ValidatedConfig is everything the program was told. Only Load makes one, and
+// nothing can change it, so whoever holds one need not check anything.
+type ValidatedConfig struct {
+	accounts          []Account
+	warnings          []string
+	demo, once, check bool
+	web               Web
+	toolkit           *web.FlagConfig
+	log               Log
+	configFile        string
+	defaults          Account
+}
+
+// Accounts returns the accounts, in the order of the file.
+func (c *ValidatedConfig) Accounts() []Account {
+	accounts := make([]Account, len(c.accounts))
+	for i := range c.accounts {
+		accounts[i] = c.accounts[i].clone()
+	}
+	return accounts
+}
+
+// Warnings returns what is allowed but looks like a mistake.
+func (c *ValidatedConfig) Warnings() []string { return slices.Clone(c.warnings) }
+
+// Demo is whether to run against the built-in simulator. Its address is not
+// known yet: see WithDemoURL.
+func (c *ValidatedConfig) Demo() bool { return c.demo }
+
+// Once is whether to refresh once, print the metrics and exit.
+func (c *ValidatedConfig) Once() bool { return c.once }
+
+// Check is whether to say that the configuration is good, and exit.
+func (c *ValidatedConfig) Check() bool { return c.check }
+
+// Web returns how the program is served.
+func (c *ValidatedConfig) Web() Web { return c.web }
+
+// Log returns how the program logs.
+func (c *ValidatedConfig) Log() Log { return c.log }
+
+// Toolkit returns exporter-toolkit's own settings.
+func (c *ValidatedConfig) Toolkit() *web.FlagConfig {
+	addresses := slices.Clone(*c.toolkit.WebListenAddresses)
+	socket, file := *c.toolkit.WebSystemdSocket, *c.toolkit.WebConfigFile
+	return &web.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &socket, WebConfigFile: &file}
+}
+
+// WithDemoURL returns the configuration of a demo whose API is at u.
+func (c *ValidatedConfig) WithDemoURL(u *url.URL) *ValidatedConfig {
+	changed := *c
+	changed.accounts = c.Accounts()
+	base := *u
+	changed.accounts[0].BaseURL = &base
+	return &changed
+}
+
+// Reload reads the configuration file again and returns its accounts, and what
+// looks like a mistake in it. Without a file, nothing can have changed.
+func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err error) {
 	if c.configFile == "" {
-		return c.Accounts, nil, nil
+		return c.Accounts(), nil, nil
 	}
 	return readConfigFile(c.configFile, &c.defaults)
 }
 
-// given is a value with the words that say where it came from.
-type given struct {
+// WriteCheck writes the answer to --config.check where there is nothing wrong.
+func (c *ValidatedConfig) WriteCheck(w io.Writer) error {
+	for _, warning := range c.warnings {
+		if _, err := fmt.Fprintf(w, "warning: %s\n", warning); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "The configuration is good: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
+	return err
+}
+
+// input is a value with the words that say where it came from.
+type input struct {
 	where string // "--twilio.timeout", "accounts.yml:3: interval"
 	value string
 }
 
-func (g given) bad(want string) error {
-	return fmt.Errorf("%s: %s is not %s", g.where, shown(g.value), want)
+func (in input) bad(want string) error {
+	return fmt.Errorf("%s: %s is not %s", in.where, sanitize.Quote(in.value), want)
 }
 
 // setting is a value of an account that has a default. One row makes the flag,
 // its variable, its key in the file and its check.
 type setting struct {
 	flag, env, key string // key "": a flag only
-	byDefault      string
+	defaultValue   string
 	help           string
 	want           string // completes "X is not …"
 	set            func(a *Account, value string) bool
@@ -103,31 +189,31 @@ type setting struct {
 
 var settings = []setting{
 	{
-		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", byDefault: "https://comms.twilio.com/v1",
+		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", defaultValue: "https://comms.twilio.com/v1",
 		help: "Where the API is. Credentials go to this host alone.",
 		want: "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
 		set:  func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
 	},
 	{
-		flag: "twilio.timeout", byDefault: "30s",
+		flag: "twilio.timeout", defaultValue: "30s",
 		help: "Longest that one HTTP request may take, body included.",
 		want: "a duration above 0, such as 30s",
 		set:  func(a *Account, v string) bool { return setDuration(&a.Timeout, v, 1, math.MaxInt64) },
 	},
 	{
-		flag: "twilio.max-retries", byDefault: "4",
+		flag: "twilio.max-retries", defaultValue: "4",
 		help: "Tries after the first of one request, where the API allows another.",
 		want: "a whole number from 0 to 100",
 		set:  func(a *Account, v string) bool { return setInt(&a.MaxRetries, v, 0, 100) },
 	},
 	{
-		flag: "twilio.rate-limit", key: "rate_limit", byDefault: "10",
+		flag: "twilio.rate-limit", key: "rate_limit", defaultValue: "10",
 		help: "Most requests a second and account; 0 means no limit.",
 		want: "a number of requests a second, 0 (no limit) or more",
 		set:  func(a *Account, v string) bool { return setFloat(&a.RateLimit, v, 0, math.MaxFloat64) },
 	},
 	{
-		flag: "collector.interval", key: "interval", byDefault: "1m",
+		flag: "collector.interval", key: "interval", defaultValue: "1m",
 		help: "How often an account is refreshed in the background; 0s refreshes on each scrape instead.",
 		want: "a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape",
 		set: func(a *Account, v string) bool {
@@ -135,37 +221,37 @@ var settings = []setting{
 		},
 	},
 	{
-		flag: "collector.window", key: "window", byDefault: "24h",
+		flag: "collector.window", key: "window", defaultValue: "24h",
 		help: "Operations created in the last this long are counted, 1m to 168h. Choose it longer than you schedule ahead.",
 		want: "a duration from 1m to 168h (Twilio keeps operations for 7 days)",
 		set:  func(a *Account, v string) bool { return setDuration(&a.Window, v, time.Minute, maxWindow) },
 	},
 	{
-		flag: "collector.page-size", key: "page_size", byDefault: "1000",
+		flag: "collector.page-size", key: "page_size", defaultValue: "1000",
 		help: "Operations asked for in one request, 1 to 1000.",
 		want: "a whole number from 1 to 1000",
 		set:  func(a *Account, v string) bool { return setInt(&a.PageSize, v, 1, 1000) },
 	},
 	{
-		flag: "collector.concurrency", key: "concurrency", byDefault: "4",
+		flag: "collector.concurrency", key: "concurrency", defaultValue: "4",
 		help: "Most requests of one account that are in flight at a time.",
 		want: "a whole number from 1 to 1000",
 		set:  func(a *Account, v string) bool { return setInt(&a.Concurrency, v, 1, 1000) },
 	},
 	{
-		flag: "collector.max-staleness", key: "max_staleness", byDefault: "0.1",
+		flag: "collector.max-staleness", key: "max_staleness", defaultValue: "0.1",
 		help: "How far behind, as a share of its age, a finished operation may be, 0 to 1; 0 reads the whole window every time.",
 		want: "a number from 0 to 1",
 		set:  func(a *Account, v string) bool { return setFloat(&a.MaxStaleness, v, 0, 1) },
 	},
 	{
-		flag: "collector.refresh-timeout", byDefault: "15m",
+		flag: "collector.refresh-timeout", defaultValue: "15m",
 		help: "Longest that one whole refresh of an account may take.",
 		want: "a duration above 0, such as 15m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.RefreshTimeout, v, 1, math.MaxInt64) },
 	},
 	{
-		flag: "collector.max-age", byDefault: "10m",
+		flag: "collector.max-age", defaultValue: "10m",
 		help: "How long the last good gauges are shown while refreshes fail; at least two intervals.",
 		want: "a duration above 0, such as 10m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.MaxAge, v, 1, math.MaxInt64) },
@@ -178,7 +264,7 @@ type options struct {
 	authToken, apiSecret                             string // from the environment alone
 
 	settings map[string]*string // by flag
-	isGiven  map[string]*bool   // of settings: by flag or by variable
+	isSet    map[string]*bool   // of settings: by flag or by variable
 
 	configFile          string
 	check, once, demo   bool
@@ -190,20 +276,20 @@ type options struct {
 	answered            bool
 }
 
-// configure turns a command line and the environment into a checked
+// Load turns a command line and the environment into a checked
 // configuration. Its error is one line for a person. Answers to --help and
 // --version go to stdout.
-func configure(args []string, stdout io.Writer) (*ValidatedConfig, error) {
-	o := &options{settings: map[string]*string{}, isGiven: map[string]*bool{}}
+func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
+	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
 	if _, err := newApplication(o, stdout).Parse(args); err != nil && !o.answered {
-		return nil, fmt.Errorf("%s (--help lists all flags)%s", oneLine(err.Error()), secretHint(args))
+		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
 	}
 	if o.answered {
-		return nil, errAnswered
+		return nil, ErrHelp
 	}
 	for _, s := range settings {
 		if s.env != "" && os.Getenv(s.env) != "" {
-			*o.isGiven[s.flag] = true
+			*o.isSet[s.flag] = true
 		}
 	}
 	o.authToken = strings.TrimSpace(os.Getenv("TWILIO_AUTH_TOKEN"))
@@ -212,10 +298,10 @@ func configure(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 }
 
 func newApplication(o *options, stdout io.Writer) *kingpin.Application {
-	app := kingpin.New(programName, "Counts of Twilio's message operations by status, for Prometheus.")
+	app := kingpin.New(ProgramName, "Counts of Twilio's message operations by status, for Prometheus.")
 	app.UsageWriter(stdout)
 	app.Terminate(func(int) { o.answered = true })
-	app.Version(version.Print(programName))
+	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
 
 	app.Flag("twilio.account-sid", "The account (AC…); also the value of the account label.").
@@ -228,9 +314,9 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
 
 	for _, s := range settings {
-		value, isGiven := new(string), new(bool)
-		o.settings[s.flag], o.isGiven[s.flag] = value, isGiven
-		flag := app.Flag(s.flag, s.help).Default(s.byDefault).IsSetByUser(isGiven)
+		value, isSet := new(string), new(bool)
+		o.settings[s.flag], o.isSet[s.flag] = value, isSet
+		flag := app.Flag(s.flag, s.help).Default(s.defaultValue).IsSetByUser(isSet)
 		if s.env != "" {
 			flag.Envar(s.env)
 		}
@@ -258,23 +344,29 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 
 func (o *options) validate() (*ValidatedConfig, error) {
 	c := &ValidatedConfig{
-		Demo: o.demo, Once: o.once, Check: o.check,
-		Web: o.web, TelemetryPath: o.telemetryPath, EnableLifecycle: o.lifecycle, EnablePprof: o.pprof,
-		LogLevel: o.logLevel, LogFormat: o.logFormat,
+		demo: o.demo, once: o.once, check: o.check,
+		web:     Web{TelemetryPath: o.telemetryPath, EnableLifecycle: o.lifecycle, EnablePprof: o.pprof},
+		toolkit: o.web, log: Log{o.logLevel, o.logFormat},
 		configFile: o.configFile,
 	}
 	if err := o.validateWebAndLog(c); err != nil {
 		return nil, err
 	}
 	for _, s := range settings {
-		g := given{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
+		g := input{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
 		if !s.set(&c.defaults, g.value) {
 			return nil, g.bad(s.want)
 		}
 	}
-	err := o.validateAccounts(c)
-	if err != nil {
+	if err := o.validateAccounts(c); err != nil {
 		return nil, err
+	}
+	if c.once {
+		// The one refresh is asked for; an account that refreshes on each scrape
+		// would do so again when its numbers are printed.
+		for i := range c.accounts {
+			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
+		}
 	}
 	return c, nil
 }
@@ -287,16 +379,16 @@ var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
 func (o *options) validateWebAndLog(c *ValidatedConfig) error {
-	if g := (given{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, g.value) {
+	if g := (input{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, g.value) {
 		return g.bad("one of debug, info, warn and error")
 	}
-	if g := (given{"--log.format", o.logFormat}); g.value != "logfmt" && g.value != "json" {
+	if g := (input{"--log.format", o.logFormat}); g.value != "logfmt" && g.value != "json" {
 		return g.bad("one of logfmt and json")
 	}
-	if g := (given{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}); !setDuration(&c.ScrapeTimeoutOffset, g.value, 0, math.MaxInt64) {
+	if g := (input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}); !setDuration(&c.web.ScrapeTimeoutOffset, g.value, 0, math.MaxInt64) {
 		return g.bad("a duration of 0s or more, such as 500ms")
 	}
-	p := given{"--web.telemetry-path", o.telemetryPath}
+	p := input{"--web.telemetry-path", o.telemetryPath}
 	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
 		return p.bad("a plain path that begins with a slash, such as /metrics")
 	}
@@ -307,13 +399,13 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 	}
 	if !*o.web.WebSystemdSocket {
 		for _, address := range *o.web.WebListenAddresses {
-			if g := (given{"--web.listen-address", address}); !validListenAddress(address) {
+			if g := (input{"--web.listen-address", address}); !validListenAddress(address) {
 				return g.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
 			}
 		}
 	}
 	if err := web.Validate(*o.web.WebConfigFile); err != nil {
-		return fmt.Errorf("--web.config.file: %q cannot be used: %s", *o.web.WebConfigFile, oneLine(err.Error()))
+		return fmt.Errorf("--web.config.file: %q cannot be used: %s", *o.web.WebConfigFile, sanitize.OneLine(err.Error()))
 	}
 	return nil
 }
@@ -325,25 +417,25 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 		return errors.New("--demo and --config.file do not go together: give one of them")
 	case o.demo && len(own) > 0:
 		return fmt.Errorf("--demo and %s do not go together: the demo has an account of its own, remove one of them", own[0])
-	case o.demo && *o.isGiven["twilio.base-url"]:
+	case o.demo && *o.isSet["twilio.base-url"]:
 		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) do not go together: the demo has an API of its own, remove one of them")
 	case o.demo:
 		// Who asks for the demo brings no credentials; these are for the simulator.
 		a := c.defaults
-		a.Account = demoAccount
-		if !*o.isGiven["collector.interval"] {
+		a.Account = DemoAccount
+		if !*o.isSet["collector.interval"] {
 			a.Interval = demoInterval
 		}
-		if !*o.isGiven["twilio.rate-limit"] {
+		if !*o.isSet["twilio.rate-limit"] {
 			a.RateLimit = 0 // the simulator is ours
 		}
-		a.HTTP = httpConfig(simulator.DemoAccountSID, simulator.DemoAuthToken, "")
-		c.Accounts = []Account{a}
+		a.HTTP = httpConfig(DemoAccountSID, DemoAuthToken, "")
+		c.accounts = []Account{a}
 		return nil
 	case o.configFile != "" && len(own) > 0:
 		return fmt.Errorf("--config.file and %s do not go together: the file names the accounts, remove one of them", own[0])
 	case o.configFile != "":
-		c.Accounts, c.Warnings, err = readConfigFile(o.configFile, &c.defaults)
+		c.accounts, c.warnings, err = readConfigFile(o.configFile, &c.defaults)
 		return err
 	}
 
@@ -355,23 +447,23 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	}
 	a := c.defaults
 	a.Account = o.accountSID
-	c.Warnings, err = (&credentials{
-		sid: given{sid, o.accountSID}, key: given{key, o.apiKey},
-		tokenFile: given{tokenFile, o.authTokenFile}, token: given{token, o.authToken},
-		secretFile: given{secretFile, o.apiSecretFile}, secret: given{secret, o.apiSecret},
+	c.warnings, err = (&credentials{
+		sid: input{sid, o.accountSID}, key: input{key, o.apiKey},
+		tokenFile: input{tokenFile, o.authTokenFile}, token: input{token, o.authToken},
+		secretFile: input{secretFile, o.apiSecretFile}, secret: input{secret, o.apiSecret},
 		wantToken:  tokenFile + " or the variable " + token,
 		wantSecret: secretFile + " or the variable " + secret,
 	}).apply(&a)
 	if err != nil {
 		return err
 	}
-	c.Accounts, c.Warnings = []Account{a}, append(c.Warnings, clearText(&a)...)
+	c.accounts, c.warnings = []Account{a}, append(c.warnings, clearText(&a)...)
 	return nil
 }
 
 // accountGiven names the flags and variables given that describe one account.
 func (o *options) accountGiven() (names []string) {
-	for _, g := range []given{
+	for _, g := range []input{
 		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
 		{"--twilio.auth-token-file", o.authTokenFile},
 		{"the variable TWILIO_AUTH_TOKEN", o.authToken},
@@ -388,9 +480,9 @@ func (o *options) accountGiven() (names []string) {
 
 // credentials are those of one account, from flags or from the file.
 type credentials struct {
-	sid, key              given
-	token, tokenFile      given
-	secret, secretFile    given
+	sid, key              input
+	token, tokenFile      input
+	secret, secretFile    input
 	wantToken, wantSecret string // where the Auth Token, the API secret may come from
 }
 
@@ -406,9 +498,9 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		return nil, c.sid.bad("an Account SID: AC and 32 hexadecimal digits")
 	}
 	if !accountSIDForm.MatchString(c.sid.value) {
-		warnings = append(warnings, fmt.Sprintf("%s: %s does not look like an Account SID (AC and 32 hexadecimal digits)", c.sid.where, shown(c.sid.value)))
+		warnings = append(warnings, fmt.Sprintf("%s: %s does not look like an Account SID (AC and 32 hexadecimal digits)", c.sid.where, sanitize.Quote(c.sid.value)))
 	}
-	for _, both := range [][2]given{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
+	for _, both := range [][2]input{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
 		if both[0].value != "" && both[1].value != "" {
 			return nil, fmt.Errorf("%s and %s both give the same secret: remove one of them", both[1].where, both[0].where)
 		}
@@ -421,7 +513,7 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 			return nil, user.bad("the SID of an API key: SK and 32 hexadecimal digits")
 		}
 		if !apiKeyForm.MatchString(user.value) {
-			warnings = append(warnings, fmt.Sprintf("%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where, shown(user.value)))
+			warnings = append(warnings, fmt.Sprintf("%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where, sanitize.Quote(user.value)))
 		}
 		if secret.value == "" && file.value == "" {
 			return nil, fmt.Errorf("%s: the API key's secret is missing: give it by %s", user.where, c.wantSecret)
@@ -433,11 +525,11 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		}
 		return nil, fmt.Errorf("%s: an API secret without its key: give the key by %s", where, c.key.where)
 	case secret.value == "" && file.value == "":
-		return nil, fmt.Errorf("%s: the secret of %s is missing: give the Auth Token by %s, or an API key and its secret", user.where, shown(user.value), c.wantToken)
+		return nil, fmt.Errorf("%s: the secret of %s is missing: give the Auth Token by %s, or an API key and its secret", user.where, sanitize.Quote(user.value), c.wantToken)
 	}
 	// Every file given is read, the unused one too: it would be missed only
 	// once it is needed.
-	for _, f := range []given{c.tokenFile, c.secretFile} {
+	for _, f := range []input{c.tokenFile, c.secretFile} {
 		if err := checkSecretFile(f); err != nil {
 			return nil, err
 		}
@@ -462,7 +554,7 @@ func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
 
 // checkSecretFile reads the file only to say early what is wrong; it is read
 // again with each request.
-func checkSecretFile(f given) error {
+func checkSecretFile(f input) error {
 	if f.value == "" {
 		return nil
 	}
@@ -472,10 +564,10 @@ func checkSecretFile(f given) error {
 		if errors.As(err, &pathError) {
 			err = pathError.Err
 		}
-		return fmt.Errorf("%s: %s cannot be read (%w): want a file that holds the secret", f.where, shown(f.value), err)
+		return fmt.Errorf("%s: %s cannot be read (%w): want a file that holds the secret", f.where, sanitize.Quote(f.value), err)
 	}
 	if strings.TrimSpace(string(b)) == "" {
-		return fmt.Errorf("%s: %s is empty: want a file that holds the secret", f.where, shown(f.value))
+		return fmt.Errorf("%s: %s is empty: want a file that holds the secret", f.where, sanitize.Quote(f.value))
 	}
 	return nil
 }
@@ -569,25 +661,6 @@ func flagName(flag, env string) string {
 		return "--" + flag
 	}
 	return "--" + flag + " (" + env + ")"
-}
-
-// userinfo is the part of a URL that may hold a password.
-var userinfo = regexp.MustCompile(`//.*@`)
-
-// shown is a value as an error may show it: quoted, on one line, not endless,
-// without a password in a URL.
-func shown(value string) string {
-	const most = 200
-	value = userinfo.ReplaceAllString(value, "//…@")
-	if len(value) > most {
-		value = strings.ToValidUTF8(value[:most], "") + "…"
-	}
-	return strconv.Quote(value)
-}
-
-// oneLine joins the lines of a message and removes control characters.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, unicode.IsControl), "; ")
 }
 
 // secretHint tells who tries to give a secret as a flag how it is given.

@@ -1,4 +1,4 @@
-package main
+package web
 
 import (
 	"errors"
@@ -9,21 +9,22 @@ import (
 	"time"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/apitest"
 	"twilio_operations_exporter/twilio"
 )
 
 func TestLandingPage(t *testing.T) {
-	api := newTestAPI(t,
-		testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100}),
-		testOperation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	api := apitest.New(t,
+		apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100}),
+		apitest.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
-	s := newFileSite(t, api, "\"<script>alert('x')</script>\"", "plain")
-	unread := get(t, s.site, http.MethodGet, "/")
+	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
+	unread := get(t, s, http.MethodGet, "/")
 	if strings.Contains(unread.Body.String(), "<details") {
 		t.Error("numbers before they are read")
 	}
-	refresh(t, s.site)
-	w := get(t, s.site, http.MethodGet, "/")
+	refresh(t, s)
+	w := get(t, s, http.MethodGet, "/")
 	text := w.Body.String()
 	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/html; charset=utf-8" || !strings.HasPrefix(text, "<!DOCTYPE html>\n<html") {
 		t.Errorf("%d %s: %.60s", w.Code, w.Header().Get("Content-Type"), text)
@@ -33,7 +34,7 @@ func TestLandingPage(t *testing.T) {
 		`<span class="state fresh">fresh 2</span>`, `<td data-label="Window">1d</td>`,
 		"2 operations, 2,003 messages, of which 74.9% delivered, 5% undelivered, 20% failed",
 		"400 (20%)", "Failing worst", "Live, longest without an update",
-		testOperation(1, "", twilio.Stats{}).ID, testOperation(2, "", twilio.Stats{}).ID,
+		apitest.Operation(1, "", twilio.Stats{}).ID, apitest.Operation(2, "", twilio.Stats{}).ID,
 		`href="/metrics"`, `href="/-/ready"`,
 	} {
 		if !strings.Contains(text, want) {
@@ -48,7 +49,7 @@ func TestLandingPage(t *testing.T) {
 	if len(style) != 2 || w.Header().Get("Content-Security-Policy") != contentSecurityPolicy(style[1]) {
 		t.Errorf("policy %q", w.Header().Get("Content-Security-Policy"))
 	}
-	if strings.Contains(text, testToken) {
+	if strings.Contains(text, apitest.Token) {
 		t.Error("a secret is on the page")
 	}
 }
@@ -94,7 +95,7 @@ func TestAccountView(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if v := newAccountView(&tc.settings, &tc.status, now); !tc.check(v) {
+			if v := newAccountView(tc.settings, &tc.status, now); !tc.check(v) {
 				t.Errorf("%+v", v)
 			}
 		})

@@ -1,0 +1,213 @@
+// Package web serves the metrics, the landing page and the endpoints for
+// operating the program.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/config"
+)
+
+const (
+	// writeTimeout is for an answer, from the moment it is known.
+	writeTimeout = 30 * time.Second
+	readTimeout  = 10 * time.Second
+	idleTimeout  = 2 * time.Minute
+)
+
+// newHTTPServer returns the server without an address. There is no default mux in
+// it, which any library could have added to.
+func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		// What net/http says of single connections, such as a failed TLS
+		// handshake, is news of the client's, not of this program.
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// stopTimeout is well within the 5 seconds in which the program promises
+// to end: what is under way has been told to stop, and only says goodbye.
+const stopTimeout = 2 * time.Second
+
+// shutdown lets what is under way end. That ctx has ended is why it stops, so
+// that stopping needs a context of its own.
+func shutdown(ctx context.Context, server *http.Server) {
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(stopping); err != nil {
+		_ = server.Close()
+	}
+}
+
+// Server is the HTTP interface of the program.
+type Server struct {
+	settings config.Web
+	accounts *account.Manager
+	registry *prometheus.Registry // of what does not depend on a scrape
+	logger   log.Logger
+	started  time.Time
+}
+
+// New returns a server that shows the accounts, and what the registry holds.
+func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
+	return &Server{settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now()}
+}
+
+// Handler returns the one handler of all paths. Accounts that a reload starts
+// run until ctx ends.
+func (s *Server) Handler(ctx context.Context) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(s.settings.TelemetryPath, withoutDeadlines(s.metrics))
+	mux.Handle("GET /probe", withoutDeadlines(s.probe))
+	mux.HandleFunc("GET /-/healthy", s.healthy)
+	mux.HandleFunc("GET /-/ready", s.ready)
+	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) })
+	mux.HandleFunc("GET /{$}", s.landing)
+	if s.settings.EnablePprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// withoutDeadlines takes the server's deadlines off a request that may rightly wait for
+// the API for long: the write deadline would cut the answer, and when the read
+// deadline passes, net/http takes the client for gone. The handler sets the
+// write deadline again once it has something to write (see setWriteDeadline).
+func withoutDeadlines(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		// Not every ResponseWriter has deadlines (HTTP/2 has them per stream, a
+		// recorder has none): then there is none to lift.
+		_ = c.SetReadDeadline(time.Time{})
+		_ = c.SetWriteDeadline(time.Time{})
+		h(w, r)
+	})
+}
+
+// setWriteDeadline sets the deadline for an answer that is known now.
+func setWriteDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+}
+
+// writeText answers with one line of text.
+func writeText(w http.ResponseWriter, code int, format string, args ...any) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = fmt.Fprintf(w, format+"\n", args...)
+}
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
+	var stuck []string
+	for _, a := range s.accounts.List() {
+		if !a.Refresher.Healthy() {
+			stuck = append(stuck, fmt.Sprintf("%q", a.Name()))
+		}
+	}
+	if len(stuck) > 0 {
+		writeText(w, http.StatusServiceUnavailable, "The refresh loop does not tick: %s", strings.Join(stuck, ", "))
+		return
+	}
+	writeText(w, http.StatusOK, "Healthy.")
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	var waiting []string
+	for _, a := range s.accounts.List() {
+		if a.Refresher.Ready() {
+			continue
+		}
+		read, expected := a.Refresher.Progress()
+		waiting = append(waiting, fmt.Sprintf("%q: %s", a.Name(), progress(read, expected)))
+	}
+	if len(waiting) > 0 {
+		writeText(w, http.StatusServiceUnavailable, "Not ready, the first refresh is under way:\n%s", strings.Join(waiting, "\n"))
+		return
+	}
+	writeText(w, http.StatusOK, "Ready.")
+}
+
+// progress says how far a refresh is.
+func progress(read, expected int) string {
+	switch {
+	case read == 0 && expected == 0:
+		return "waiting to begin"
+	case expected == 0:
+		return fmt.Sprintf("reading, %d pages so far", read)
+	default:
+		return fmt.Sprintf("reading, %d of about %d pages", read, max(read, expected))
+	}
+}
+
+func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
+	if !s.settings.EnableLifecycle {
+		writeText(w, http.StatusForbidden, "Reloading by request is off: start with --web.enable-lifecycle, or send SIGHUP.")
+		return
+	}
+	if err := s.accounts.Reload(ctx); err != nil {
+		writeText(w, http.StatusInternalServerError, "Reload failed, nothing has changed: %s", err)
+		return
+	}
+	writeText(w, http.StatusOK, "Reloaded.")
+}
+
+// Serve listens as flags say, and serves until ctx ends. It calls onListening
+// once, when the addresses are ours and before the first request is answered.
+func (s *Server) Serve(ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func()) error {
+	server := newHTTPServer(s.Handler(ctx), logger)
+	once := sync.OnceFunc(onListening)
+	// exporter-toolkit opens the listeners, net/http then asks for their context:
+	// there is no other place between the two. The end of ctx ends requests that
+	// wait for the API.
+	server.BaseContext = func(net.Listener) context.Context { once(); return ctx }
+	served := make(chan error, 1)
+	go func() { served <- toolkit.ListenAndServe(server, flags, logger) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		shutdown(ctx, server)
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// ServeLocal serves h on a free port of the loopback interface until the program
+// ends, and returns the base URL of an API there.
+func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: readTimeout}
+	go func() { _ = server.Serve(l) }()
+	return &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/v1"}, nil
+}
