@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
-	"twilio_operations_exporter/internal/apitest"
 	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/testutil"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,7 +36,7 @@ func TestStagger(t *testing.T) {
 }
 
 func TestReloadBeforeStart(t *testing.T) {
-	apitest.SetEnv(t, apitest.New(t).Env())
+	testutil.SetEnv(t, testutil.New(t).Env())
 	c, err := config.Load(nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)

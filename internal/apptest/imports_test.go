@@ -31,7 +31,7 @@ const simulated = "twilio/simulator"
 
 func beside(pkg string) bool {
 	return strings.HasPrefix(pkg, simulated) || pkg == "bench" ||
-		pkg == "internal/apitest" || pkg == "internal/apptest"
+		pkg == "internal/testutil" || pkg == "internal/apptest"
 }
 
 // TestImports holds the direction of imports. Tests may import what they like.

@@ -24,8 +24,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"twilio_operations_exporter/internal/apitest"
 	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -112,7 +112,7 @@ func serve(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	p := execute(t, env, append(args, "--web.listen-address=127.0.0.1:0")...)
 	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	apitest.WaitFor(t, "the program to listen", func() bool {
+	testutil.WaitFor(t, "the program to listen", func() bool {
 		for line := range strings.Lines(p.log.String()) {
 			if strings.Contains(line, "Listening on") {
 				p.url = "http://" + address.FindString(line)
@@ -148,7 +148,7 @@ func (p *program) signal(s os.Signal) {
 
 func (p *program) get(path string) string {
 	p.t.Helper()
-	body, err := apitest.Get(p.t.Context(), p.url+path)
+	body, err := testutil.Get(p.t.Context(), p.url+path)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -158,14 +158,14 @@ func (p *program) get(path string) string {
 func (p *program) scrape() map[string]string {
 	p.t.Helper()
 	values := map[string]string{}
-	for _, line := range apitest.Samples(p.get("/metrics")) {
+	for _, line := range testutil.Samples(p.get("/metrics")) {
 		i := strings.LastIndex(line, " ")
 		values[line[:i]] = line[i+1:]
 	}
 	return values
 }
 
-func accountEnv(api *apitest.API) (env []string) {
+func accountEnv(api *testutil.API) (env []string) {
 	for name, value := range api.Env() {
 		env = append(env, name+"="+value)
 	}
@@ -175,14 +175,14 @@ func accountEnv(api *apitest.API) (env []string) {
 // TestBadStart holds that a bad start is one line and status 1, before
 // anything is asked of the API.
 func TestBadStart(t *testing.T) {
-	api := apitest.New(t)
+	api := testutil.New(t)
 	var lc net.ListenConfig
 	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	bad := apitest.WriteFile(t, "accounts.yml", "accounts:\n- shade: red\n")
+	bad := testutil.WriteFile(t, "accounts.yml", "accounts:\n- shade: red\n")
 	for name, tc := range map[string]struct {
 		env  []string
 		args []string
@@ -221,7 +221,7 @@ func TestBadStart(t *testing.T) {
 }
 
 func TestQuestions(t *testing.T) {
-	api := apitest.New(t)
+	api := testutil.New(t)
 	for name, tc := range map[string]struct {
 		env  []string
 		args []string
@@ -248,7 +248,7 @@ func TestQuestions(t *testing.T) {
 }
 
 func TestOnce(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	for name, args := range map[string][]string{
 		"background": {"--once"}, "on scrape": {"--once", "--collector.interval=0s"},
 	} {
@@ -257,21 +257,21 @@ func TestOnce(t *testing.T) {
 			if status := p.end(20 * time.Second); status != 0 {
 				t.Errorf("status %d: %s", status, p.log.String())
 			}
-			apitest.WantSamples(t, p.stdout.String(),
-				fmt.Sprintf(`twilio_up{account=%q} 1`, apitest.SID),
-				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, apitest.SID),
-				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, apitest.SID),
+			testutil.WantSamples(t, p.stdout.String(),
+				fmt.Sprintf(`twilio_up{account=%q} 1`, testutil.SID),
+				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, testutil.SID),
+				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, testutil.SID),
 			)
 		})
 	}
 	t.Run("failing", func(t *testing.T) {
-		p := execute(t, []string{"TWILIO_ACCOUNT_SID=" + apitest.SID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.URL}, "--once")
+		p := execute(t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.URL}, "--once")
 		if status := p.end(20 * time.Second); status != 1 {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
-		apitest.WantSamples(t, p.stdout.String(),
-			fmt.Sprintf(`twilio_up{account=%q} 0`, apitest.SID),
-			fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"} 1`, apitest.SID),
+		testutil.WantSamples(t, p.stdout.String(),
+			fmt.Sprintf(`twilio_up{account=%q} 0`, testutil.SID),
+			fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"} 1`, testutil.SID),
 		)
 		last := p.log.String()[strings.LastIndex(strings.TrimSpace(p.log.String()), "\n")+1:]
 		if !strings.HasPrefix(last, config.ProgramName+": error: account ") || !strings.Contains(last, "401") {
@@ -283,7 +283,7 @@ func TestOnce(t *testing.T) {
 		if status := p.end(60 * time.Second); status != 0 {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
-		apitest.WantSamples(t, p.stdout.String(), `twilio_up{account="demo"} 1`)
+		testutil.WantSamples(t, p.stdout.String(), `twilio_up{account="demo"} 1`)
 	})
 }
 
@@ -295,7 +295,7 @@ func TestDemo(t *testing.T) {
 		t.Error("no metrics at once")
 	}
 	const counter = `twilio_attempts_total{account="demo"}`
-	apitest.WaitFor(t, "numbers to move", func() bool {
+	testutil.WaitFor(t, "numbers to move", func() bool {
 		n, err := strconv.ParseFloat(p.scrape()[counter], 64)
 		return err == nil && n > 0
 	})
@@ -312,7 +312,7 @@ func TestStop(t *testing.T) {
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		for _, interval := range []string{"0s", "1m"} {
 			t.Run(s.String()+" "+interval, func(t *testing.T) {
-				api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+				api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 				api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 				p := serve(t, accountEnv(api), "--collector.interval="+interval)
 				var d net.Dialer
@@ -322,11 +322,11 @@ func TestStop(t *testing.T) {
 				}
 				defer func() { _ = idle.Close() }()
 				var waiting sync.WaitGroup
-				for _, path := range []string{"/metrics", "/probe?target=" + apitest.Operation(1, "", twilio.Stats{}).ID} {
+				for _, path := range []string{"/metrics", "/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID} {
 					// Answered or cut off: what counts is that neither holds the end up.
-					waiting.Go(func() { _, _ = apitest.Get(t.Context(), p.url+path) })
+					waiting.Go(func() { _, _ = testutil.Get(t.Context(), p.url+path) })
 				}
-				apitest.WaitFor(t, "requests that hang", func() bool {
+				testutil.WaitFor(t, "requests that hang", func() bool {
 					n, _ := api.Requests().InFlight()
 					return n == 2
 				})
@@ -359,13 +359,13 @@ func TestAlwaysScrapable(t *testing.T) {
 		"endless": {simulator.Fault{Kind: simulator.FaultRepeatToken}, "pagination"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 			api.Faults().MustAdd(tc.fault)
 			p := serve(t, accountEnv(api), "--twilio.timeout=200ms", "--twilio.max-retries=0")
-			apitest.WaitFor(t, "the failure to be counted", func() bool {
+			testutil.WaitFor(t, "the failure to be counted", func() bool {
 				values := p.scrape() // fails the test on anything but 200
-				return values[fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, apitest.SID, tc.reason)] == "1" &&
-					values[fmt.Sprintf(`twilio_up{account=%q}`, apitest.SID)] == "0"
+				return values[fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, testutil.SID, tc.reason)] == "1" &&
+					values[fmt.Sprintf(`twilio_up{account=%q}`, testutil.SID)] == "0"
 			})
 		})
 	}
@@ -397,7 +397,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 - {name: token, account_sid: %s, auth_token_file: token, base_url: "%s/v1"}
 - {name: key, account_sid: %s, api_key: %s, api_secret_file: secret, base_url: "%s/v1"}
 - {name: proxy, account_sid: %s, auth_token_file: token, base_url: "http://198.51.100.1/v1", proxy_url: "http://proxyuser:proxy-pass-77@%s"}
-`, apitest.SID, api.URL, apitest.SID, apitest.Key, api.URL, apitest.SID, strings.TrimPrefix(api.URL, "http://"))
+`, testutil.SID, api.URL, testutil.SID, testutil.Key, api.URL, testutil.SID, strings.TrimPrefix(api.URL, "http://"))
 	if err := os.WriteFile(file, []byte(yml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -405,32 +405,32 @@ func TestNoSecretAnywhere(t *testing.T) {
 		return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 	}
 	secrets := []string{
-		"env-token-55ef", basic(apitest.SID, "env-token-55ef"), "env-secret-66ab", basic(apitest.Key, "env-secret-66ab"),
-		"file-token-9a7b", basic(apitest.SID, "file-token-9a7b"), "file-secret-31cd", basic(apitest.Key, "file-secret-31cd"),
+		"env-token-55ef", basic(testutil.SID, "env-token-55ef"), "env-secret-66ab", basic(testutil.Key, "env-secret-66ab"),
+		"file-token-9a7b", basic(testutil.SID, "file-token-9a7b"), "file-secret-31cd", basic(testutil.Key, "file-secret-31cd"),
 		"proxy-pass-77", basic("proxyuser", "proxy-pass-77"),
 	}
-	sid, url := "TWILIO_ACCOUNT_SID="+apitest.SID, "TWILIO_BASE_URL="+api.URL+"/v1"
+	sid, url := "TWILIO_ACCOUNT_SID="+testutil.SID, "TWILIO_BASE_URL="+api.URL+"/v1"
 	for name, tc := range map[string]struct {
 		env      []string
 		args     []string
 		accounts []string
 	}{
-		"token in the environment":  {[]string{sid, url, "TWILIO_AUTH_TOKEN=env-token-55ef"}, nil, []string{apitest.SID}},
-		"secret in the environment": {[]string{sid, url, "TWILIO_API_KEY=" + apitest.Key, "TWILIO_API_SECRET=env-secret-66ab"}, nil, []string{apitest.SID}},
+		"token in the environment":  {[]string{sid, url, "TWILIO_AUTH_TOKEN=env-token-55ef"}, nil, []string{testutil.SID}},
+		"secret in the environment": {[]string{sid, url, "TWILIO_API_KEY=" + testutil.Key, "TWILIO_API_SECRET=env-secret-66ab"}, nil, []string{testutil.SID}},
 		"files":                     {nil, []string{"--config.file", file}, []string{"token", "key", "proxy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := authorized.Load()
 			p := serve(t, tc.env, append(tc.args, "--log.level=debug", "--web.enable-pprof", "--web.enable-lifecycle", "--twilio.max-retries=1")...)
-			apitest.WaitFor(t, "every account to be refused", func() bool {
-				_, err := apitest.Get(t.Context(), p.url+"/-/ready")
+			testutil.WaitFor(t, "every account to be refused", func() bool {
+				_, err := testutil.Get(t.Context(), p.url+"/-/ready")
 				return err == nil
 			})
 			if n := authorized.Load() - before; n < int64(len(tc.accounts)) {
 				t.Fatalf("%d requests with credentials", n)
 			}
 			out := map[string]string{"arguments": strings.Join(p.cmd.Args, " ")}
-			id := apitest.Operation(1, "", twilio.Stats{}).ID
+			id := testutil.Operation(1, "", twilio.Stats{}).ID
 			paths := []string{"/", "/metrics", "/-/ready", "/-/healthy", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"}
 			for _, account := range tc.accounts {
 				paths = append(paths, "/probe?target="+id+"&account="+account)
@@ -456,8 +456,8 @@ func TestNoSecretAnywhere(t *testing.T) {
 }
 
 func TestSighup(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	f := apitest.NewFile(t, api, "a")
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	f := testutil.NewFile(t, api, "a")
 	p := serve(t, nil, "--config.file", f.Path)
 	const good = "twilio_exporter_config_last_reload_successful"
 	if p.scrape()[good] != "1" {
@@ -465,14 +465,14 @@ func TestSighup(t *testing.T) {
 	}
 	f.Write("b")
 	p.signal(syscall.SIGHUP)
-	apitest.WaitFor(t, "the new account", func() bool {
+	testutil.WaitFor(t, "the new account", func() bool {
 		values := p.scrape()
 		_, a := values[`twilio_up{account="a"}`]
 		return !a && values[`twilio_up{account="b"}`] == "1"
 	})
 	f.Write("b , shade: red")
 	p.signal(syscall.SIGHUP)
-	apitest.WaitFor(t, "the failure", func() bool { return p.scrape()[good] == "0" })
+	testutil.WaitFor(t, "the failure", func() bool { return p.scrape()[good] == "0" })
 	if !strings.Contains(p.log.String(), f.Path+`:2: unknown key`) {
 		t.Errorf("the log does not say why: %s", p.log.String())
 	}
@@ -483,31 +483,31 @@ func TestSighup(t *testing.T) {
 	// Without a file there is nothing to read again, and no reason to end.
 	flags := serve(t, accountEnv(api))
 	flags.signal(syscall.SIGHUP)
-	apitest.WaitFor(t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) })
+	testutil.WaitFor(t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) })
 }
 
 // TestRotatedSecret holds that a secret file is read again without a reload.
 func TestRotatedSecret(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	token := apitest.WriteFile(t, "token", "old\n")
-	p := serve(t, []string{"TWILIO_ACCOUNT_SID=" + apitest.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token, "--collector.interval=100ms")
-	up := fmt.Sprintf(`twilio_up{account=%q}`, apitest.SID)
-	refused := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"}`, apitest.SID)
-	apitest.WaitFor(t, "the old token to be refused", func() bool { return p.scrape()[refused] != "0" })
-	if err := os.WriteFile(token, []byte(" "+apitest.Token+"\n"), 0o600); err != nil {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	token := testutil.WriteFile(t, "token", "old\n")
+	p := serve(t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token, "--collector.interval=100ms")
+	up := fmt.Sprintf(`twilio_up{account=%q}`, testutil.SID)
+	refused := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"}`, testutil.SID)
+	testutil.WaitFor(t, "the old token to be refused", func() bool { return p.scrape()[refused] != "0" })
+	if err := os.WriteFile(token, []byte(" "+testutil.Token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	apitest.WaitFor(t, "the new token to be used", func() bool { return p.scrape()[up] == "1" })
+	testutil.WaitFor(t, "the new token to be used", func() bool { return p.scrape()[up] == "1" })
 }
 
 // TestWebConfig holds that exporter-toolkit's settings are in force on every
 // path.
 func TestWebConfig(t *testing.T) {
 	// The password is "test".
-	webConfig := apitest.WriteFile(t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n")
+	webConfig := testutil.WriteFile(t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n")
 	p := serve(t, nil, "--demo", "--web.config.file", webConfig)
 	for _, path := range []string{"/", "/metrics", "/-/ready", "/probe"} {
-		if _, err := apitest.Get(t.Context(), p.url+path); !errors.Is(err, apitest.ErrStatus) || !strings.Contains(err.Error(), "401") {
+		if _, err := testutil.Get(t.Context(), p.url+path); !errors.Is(err, testutil.ErrStatus) || !strings.Contains(err.Error(), "401") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

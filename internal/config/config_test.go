@@ -13,11 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/config"
 
-	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/testutil"
 )
 
 func TestLoadDefaults(t *testing.T) {
-	apitest.SetEnv(t, map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": " " + apitest.Token + "\n"})
+	testutil.SetEnv(t, map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": " " + testutil.Token + "\n"})
 	c, err := Load(nil, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
@@ -46,9 +46,9 @@ func TestLoadDefaults(t *testing.T) {
 		c.web.EnableLifecycle, c.web.EnablePprof, c.demo, c.once, c.check, a.HTTP.ProxyFromEnvironment,
 	}
 	want := view{
-		apitest.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
+		testutil.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
 		4, 1000, 4, 10, 0.1,
-		apitest.SID, apitest.Token, false,
+		testutil.SID, testutil.Token, false,
 		"/metrics", 500 * time.Millisecond, ":9861",
 		false, false, false, false, false, true,
 	}
@@ -58,24 +58,24 @@ func TestLoadDefaults(t *testing.T) {
 }
 
 func TestLoadGood(t *testing.T) {
-	token := apitest.WriteFile(t, "token", "from-file\n")
-	account := map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": apitest.Token}
+	token := testutil.WriteFile(t, "token", "from-file\n")
+	account := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token}
 	for name, tc := range map[string]struct {
 		env   map[string]string
 		args  []string
 		check func(c *ValidatedConfig) bool
 	}{
-		"flag over variable": {account, []string{"--twilio.account-sid=" + strings.ToUpper(apitest.SID)}, func(c *ValidatedConfig) bool {
-			return c.accounts[0].Account != apitest.SID
+		"flag over variable": {account, []string{"--twilio.account-sid=" + strings.ToUpper(testutil.SID)}, func(c *ValidatedConfig) bool {
+			return c.accounts[0].Account != testutil.SID
 		}},
-		"token file": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, []string{"--twilio.auth-token-file", token}, func(c *ValidatedConfig) bool {
+		"token file": {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", token}, func(c *ValidatedConfig) bool {
 			return c.accounts[0].HTTP.BasicAuth.PasswordFile == token && c.accounts[0].HTTP.BasicAuth.Password == ""
 		}},
 		"API key instead of token": {
-			map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": apitest.Token, "TWILIO_API_KEY": apitest.Key, "TWILIO_API_SECRET": "s"}, nil,
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "s"}, nil,
 			func(c *ValidatedConfig) bool {
 				a := c.accounts[0]
-				return a.HTTP.BasicAuth.Username == apitest.Key && a.HTTP.BasicAuth.Password == "s" && a.Account == apitest.SID
+				return a.HTTP.BasicAuth.Username == testutil.Key && a.HTTP.BasicAuth.Password == "s" && a.Account == testutil.SID
 			},
 		},
 		"interval 0s":          {account, []string{"--collector.interval=0s"}, func(c *ValidatedConfig) bool { return c.accounts[0].Interval == 0 }},
@@ -95,7 +95,7 @@ func TestLoadGood(t *testing.T) {
 		"nested telemetry path": {account, []string{"--web.telemetry-path=/a/b"}, func(c *ValidatedConfig) bool { return c.web.TelemetryPath == "/a/b" }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			apitest.SetEnv(t, tc.env)
+			testutil.SetEnv(t, tc.env)
 			c, err := Load(tc.args, &bytes.Buffer{})
 			if err != nil {
 				t.Fatal(err)
@@ -109,13 +109,13 @@ func TestLoadGood(t *testing.T) {
 
 // TestLoadErrors holds the whole line that a person reads.
 func TestLoadErrors(t *testing.T) {
-	empty, token := apitest.WriteFile(t, "empty", " \n"), apitest.WriteFile(t, "token", apitest.Token)
+	empty, token := testutil.WriteFile(t, "empty", " \n"), testutil.WriteFile(t, "token", testutil.Token)
 	missing := filepath.Join(t.TempDir(), "missing")
-	file := apitest.WriteFile(t, "accounts.yml", "accounts: []\n")
-	webConfig := apitest.WriteFile(t, "web.yml", "tls_server_config: {cert_file: nowhere, key_file: nowhere}\n")
+	file := testutil.WriteFile(t, "accounts.yml", "accounts: []\n")
+	webConfig := testutil.WriteFile(t, "web.yml", "tls_server_config: {cert_file: nowhere, key_file: nowhere}\n")
 
 	const sid = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
-	account := map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": apitest.Token}
+	account := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token}
 	for name, tc := range map[string]struct {
 		env  map[string]string
 		args []string
@@ -129,20 +129,20 @@ func TestLoadErrors(t *testing.T) {
 		"secret as a flag2": {account, []string{"--twilio.api-secret", "x"}, `unknown long flag '--twilio.api-secret' (--help lists all flags); a secret is never a flag's value: use --twilio.api-secret-file or the variable TWILIO_API_SECRET`},
 
 		"nothing":     {nil, nil, sid + `: no account is given: want an Account SID (AC…), or several accounts in a --config.file, or --demo`},
-		"only a SID":  {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, nil, sid + `: the secret of "` + apitest.SID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
-		"blank token": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": " \n"}, nil, sid + `: the secret of "` + apitest.SID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
+		"only a SID":  {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, nil, sid + `: the secret of "` + testutil.SID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
+		"blank token": {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": " \n"}, nil, sid + `: the secret of "` + testutil.SID + `" is missing: give the Auth Token by --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN, or an API key and its secret`},
 		"SID, colon":  {map[string]string{"TWILIO_ACCOUNT_SID": "a:b", "TWILIO_AUTH_TOKEN": "t"}, nil, sid + `: "a:b" is not an Account SID: AC and 32 hexadecimal digits`},
 		"SID, blank":  {map[string]string{"TWILIO_ACCOUNT_SID": " AC1", "TWILIO_AUTH_TOKEN": "t"}, nil, sid + `: " AC1" is not an Account SID: AC and 32 hexadecimal digits`},
 		"SID, line":   {map[string]string{"TWILIO_ACCOUNT_SID": "A\nC", "TWILIO_AUTH_TOKEN": "t"}, nil, sid + `: "A\nC" is not an Account SID: AC and 32 hexadecimal digits`},
-		"key, colon":  {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil, `--twilio.api-key (TWILIO_API_KEY): "S:K" is not the SID of an API key: SK and 32 hexadecimal digits`},
+		"key, colon":  {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil, `--twilio.api-key (TWILIO_API_KEY): "S:K" is not the SID of an API key: SK and 32 hexadecimal digits`},
 
 		"token both ways":    {account, []string{"--twilio.auth-token-file", token}, `--twilio.auth-token-file and TWILIO_AUTH_TOKEN both give the same secret: remove one of them`},
-		"secret both ways":   {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_KEY": apitest.Key, "TWILIO_API_SECRET": "x"}, []string{"--twilio.api-secret-file", token}, `--twilio.api-secret-file and TWILIO_API_SECRET both give the same secret: remove one of them`},
-		"key without secret": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_API_KEY": apitest.Key}, nil, `--twilio.api-key (TWILIO_API_KEY): the API key's secret is missing: give it by --twilio.api-secret-file or the variable TWILIO_API_SECRET`},
-		"secret without key": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_SECRET": "x"}, nil, `TWILIO_API_SECRET: an API secret without its key: give the key by --twilio.api-key (TWILIO_API_KEY)`},
-		"file missing":       {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, []string{"--twilio.auth-token-file", missing}, `--twilio.auth-token-file: "` + missing + `" cannot be read (no such file or directory): want a file that holds the secret`},
-		"file empty":         {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
-		"unused file empty":  {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_API_KEY": apitest.Key, "TWILIO_API_SECRET": "x"}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
+		"secret both ways":   {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "x"}, []string{"--twilio.api-secret-file", token}, `--twilio.api-secret-file and TWILIO_API_SECRET both give the same secret: remove one of them`},
+		"key without secret": {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_API_KEY": testutil.Key}, nil, `--twilio.api-key (TWILIO_API_KEY): the API key's secret is missing: give it by --twilio.api-secret-file or the variable TWILIO_API_SECRET`},
+		"secret without key": {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_SECRET": "x"}, nil, `TWILIO_API_SECRET: an API secret without its key: give the key by --twilio.api-key (TWILIO_API_KEY)`},
+		"file missing":       {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", missing}, `--twilio.auth-token-file: "` + missing + `" cannot be read (no such file or directory): want a file that holds the secret`},
+		"file empty":         {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
+		"unused file empty":  {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "x"}, []string{"--twilio.auth-token-file", empty}, `--twilio.auth-token-file: "` + empty + `" is empty: want a file that holds the secret`},
 
 		"base URL, scheme":   {account, []string{"--twilio.base-url=ftp://x"}, `--twilio.base-url (TWILIO_BASE_URL): "ftp://x" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 		"base URL, host":     {account, []string{"--twilio.base-url=https:///v1"}, `--twilio.base-url (TWILIO_BASE_URL): "https:///v1" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
@@ -150,7 +150,7 @@ func TestLoadErrors(t *testing.T) {
 		"base URL, user":     {account, []string{"--twilio.base-url=https://me:hunter2@h/v1"}, `--twilio.base-url (TWILIO_BASE_URL): "https://…@h/v1" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 		"base URL, query":    {account, []string{"--twilio.base-url=https://h/v1?"}, `--twilio.base-url (TWILIO_BASE_URL): "https://h/v1?" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 		"base URL, fragment": {account, []string{"--twilio.base-url=https://h/v1#x"}, `--twilio.base-url (TWILIO_BASE_URL): "https://h/v1#x" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
-		"base URL, variable": {map[string]string{"TWILIO_ACCOUNT_SID": apitest.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_BASE_URL": "nonsense"}, nil, `--twilio.base-url (TWILIO_BASE_URL): "nonsense" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
+		"base URL, variable": {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_BASE_URL": "nonsense"}, nil, `--twilio.base-url (TWILIO_BASE_URL): "nonsense" is not an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1`},
 
 		"timeout 0":           {account, []string{"--twilio.timeout=0s"}, `--twilio.timeout: "0s" is not a duration above 0, such as 30s`},
 		"timeout negative":    {account, []string{"--twilio.timeout=-1s"}, `--twilio.timeout: "-1s" is not a duration above 0, such as 30s`},
@@ -194,7 +194,7 @@ func TestLoadErrors(t *testing.T) {
 		"demo and URL":      {map[string]string{"TWILIO_BASE_URL": "http://x"}, []string{"--demo"}, `--demo and --twilio.base-url (TWILIO_BASE_URL) do not go together: the demo has an API of its own, remove one of them`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			apitest.SetEnv(t, tc.env)
+			testutil.SetEnv(t, tc.env)
 			_, err := Load(tc.args, &bytes.Buffer{})
 			if err == nil {
 				t.Fatal("no error")
@@ -216,7 +216,7 @@ func TestLoadQuestions(t *testing.T) {
 		"short":   {"-h", []string{"--web.listen-address"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			apitest.SetEnv(t, nil)
+			testutil.SetEnv(t, nil)
 			var out bytes.Buffer
 			if _, err := Load([]string{tc.arg}, &out); !errors.Is(err, ErrHelp) {
 				t.Fatalf("error %v", err)
@@ -251,7 +251,7 @@ func TestConfigFile(t *testing.T) {
 	}
 	yml := `accounts:
   - name: <script>alert(1)</script>
-    account_sid: ` + apitest.SID + `
+    account_sid: ` + testutil.SID + `
     auth_token_file: one
     base_url: http://127.0.0.1:1/v1
     window: 7d
@@ -264,7 +264,7 @@ func TestConfigFile(t *testing.T) {
     tls_config: {insecure_skip_verify: true}
   - &second
     account_sid: ACffffffffffffffffffffffffffffffff
-    api_key: ` + apitest.Key + `
+    api_key: ` + testutil.Key + `
     api_secret_file: ` + filepath.Join(dir, "two") + `
     window:
   - <<: *second
@@ -288,19 +288,19 @@ func TestConfigFile(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	b, c := accounts[1], accounts[2]
-	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.HTTP.BasicAuth.Username != apitest.Key || b.Window != 24*time.Hour || !b.HTTP.ProxyFromEnvironment {
+	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.HTTP.BasicAuth.Username != testutil.Key || b.Window != 24*time.Hour || !b.HTTP.ProxyFromEnvironment {
 		t.Errorf("%+v", b)
 	}
-	if c.Account != "third" || c.HTTP.BasicAuth.Username != apitest.Key {
+	if c.Account != "third" || c.HTTP.BasicAuth.Username != testutil.Key {
 		t.Errorf("%+v", c)
 	}
 }
 
 func TestConfigFileErrors(t *testing.T) {
-	token := apitest.WriteFile(t, "token", apitest.Token)
+	token := testutil.WriteFile(t, "token", testutil.Token)
 	dir := filepath.Dir(token)
 	file := filepath.Join(dir, "a.yml")
-	const head = "accounts:\n- account_sid: " + apitest.SID + "\n  auth_token_file: token\n"
+	const head = "accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: token\n"
 	for name, tc := range map[string]struct{ yml, want string }{
 		"secret for account":  {"accounts:\n- hunter2\n", ":2: a value of the kind !!str does not belong here"},
 		"empty":               {"", `:1: no accounts: want a list of at least one under accounts`},
@@ -325,13 +325,13 @@ func TestConfigFileErrors(t *testing.T) {
 		"key without cert":    {head + "  tls_config: {key_file: token}\n", `:2: tls_config: exactly one of cert or cert_file must be configured when a client key is configured`},
 		"no SID":              {"accounts:\n- name: x\n", `:2: account_sid: no account is given: want an Account SID (AC…)`},
 		"odd SID":             {"accounts:\n- name: x\n  account_sid: a b\n", `:3: account_sid: "a b" is not an Account SID: AC and 32 hexadecimal digits`},
-		"no secret":           {"accounts:\n- name: x\n  account_sid: " + apitest.SID + "\n", `:3: account_sid: the secret of "` + apitest.SID + `" is missing: give the Auth Token by auth_token_file, or an API key and its secret`},
-		"no API secret":       {"accounts:\n- account_sid: " + apitest.SID + "\n  api_key: " + apitest.Key + "\n", `:3: api_key: the API key's secret is missing: give it by api_secret_file`},
-		"no API key":          {"accounts:\n- account_sid: " + apitest.SID + "\n  api_secret_file: token\n", `:3: api_secret_file: an API secret without its key: give the key by api_key`},
-		"secret file missing": {"accounts:\n- account_sid: " + apitest.SID + "\n  auth_token_file: nowhere\n", `:3: auth_token_file: "` + filepath.Join(dir, "nowhere") + `" cannot be read (no such file or directory): want a file that holds the secret`},
+		"no secret":           {"accounts:\n- name: x\n  account_sid: " + testutil.SID + "\n", `:3: account_sid: the secret of "` + testutil.SID + `" is missing: give the Auth Token by auth_token_file, or an API key and its secret`},
+		"no API secret":       {"accounts:\n- account_sid: " + testutil.SID + "\n  api_key: " + testutil.Key + "\n", `:3: api_key: the API key's secret is missing: give it by api_secret_file`},
+		"no API key":          {"accounts:\n- account_sid: " + testutil.SID + "\n  api_secret_file: token\n", `:3: api_secret_file: an API secret without its key: give the key by api_key`},
+		"secret file missing": {"accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: nowhere\n", `:3: auth_token_file: "` + filepath.Join(dir, "nowhere") + `" cannot be read (no such file or directory): want a file that holds the secret`},
 		"bad name":            {head + "  name: \"a\\nb\"\n", `:4: name: "a\nb" is not a name: text of one line`},
-		"two of one name":     {head + "  name: x\n- account_sid: " + apitest.SID + "\n  auth_token_file: token\n  name: x\n", `:7: two accounts are named "x", the other one in line 4: give each a name of its own`},
-		"two of one SID":      {head + "- account_sid: " + apitest.SID + "\n  auth_token_file: token\n", `:4: two accounts are named "` + apitest.SID + `", the other one in line 2: give each a name of its own`},
+		"two of one name":     {head + "  name: x\n- account_sid: " + testutil.SID + "\n  auth_token_file: token\n  name: x\n", `:7: two accounts are named "x", the other one in line 4: give each a name of its own`},
+		"two of one SID":      {head + "- account_sid: " + testutil.SID + "\n  auth_token_file: token\n", `:4: two accounts are named "` + testutil.SID + `", the other one in line 2: give each a name of its own`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := parseConfigFile([]byte(tc.yml), file, testDefaults(t))
@@ -367,17 +367,17 @@ func checkAccount(t *testing.T, a *Account) {
 
 func checkError(t *testing.T, err error) {
 	t.Helper()
-	if s := err.Error(); s == "" || strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, apitest.Token) {
+	if s := err.Error(); s == "" || strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, testutil.Token) {
 		t.Fatalf("not a line for a person: %q", s)
 	}
 }
 
 func FuzzConfigFile(f *testing.F) {
 	token := filepath.Join(f.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(apitest.Token), 0o600); err != nil {
+	if err := os.WriteFile(token, []byte(testutil.Token), 0o600); err != nil {
 		f.Fatal(err)
 	}
-	head := "accounts:\n- account_sid: " + apitest.SID + "\n  auth_token_file: " + token + "\n"
+	head := "accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: " + token + "\n"
 	f.Add(head + "  window: 1d\n  tls_config: {ca: x}\n  proxy_url: http://p:1\n")
 	f.Add(head + "  <<: {interval: 0s, page_size: 7}\n  max_staleness: 0.5\n")
 	f.Add("accounts: &a [*a]")
@@ -405,12 +405,12 @@ func FuzzConfigFile(f *testing.F) {
 
 func FuzzLoad(f *testing.F) {
 	for _, s := range settings {
-		f.Add("--"+s.flag+"="+s.defaultValue, apitest.SID, apitest.Token)
+		f.Add("--"+s.flag+"="+s.defaultValue, testutil.SID, testutil.Token)
 	}
 	f.Add("--web.telemetry-path=/m\x00--log.level=debug", "", "")
 	f.Add("--demo\x00--once\x00--config.check\x00--web.enable-pprof", "", "")
 	f.Add("--web.listen-address=[::1]:0\x00--web.scrape-timeout-offset=0", "x", " ")
-	for _, name := range apitest.Variables() {
+	for _, name := range testutil.Variables() {
 		if err := os.Unsetenv(name); err != nil {
 			f.Fatal(err)
 		}

@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/testutil"
 )
 
 // TestReadme holds the README's table of flags to the code.
 func TestReadme(t *testing.T) {
-	apitest.WantGenerated(t, filepath.Join("..", "..", "README.md"), "flags", flagTable())
+	testutil.WantGenerated(t, filepath.Join("..", "..", "README.md"), "flags", flagTable())
 }
 
 func flagTable() string {
@@ -31,7 +31,7 @@ func flagTable() string {
 		if f.IsBoolFlag() && defaultValue == "false" {
 			defaultValue = ""
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, apitest.Code(f.Envar), apitest.Code(defaultValue), apitest.Cell(f.Help))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, testutil.Code(f.Envar), testutil.Code(defaultValue), testutil.Cell(f.Help))
 	}
 	return b.String()
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
-	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -122,9 +122,9 @@ func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 // bare promhttp handler. The two take turns, so that what else the machine
 // does meets both; "ratio" is the median of the turns.
 func BenchmarkScrape(b *testing.B) {
-	api := apitest.New(b,
-		apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
-		apitest.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	api := testutil.New(b,
+		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
 	s := testServer(b, api, "--log.level=error")
 	refresh(b, s)

@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"twilio_operations_exporter/collector"
-	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 )
 
 func TestLandingPage(t *testing.T) {
-	api := apitest.New(t,
-		apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100}),
-		apitest.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	api := testutil.New(t,
+		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
 	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
 	unread := get(t, s, http.MethodGet, "/")
@@ -34,7 +34,7 @@ func TestLandingPage(t *testing.T) {
 		`<span class="state fresh">fresh 2</span>`, `<td data-label="Window">1d</td>`,
 		"2 operations, 2,003 messages, of which 74.9% delivered, 5% undelivered, 20% failed",
 		"400 (20%)", "Failing worst", "Live, longest without an update",
-		apitest.Operation(1, "", twilio.Stats{}).ID, apitest.Operation(2, "", twilio.Stats{}).ID,
+		testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID,
 		`href="/metrics"`, `href="/-/ready"`,
 	} {
 		if !strings.Contains(text, want) {
@@ -49,7 +49,7 @@ func TestLandingPage(t *testing.T) {
 	if len(style) != 2 || w.Header().Get("Content-Security-Policy") != contentSecurityPolicy(style[1]) {
 		t.Errorf("policy %q", w.Header().Get("Content-Security-Policy"))
 	}
-	if strings.Contains(text, apitest.Token) {
+	if strings.Contains(text, testutil.Token) {
 		t.Error("a secret is on the page")
 	}
 }

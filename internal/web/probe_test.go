@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -50,7 +50,7 @@ func TestProbeExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			stat := func(name string) int64 { return int64(e.Stats[name]) }
-			s := testServer(t, apitest.New(t, twilio.Operation{
+			s := testServer(t, testutil.New(t, twilio.Operation{
 				ID: e.ID, Status: e.Status, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
 				Stats: twilio.Stats{
 					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat("unaddressable"),
@@ -63,9 +63,9 @@ func TestProbeExamples(t *testing.T) {
 				t.Fatalf("%d %s", w.Code, w.Body)
 			}
 			text := w.Body.String()
-			labels := fmt.Sprintf(`{account=%q,operation=%q`, apitest.SID, e.ID)
+			labels := fmt.Sprintf(`{account=%q,operation=%q`, testutil.SID, e.ID)
 			want := []string{
-				fmt.Sprintf(`twilio_probe_success{account=%q} 1`, apitest.SID),
+				fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID),
 				fmt.Sprintf(`twilio_probe_operation_info%s,status=%q} 1`, labels, e.Status),
 			}
 			if len(e.Stats) != len(names) {
@@ -74,7 +74,7 @@ func TestProbeExamples(t *testing.T) {
 			for name, value := range e.Stats {
 				want = append(want, fmt.Sprintf("twilio_probe_%s%s} %v", names[name], labels, value))
 			}
-			apitest.WantSamples(t, text, want...)
+			testutil.WantSamples(t, text, want...)
 			got := families(t, text)
 			for name, at := range map[string]time.Time{"created": e.CreatedAt, "updated": e.UpdatedAt} {
 				value := got["twilio_probe_operation_"+name+"_timestamp_seconds"].GetMetric()[0].GetGauge().GetValue()
@@ -97,8 +97,8 @@ func TestProbeExamples(t *testing.T) {
 }
 
 func TestProbeParameters(t *testing.T) {
-	id := apitest.Operation(1, "", twilio.Stats{}).ID
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	id := testutil.Operation(1, "", twilio.Stats{}).ID
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	one := testServer(t, api)
 	two, _ := testFileServer(t, api, "a", "b")
 	const usage = ": /probe?target=comms_operation_…&account=NAME\n"
@@ -113,10 +113,10 @@ func TestProbeParameters(t *testing.T) {
 		"two targets":     {one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want one target, the id of an operation" + usage},
 		"bad target":      {one, "target=..%2Fx", http.StatusBadRequest, `target "../x" is not the id of an operation: want /probe?target=comms_operation_…&account=NAME` + "\n"},
 		"two accounts":    {one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want one account" + usage},
-		"unknown account": {one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest, `account "x\ny" is unknown: want one of "` + apitest.SID + "\"\n"},
+		"unknown account": {one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest, `account "x\ny" is unknown: want one of "` + testutil.SID + "\"\n"},
 		"account needed":  {two, "target=" + id, http.StatusBadRequest, `there are several accounts, want one of "a", "b"` + usage},
 		"account":         {two, "target=" + id + "&account=b", http.StatusOK, ""},
-		"own account":     {one, "target=" + id + "&account=" + apitest.SID, http.StatusOK, ""},
+		"own account":     {one, "target=" + id + "&account=" + testutil.SID, http.StatusOK, ""},
 		"empty account":   {one, "target=" + id + "&account=", http.StatusOK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,13 +149,13 @@ func TestProbeFailures(t *testing.T) {
 		target  string
 		atLeast time.Duration
 	}{
-		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, apitest.Operation(2, "", twilio.Stats{}).ID, 0},
-		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, apitest.Operation(1, "", twilio.Stats{}).ID, 0},
-		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, apitest.Operation(1, "", twilio.Stats{}).ID, 0},
-		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, apitest.Operation(1, "", twilio.Stats{}).ID, 200 * time.Millisecond},
+		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, testutil.Operation(2, "", twilio.Stats{}).ID, 0},
+		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, testutil.Operation(1, "", twilio.Stats{}).ID, 0},
+		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, testutil.Operation(1, "", twilio.Stats{}).ID, 0},
+		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, testutil.Operation(1, "", twilio.Stats{}).ID, 200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
-			api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 			s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
 			api.Faults().MustAdd(tc.fault)
 			begin := time.Now()
@@ -163,8 +163,8 @@ func TestProbeFailures(t *testing.T) {
 			if took := time.Since(begin); took < tc.atLeast || took > 300*time.Millisecond {
 				t.Errorf("took %v", took)
 			}
-			lines := apitest.Samples(w.Body.String())
-			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, apitest.SID)) {
+			lines := testutil.Samples(w.Body.String())
+			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) {
 				t.Errorf("%d %q", w.Code, lines)
 			}
 		})
@@ -172,18 +172,18 @@ func TestProbeFailures(t *testing.T) {
 }
 
 func TestProbesShareAFetch(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api)
 	release := api.Hold()
 	const probes = 50
 	var wg sync.WaitGroup
 	for range probes {
 		wg.Go(func() {
-			w := get(t, s, http.MethodGet, "/probe?target="+apitest.Operation(1, "", twilio.Stats{}).ID)
-			apitest.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 1`, apitest.SID))
+			w := get(t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID)
+			testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID))
 		})
 	}
-	apitest.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
+	testutil.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
 	release()
 	wg.Wait()
 	if got := api.Requests().Started(); got != 1 {
@@ -194,14 +194,14 @@ func TestProbesShareAFetch(t *testing.T) {
 // TestProbeKeepsTheGate holds that a probe waits like every request of its
 // account when the API has asked for patience.
 func TestProbeKeepsTheGate(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1})
 	if err := s.accounts.List()[0].Refresher.Refresh(t.Context()); err == nil {
 		t.Fatal("no error")
 	}
-	w := get(t, s, http.MethodGet, "/probe?target="+apitest.Operation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3")
-	apitest.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, apitest.SID))
+	w := get(t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3")
+	testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID))
 	if got := api.Requests().Started(); got != 1 {
 		t.Errorf("%d requests", got)
 	}

@@ -14,15 +14,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"twilio_operations_exporter/internal/apitest"
 	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
 
 // TestReadme holds the README's tables of metrics to the code.
 func TestReadme(t *testing.T) {
-	apitest.WantGenerated(t, filepath.Join("..", "..", "README.md"), "metrics", metricTables(t))
+	testutil.WantGenerated(t, filepath.Join("..", "..", "README.md"), "metrics", metricTables(t))
 }
 
 // metricTables lists the metrics of a demo that has refreshed, in groups.
@@ -71,7 +71,7 @@ func metricTables(t *testing.T) string {
 		fmt.Fprintf(&b, "**%s**\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", group.title)
 		for _, f := range group.of {
 			if strings.HasPrefix(f.GetName(), "twilio_") && group.holds(f) {
-				fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labelsOf(f), apitest.Cell(f.GetHelp()))
+				fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labelsOf(f), testutil.Cell(f.GetHelp()))
 			}
 		}
 		b.WriteString("\n")
@@ -88,7 +88,7 @@ func labelsOf(f *dto.MetricFamily) string {
 	var names []string
 	for _, m := range f.GetMetric() {
 		for _, l := range m.GetLabel() {
-			if name := apitest.Code(l.GetName()); !slices.Contains(names, name) {
+			if name := testutil.Code(l.GetName()); !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}

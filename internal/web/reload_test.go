@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"twilio_operations_exporter/collector"
-	"twilio_operations_exporter/internal/apitest"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -25,15 +25,15 @@ func refresherOf(s *Server, name string) *collector.Refresher {
 }
 
 func TestReload(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s, file := testFileServer(t, api, "same", "changed", "removed")
 	refresh(t, s)
 	// A growth that only an unchanged account can know of.
 	static, _ := api.Source().(*simulator.Static)
-	static.Update(apitest.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Stats.Total = 10 })
-	static.Update(apitest.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Status = twilio.StatusProcessing })
+	static.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Stats.Total = 10 })
+	static.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Status = twilio.StatusProcessing })
 	refresh(t, s)
-	apitest.WantSamples(t, get(t, s, http.MethodGet, "/metrics").Body.String(),
+	testutil.WantSamples(t, get(t, s, http.MethodGet, "/metrics").Body.String(),
 		`twilio_messages_total{account="same"} 3`, `twilio_messages_total{account="changed"} 3`)
 	same, changed := refresherOf(s, "same"), refresherOf(s, "changed")
 
@@ -42,7 +42,7 @@ func TestReload(t *testing.T) {
 		t.Fatalf("reload: %d %s", w.Code, w.Body)
 	}
 	text := get(t, s, http.MethodGet, "/metrics").Body.String()
-	apitest.WantSamples(t, text,
+	testutil.WantSamples(t, text,
 		`twilio_up{account="same"} 1`,
 		`twilio_messages_total{account="same"} 3`,
 		`twilio_exporter_refreshes_total{account="same",result="success"} 2`,
@@ -66,15 +66,15 @@ func TestReload(t *testing.T) {
 }
 
 func TestReloadOfABadFile(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s, file := testFileServer(t, api, "a", "b")
 	refresh(t, s)
-	before := apitest.Samples(get(t, s, http.MethodGet, "/metrics").Body.String())
+	before := testutil.Samples(get(t, s, http.MethodGet, "/metrics").Body.String())
 	for name, tc := range map[string]struct{ yml, want string }{
 		"syntax": {"accounts: [", "did not find expected node content"},
 		"empty":  {"", "no accounts: want a list of at least one under accounts"},
 		"CA": {
-			"accounts: [{account_sid: " + apitest.SID + ", auth_token_file: token, tls_config: {ca_file: nowhere}}]",
+			"accounts: [{account_sid: " + testutil.SID + ", auth_token_file: token, tls_config: {ca_file: nowhere}}]",
 			"unable to read CA cert",
 		},
 	} {
@@ -86,10 +86,10 @@ func TestReloadOfABadFile(t *testing.T) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 			text := get(t, s, http.MethodGet, "/metrics").Body.String()
-			apitest.WantSamples(t, text, `twilio_exporter_config_last_reload_successful 0`, `twilio_up{account="a"} 1`, `twilio_up{account="b"} 1`)
+			testutil.WantSamples(t, text, `twilio_exporter_config_last_reload_successful 0`, `twilio_up{account="a"} 1`, `twilio_up{account="b"} 1`)
 			for _, line := range before {
 				if strings.HasPrefix(line, "twilio_exporter_config_last_reload_success_timestamp_seconds") {
-					apitest.WantSamples(t, text, line)
+					testutil.WantSamples(t, text, line)
 				}
 			}
 			if now := s.accounts.List(); now[0] != list[0] || now[1] != list[1] {
@@ -101,7 +101,7 @@ func TestReloadOfABadFile(t *testing.T) {
 	if w := get(t, s, http.MethodPost, "/-/reload"); w.Code != http.StatusOK {
 		t.Errorf("a good file after a bad one: %d %s", w.Code, w.Body)
 	}
-	apitest.WantSamples(t, get(t, s, http.MethodGet, "/metrics").Body.String(), `twilio_exporter_config_last_reload_successful 1`)
+	testutil.WantSamples(t, get(t, s, http.MethodGet, "/metrics").Body.String(), `twilio_exporter_config_last_reload_successful 1`)
 }
 
 // TestReloadUnderLoad reloads a thousand times while scrapes go on: an account
@@ -109,7 +109,7 @@ func TestReloadOfABadFile(t *testing.T) {
 // scrape twice, and nothing is left behind.
 func TestReloadUnderLoad(t *testing.T) {
 	const reloads, scrapers = 1000, 2
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s, file := testFileServer(t, api, "same", "changing", "coming")
 	refresh(t, s)
 	goroutines := runtime.NumGoroutine()
@@ -163,18 +163,18 @@ func TestReloadUnderLoad(t *testing.T) {
 		}
 	}
 	// Every account keeps one goroutine; the last file has one account less.
-	apitest.WaitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
+	testutil.WaitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
 
 // TestReloadWhileScrapesWait holds that an account that goes ends the scrapes
 // that wait for it.
 func TestReloadWhileScrapesWait(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s, file := testFileServer(t, api, "a , interval: 0s", "b , interval: 0s")
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 	var wg sync.WaitGroup
 	wg.Go(func() { get(t, s, http.MethodGet, "/metrics") })
-	apitest.WaitFor(t, "the scrape to wait", func() bool { return api.Requests().Started() == 2 })
+	testutil.WaitFor(t, "the scrape to wait", func() bool { return api.Requests().Started() == 2 })
 	file.Write("c")
 	if err := s.accounts.Reload(context.Background()); err != nil {
 		t.Fatal(err)

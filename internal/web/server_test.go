@@ -21,9 +21,9 @@ import (
 	"go.uber.org/goleak"
 
 	"twilio_operations_exporter/internal/account"
-	"twilio_operations_exporter/internal/apitest"
 	"twilio_operations_exporter/internal/config"
 	"twilio_operations_exporter/internal/logging"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -33,17 +33,17 @@ func TestMain(m *testing.M) {
 }
 
 // testServer is a server of an account that reads api.
-func testServer(tb testing.TB, api *apitest.API, args ...string) *Server {
+func testServer(tb testing.TB, api *testutil.API, args ...string) *Server {
 	tb.Helper()
-	apitest.SetEnv(tb, api.Env())
+	testutil.SetEnv(tb, api.Env())
 	return load(tb, args...)
 }
 
 // testFileServer is a server of the accounts of a file.
-func testFileServer(tb testing.TB, api *apitest.API, accounts ...string) (*Server, *apitest.File) {
+func testFileServer(tb testing.TB, api *testutil.API, accounts ...string) (*Server, *testutil.File) {
 	tb.Helper()
-	file := apitest.NewFile(tb, api, accounts...)
-	apitest.SetEnv(tb, nil)
+	file := testutil.NewFile(tb, api, accounts...)
+	testutil.SetEnv(tb, nil)
 	return load(tb, "--config.file", file.Path, "--web.enable-lifecycle", "--log.level=warn"), file
 }
 
@@ -160,9 +160,9 @@ func FuzzScrapeTimeout(f *testing.F) {
 }
 
 func TestMetrics(t *testing.T) {
-	api := apitest.New(t,
-		apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
-		apitest.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	api := testutil.New(t,
+		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
 	s := testServer(t, api)
 
@@ -170,21 +170,21 @@ func TestMetrics(t *testing.T) {
 	if before.Code != http.StatusOK {
 		t.Fatalf("status %d", before.Code)
 	}
-	apitest.WantSamples(t, before.Body.String(), `twilio_up{account="`+apitest.SID+`"} 0`, `twilio_messages_total{account="`+apitest.SID+`"} 0`)
+	testutil.WantSamples(t, before.Body.String(), `twilio_up{account="`+testutil.SID+`"} 0`, `twilio_messages_total{account="`+testutil.SID+`"} 0`)
 	if strings.Contains(before.Body.String(), "twilio_operations{") {
 		t.Error("operations are counted before they are read")
 	}
 
 	refresh(t, s)
 	text := get(t, s, http.MethodGet, "/metrics")
-	apitest.WantSamples(t, text.Body.String(),
-		`twilio_up{account="`+apitest.SID+`"} 1`,
-		`twilio_operations{account="`+apitest.SID+`",status="COMPLETED"} 1`,
-		`twilio_operations{account="`+apitest.SID+`",status="CANCELED"} 0`,
-		`twilio_operation_messages{account="`+apitest.SID+`",status="COMPLETED"} 200`,
-		`twilio_operation_messages_queued{account="`+apitest.SID+`",status="PROCESSING"} 3`,
-		`twilio_operations_failing{account="`+apitest.SID+`",status="COMPLETED"} 1`,
-		`twilio_exporter_refreshes_total{account="`+apitest.SID+`",result="success"} 1`,
+	testutil.WantSamples(t, text.Body.String(),
+		`twilio_up{account="`+testutil.SID+`"} 1`,
+		`twilio_operations{account="`+testutil.SID+`",status="COMPLETED"} 1`,
+		`twilio_operations{account="`+testutil.SID+`",status="CANCELED"} 0`,
+		`twilio_operation_messages{account="`+testutil.SID+`",status="COMPLETED"} 200`,
+		`twilio_operation_messages_queued{account="`+testutil.SID+`",status="PROCESSING"} 3`,
+		`twilio_operations_failing{account="`+testutil.SID+`",status="COMPLETED"} 1`,
+		`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 1`,
 		`twilio_exporter_config_last_reload_successful 1`,
 	)
 	got := families(t, text.Body.String())
@@ -201,7 +201,7 @@ func TestMetrics(t *testing.T) {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "account" && l.GetValue() == apitest.SID }) {
+			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "account" && l.GetValue() == testutil.SID }) {
 				t.Errorf("%s: %v has no account", name, m)
 			}
 			if m.TimestampMs != nil {
@@ -218,7 +218,7 @@ func TestMetrics(t *testing.T) {
 	if ct := open.Header().Get("Content-Type"); !strings.HasPrefix(ct, "application/openmetrics-text") {
 		t.Errorf("content type %q", ct)
 	}
-	for _, want := range []string{`twilio_messages_created{account="` + apitest.SID + `"} `, "# EOF\n"} {
+	for _, want := range []string{`twilio_messages_created{account="` + testutil.SID + `"} `, "# EOF\n"} {
 		if !strings.Contains(open.Body.String(), want) {
 			t.Errorf("%q is missing in OpenMetrics", want)
 		}
@@ -228,7 +228,7 @@ func TestMetrics(t *testing.T) {
 // TestScrapesCostNothing holds that only /metrics in on-scrape mode and /probe
 // make requests.
 func TestScrapesCostNothing(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
 	s := testServer(t, api)
 	refresh(t, s)
 	before := api.Requests().Started()
@@ -249,7 +249,7 @@ func TestScrapesCostNothing(t *testing.T) {
 }
 
 func TestOnScrapeSharesARefresh(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
 	s := testServer(t, api, "--collector.interval=0s")
 	get(t, s, http.MethodGet, "/metrics")
 	alone := api.Requests().Started()
@@ -261,11 +261,11 @@ func TestOnScrapeSharesARefresh(t *testing.T) {
 	for i := range bodies {
 		wg.Go(func() { bodies[i] = get(t, s, http.MethodGet, "/metrics").Body.String() })
 	}
-	apitest.WaitFor(t, "all scrapes to wait", func() bool { return blockedIn("collector.(*Refresher).Refresh(") == scrapes })
+	testutil.WaitFor(t, "all scrapes to wait", func() bool { return blockedIn("collector.(*Refresher).Refresh(") == scrapes })
 	release()
 	wg.Wait()
 	for _, body := range bodies {
-		apitest.WantSamples(t, body, `twilio_up{account="`+apitest.SID+`"} 1`, `twilio_exporter_refreshes_total{account="`+apitest.SID+`",result="success"} 2`)
+		testutil.WantSamples(t, body, `twilio_up{account="`+testutil.SID+`"} 1`, `twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 2`)
 	}
 	if got := api.Requests().Started() - alone; got > alone {
 		t.Errorf("%d scrapes made %d requests, one alone makes %d", scrapes, got, alone)
@@ -290,10 +290,10 @@ func blockedIn(function string) (n int) {
 // TestScrapeTimeoutIsKept holds that a scrape is answered in time, with the
 // last good numbers, while the refresh goes on.
 func TestScrapeTimeoutIsKept(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api, "--collector.interval=0s", "--web.scrape-timeout-offset=100ms")
 	good := get(t, s, http.MethodGet, "/metrics", scrapeTimeoutHeader+": 60")
-	apitest.WantSamples(t, good.Body.String(), `twilio_up{account="`+apitest.SID+`"} 1`)
+	testutil.WantSamples(t, good.Body.String(), `twilio_up{account="`+testutil.SID+`"} 1`)
 
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 	begin := time.Now()
@@ -301,9 +301,9 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 	if took := time.Since(begin); took < 300*time.Millisecond || took > 400*time.Millisecond {
 		t.Errorf("took %v, want 300 to 400 ms", took)
 	}
-	apitest.WantSamples(t, late.Body.String(),
-		`twilio_up{account="`+apitest.SID+`"} 0`,
-		`twilio_operation_messages{account="`+apitest.SID+`",status="COMPLETED"} 7`,
+	testutil.WantSamples(t, late.Body.String(),
+		`twilio_up{account="`+testutil.SID+`"} 0`,
+		`twilio_operation_messages{account="`+testutil.SID+`",status="COMPLETED"} 7`,
 	)
 	if w := get(t, s, http.MethodGet, "/-/healthy"); w.Code != http.StatusOK {
 		t.Errorf("healthy: %d", w.Code)
@@ -314,9 +314,9 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	api := apitest.New(t, apitest.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api)
-	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+apitest.SID+`": waiting to begin`) {
+	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testutil.SID+`": waiting to begin`) {
 		t.Errorf("before: %d %s", w.Code, w.Body)
 	}
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError})
@@ -343,7 +343,7 @@ func TestProgress(t *testing.T) {
 }
 
 func TestPaths(t *testing.T) {
-	api := apitest.New(t)
+	api := testutil.New(t)
 	for name, tc := range map[string]struct {
 		args         []string
 		method, path string
@@ -403,12 +403,12 @@ func TestPatient(t *testing.T) {
 
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if body, err := apitest.Get(t.Context(), s.URL+"/patient"); err != nil || body != "gone: <nil>\n" {
+		if body, err := testutil.Get(t.Context(), s.URL+"/patient"); err != nil || body != "gone: <nil>\n" {
 			t.Errorf("patient: %q, %v", body, err)
 		}
 	})
 	wg.Go(func() {
-		if body, err := apitest.Get(t.Context(), s.URL+"/hasty"); err == nil {
+		if body, err := testutil.Get(t.Context(), s.URL+"/hasty"); err == nil {
 			t.Errorf("the server has no deadline: %q", body)
 		}
 	})

@@ -1,6 +1,6 @@
-// Package apitest helps tests: a simulated API with a fixed list, files and an
+// Package testutil helps tests: a simulated API with a fixed list, files and an
 // environment of the test's own, and a look at what comes out.
-package apitest
+package testutil
 
 import (
 	"bufio"
