@@ -55,11 +55,11 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 		config: c, metrics: collector.NewMetrics(reg), logger: logger,
 		reloadSuccessful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_config_last_reload_successful",
-			Help: "Whether the last attempt to load the configuration succeeded, 1 or 0.",
+			Help: "Whether the last configuration load succeeded: 1 or 0.",
 		}),
 		reloadTimestamp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_config_last_reload_success_timestamp_seconds",
-			Help: "Unix time of the last successful load of the configuration.",
+			Help: "Unix time of the last successful configuration load.",
 		}),
 	}
 	reg.MustRegister(m.reloadSuccessful, m.reloadTimestamp)

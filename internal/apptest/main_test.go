@@ -190,7 +190,7 @@ func TestBadStart(t *testing.T) {
 	}{
 		"unknown flag": {nil, []string{"--bogus"}, "unknown long flag '--bogus' (--help lists all flags)"},
 		"bad value":    {accountEnv(api), []string{"--twilio.timeout=0s"}, `--twilio.timeout: "0s" is not a duration above 0, such as 30s`},
-		"no account":   {nil, nil, "--twilio.account-sid (TWILIO_ACCOUNT_SID): no account is given: want an Account SID (AC…), or several accounts in a --config.file, or --demo"},
+		"no account":   {nil, nil, "--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: set an Account SID (AC…), or use --config.file or --demo"},
 		"bad file":     {nil, []string{"--config.file", bad}, bad + `:2: unknown key "shade"`},
 		"bad check":    {nil, []string{"--config.file", bad, "--config.check"}, bad + `:2: unknown key "shade"`},
 		"port taken":   {accountEnv(api), []string{"--web.listen-address=" + taken.Addr().String()}, "listen tcp " + taken.Addr().String() + ": bind: address already in use"},
@@ -229,7 +229,7 @@ func TestQuestions(t *testing.T) {
 	}{
 		"version": {nil, []string{"--version"}, "twilio_operations_exporter, version"},
 		"help":    {nil, []string{"--help"}, "usage: twilio_operations_exporter"},
-		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is good: accounts 1, warnings 0.\n"},
+		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
 		"warning": {[]string{"TWILIO_ACCOUNT_SID=me", "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"}, `warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): "me" does not look like an Account SID`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -163,7 +163,7 @@ func (c *ValidatedConfig) WriteCheck(w io.Writer) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "The configuration is good: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
+	_, err := fmt.Fprintf(w, "The configuration is valid: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
 	return err
 }
 
@@ -190,31 +190,31 @@ type setting struct {
 var settings = []setting{
 	{
 		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", defaultValue: "https://comms.twilio.com/v1",
-		help: "Where the API is. Credentials go to this host alone.",
+		help: "Base URL of the API. Credentials are sent to this host only.",
 		want: "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
 		set:  func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
 	},
 	{
 		flag: "twilio.timeout", defaultValue: "30s",
-		help: "Longest that one HTTP request may take, body included.",
+		help: "Timeout of one HTTP request, including the body, excluding client-side queueing.",
 		want: "a duration above 0, such as 30s",
 		set:  func(a *Account, v string) bool { return setDuration(&a.Timeout, v, 1, math.MaxInt64) },
 	},
 	{
 		flag: "twilio.max-retries", defaultValue: "4",
-		help: "Tries after the first of one request, where the API allows another.",
+		help: "Maximum retries per request.",
 		want: "a whole number from 0 to 100",
 		set:  func(a *Account, v string) bool { return setInt(&a.MaxRetries, v, 0, 100) },
 	},
 	{
 		flag: "twilio.rate-limit", key: "rate_limit", defaultValue: "10",
-		help: "Most requests a second and account; 0 means no limit.",
+		help: "Maximum requests per second and account; 0 disables the limit.",
 		want: "a number of requests a second, 0 (no limit) or more",
 		set:  func(a *Account, v string) bool { return setFloat(&a.RateLimit, v, 0, math.MaxFloat64) },
 	},
 	{
 		flag: "collector.interval", key: "interval", defaultValue: "1m",
-		help: "How often an account is refreshed in the background; 0s refreshes on each scrape instead.",
+		help: "Interval between background refreshes of an account; 0s refreshes on each scrape instead.",
 		want: "a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape",
 		set: func(a *Account, v string) bool {
 			return setDuration(&a.Interval, v, 0, 0) || setDuration(&a.Interval, v, minInterval, math.MaxInt64)
@@ -222,37 +222,37 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.window", key: "window", defaultValue: "24h",
-		help: "Operations created in the last this long are counted, 1m to 168h. Choose it longer than you schedule ahead.",
+		help: "How far back to count operations, by creation time, 1m to 168h. Choose it longer than you schedule ahead.",
 		want: "a duration from 1m to 168h (Twilio keeps operations for 7 days)",
 		set:  func(a *Account, v string) bool { return setDuration(&a.Window, v, time.Minute, maxWindow) },
 	},
 	{
 		flag: "collector.page-size", key: "page_size", defaultValue: "1000",
-		help: "Operations asked for in one request, 1 to 1000.",
+		help: "Operations per page, 1 to 1000.",
 		want: "a whole number from 1 to 1000",
 		set:  func(a *Account, v string) bool { return setInt(&a.PageSize, v, 1, 1000) },
 	},
 	{
 		flag: "collector.concurrency", key: "concurrency", defaultValue: "4",
-		help: "Most requests of one account that are in flight at a time.",
+		help: "Maximum concurrent requests per account.",
 		want: "a whole number from 1 to 1000",
 		set:  func(a *Account, v string) bool { return setInt(&a.Concurrency, v, 1, 1000) },
 	},
 	{
 		flag: "collector.max-staleness", key: "max_staleness", defaultValue: "0.1",
-		help: "How far behind, as a share of its age, a finished operation may be, 0 to 1; 0 reads the whole window every time.",
+		help: "How far a finished operation may lag behind, as a fraction of its age, 0 to 1; 0 reads the whole window on every refresh.",
 		want: "a number from 0 to 1",
 		set:  func(a *Account, v string) bool { return setFloat(&a.MaxStaleness, v, 0, 1) },
 	},
 	{
 		flag: "collector.refresh-timeout", defaultValue: "15m",
-		help: "Longest that one whole refresh of an account may take.",
+		help: "Timeout of one refresh of an account.",
 		want: "a duration above 0, such as 15m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.RefreshTimeout, v, 1, math.MaxInt64) },
 	},
 	{
 		flag: "collector.max-age", defaultValue: "10m",
-		help: "How long the last good gauges are shown while refreshes fail; at least two intervals.",
+		help: "How long to keep exporting the last good gauges while refreshes fail; at least two intervals.",
 		want: "a duration above 0, such as 10m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.MaxAge, v, 1, math.MaxInt64) },
 	},
@@ -298,19 +298,19 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 }
 
 func newApplication(o *options, stdout io.Writer) *kingpin.Application {
-	app := kingpin.New(ProgramName, "Counts of Twilio's message operations by status, for Prometheus.")
+	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message operations, by status.")
 	app.UsageWriter(stdout)
 	app.Terminate(func(int) { o.answered = true })
 	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
 
-	app.Flag("twilio.account-sid", "The account (AC…); also the value of the account label.").
+	app.Flag("twilio.account-sid", "Account SID (AC…); also the value of the account label.").
 		Envar("TWILIO_ACCOUNT_SID").PlaceHolder("AC…").StringVar(&o.accountSID)
-	app.Flag("twilio.auth-token-file", "File that holds the Auth Token; or give the token itself in $TWILIO_AUTH_TOKEN.").
+	app.Flag("twilio.auth-token-file", "File with the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
 		PlaceHolder("FILE").StringVar(&o.authTokenFile)
-	app.Flag("twilio.api-key", "API key SID (SK…), used instead of the Auth Token when given.").
+	app.Flag("twilio.api-key", "API key SID (SK…), used instead of the Auth Token.").
 		Envar("TWILIO_API_KEY").PlaceHolder("SK…").StringVar(&o.apiKey)
-	app.Flag("twilio.api-secret-file", "File that holds the API key's secret; or give the secret itself in $TWILIO_API_SECRET.").
+	app.Flag("twilio.api-secret-file", "File with the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
 		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
 
 	for _, s := range settings {
@@ -323,22 +323,22 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 		flag.StringVar(value)
 	}
 
-	app.Flag("config.file", "YAML file with several accounts; the other flags are their defaults.").
+	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
 		PlaceHolder("FILE").StringVar(&o.configFile)
-	app.Flag("config.check", "Check flags and file, print what is wrong, exit.").BoolVar(&o.check)
-	app.Flag("once", "Refresh once, print the metrics, exit; status 1 if any account failed.").BoolVar(&o.once)
-	app.Flag("demo", "Run against the built-in simulator: no account, no network. Refreshes every 5s unless --collector.interval is given.").
+	app.Flag("config.check", "Check the flags and the configuration file, then exit.").BoolVar(&o.check)
+	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").BoolVar(&o.once)
+	app.Flag("demo", "Run against the built-in simulator, without an account or a network. Refreshes every 5s unless --collector.interval is set.").
 		BoolVar(&o.demo)
 
 	o.web = kingpinflag.AddFlags(app, ":9861")
-	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&o.telemetryPath)
-	app.Flag("web.scrape-timeout-offset", "Taken off the scrape timeout that Prometheus announces, to leave time for the answer.").
+	app.Flag("web.telemetry-path", "Path under which to expose metrics.").Default("/metrics").StringVar(&o.telemetryPath)
+	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").
 		Default("500ms").StringVar(&o.scrapeTimeoutOffset)
-	app.Flag("web.enable-lifecycle", "Allow a reload by POST /-/reload.").BoolVar(&o.lifecycle)
-	app.Flag("web.enable-pprof", "Serve profiles under /debug/pprof/.").BoolVar(&o.pprof)
+	app.Flag("web.enable-lifecycle", "Enable reloading by POST /-/reload.").BoolVar(&o.lifecycle)
+	app.Flag("web.enable-pprof", "Enable profiling under /debug/pprof/.").BoolVar(&o.pprof)
 
-	app.Flag("log.level", "Least severe level that is logged: debug, info, warn or error.").Default("info").StringVar(&o.logLevel)
-	app.Flag("log.format", "Format of the log: logfmt or json.").Default("logfmt").StringVar(&o.logFormat)
+	app.Flag("log.level", "Only log messages with the given severity or above. One of: debug, info, warn, error.").Default("info").StringVar(&o.logLevel)
+	app.Flag("log.format", "Output format of log messages. One of: logfmt, json.").Default("logfmt").StringVar(&o.logFormat)
 	return app
 }
 
@@ -394,7 +394,7 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 	}
 	for _, r := range reservedPaths {
 		if p.value == r || r != "/" && strings.HasPrefix(p.value, r+"/") {
-			return p.bad("free: the program serves " + r + " itself, choose another, such as /metrics")
+			return p.bad("available: the exporter serves " + r + " itself, choose another, such as /metrics")
 		}
 	}
 	if !*o.web.WebSystemdSocket {
@@ -414,11 +414,11 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	own := o.accountGiven()
 	switch {
 	case o.demo && o.configFile != "":
-		return errors.New("--demo and --config.file do not go together: give one of them")
+		return errors.New("--demo and --config.file are mutually exclusive: use one of them")
 	case o.demo && len(own) > 0:
-		return fmt.Errorf("--demo and %s do not go together: the demo has an account of its own, remove one of them", own[0])
+		return fmt.Errorf("--demo and %s are mutually exclusive: the demo has its own account, remove one of them", own[0])
 	case o.demo && *o.isSet["twilio.base-url"]:
-		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) do not go together: the demo has an API of its own, remove one of them")
+		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: the demo has its own API, remove one of them")
 	case o.demo:
 		// Who asks for the demo brings no credentials; these are for the simulator.
 		a := c.defaults
@@ -433,7 +433,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 		c.accounts = []Account{a}
 		return nil
 	case o.configFile != "" && len(own) > 0:
-		return fmt.Errorf("--config.file and %s do not go together: the file names the accounts, remove one of them", own[0])
+		return fmt.Errorf("--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0])
 	case o.configFile != "":
 		c.accounts, c.warnings, err = readConfigFile(o.configFile, &c.defaults)
 		return err
@@ -443,7 +443,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	const sid, tokenFile, token, key, secretFile, secret = "--twilio.account-sid (TWILIO_ACCOUNT_SID)",
 		"--twilio.auth-token-file", "TWILIO_AUTH_TOKEN", "--twilio.api-key (TWILIO_API_KEY)", "--twilio.api-secret-file", "TWILIO_API_SECRET"
 	if o.accountSID == "" {
-		return errors.New(sid + ": no account is given: want an Account SID (AC…), or several accounts in a --config.file, or --demo")
+		return errors.New(sid + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
 	}
 	a := c.defaults
 	a.Account = o.accountSID
@@ -451,8 +451,8 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 		sid: input{sid, o.accountSID}, key: input{key, o.apiKey},
 		tokenFile: input{tokenFile, o.authTokenFile}, token: input{token, o.authToken},
 		secretFile: input{secretFile, o.apiSecretFile}, secret: input{secret, o.apiSecret},
-		wantToken:  tokenFile + " or the variable " + token,
-		wantSecret: secretFile + " or the variable " + secret,
+		wantToken:  tokenFile + " or " + token,
+		wantSecret: secretFile + " or " + secret,
 	}).apply(&a)
 	if err != nil {
 		return err
@@ -466,10 +466,10 @@ func (o *options) accountGiven() (names []string) {
 	for _, g := range []input{
 		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
 		{"--twilio.auth-token-file", o.authTokenFile},
-		{"the variable TWILIO_AUTH_TOKEN", o.authToken},
+		{"TWILIO_AUTH_TOKEN", o.authToken},
 		{"--twilio.api-key (TWILIO_API_KEY)", o.apiKey},
 		{"--twilio.api-secret-file", o.apiSecretFile},
-		{"the variable TWILIO_API_SECRET", o.apiSecret},
+		{"TWILIO_API_SECRET", o.apiSecret},
 	} {
 		if g.value != "" {
 			names = append(names, g.where)
@@ -502,7 +502,7 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	}
 	for _, both := range [][2]input{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
 		if both[0].value != "" && both[1].value != "" {
-			return nil, fmt.Errorf("%s and %s both give the same secret: remove one of them", both[1].where, both[0].where)
+			return nil, fmt.Errorf("%s and %s both set the same secret: remove one of them", both[1].where, both[0].where)
 		}
 	}
 	user, secret, file := c.sid, c.token, c.tokenFile
@@ -516,16 +516,16 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 			warnings = append(warnings, fmt.Sprintf("%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where, sanitize.Quote(user.value)))
 		}
 		if secret.value == "" && file.value == "" {
-			return nil, fmt.Errorf("%s: the API key's secret is missing: give it by %s", user.where, c.wantSecret)
+			return nil, fmt.Errorf("%s: the API key's secret is missing: set %s", user.where, c.wantSecret)
 		}
 	case c.secret.value != "" || c.secretFile.value != "":
 		where := c.secretFile.where
 		if c.secretFile.value == "" {
 			where = c.secret.where
 		}
-		return nil, fmt.Errorf("%s: an API secret without its key: give the key by %s", where, c.key.where)
+		return nil, fmt.Errorf("%s: API secret without an API key: set %s", where, c.key.where)
 	case secret.value == "" && file.value == "":
-		return nil, fmt.Errorf("%s: the secret of %s is missing: give the Auth Token by %s, or an API key and its secret", user.where, sanitize.Quote(user.value), c.wantToken)
+		return nil, fmt.Errorf("%s: no credentials for %s: set %s, or an API key and its secret", user.where, sanitize.Quote(user.value), c.wantToken)
 	}
 	// Every file given is read, the unused one too: it would be missed only
 	// once it is needed.
@@ -564,10 +564,10 @@ func checkSecretFile(f input) error {
 		if errors.As(err, &pathError) {
 			err = pathError.Err
 		}
-		return fmt.Errorf("%s: %s cannot be read (%w): want a file that holds the secret", f.where, sanitize.Quote(f.value), err)
+		return fmt.Errorf("%s: cannot read %s (%w): want a file with the secret", f.where, sanitize.Quote(f.value), err)
 	}
 	if strings.TrimSpace(string(b)) == "" {
-		return fmt.Errorf("%s: %s is empty: want a file that holds the secret", f.where, sanitize.Quote(f.value))
+		return fmt.Errorf("%s: %s is empty: want a file with the secret", f.where, sanitize.Quote(f.value))
 	}
 	return nil
 }
@@ -581,7 +581,7 @@ func clearText(a *Account) []string {
 	if addr, err := netip.ParseAddr(host); host == "localhost" || err == nil && addr.IsLoopback() {
 		return nil
 	}
-	return []string{fmt.Sprintf("account %q: credentials go to %s unencrypted", a.Account, a.BaseURL.Host)}
+	return []string{fmt.Sprintf("account %q: credentials are sent to %s unencrypted", a.Account, a.BaseURL.Host)}
 }
 
 // validUser holds for what can be the user of basic authentication (RFC 7617)
@@ -669,9 +669,9 @@ func secretHint(args []string) string {
 		name, _, _ := strings.Cut(arg, "=")
 		switch name {
 		case "--twilio.auth-token":
-			return "; a secret is never a flag's value: use --twilio.auth-token-file or the variable TWILIO_AUTH_TOKEN"
+			return "; secrets are not accepted as flag values: use --twilio.auth-token-file or TWILIO_AUTH_TOKEN"
 		case "--twilio.api-secret":
-			return "; a secret is never a flag's value: use --twilio.api-secret-file or the variable TWILIO_API_SECRET"
+			return "; secrets are not accepted as flag values: use --twilio.api-secret-file or TWILIO_API_SECRET"
 		}
 	}
 	return ""

@@ -49,7 +49,7 @@ type scalar struct {
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (s *scalar) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind != yaml.ScalarNode {
-		return fmt.Errorf("line %d: want a single value", n.Line)
+		return fmt.Errorf("line %d: want a scalar value", n.Line)
 	}
 	s.value, s.line = n.Value, n.Line
 	return nil
@@ -78,12 +78,12 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 	}
 	var more yaml.Node
 	if moreErr := d.Decode(&more); moreErr == nil {
-		return nil, nil, fmt.Errorf("%s:%d: a second document: want one document with accounts", file, more.Line)
+		return nil, nil, fmt.Errorf("%s:%d: more than one YAML document: want a single one", file, more.Line)
 	} else if !errors.Is(moreErr, io.EOF) {
 		return nil, nil, yamlError(file, moreErr)
 	}
 	if len(f.Accounts) == 0 || len(lines) != len(f.Accounts) {
-		return nil, nil, fmt.Errorf("%s:1: no accounts: want a list of at least one under accounts", file)
+		return nil, nil, fmt.Errorf("%s:1: no accounts configured: want at least one under the key accounts", file)
 	}
 	names := map[string]int{}
 	for i := range f.Accounts {
@@ -94,7 +94,7 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 			return nil, nil, accountErr
 		}
 		if other, ok := names[a.Account]; ok {
-			return nil, nil, fmt.Errorf("%s: two accounts are named %s, the other one in line %d: give each a name of its own",
+			return nil, nil, fmt.Errorf("%s: duplicate account name %s, also in line %d: names must be unique",
 				at.of(fa.nameOrSID()), sanitize.Quote(a.Account), other)
 		}
 		names[a.Account] = at.lineOf(fa.nameOrSID())
@@ -138,11 +138,11 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 		return fail(err)
 	}
 	if fa.AccountSID.value == "" {
-		return fail(fmt.Errorf("%s: account_sid: no account is given: want an Account SID (AC…)", at.of(fa.AccountSID)))
+		return fail(fmt.Errorf("%s: account_sid is missing: want an Account SID (AC…)", at.of(fa.AccountSID)))
 	}
 	a.Account = fa.nameOrSID().value
 	if !validName(a.Account) {
-		return fail(at.input("name", fa.nameOrSID()).bad("a name: text of one line"))
+		return fail(at.input("name", fa.nameOrSID()).bad("a name: want text on one line"))
 	}
 	dir := filepath.Dir(at.file)
 	a.HTTP.TLSConfig = config.TLSConfig(fa.TLSConfig)
@@ -205,7 +205,7 @@ func (fa *fileAccount) applySettings(a *Account, at location) error {
 		g := at.input(key, fa.Settings[key])
 		switch {
 		case !ok && (key == "auth_token" || key == "api_secret"):
-			return fmt.Errorf("%s: %s: a secret is not written here: want %s_file", at.of(fa.Settings[key]), key, key)
+			return fmt.Errorf("%s: %s: secrets are not accepted in this file: use %s_file", at.of(fa.Settings[key]), key, key)
 		case !ok:
 			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), sanitize.Quote(key))
 		case fa.Settings[key].line == 0: // null: as if it were not there
@@ -236,7 +236,7 @@ func accountLines(b []byte) (lines []int, err error) {
 		}
 		for _, n := range list.Content {
 			if n.ShortTag() == "!!null" { // the decoder would leave it out
-				return nil, fmt.Errorf("line %d: an account without a value", n.Line)
+				return nil, fmt.Errorf("line %d: empty account", n.Line)
 			}
 			lines = append(lines, n.Line)
 		}
@@ -267,7 +267,7 @@ func yamlError(file string, err error) error {
 		message = "unknown key " + sanitize.Quote(m[1])
 	}
 	if m := yamlType.FindStringSubmatch(message); m != nil {
-		message = "a value of the kind " + m[1] + " does not belong here"
+		message = "unexpected value of type " + m[1]
 	}
 	return fmt.Errorf("%s:%s: %s", file, line, sanitize.OneLine(message))
 }

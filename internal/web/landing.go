@@ -62,8 +62,8 @@ func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	if err != nil {
-		level.Error(s.logger).Log("msg", "making the landing page", "err", err)
-		writeText(w, http.StatusInternalServerError, "The page cannot be made; the log says why.")
+		level.Error(s.logger).Log("msg", "error rendering the landing page", "err", err)
+		writeText(w, http.StatusInternalServerError, "The page could not be rendered, see the log.")
 		return
 	}
 	w.Header().Set("Content-Security-Policy", landingPolicy)
@@ -79,7 +79,7 @@ func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 func (s *Server) links() []toolkit.LandingLinks {
 	links := []toolkit.LandingLinks{
 		{Address: s.settings.TelemetryPath, Text: "Metrics"},
-		{Address: "/-/healthy", Text: "Health", Description: "whether the refresh loops tick"},
+		{Address: "/-/healthy", Text: "Health", Description: "whether the refresh loops are running"},
 		{Address: "/-/ready", Text: "Readiness", Description: "whether every account has been read"},
 	}
 	if s.settings.EnablePprof {
@@ -216,7 +216,7 @@ func stateText(s *collector.Status, now time.Time) string {
 	case collector.StateFailing:
 		return fmt.Sprintf("failing since %s (%s)", clock(s.FailingSince, now), ago(now.Sub(s.FailingSince)))
 	case collector.StateThrottled:
-		return "waiting for Twilio until " + clock(s.RetryAt, now)
+		return "throttled by Twilio until " + clock(s.RetryAt, now)
 	case collector.StateReading:
 		if s.PagesExpected > 0 {
 			return fmt.Sprintf("first read %d%%", min(99, 100*s.PagesRead/s.PagesExpected))
@@ -229,15 +229,15 @@ func stateText(s *collector.Status, now time.Time) string {
 
 // remedies say what to do about an error, by its reason.
 var remedies = map[string]string{
-	"auth":         "Check the Account SID, and that the Auth Token or API key is right and active; a file is read again at the next refresh.",
-	"rate_limited": "Twilio asks for patience: lower --twilio.rate-limit or --collector.concurrency, or lengthen the interval.",
-	"timeout":      "Check the way to the API; then raise --twilio.timeout or --collector.refresh-timeout.",
-	"server":       "Twilio's side; see status.twilio.com. The next refresh tries again.",
-	"network":      "Check name resolution, proxy and firewall on the way to the API.",
-	"decode":       "The answer is not the API's: check --twilio.base-url and what stands in between.",
-	"pagination":   "The list leads back to a page already read; the next refresh tries again.",
-	"other":        "Check that the files of secrets and certificates are there and can be read.",
-	"request":      "The API refuses the request: check --twilio.base-url and the page size.",
+	"auth":         "Check that the Account SID and the Auth Token or API key are correct and active. Files are read again at the next refresh.",
+	"rate_limited": "The API is throttling: lower --twilio.rate-limit or --collector.concurrency, or lengthen the interval.",
+	"timeout":      "Check the connection to the API, then raise --twilio.timeout or --collector.refresh-timeout.",
+	"server":       "An error on Twilio's side, see status.twilio.com. The next refresh tries again.",
+	"network":      "Check name resolution, proxy and firewall between the exporter and the API.",
+	"decode":       "The response is not one of the API: check --twilio.base-url and any proxy in between.",
+	"pagination":   "The list repeated a page token. The next refresh tries again.",
+	"other":        "Check that the files with secrets and certificates exist and are readable.",
+	"request":      "The API rejects the request: check --twilio.base-url and the page size.",
 }
 
 // clock writes a time of the day of now without the date.

@@ -33,7 +33,7 @@ func TestLandingPage(t *testing.T) {
 		"&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;", `<th scope="row">plain</th>`,
 		`<span class="state fresh">fresh 2</span>`, `<td data-label="Window">1d</td>`,
 		"2 operations, 2,003 messages, of which 74.9% delivered, 5% undelivered, 20% failed",
-		"400 (20%)", "Failing worst", "Live, longest without an update",
+		"400 (20%)", "Most failing", "In flight, longest without an update",
 		testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID,
 		`href="/metrics"`, `href="/-/ready"`,
 	} {
@@ -84,7 +84,7 @@ func TestAccountView(t *testing.T) {
 				v.Stale && v.LastSuccess == "1d 2h ago, 2026-02-28 10:00:00 UTC"
 		}},
 		"throttled": {settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(13 * time.Hour)}, func(v accountView) bool {
-			return v.StateText == "waiting for Twilio until 2026-03-02 01:00:00 UTC"
+			return v.StateText == "throttled by Twilio until 2026-03-02 01:00:00 UTC"
 		}},
 		"fresh": {settings, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865}, func(v accountView) bool {
 			return v.StateText == "fresh" && !v.Stale && v.Requests == "1,865" && v.Operations == "1,234" && v.Messages == "3,000,000" &&

@@ -115,5 +115,5 @@ func (l scrapeLog) Println(v ...any) {
 	if len(v) > 0 && strings.HasPrefix(fmt.Sprint(v[0]), "error gathering") {
 		logger = level.Error(l)
 	}
-	logger.Log("msg", "answering a scrape", "err", sanitize.OneLine(fmt.Sprintln(v...)))
+	logger.Log("msg", "error serving metrics", "err", sanitize.OneLine(fmt.Sprintln(v...)))
 }

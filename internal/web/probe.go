@@ -47,25 +47,25 @@ func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) 
 	id, name := q["target"], q["account"]
 	switch {
 	case len(id) != 1 || id[0] == "":
-		return nil, "", fmt.Errorf("want one target, the id of an operation: %s", example)
+		return nil, "", fmt.Errorf("want exactly one target, an operation ID: %s", example)
 	case !twilio.ValidOperationID(id[0]):
-		return nil, "", fmt.Errorf("target %s is not the id of an operation: want %s", sanitize.Quote(id[0]), example)
+		return nil, "", fmt.Errorf("target %s is not an operation ID: want %s", sanitize.Quote(id[0]), example)
 	case len(name) > 1:
-		return nil, "", fmt.Errorf("want one account: %s", example)
+		return nil, "", fmt.Errorf("want at most one account: %s", example)
 	}
 	list := s.accounts.List()
 	if len(name) == 0 || name[0] == "" {
 		if len(list) == 1 {
 			return list[0], id[0], nil
 		}
-		return nil, "", fmt.Errorf("there are several accounts, want one of %s: %s", someNames(s.accounts.Names()), example)
+		return nil, "", fmt.Errorf("there are several accounts: choose one of %s: %s", someNames(s.accounts.Names()), example)
 	}
 	for _, a := range list {
 		if a.Name() == name[0] {
 			return a, id[0], nil
 		}
 	}
-	return nil, "", fmt.Errorf("account %s is unknown: want one of %s", sanitize.Quote(name[0]), someNames(s.accounts.Names()))
+	return nil, "", fmt.Errorf("account %s is unknown: choose one of %s", sanitize.Quote(name[0]), someNames(s.accounts.Names()))
 }
 
 // someNames lists accounts for a person, up to ten.
@@ -92,13 +92,13 @@ type probed struct {
 
 var (
 	probeSuccess = prometheus.NewDesc("twilio_probe_success",
-		"Whether the operation could be read, 1 or 0.", []string{"account"}, nil)
+		"Whether the operation could be fetched: 1 or 0.", []string{"account"}, nil)
 	probeDuration = prometheus.NewDesc("twilio_probe_duration_seconds",
-		"Time the probe took, waiting for the account's pace included.", []string{"account"}, nil)
+		"Duration of the probe, including client-side queueing.", []string{"account"}, nil)
 	probeInfo = prometheus.NewDesc("twilio_probe_operation_info",
-		"Status of the operation; the value is 1.", []string{"account", "operation", "status"}, nil)
-	probeCreated = probeDesc("operation_created_timestamp_seconds", "Unix time of the operation's creation.")
-	probeUpdated = probeDesc("operation_updated_timestamp_seconds", "Unix time of the operation's last update.")
+		"Status of the operation. The value is always 1.", []string{"account", "operation", "status"}, nil)
+	probeCreated = probeDesc("operation_created_timestamp_seconds", "Unix time at which the operation was created.")
+	probeUpdated = probeDesc("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.")
 )
 
 func probeDesc(name, help string) *prometheus.Desc {

@@ -108,13 +108,13 @@ func TestProbeParameters(t *testing.T) {
 		code  int
 		body  string // "": not compared
 	}{
-		"no target":       {one, "", http.StatusBadRequest, "want one target, the id of an operation" + usage},
-		"empty target":    {one, "target=", http.StatusBadRequest, "want one target, the id of an operation" + usage},
-		"two targets":     {one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want one target, the id of an operation" + usage},
-		"bad target":      {one, "target=..%2Fx", http.StatusBadRequest, `target "../x" is not the id of an operation: want /probe?target=comms_operation_…&account=NAME` + "\n"},
-		"two accounts":    {one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want one account" + usage},
-		"unknown account": {one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest, `account "x\ny" is unknown: want one of "` + testutil.SID + "\"\n"},
-		"account needed":  {two, "target=" + id, http.StatusBadRequest, `there are several accounts, want one of "a", "b"` + usage},
+		"no target":       {one, "", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"empty target":    {one, "target=", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"two targets":     {one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"bad target":      {one, "target=..%2Fx", http.StatusBadRequest, `target "../x" is not an operation ID: want /probe?target=comms_operation_…&account=NAME` + "\n"},
+		"two accounts":    {one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want at most one account" + usage},
+		"unknown account": {one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest, `account "x\ny" is unknown: choose one of "` + testutil.SID + "\"\n"},
+		"account needed":  {two, "target=" + id, http.StatusBadRequest, `there are several accounts: choose one of "a", "b"` + usage},
 		"account":         {two, "target=" + id + "&account=b", http.StatusOK, ""},
 		"own account":     {one, "target=" + id + "&account=" + testutil.SID, http.StatusOK, ""},
 		"empty account":   {one, "target=" + id + "&account=", http.StatusOK, ""},

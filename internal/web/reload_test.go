@@ -72,7 +72,7 @@ func TestReloadOfABadFile(t *testing.T) {
 	before := testutil.Samples(get(t, s, http.MethodGet, "/metrics").Body.String())
 	for name, tc := range map[string]struct{ yml, want string }{
 		"syntax": {"accounts: [", "did not find expected node content"},
-		"empty":  {"", "no accounts: want a list of at least one under accounts"},
+		"empty":  {"", "no accounts configured: want at least one under the key accounts"},
 		"CA": {
 			"accounts: [{account_sid: " + testutil.SID + ", auth_token_file: token, tls_config: {ca_file: nowhere}}]",
 			"unable to read CA cert",

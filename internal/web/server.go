@@ -131,7 +131,7 @@ func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	if len(stuck) > 0 {
-		writeText(w, http.StatusServiceUnavailable, "The refresh loop does not tick: %s", strings.Join(stuck, ", "))
+		writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", strings.Join(stuck, ", "))
 		return
 	}
 	writeText(w, http.StatusOK, "Healthy.")
@@ -147,7 +147,7 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		waiting = append(waiting, fmt.Sprintf("%q: %s", a.Name(), progress(read, expected)))
 	}
 	if len(waiting) > 0 {
-		writeText(w, http.StatusServiceUnavailable, "Not ready, the first refresh is under way:\n%s", strings.Join(waiting, "\n"))
+		writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(waiting, "\n"))
 		return
 	}
 	writeText(w, http.StatusOK, "Ready.")
@@ -157,21 +157,21 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 func progress(read, expected int) string {
 	switch {
 	case read == 0 && expected == 0:
-		return "waiting to begin"
+		return "not started"
 	case expected == 0:
-		return fmt.Sprintf("reading, %d pages so far", read)
+		return fmt.Sprintf("%d pages read", read)
 	default:
-		return fmt.Sprintf("reading, %d of about %d pages", read, max(read, expected))
+		return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
 	}
 }
 
 func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 	if !s.settings.EnableLifecycle {
-		writeText(w, http.StatusForbidden, "Reloading by request is off: start with --web.enable-lifecycle, or send SIGHUP.")
+		writeText(w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.")
 		return
 	}
 	if err := s.accounts.Reload(ctx); err != nil {
-		writeText(w, http.StatusInternalServerError, "Reload failed, nothing has changed: %s", err)
+		writeText(w, http.StatusInternalServerError, "Reload failed, keeping the previous configuration: %s", err)
 		return
 	}
 	writeText(w, http.StatusOK, "Reloaded.")

@@ -316,7 +316,7 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 func TestReady(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api)
-	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testutil.SID+`": waiting to begin`) {
+	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testutil.SID+`": not started`) {
 		t.Errorf("before: %d %s", w.Code, w.Body)
 	}
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError})
@@ -330,11 +330,11 @@ func TestReady(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	for want, pages := range map[string][2]int{
-		"waiting to begin":                {0, 0},
-		"reading, 3 pages so far":         {3, 0},
-		"reading, 120 of about 865 pages": {120, 865},
-		"reading, 900 of about 900 pages": {900, 865},
-		"reading, 0 of about 865 pages":   {0, 865},
+		"not started":                {0, 0},
+		"3 pages read":         {3, 0},
+		"120 of about 865 pages read": {120, 865},
+		"900 of about 900 pages read": {900, 865},
+		"0 of about 865 pages read":   {0, 865},
 	} {
 		if got := progress(pages[0], pages[1]); got != want {
 			t.Errorf("%v: %q, want %q", pages, got, want)
@@ -353,7 +353,7 @@ func TestPaths(t *testing.T) {
 		"healthy":          {nil, http.MethodGet, "/-/healthy", http.StatusOK, "Healthy.\n"},
 		"healthy by HEAD":  {nil, http.MethodHead, "/-/healthy", http.StatusOK, "Healthy.\n"},
 		"healthy by POST":  {nil, http.MethodPost, "/-/healthy", http.StatusMethodNotAllowed, "Method Not Allowed\n"},
-		"reload off":       {nil, http.MethodPost, "/-/reload", http.StatusForbidden, "Reloading by request is off: start with --web.enable-lifecycle, or send SIGHUP.\n"},
+		"reload off":       {nil, http.MethodPost, "/-/reload", http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.\n"},
 		"reload by GET":    {[]string{"--web.enable-lifecycle"}, http.MethodGet, "/-/reload", http.StatusMethodNotAllowed, "Method Not Allowed\n"},
 		"reload, no file":  {[]string{"--web.enable-lifecycle"}, http.MethodPost, "/-/reload", http.StatusOK, "Reloaded.\n"},
 		"unknown":          {nil, http.MethodGet, "/nowhere", http.StatusNotFound, "404 page not found\n"},
