@@ -42,7 +42,7 @@ const (
 )
 
 const (
-	// demoInterval is short, so that whoever tries the demo sees numbers move.
+	// demoInterval is short, so that the numbers of a demo change visibly.
 	demoInterval = 5 * time.Second
 	maxWindow    = 168 * time.Hour // Twilio keeps operations for 7 days.
 	minInterval  = 100 * time.Millisecond
@@ -167,7 +167,7 @@ func (c *ValidatedConfig) WriteCheck(w io.Writer) error {
 	return err
 }
 
-// input is a value with the words that say where it came from.
+// input is a value and where it came from.
 type input struct {
 	where string // "--twilio.timeout", "accounts.yml:3: interval"
 	value string
@@ -177,8 +177,8 @@ func (in input) bad(want string) error {
 	return fmt.Errorf("%s: %s is not %s", in.where, sanitize.Quote(in.value), want)
 }
 
-// setting is a value of an account that has a default. One row makes the flag,
-// its variable, its key in the file and its check.
+// setting is a value of an account that has a default. One row defines the flag,
+// its environment variable, its key in the file and its validation.
 type setting struct {
 	flag, env, key string // key "": a flag only
 	defaultValue   string
@@ -258,7 +258,7 @@ var settings = []setting{
 	},
 }
 
-// options are the command line and environment as given, nothing checked.
+// options are the command line and environment before any check.
 type options struct {
 	accountSID, authTokenFile, apiKey, apiSecretFile string
 	authToken, apiSecret                             string // from the environment alone
@@ -276,9 +276,9 @@ type options struct {
 	answered            bool
 }
 
-// Load turns a command line and the environment into a checked
-// configuration. Its error is one line for a person. Answers to --help and
-// --version go to stdout.
+// Load validates a command line and the environment. Its error is one line that
+// names the flag, its value and what would be right. The text of --help and
+// --version goes to stdout; the error is then ErrHelp.
 func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
 	if _, err := newApplication(o, stdout).Parse(args); err != nil && !o.answered {
@@ -353,17 +353,17 @@ func (o *options) validate() (*ValidatedConfig, error) {
 		return nil, err
 	}
 	for _, s := range settings {
-		g := input{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
-		if !s.set(&c.defaults, g.value) {
-			return nil, g.bad(s.want)
+		in := input{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
+		if !s.set(&c.defaults, in.value) {
+			return nil, in.bad(s.want)
 		}
 	}
 	if err := o.validateAccounts(c); err != nil {
 		return nil, err
 	}
 	if c.once {
-		// The one refresh is asked for; an account that refreshes on each scrape
-		// would do so again when its numbers are printed.
+		// An account that refreshes on each scrape would refresh again when the
+		// metrics are printed.
 		for i := range c.accounts {
 			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
 		}
@@ -371,7 +371,7 @@ func (o *options) validate() (*ValidatedConfig, error) {
 	return c, nil
 }
 
-// reservedPaths are the program's own; the metrics cannot be there.
+// reservedPaths are served by the exporter itself and cannot be the telemetry path.
 var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
 
 // plainPath is narrower than what a URL allows: the path becomes a pattern of
@@ -379,14 +379,14 @@ var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
 func (o *options) validateWebAndLog(c *ValidatedConfig) error {
-	if g := (input{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, g.value) {
-		return g.bad("one of debug, info, warn and error")
+	if in := (input{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, in.value) {
+		return in.bad("one of debug, info, warn and error")
 	}
-	if g := (input{"--log.format", o.logFormat}); g.value != "logfmt" && g.value != "json" {
-		return g.bad("one of logfmt and json")
+	if in := (input{"--log.format", o.logFormat}); in.value != "logfmt" && in.value != "json" {
+		return in.bad("one of logfmt and json")
 	}
-	if g := (input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}); !setDuration(&c.web.ScrapeTimeoutOffset, g.value, 0, math.MaxInt64) {
-		return g.bad("a duration of 0s or more, such as 500ms")
+	if in := (input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}); !setDuration(&c.web.ScrapeTimeoutOffset, in.value, 0, math.MaxInt64) {
+		return in.bad("a duration of 0s or more, such as 500ms")
 	}
 	p := input{"--web.telemetry-path", o.telemetryPath}
 	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
@@ -399,8 +399,8 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 	}
 	if !*o.web.WebSystemdSocket {
 		for _, address := range *o.web.WebListenAddresses {
-			if g := (input{"--web.listen-address", address}); !validListenAddress(address) {
-				return g.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
+			if in := (input{"--web.listen-address", address}); !validListenAddress(address) {
+				return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
 			}
 		}
 	}
@@ -411,7 +411,7 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 }
 
 func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
-	own := o.accountGiven()
+	own := o.accountInputs()
 	switch {
 	case o.demo && o.configFile != "":
 		return errors.New("--demo and --config.file are mutually exclusive: use one of them")
@@ -420,14 +420,13 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	case o.demo && *o.isSet["twilio.base-url"]:
 		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: the demo has its own API, remove one of them")
 	case o.demo:
-		// Who asks for the demo brings no credentials; these are for the simulator.
 		a := c.defaults
 		a.Account = DemoAccount
 		if !*o.isSet["collector.interval"] {
 			a.Interval = demoInterval
 		}
 		if !*o.isSet["twilio.rate-limit"] {
-			a.RateLimit = 0 // the simulator is ours
+			a.RateLimit = 0 // the simulator needs no protection
 		}
 		a.HTTP = httpConfig(DemoAccountSID, DemoAuthToken, "")
 		c.accounts = []Account{a}
@@ -461,9 +460,9 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	return nil
 }
 
-// accountGiven names the flags and variables given that describe one account.
-func (o *options) accountGiven() (names []string) {
-	for _, g := range []input{
+// accountInputs names the flags and variables that are set and describe one account.
+func (o *options) accountInputs() (names []string) {
+	for _, in := range []input{
 		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
 		{"--twilio.auth-token-file", o.authTokenFile},
 		{"TWILIO_AUTH_TOKEN", o.authToken},
@@ -471,8 +470,8 @@ func (o *options) accountGiven() (names []string) {
 		{"--twilio.api-secret-file", o.apiSecretFile},
 		{"TWILIO_API_SECRET", o.apiSecret},
 	} {
-		if g.value != "" {
-			names = append(names, g.where)
+		if in.value != "" {
+			names = append(names, in.where)
 		}
 	}
 	return names
@@ -486,8 +485,8 @@ type credentials struct {
 	wantToken, wantSecret string // where the Auth Token, the API secret may come from
 }
 
-// The documented forms. Other values are taken, with a warning: the API is the
-// judge of who it knows.
+// The documented forms. Other values cause a warning only: the API decides which
+// it accepts.
 var (
 	accountSIDForm = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
 	apiKeyForm     = regexp.MustCompile(`^SK[0-9a-fA-F]{32}$`)
@@ -527,8 +526,8 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	case secret.value == "" && file.value == "":
 		return nil, fmt.Errorf("%s: no credentials for %s: set %s, or an API key and its secret", user.where, sanitize.Quote(user.value), c.wantToken)
 	}
-	// Every file given is read, the unused one too: it would be missed only
-	// once it is needed.
+	// The file that is not used is checked too, or else its absence would show
+	// only when it is needed.
 	for _, f := range []input{c.tokenFile, c.secretFile} {
 		if err := checkSecretFile(f); err != nil {
 			return nil, err
@@ -543,7 +542,7 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// httpConfig leaves redirects off: they would take the credentials elsewhere.
+// httpConfig does not follow redirects: they would send the credentials to another host.
 func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
 	return config.HTTPClientConfig{
 		BasicAuth:   &config.BasicAuth{Username: user, Password: config.Secret(secret), PasswordFile: secretFile},
@@ -552,8 +551,8 @@ func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
 	}
 }
 
-// checkSecretFile reads the file only to say early what is wrong; it is read
-// again with each request.
+// checkSecretFile reads the file to report errors at startup; it is read again
+// for each request.
 func checkSecretFile(f input) error {
 	if f.value == "" {
 		return nil
@@ -572,7 +571,7 @@ func checkSecretFile(f input) error {
 	return nil
 }
 
-// clearText warns of credentials that anyone on the way could read.
+// clearText warns of credentials that are sent unencrypted.
 func clearText(a *Account) []string {
 	if a.BaseURL.Scheme != "http" {
 		return nil
@@ -623,7 +622,7 @@ func validPort(u *url.URL) bool {
 	return err == nil && n > 0
 }
 
-// setDuration takes what Go and what Prometheus write: 1h30m, 1.5h, 7d.
+// setDuration accepts the formats of Go and of Prometheus: 1h30m, 1.5h, 7d.
 func setDuration(to *time.Duration, s string, low, high time.Duration) bool {
 	d, err := time.ParseDuration(s)
 	if err != nil {
@@ -663,7 +662,7 @@ func flagName(flag, env string) string {
 	return "--" + flag + " (" + env + ")"
 }
 
-// secretHint tells who tries to give a secret as a flag how it is given.
+// secretHint says how to pass a secret that was passed as a flag.
 func secretHint(args []string) string {
 	for _, arg := range args {
 		name, _, _ := strings.Cut(arg, "=")

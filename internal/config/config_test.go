@@ -3,8 +3,11 @@ package config
 import (
 	"bytes"
 	"errors"
+	"io"
+	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 func TestLoadDefaults(t *testing.T) {
@@ -90,6 +94,7 @@ func TestLoadGood(t *testing.T) {
 		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
 			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
 		}},
+		"once, on scrape":       {account, []string{"--once", "--collector.interval=0s"}, func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute }},
 		"demo, interval given":  {nil, []string{"--demo", "--collector.interval=1m"}, func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute }},
 		"timeout offset of 0":   {account, []string{"--web.scrape-timeout-offset=0s"}, func(c *ValidatedConfig) bool { return c.web.ScrapeTimeoutOffset == 0 }},
 		"nested telemetry path": {account, []string{"--web.telemetry-path=/a/b"}, func(c *ValidatedConfig) bool { return c.web.TelemetryPath == "/a/b" }},
@@ -104,6 +109,59 @@ func TestLoadGood(t *testing.T) {
 				t.Errorf("%+v, warnings %q", c.accounts[0].Settings, c.warnings)
 			}
 		})
+	}
+}
+
+// TestImmutable holds that no holder of a configuration can change it.
+func TestImmutable(t *testing.T) {
+	token := testutil.WriteFile(t, "token", testutil.Token)
+	file := filepath.Join(filepath.Dir(token), "accounts.yml")
+	yml := "accounts:\n- {account_sid: " + testutil.SID + ", auth_token_file: token, proxy_url: \"http://proxy:1\"}\n"
+	if err := os.WriteFile(file, []byte(yml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testutil.SetEnv(t, nil)
+	c, err := Load([]string{"--config.file", file}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := c.Accounts()
+	a[0].Account, a[0].Interval = "other", 0
+	a[0].BaseURL.Host, a[0].HTTP.ProxyURL.Host, a[0].HTTP.BasicAuth.Username = "other", "other", "other"
+	flags := c.Toolkit()
+	(*flags.WebListenAddresses)[0], *flags.WebConfigFile, *flags.WebSystemdSocket = "other", "other", true
+	c.WithDemoURL(&url.URL{Host: "other"})
+
+	b := c.Accounts()[0]
+	if b.Account != testutil.SID || b.Interval != time.Minute ||
+		b.BaseURL.Host != "comms.twilio.com" || b.HTTP.ProxyURL.Host != "proxy:1" || b.HTTP.BasicAuth.Username != testutil.SID {
+		t.Errorf("the account has changed: %+v", b)
+	}
+	flags = c.Toolkit()
+	if (*flags.WebListenAddresses)[0] != ":9861" || *flags.WebConfigFile != "" || *flags.WebSystemdSocket {
+		t.Errorf("exporter-toolkit's settings have changed: %q", *flags.WebListenAddresses)
+	}
+	if again, _, err := c.Reload(); err != nil || !reflect.DeepEqual(again, c.Accounts()) {
+		t.Errorf("a reload of the same file differs: %+v, %v", again, err)
+	}
+}
+
+func TestWithDemoURL(t *testing.T) {
+	testutil.SetEnv(t, nil)
+	c, err := Load([]string{"--demo"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = c.WithDemoURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1", Path: "/v1"})
+	accounts, _, err := c.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range [][]Account{c.Accounts(), accounts} {
+		if len(a) != 1 || a[0].BaseURL.String() != "http://127.0.0.1:1/v1" || a[0].HTTP.BasicAuth.Username != simulator.DemoAccountSID ||
+			a[0].HTTP.BasicAuth.Password != simulator.DemoAuthToken {
+			t.Errorf("%+v", a)
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ type fileAccount struct {
 }
 
 // tlsConfig is Prometheus' without its methods: they would validate while
-// decoding, where the line is not known.
+// decoding, when the line is not known.
 type tlsConfig config.TLSConfig
 
 // scalar is a single value as written, and its line. It is kept as text: flags
@@ -150,17 +150,17 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 	if _, err := config.NewTLSConfig(&a.HTTP.TLSConfig); err != nil {
 		return fail(fmt.Errorf("%s:%d: tls_config: %s", at.file, at.line, sanitize.OneLine(err.Error())))
 	}
-	if g := at.input("proxy_url", fa.ProxyURL); g.value != "" {
-		u, err := url.Parse(g.value)
+	if in := at.input("proxy_url", fa.ProxyURL); in.value != "" {
+		u, err := url.Parse(in.value)
 		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) || !validPort(u) {
-			return fail(g.bad("the URL of a proxy, such as http://proxy.example:3128"))
+			return fail(in.bad("the URL of a proxy, such as http://proxy.example:3128"))
 		}
 		a.HTTP.ProxyURL = config.URL{URL: u}
 	}
 	inDir := func(key string, s scalar) input {
-		g := at.input(key, s)
-		g.value = config.JoinDir(dir, g.value)
-		return g
+		in := at.input(key, s)
+		in.value = config.JoinDir(dir, in.value)
+		return in
 	}
 	warnings, err := (&credentials{ //nolint:gosec // G101: names of keys
 		sid: at.input("account_sid", fa.AccountSID), key: keyInput(at, fa.APIKey),
@@ -174,7 +174,7 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 	return a, warnings, nil
 }
 
-// keyInput says plainly "api_key" where there is none: then no line is at fault.
+// keyInput has no line where there is no key in the file.
 func keyInput(at location, key scalar) input {
 	if key.value == "" {
 		return input{where: "api_key"}
@@ -202,15 +202,15 @@ func (fa *fileAccount) applySettings(a *Account, at location) error {
 	})
 	for _, key := range keys {
 		s, ok := known[key]
-		g := at.input(key, fa.Settings[key])
+		in := at.input(key, fa.Settings[key])
 		switch {
 		case !ok && (key == "auth_token" || key == "api_secret"):
 			return fmt.Errorf("%s: %s: secrets are not accepted in this file: use %s_file", at.of(fa.Settings[key]), key, key)
 		case !ok:
 			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), sanitize.Quote(key))
 		case fa.Settings[key].line == 0: // null: as if it were not there
-		case !s.set(a, g.value):
-			return g.bad(s.want)
+		case !s.set(a, in.value):
+			return in.bad(s.want)
 		}
 	}
 	return nil
@@ -247,12 +247,12 @@ func accountLines(b []byte) (lines []int, err error) {
 var (
 	yamlLine    = regexp.MustCompile(`^line (\d+): `)
 	yamlUnknown = regexp.MustCompile(`^field (.*) not found in type \S+$`)
-	// What was found is not repeated: it may be a secret in the wrong place.
+	// The value is left out: it may be a secret in the wrong place.
 	yamlType = regexp.MustCompile(`^cannot unmarshal (!!\w+)\b.*$`)
 )
 
-// yamlError says what the parser says, with file and line in front and without
-// the names of Go types. Of several it says the first.
+// yamlError is the first of the parser's errors, with file and line in front and
+// without the names of Go types.
 func yamlError(file string, err error) error {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	var typeError *yaml.TypeError
