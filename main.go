@@ -71,7 +71,9 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		cfg = cfg.WithDemoURL(api)
 	}
 	logger, slogger := logging.New(stderr, cfg.Log().Level, cfg.Log().Format)
-	level.Info(logger).Log("msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()))
+	level.Info(logger).Log(
+		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
+	)
 	registry := web.NewRegistry()
 	accounts, err := account.NewManager(cfg, registry, logger)
 	if err != nil {

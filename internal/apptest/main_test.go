@@ -90,7 +90,9 @@ func execute(t *testing.T, env []string, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &program{t: t, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), file, args...), ended: make(chan struct{})}
+	p := &program{
+		t: t, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), file, args...), ended: make(chan struct{}),
+	}
 	p.cmd.Env = append([]string{"HOME=/nonexistent"}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.log
 	if err := p.cmd.Start(); err != nil {
@@ -189,11 +191,19 @@ func TestBadStart(t *testing.T) {
 		want string
 	}{
 		"unknown flag": {nil, []string{"--bogus"}, "unknown long flag '--bogus' (--help lists all flags)"},
-		"bad value":    {accountEnv(api), []string{"--twilio.timeout=0s"}, `--twilio.timeout: "0s" is not a duration above 0, such as 30s`},
-		"no account":   {nil, nil, "--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: set an Account SID (AC…), or use --config.file or --demo"},
-		"bad file":     {nil, []string{"--config.file", bad}, bad + `:2: unknown key "shade"`},
-		"bad check":    {nil, []string{"--config.file", bad, "--config.check"}, bad + `:2: unknown key "shade"`},
-		"port taken":   {accountEnv(api), []string{"--web.listen-address=" + taken.Addr().String()}, "listen tcp " + taken.Addr().String() + ": bind: address already in use"},
+		"bad value": {
+			accountEnv(api), []string{"--twilio.timeout=0s"}, `--twilio.timeout: "0s" is not a duration above 0, such as 30s`,
+		},
+		"no account": {
+			nil, nil,
+			"--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: set an Account SID (AC…), or use --config.file or --demo",
+		},
+		"bad file":  {nil, []string{"--config.file", bad}, bad + `:2: unknown key "shade"`},
+		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, bad + `:2: unknown key "shade"`},
+		"port taken": {
+			accountEnv(api), []string{"--web.listen-address=" + taken.Addr().String()},
+			"listen tcp " + taken.Addr().String() + ": bind: address already in use",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := execute(t, tc.env, tc.args...)
@@ -231,7 +241,10 @@ func TestQuestions(t *testing.T) {
 		"version": {nil, []string{"--version"}, "twilio_operations_exporter, version devel "},
 		"help":    {nil, []string{"--help"}, "usage: twilio_operations_exporter"},
 		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
-		"warning": {[]string{"TWILIO_ACCOUNT_SID=me", "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"}, `warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): "me" does not look like an Account SID`},
+		"warning": {
+			[]string{"TWILIO_ACCOUNT_SID=me", "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
+			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): "me" does not look like an Account SID`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := execute(t, tc.env, tc.args...)
@@ -266,7 +279,9 @@ func TestOnce(t *testing.T) {
 		})
 	}
 	t.Run("failing", func(t *testing.T) {
-		p := execute(t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.URL}, "--once")
+		p := execute(
+			t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.URL}, "--once",
+		)
 		if status := p.end(); status != 1 {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
@@ -382,7 +397,10 @@ func TestNoSecretAnywhere(t *testing.T) {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = fmt.Fprintf(w, `{"errors":[{"code":20003,"message":"no: %s %s %s","infoUrl":"","context":null}]}`, user, password, r.Header.Get("Authorization"))
+		_, _ = fmt.Fprintf(
+			w, `{"errors":[{"code":20003,"message":"no: %s %s %s","infoUrl":"","context":null}]}`, user, password,
+			r.Header.Get("Authorization"),
+		)
 	}))
 	defer api.Close()
 
@@ -406,7 +424,9 @@ func TestNoSecretAnywhere(t *testing.T) {
 	}
 	secrets := []string{
 		"env-token-55ef", basic(testutil.SID, "env-token-55ef"), "env-secret-66ab", basic(testutil.Key, "env-secret-66ab"),
-		"file-token-9a7b", basic(testutil.SID, "file-token-9a7b"), "file-secret-31cd", basic(testutil.Key, "file-secret-31cd"),
+		"file-token-9a7b", basic(testutil.SID, "file-token-9a7b"), "file-secret-31cd", basic(
+			testutil.Key, "file-secret-31cd",
+		),
 		"proxy-pass-77", basic("proxyuser", "proxy-pass-77"),
 	}
 	sid, url := "TWILIO_ACCOUNT_SID="+testutil.SID, "TWILIO_BASE_URL="+api.URL+"/v1"
@@ -415,13 +435,19 @@ func TestNoSecretAnywhere(t *testing.T) {
 		args     []string
 		accounts []string
 	}{
-		"token in the environment":  {[]string{sid, url, "TWILIO_AUTH_TOKEN=env-token-55ef"}, nil, []string{testutil.SID}},
-		"secret in the environment": {[]string{sid, url, "TWILIO_API_KEY=" + testutil.Key, "TWILIO_API_SECRET=env-secret-66ab"}, nil, []string{testutil.SID}},
-		"files":                     {nil, []string{"--config.file", file}, []string{"token", "key", "proxy"}},
+		"token in the environment": {[]string{sid, url, "TWILIO_AUTH_TOKEN=env-token-55ef"}, nil, []string{testutil.SID}},
+		"secret in the environment": {
+			[]string{sid, url, "TWILIO_API_KEY=" + testutil.Key, "TWILIO_API_SECRET=env-secret-66ab"}, nil,
+			[]string{testutil.SID},
+		},
+		"files": {nil, []string{"--config.file", file}, []string{"token", "key", "proxy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := authorized.Load()
-			p := serve(t, tc.env, append(tc.args, "--log.level=debug", "--web.enable-pprof", "--web.enable-lifecycle", "--twilio.max-retries=1")...)
+			p := serve(
+				t, tc.env,
+				append(tc.args, "--log.level=debug", "--web.enable-pprof", "--web.enable-lifecycle", "--twilio.max-retries=1")...,
+			)
 			testutil.WaitFor(t, "every account to be refused", func() bool {
 				_, err := testutil.Get(t.Context(), p.url+"/-/ready")
 				return err == nil
@@ -431,7 +457,9 @@ func TestNoSecretAnywhere(t *testing.T) {
 			}
 			out := map[string]string{"arguments": strings.Join(p.cmd.Args, " ")}
 			id := testutil.Operation(1, "", twilio.Stats{}).ID
-			paths := []string{"/", "/metrics", "/-/ready", "/-/healthy", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"}
+			paths := []string{
+				"/", "/metrics", "/-/ready", "/-/healthy", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2",
+			}
 			for _, account := range tc.accounts {
 				paths = append(paths, "/probe?target="+id+"&account="+account)
 			}
@@ -483,14 +511,19 @@ func TestSighup(t *testing.T) {
 	// Without a file there is nothing to read again, and no reason to end.
 	flags := serve(t, accountEnv(api))
 	flags.signal(syscall.SIGHUP)
-	testutil.WaitFor(t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) })
+	testutil.WaitFor(
+		t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) },
+	)
 }
 
 // TestRotatedSecret holds that a secret file is read again without a reload.
 func TestRotatedSecret(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	token := testutil.WriteFile(t, "token", "old\n")
-	p := serve(t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token, "--collector.interval=100ms")
+	p := serve(
+		t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token,
+		"--collector.interval=100ms",
+	)
 	up := fmt.Sprintf(`twilio_up{account=%q}`, testutil.SID)
 	refused := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"}`, testutil.SID)
 	testutil.WaitFor(t, "the old token to be refused", func() bool { return p.scrape()[refused] != "0" })
@@ -504,7 +537,9 @@ func TestRotatedSecret(t *testing.T) {
 // path.
 func TestWebConfig(t *testing.T) {
 	// The password is "test".
-	webConfig := testutil.WriteFile(t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n")
+	webConfig := testutil.WriteFile(
+		t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n",
+	)
 	p := serve(t, nil, "--demo", "--web.config.file", webConfig)
 	for _, path := range []string{"/", "/metrics", "/-/ready", "/probe"} {
 		if _, err := testutil.Get(t.Context(), p.url+path); !errors.Is(err, testutil.ErrStatus) || !strings.Contains(err.Error(), "401") {

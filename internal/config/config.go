@@ -240,7 +240,8 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.max-staleness", key: "max_staleness", defaultValue: "0.1",
-		help: "How far a finished operation may lag behind, as a fraction of its age, 0 to 1; 0 reads the whole window on every refresh.",
+		help: "How far a finished operation may lag behind, as a fraction of its age, 0 to 1; " +
+			"0 reads the whole window on every refresh.",
 		want: "a number from 0 to 1",
 		set:  func(a *Account, v string) bool { return setFloat(&a.MaxStaleness, v, 0, 1) },
 	},
@@ -310,7 +311,8 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 		PlaceHolder("FILE").StringVar(&o.authTokenFile)
 	app.Flag("twilio.api-key", "API key SID (SK…), used instead of the Auth Token.").
 		Envar("TWILIO_API_KEY").PlaceHolder("SK…").StringVar(&o.apiKey)
-	app.Flag("twilio.api-secret-file", "File with the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
+	app.Flag("twilio.api-secret-file",
+		"File with the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
 		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
 
 	for _, s := range settings {
@@ -326,19 +328,24 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
 		PlaceHolder("FILE").StringVar(&o.configFile)
 	app.Flag("config.check", "Check the flags and the configuration file, then exit.").BoolVar(&o.check)
-	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").BoolVar(&o.once)
-	app.Flag("demo", "Run against the built-in simulator, without an account or a network. Refreshes every 5s unless --collector.interval is set.").
+	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").
+		BoolVar(&o.once)
+	app.Flag("demo", "Run against the built-in simulator, without an account or a network. "+
+		"Refreshes every 5s unless --collector.interval is set.").
 		BoolVar(&o.demo)
 
 	o.web = kingpinflag.AddFlags(app, ":9861")
-	app.Flag("web.telemetry-path", "Path under which to expose metrics.").Default("/metrics").StringVar(&o.telemetryPath)
+	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
+		Default("/metrics").StringVar(&o.telemetryPath)
 	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").
 		Default("500ms").StringVar(&o.scrapeTimeoutOffset)
 	app.Flag("web.enable-lifecycle", "Enable reloading by POST /-/reload.").BoolVar(&o.lifecycle)
 	app.Flag("web.enable-pprof", "Enable profiling under /debug/pprof/.").BoolVar(&o.pprof)
 
-	app.Flag("log.level", "Only log messages with the given severity or above. One of: debug, info, warn, error.").Default("info").StringVar(&o.logLevel)
-	app.Flag("log.format", "Output format of log messages. One of: logfmt, json.").Default("logfmt").StringVar(&o.logFormat)
+	app.Flag("log.level", "Only log messages with the given severity or above. One of: debug, info, warn, error.").
+		Default("info").StringVar(&o.logLevel)
+	app.Flag("log.format", "Output format of log messages. One of: logfmt, json.").
+		Default("logfmt").StringVar(&o.logFormat)
 	return app
 }
 
@@ -385,8 +392,9 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 	if in := (input{"--log.format", o.logFormat}); in.value != "logfmt" && in.value != "json" {
 		return in.bad("one of logfmt and json")
 	}
-	if in := (input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}); !setDuration(&c.web.ScrapeTimeoutOffset, in.value, 0, math.MaxInt64) {
-		return in.bad("a duration of 0s or more, such as 500ms")
+	offset := input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}
+	if !setDuration(&c.web.ScrapeTimeoutOffset, offset.value, 0, math.MaxInt64) {
+		return offset.bad("a duration of 0s or more, such as 500ms")
 	}
 	p := input{"--web.telemetry-path", o.telemetryPath}
 	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
@@ -418,7 +426,8 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	case o.demo && len(own) > 0:
 		return fmt.Errorf("--demo and %s are mutually exclusive: the demo has its own account, remove one of them", own[0])
 	case o.demo && *o.isSet["twilio.base-url"]:
-		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: the demo has its own API, remove one of them")
+		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: " +
+			"the demo has its own API, remove one of them")
 	case o.demo:
 		a := c.defaults
 		a.Account = DemoAccount
@@ -432,15 +441,23 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 		c.accounts = []Account{a}
 		return nil
 	case o.configFile != "" && len(own) > 0:
-		return fmt.Errorf("--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0])
+		return fmt.Errorf(
+			"--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0],
+		)
 	case o.configFile != "":
 		c.accounts, c.warnings, err = readConfigFile(o.configFile, &c.defaults)
 		return err
 	}
 
 	//nolint:gosec // G101: names of flags and variables
-	const sid, tokenFile, token, key, secretFile, secret = "--twilio.account-sid (TWILIO_ACCOUNT_SID)",
-		"--twilio.auth-token-file", "TWILIO_AUTH_TOKEN", "--twilio.api-key (TWILIO_API_KEY)", "--twilio.api-secret-file", "TWILIO_API_SECRET"
+	const (
+		sid        = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
+		tokenFile  = "--twilio.auth-token-file"
+		token      = "TWILIO_AUTH_TOKEN"
+		key        = "--twilio.api-key (TWILIO_API_KEY)"
+		secretFile = "--twilio.api-secret-file"
+		secret     = "TWILIO_API_SECRET"
+	)
 	if o.accountSID == "" {
 		return errors.New(sid + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
 	}
@@ -497,7 +514,12 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		return nil, c.sid.bad("an Account SID: AC and 32 hexadecimal digits")
 	}
 	if !accountSIDForm.MatchString(c.sid.value) {
-		warnings = append(warnings, fmt.Sprintf("%s: %s does not look like an Account SID (AC and 32 hexadecimal digits)", c.sid.where, sanitize.Quote(c.sid.value)))
+		warnings = append(
+			warnings,
+			fmt.Sprintf(
+				"%s: %s does not look like an Account SID (AC and 32 hexadecimal digits)", c.sid.where, sanitize.Quote(c.sid.value),
+			),
+		)
 	}
 	for _, both := range [][2]input{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
 		if both[0].value != "" && both[1].value != "" {
@@ -512,7 +534,13 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 			return nil, user.bad("the SID of an API key: SK and 32 hexadecimal digits")
 		}
 		if !apiKeyForm.MatchString(user.value) {
-			warnings = append(warnings, fmt.Sprintf("%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where, sanitize.Quote(user.value)))
+			warnings = append(
+				warnings,
+				fmt.Sprintf(
+					"%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where,
+					sanitize.Quote(user.value),
+				),
+			)
 		}
 		if secret.value == "" && file.value == "" {
 			return nil, fmt.Errorf("%s: the API key's secret is missing: set %s", user.where, c.wantSecret)
@@ -524,7 +552,10 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		}
 		return nil, fmt.Errorf("%s: API secret without an API key: set %s", where, c.key.where)
 	case secret.value == "" && file.value == "":
-		return nil, fmt.Errorf("%s: no credentials for %s: set %s, or an API key and its secret", user.where, sanitize.Quote(user.value), c.wantToken)
+		return nil, fmt.Errorf(
+			"%s: no credentials for %s: set %s, or an API key and its secret", user.where, sanitize.Quote(user.value),
+			c.wantToken,
+		)
 	}
 	// The file that is not used is checked too, or else its absence would show
 	// only when it is needed.

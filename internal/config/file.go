@@ -152,7 +152,8 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 	}
 	if in := at.input("proxy_url", fa.ProxyURL); in.value != "" {
 		u, err := url.Parse(in.value)
-		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) || !validPort(u) {
+		schemes := []string{"http", "https", "socks5", "socks5h"}
+		if err != nil || u.Hostname() == "" || !slices.Contains(schemes, u.Scheme) || !validPort(u) {
 			return fail(in.bad("the URL of a proxy, such as http://proxy.example:3128"))
 		}
 		a.HTTP.ProxyURL = config.URL{URL: u}

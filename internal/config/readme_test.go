@@ -31,7 +31,9 @@ func flagTable() string {
 		if f.IsBoolFlag() && defaultValue == "false" {
 			defaultValue = ""
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, testutil.Code(f.Envar), testutil.Code(defaultValue), testutil.Cell(f.Help))
+		fmt.Fprintf(
+			&b, "| %s | %s | %s | %s |\n", name, testutil.Code(f.Envar), testutil.Code(defaultValue), testutil.Cell(f.Help),
+		)
 	}
 	return b.String()
 }

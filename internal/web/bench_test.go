@@ -61,7 +61,12 @@ func bare(b *testing.B, s *Server) http.Handler {
 		for i := 0; i+1 < len(more); i += 2 {
 			names, values = append(names, more[i]), append(values, more[i+1])
 		}
-		series = append(series, prometheus.MustNewConstMetric(prometheus.NewDesc(f.GetName()+suffix, f.GetHelp(), names, nil), prometheus.GaugeValue, value, values...))
+		series = append(
+			series,
+			prometheus.MustNewConstMetric(
+				prometheus.NewDesc(f.GetName()+suffix, f.GetHelp(), names, nil), prometheus.GaugeValue, value, values...,
+			),
+		)
 	}
 	for _, f := range all {
 		if strings.HasPrefix(f.GetName(), "go_") || strings.HasPrefix(f.GetName(), "process_") {
@@ -77,12 +82,17 @@ func bare(b *testing.B, s *Server) http.Handler {
 			gauge(f, "_count", float64(h.GetSampleCount()), m.GetLabel())
 			gauge(f, "_bucket", float64(h.GetSampleCount()), m.GetLabel(), "le", "+Inf")
 			for _, bucket := range h.GetBucket() {
-				gauge(f, "_bucket", float64(bucket.GetCumulativeCount()), m.GetLabel(), "le", strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64))
+				gauge(
+					f, "_bucket", float64(bucket.GetCumulativeCount()), m.GetLabel(), "le",
+					strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64),
+				)
 			}
 		}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), series)
+	registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), series,
+	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 

@@ -137,7 +137,8 @@ func (s *Server) page(now time.Time) pageView {
 		p.Accounts = append(p.Accounts, view)
 	}
 	for _, state := range []collector.State{
-		collector.StateFailing, collector.StateThrottled, collector.StateStarting, collector.StateReading, collector.StateFresh,
+		collector.StateFailing, collector.StateThrottled, collector.StateStarting,
+		collector.StateReading, collector.StateFresh,
 	} {
 		if n := counts[state]; n > 0 {
 			p.States = append(p.States, stateCount{state, n})
@@ -229,15 +230,17 @@ func stateText(s *collector.Status, now time.Time) string {
 
 // remedies say what to do about an error, by its reason.
 var remedies = map[string]string{
-	"auth":         "Check that the Account SID and the Auth Token or API key are correct and active. Files are read again at the next refresh.",
-	"rate_limited": "The API is throttling: lower --twilio.rate-limit or --collector.concurrency, or lengthen the interval.",
-	"timeout":      "Check the connection to the API, then raise --twilio.timeout or --collector.refresh-timeout.",
-	"server":       "An error on Twilio's side, see status.twilio.com. The next refresh tries again.",
-	"network":      "Check name resolution, proxy and firewall between the exporter and the API.",
-	"decode":       "The response is not one of the API: check --twilio.base-url and any proxy in between.",
-	"pagination":   "The list repeated a page token. The next refresh tries again.",
-	"other":        "Check that the files with secrets and certificates exist and are readable.",
-	"request":      "The API rejects the request: check --twilio.base-url and the page size.",
+	"auth": "Check that the Account SID and the Auth Token or API key are correct and active. " +
+		"Files are read again at the next refresh.",
+	"rate_limited": "The API is throttling: lower --twilio.rate-limit or --collector.concurrency, " +
+		"or lengthen the interval.",
+	"timeout":    "Check the connection to the API, then raise --twilio.timeout or --collector.refresh-timeout.",
+	"server":     "An error on Twilio's side, see status.twilio.com. The next refresh tries again.",
+	"network":    "Check name resolution, proxy and firewall between the exporter and the API.",
+	"decode":     "The response is not one of the API: check --twilio.base-url and any proxy in between.",
+	"pagination": "The list repeated a page token. The next refresh tries again.",
+	"other":      "Check that the files with secrets and certificates exist and are readable.",
+	"request":    "The API rejects the request: check --twilio.base-url and the page size.",
 }
 
 // clock writes a time of the day of now without the date.

@@ -15,7 +15,9 @@ import (
 
 func TestLandingPage(t *testing.T) {
 	api := testutil.New(t,
-		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100}),
+		testutil.Operation(
+			1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100},
+		),
 		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
 	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
@@ -75,7 +77,10 @@ func TestAccountView(t *testing.T) {
 		"reading more than expected": {settings, collector.Status{State: collector.StateReading, PagesRead: 101, PagesExpected: 100}, func(v accountView) bool {
 			return v.StateText == "first read 99%"
 		}},
-		"reading, how far unknown": {settings, collector.Status{State: collector.StateReading}, func(v accountView) bool { return v.StateText == "first read" }},
+		"reading, how far unknown": {
+			settings, collector.Status{State: collector.StateReading},
+			func(v accountView) bool { return v.StateText == "first read" },
+		},
 		"failing": {settings, collector.Status{
 			State: collector.StateFailing, FailingSince: now.Add(-time.Hour), Err: errors.New("401:\nno"), Reason: "auth",
 			Succeeded: now.Add(-26 * time.Hour), Snapshot: snapshot,
@@ -109,7 +114,9 @@ func TestNumberAndShare(t *testing.T) {
 		}
 	}
 	for want, of := range map[string][2]int64{
-		"–": {1, 0}, "0%": {0, 5}, "100%": {5, 5}, "<0.1%": {1, 1_000_000}, ">99.9%": {999_999, 1_000_000}, "33.3%": {1, 3}, "200%": {2, 1},
+		"–": {1, 0}, "0%": {0, 5}, "100%": {5, 5}, "<0.1%": {1, 1_000_000}, ">99.9%": {999_999, 1_000_000}, "33.3%": {1, 3}, "200%": {
+			2, 1,
+		},
 	} {
 		if got := share(of[0], of[1]); got != want {
 			t.Errorf("share(%d, %d) = %q, want %q", of[0], of[1], got, want)

@@ -43,7 +43,7 @@ func NewRegistry() *prometheus.Registry {
 func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 	accounts := prometheus.NewRegistry()
 	accounts.MustRegister(collector.Scrape(ctx, s.accounts.Refreshers()))
-	return prometheus.Gatherers{s.registry, accounts}
+	return prometheus.Gatherers{accounts, s.registry}
 }
 
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {

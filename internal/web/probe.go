@@ -65,7 +65,9 @@ func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) 
 			return a, id[0], nil
 		}
 	}
-	return nil, "", fmt.Errorf("account %s is unknown: choose one of %s", sanitize.Quote(name[0]), someNames(s.accounts.Names()))
+	return nil, "", fmt.Errorf(
+		"account %s is unknown: choose one of %s", sanitize.Quote(name[0]), someNames(s.accounts.Names()),
+	)
 }
 
 // someNames lists accounts for a person, up to ten.

@@ -53,7 +53,9 @@ func TestProbeExamples(t *testing.T) {
 			s := testServer(t, testutil.New(t, twilio.Operation{
 				ID: e.ID, Status: e.Status, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
 				Stats: twilio.Stats{
-					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat("unaddressable"),
+					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat(
+						"unaddressable",
+					),
 					Scheduled: stat("scheduled"), Queued: stat("queued"), Sent: stat("sent"), Delivered: stat("delivered"),
 					Read: stat("read"), Undelivered: stat("undelivered"), Failed: stat("failed"), Canceled: stat("canceled"),
 				},
@@ -108,16 +110,28 @@ func TestProbeParameters(t *testing.T) {
 		code  int
 		body  string // "": not compared
 	}{
-		"no target":       {one, "", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
-		"empty target":    {one, "target=", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
-		"two targets":     {one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
-		"bad target":      {one, "target=..%2Fx", http.StatusBadRequest, `target "../x" is not an operation ID: want /probe?target=comms_operation_…&account=NAME` + "\n"},
-		"two accounts":    {one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want at most one account" + usage},
-		"unknown account": {one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest, `account "x\ny" is unknown: choose one of "` + testutil.SID + "\"\n"},
-		"account needed":  {two, "target=" + id, http.StatusBadRequest, `there are several accounts: choose one of "a", "b"` + usage},
-		"account":         {two, "target=" + id + "&account=b", http.StatusOK, ""},
-		"own account":     {one, "target=" + id + "&account=" + testutil.SID, http.StatusOK, ""},
-		"empty account":   {one, "target=" + id + "&account=", http.StatusOK, ""},
+		"no target":    {one, "", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"empty target": {one, "target=", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"two targets": {
+			one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want exactly one target, an operation ID" + usage,
+		},
+		"bad target": {
+			one, "target=..%2Fx", http.StatusBadRequest,
+			`target "../x" is not an operation ID: want /probe?target=comms_operation_…&account=NAME` + "\n",
+		},
+		"two accounts": {
+			one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want at most one account" + usage,
+		},
+		"unknown account": {
+			one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest,
+			`account "x\ny" is unknown: choose one of "` + testutil.SID + "\"\n",
+		},
+		"account needed": {
+			two, "target=" + id, http.StatusBadRequest, `there are several accounts: choose one of "a", "b"` + usage,
+		},
+		"account":       {two, "target=" + id + "&account=b", http.StatusOK, ""},
+		"own account":   {one, "target=" + id + "&account=" + testutil.SID, http.StatusOK, ""},
+		"empty account": {one, "target=" + id + "&account=", http.StatusOK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := api.Requests().Started()
@@ -203,11 +217,15 @@ func TestProbesShareAFetch(t *testing.T) {
 func TestProbeKeepsTheGate(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
-	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1})
+	api.Faults().MustAdd(
+		simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1},
+	)
 	if err := s.accounts.List()[0].Refresher.Refresh(t.Context()); err == nil {
 		t.Fatal("no error")
 	}
-	w := get(t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3")
+	w := get(
+		t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3",
+	)
 	testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID))
 	if got := api.Requests().Started(); got != 1 {
 		t.Errorf("%d requests", got)

@@ -51,7 +51,9 @@ func metricTables(t *testing.T) string {
 		t.Fatal(err)
 	}
 	probes := prometheus.NewRegistry()
-	probes.MustRegister(&probed{account: "demo", ok: true, op: twilio.Operation{CreatedAt: time.Unix(0, 0), UpdatedAt: time.Unix(0, 0)}})
+	probes.MustRegister(
+		&probed{account: "demo", ok: true, op: twilio.Operation{CreatedAt: time.Unix(0, 0), UpdatedAt: time.Unix(0, 0)}},
+	)
 	probe, err := probes.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -63,15 +65,24 @@ func metricTables(t *testing.T) string {
 		holds func(*dto.MetricFamily) bool
 		of    []*dto.MetricFamily
 	}{
-		{"Operations in the window", func(f *dto.MetricFamily) bool { return f.GetType() == dto.MetricType_GAUGE && !aboutItself(f) }, families},
-		{"Growth", func(f *dto.MetricFamily) bool { return f.GetType() == dto.MetricType_COUNTER && !aboutItself(f) }, families},
+		{
+			"Operations in the window",
+			func(f *dto.MetricFamily) bool { return f.GetType() == dto.MetricType_GAUGE && !aboutItself(f) }, families,
+		},
+		{
+			"Growth", func(f *dto.MetricFamily) bool { return f.GetType() == dto.MetricType_COUNTER && !aboutItself(f) },
+			families,
+		},
 		{"The exporter about itself", aboutItself, families},
 		{"`/probe`", func(*dto.MetricFamily) bool { return true }, probe},
 	} {
 		fmt.Fprintf(&b, "**%s**\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", group.title)
 		for _, f := range group.of {
 			if strings.HasPrefix(f.GetName(), "twilio_") && group.holds(f) {
-				fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labelsOf(f), testutil.Cell(f.GetHelp()))
+				fmt.Fprintf(
+					&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labelsOf(f),
+					testutil.Cell(f.GetHelp()),
+				)
 			}
 		}
 		b.WriteString("\n")

@@ -31,7 +31,9 @@ func TestReload(t *testing.T) {
 	// A growth that only an unchanged account can know of.
 	static, _ := api.Source().(*simulator.Static)
 	static.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Stats.Total = 10 })
-	static.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Status = twilio.StatusProcessing })
+	static.Update(
+		testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Status = twilio.StatusProcessing },
+	)
 	refresh(t, s)
 	testutil.WantSamples(t, get(t, s, http.MethodGet, "/metrics").Body.String(),
 		`twilio_messages_total{account="same"} 3`, `twilio_messages_total{account="changed"} 3`)
@@ -86,7 +88,9 @@ func TestReloadOfABadFile(t *testing.T) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 			text := get(t, s, http.MethodGet, "/metrics").Body.String()
-			testutil.WantSamples(t, text, `twilio_exporter_config_last_reload_successful 0`, `twilio_up{account="a"} 1`, `twilio_up{account="b"} 1`)
+			testutil.WantSamples(
+				t, text, `twilio_exporter_config_last_reload_successful 0`, `twilio_up{account="a"} 1`, `twilio_up{account="b"} 1`,
+			)
 			for _, line := range before {
 				if strings.HasPrefix(line, "twilio_exporter_config_last_reload_success_timestamp_seconds") {
 					testutil.WantSamples(t, text, line)
@@ -101,7 +105,9 @@ func TestReloadOfABadFile(t *testing.T) {
 	if w := get(t, s, http.MethodPost, "/-/reload"); w.Code != http.StatusOK {
 		t.Errorf("a good file after a bad one: %d %s", w.Code, w.Body)
 	}
-	testutil.WantSamples(t, get(t, s, http.MethodGet, "/metrics").Body.String(), `twilio_exporter_config_last_reload_successful 1`)
+	testutil.WantSamples(
+		t, get(t, s, http.MethodGet, "/metrics").Body.String(), `twilio_exporter_config_last_reload_successful 1`,
+	)
 }
 
 // TestReloadUnderLoad reloads 200 times while scrapes go on: an account

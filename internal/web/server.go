@@ -147,7 +147,9 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		waiting = append(waiting, fmt.Sprintf("%q: %s", a.Name(), progress(read, expected)))
 	}
 	if len(waiting) > 0 {
-		writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(waiting, "\n"))
+		writeText(
+			w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(waiting, "\n"),
+		)
 		return
 	}
 	writeText(w, http.StatusOK, "Ready.")
@@ -167,7 +169,9 @@ func progress(read, expected int) string {
 
 func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 	if !s.settings.EnableLifecycle {
-		writeText(w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.")
+		writeText(
+			w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.",
+		)
 		return
 	}
 	if err := s.accounts.Reload(ctx); err != nil {

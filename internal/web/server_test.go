@@ -172,7 +172,10 @@ func TestMetrics(t *testing.T) {
 	if before.Code != http.StatusOK {
 		t.Fatalf("status %d", before.Code)
 	}
-	testutil.WantSamples(t, before.Body.String(), `twilio_up{account="`+testutil.SID+`"} 0`, `twilio_messages_total{account="`+testutil.SID+`"} 0`)
+	testutil.WantSamples(
+		t, before.Body.String(), `twilio_up{account="`+testutil.SID+`"} 0`,
+		`twilio_messages_total{account="`+testutil.SID+`"} 0`,
+	)
 	if strings.Contains(before.Body.String(), "twilio_operations{") {
 		t.Error("operations are counted before they are read")
 	}
@@ -263,11 +266,16 @@ func TestOnScrapeSharesARefresh(t *testing.T) {
 	for i := range bodies {
 		wg.Go(func() { bodies[i] = get(t, s, http.MethodGet, "/metrics").Body.String() })
 	}
-	testutil.WaitFor(t, "all scrapes to wait", func() bool { return blockedIn("collector.(*Refresher).Refresh(") == scrapes })
+	testutil.WaitFor(
+		t, "all scrapes to wait", func() bool { return blockedIn("collector.(*Refresher).Refresh(") == scrapes },
+	)
 	release()
 	wg.Wait()
 	for _, body := range bodies {
-		testutil.WantSamples(t, body, `twilio_up{account="`+testutil.SID+`"} 1`, `twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 2`)
+		testutil.WantSamples(
+			t, body, `twilio_up{account="`+testutil.SID+`"} 1`,
+			`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 2`,
+		)
 	}
 	if got := api.Requests().Started() - alone; got > alone {
 		t.Errorf("%d scrapes made %d requests, one alone makes %d", scrapes, got, alone)
@@ -353,15 +361,22 @@ func TestPaths(t *testing.T) {
 		code         int
 		body         string
 	}{
-		"healthy":          {nil, http.MethodGet, "/-/healthy", http.StatusOK, "Healthy.\n"},
-		"healthy by HEAD":  {nil, http.MethodHead, "/-/healthy", http.StatusOK, "Healthy.\n"},
-		"healthy by POST":  {nil, http.MethodPost, "/-/healthy", http.StatusMethodNotAllowed, "Method Not Allowed\n"},
-		"reload off":       {nil, http.MethodPost, "/-/reload", http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.\n"},
-		"reload by GET":    {[]string{"--web.enable-lifecycle"}, http.MethodGet, "/-/reload", http.StatusMethodNotAllowed, "Method Not Allowed\n"},
-		"reload, no file":  {[]string{"--web.enable-lifecycle"}, http.MethodPost, "/-/reload", http.StatusOK, "Reloaded.\n"},
-		"unknown":          {nil, http.MethodGet, "/nowhere", http.StatusNotFound, "404 page not found\n"},
-		"pprof off":        {nil, http.MethodGet, "/debug/pprof/cmdline", http.StatusNotFound, "404 page not found\n"},
-		"other path":       {[]string{"--web.telemetry-path=/m"}, http.MethodGet, "/metrics", http.StatusNotFound, "404 page not found\n"},
+		"healthy":         {nil, http.MethodGet, "/-/healthy", http.StatusOK, "Healthy.\n"},
+		"healthy by HEAD": {nil, http.MethodHead, "/-/healthy", http.StatusOK, "Healthy.\n"},
+		"healthy by POST": {nil, http.MethodPost, "/-/healthy", http.StatusMethodNotAllowed, "Method Not Allowed\n"},
+		"reload off": {
+			nil, http.MethodPost, "/-/reload", http.StatusForbidden,
+			"Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.\n",
+		},
+		"reload by GET": {
+			[]string{"--web.enable-lifecycle"}, http.MethodGet, "/-/reload", http.StatusMethodNotAllowed, "Method Not Allowed\n",
+		},
+		"reload, no file": {[]string{"--web.enable-lifecycle"}, http.MethodPost, "/-/reload", http.StatusOK, "Reloaded.\n"},
+		"unknown":         {nil, http.MethodGet, "/nowhere", http.StatusNotFound, "404 page not found\n"},
+		"pprof off":       {nil, http.MethodGet, "/debug/pprof/cmdline", http.StatusNotFound, "404 page not found\n"},
+		"other path": {
+			[]string{"--web.telemetry-path=/m"}, http.MethodGet, "/metrics", http.StatusNotFound, "404 page not found\n",
+		},
 		"requests off mux": {nil, http.MethodGet, "/debug/requests", http.StatusNotFound, "404 page not found\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
