@@ -38,11 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" {
 		version.Version = strings.Trim(info.Main.Version, "()")
 	}
-	// Most allocations are pages of short life: collecting them more often takes
-	// a hundredth more CPU time and a fifth less memory.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
+	tuneGC()
 
 	cfg, err := config.Load(args, stdout)
 	switch {
@@ -60,8 +56,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// start wires the program up and runs it until ctx ends, or until it has
-// refreshed once where that is all it is to do.
+// start wires the program up and runs it until ctx ends or, with --once, until
+// the metrics are printed.
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, stderr io.Writer) error {
 	if cfg.Demo() {
 		api, err := web.ServeLocal(ctx, simulator.Demo(nil))
@@ -89,4 +85,12 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		accounts.Start(ctx, 0)
 		go accounts.ReloadOn(ctx, hangup)
 	})
+}
+
+// tuneGC collects garbage more often, unless GOGC is set: most allocations are
+// short-lived pages, so that it takes 1% more CPU time and 20% less memory.
+func tuneGC() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 }

@@ -14,8 +14,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// fetchTimeout bounds a fetch that nobody waits for any more, and the wait of
-// those who set no bound of their own.
+// fetchTimeout limits a fetch whose callers have given up, and the wait of
+// callers without a deadline.
 const fetchTimeout = 2 * time.Minute
 
 // Account is one account as it runs.
@@ -28,8 +28,8 @@ type Account struct {
 	fetches   singleflight.Group
 	fetching  sync.RWMutex // held for reading by each fetch
 
-	// ctx ends with the account. It is kept because callers share a fetch: it
-	// must not end with the context of the one who came first.
+	// ctx ends with the account. It is kept because several callers share a
+	// fetch, which must not end with the context of the first of them.
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the refresh loop has ended
@@ -60,19 +60,19 @@ func (a *Account) start(ctx context.Context, delay time.Duration) {
 	}()
 }
 
-// stop ends the account and waits until nothing of it runs.
+// stop ends the account and waits for its refresh loop and its fetches.
 func (a *Account) stop() {
 	a.cancel()
 	<-a.ended
-	a.fetching.Lock() // those under way end with the account's context
+	a.fetching.Lock() // fetches in flight end with the account's context
 	defer a.fetching.Unlock()
 	if t, ok := a.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 }
 
-// Fetch reads one operation, within the account's rate limit. Equal ones share
-// one request; when ctx ends before it does, it goes on for whoever asks next.
+// Fetch reads one operation, within the account's rate limit. Concurrent calls
+// for the same operation share one request, which goes on when ctx ends.
 func (a *Account) Fetch(ctx context.Context, id string) (twilio.Operation, error) {
 	result := a.fetches.DoChan(id, func() (any, error) { //nolint:contextcheck // shared: it ends with the account
 		a.fetching.RLock()

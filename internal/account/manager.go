@@ -25,16 +25,15 @@ import (
 )
 
 const (
-	// staggerStep is between the first refreshes of two accounts, so that many do
-	// not begin, and then go on, in the same instant.
+	// staggerStep is the time between the first refreshes of two accounts, so that
+	// they are not all refreshed in the same instant.
 	staggerStep = 100 * time.Millisecond
 	// OnDemand is a first delay longer than any process runs: accounts with an
 	// interval refresh only when RefreshOnce asks.
 	OnDemand = 100 * 365 * 24 * time.Hour
 )
 
-// Manager owns the accounts that run. Whoever reads them takes the list of that
-// moment and needs no lock.
+// Manager owns the running accounts. All methods may be called concurrently.
 type Manager struct {
 	config  *config.ValidatedConfig
 	metrics *collector.Metrics
@@ -80,20 +79,20 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	return m, nil
 }
 
-// warn logs what looks like a mistake in a configuration.
+// warn logs the warnings of a configuration.
 func (m *Manager) warn(warnings []string) {
 	for _, w := range warnings {
 		level.Warn(m.logger).Log("msg", w)
 	}
 }
 
-// newTransports makes everything that can fail of all accounts, before anything
-// is changed.
+// newTransports makes the only part of an account that can fail, for all
+// accounts before any of them is changed.
 func newTransports(configs []config.Account) ([]http.RoundTripper, error) {
 	transports := make([]http.RoundTripper, len(configs))
 	for i := range configs {
-		// One name for all: it labels metrics of the library's own, which would
-		// otherwise stay behind when an account goes.
+		// The name is a label of the library's own metrics, which are not removed
+		// with the account: hence the same one for all.
 		t, err := promconfig.NewRoundTripperFromConfig(configs[i].HTTP, "twilio")
 		if err != nil {
 			return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
@@ -103,8 +102,8 @@ func newTransports(configs []config.Account) ([]http.RoundTripper, error) {
 	return transports, nil
 }
 
-// List returns the accounts of this moment, in the order of the configuration.
-// It must not be changed.
+// List returns the current accounts, in the order of the configuration. The
+// caller must not change it.
 func (m *Manager) List() []*Account { return *m.current.Load() }
 
 // Refreshers returns the refreshers of List.
@@ -143,7 +142,7 @@ func stagger(i, n int, interval time.Duration) time.Duration {
 	return time.Duration(i) * min(staggerStep, interval/2/time.Duration(n))
 }
 
-// Stop ends all accounts and waits until nothing of them runs.
+// Stop ends all accounts and waits for them.
 func (m *Manager) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -162,7 +161,7 @@ func stopAll(list []*Account) {
 	}
 }
 
-// RefreshOnce refreshes every account that runs and returns the errors of those
+// RefreshOnce refreshes every running account and returns the errors of those
 // that failed.
 func (m *Manager) RefreshOnce(ctx context.Context) error {
 	list := m.List()
@@ -180,8 +179,8 @@ func (m *Manager) RefreshOnce(ctx context.Context) error {
 }
 
 // Reload replaces the accounts by those of the configuration file as it is now;
-// the new ones run until ctx ends or Stop is called. On error nothing has
-// changed but the metric that says so.
+// new accounts run until ctx ends or Stop is called. On error, only the metric
+// of the last reload changes.
 func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -212,8 +211,8 @@ func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
-// replace lets accounts that did not change go on undisturbed. On error,
-// nothing has changed.
+// replace keeps accounts whose configuration is unchanged. On error, nothing has
+// changed.
 func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	if !m.running {
 		return errors.New("the accounts are not running")
@@ -238,8 +237,8 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		return err
 	}
 
-	// Accounts that go are out of sight at once; one that comes back with other
-	// settings is shown as it was until its successor is there.
+	// Removed accounts disappear at once. One whose settings change is exported as
+	// it was until its successor is there.
 	var gone, visible []*Account
 	for _, a := range m.List() {
 		ends := old[a.config.Account] != nil
@@ -251,8 +250,8 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		}
 	}
 	m.current.Store(&visible)
-	// Only what has ended can be forgotten: a late request of an old account
-	// would bring its series back.
+	// Series are removed after the account has ended: a late request would bring
+	// them back.
 	stopAll(gone)
 	for _, a := range gone {
 		m.metrics.Remove(a.config.Account)
@@ -263,7 +262,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		if next[i] == nil {
 			next[i] = m.newAccount(&configs[i], transports[len(started)])
 			if before := old[configs[i].Account]; before != nil && *before.config.BaseURL == *configs[i].BaseURL {
-				next[i].client.KeepGate(before.client) // other settings do not end a Retry-After
+				next[i].client.KeepGate(before.client) // a Retry-After outlasts a change of settings
 			}
 			started = append(started, next[i])
 		}

@@ -32,8 +32,7 @@ var (
 	landingPolicy   = contentSecurityPolicy(landingCSS)
 )
 
-// openAccounts is up to how many accounts the page shows each one's details
-// unfolded.
+// openAccounts is the highest number of accounts whose details are unfolded.
 const openAccounts = 3
 
 // contentSecurityPolicy allows the page its own style and nothing else.
@@ -43,8 +42,8 @@ func contentSecurityPolicy(css string) string {
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// landing is exporter-toolkit's page with the accounts in it. The toolkit
-// does not escape what it is given: all that is not constant goes through
+// landing serves exporter-toolkit's landing page with the accounts in it. The
+// toolkit does not escape its input: everything that is not constant goes through
 // html/template first.
 func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	var accounts bytes.Buffer
@@ -70,7 +69,7 @@ func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	// Without it, browsers lay the toolkit's page out as in the last century.
+	// The toolkit's page has no doctype, without which browsers use quirks mode.
 	if _, err := io.WriteString(w, "<!DOCTYPE html>\n"); err == nil {
 		page.ServeHTTP(w, r)
 	}
@@ -88,7 +87,7 @@ func (s *Server) links() []toolkit.LandingLinks {
 	return links
 }
 
-// The page as the template sees it: text, ready to be read by a person.
+// The data of the template, formatted as text.
 type (
 	pageView struct {
 		Now, Started, Uptime string
@@ -181,15 +180,15 @@ func newAccountView(settings collector.Settings, status *collector.Status, now t
 		v.Statuses = append(v.Statuses, statusView{
 			Status: sums.Status, Operations: number(sums.Operations), Failing: number(sums.Failing),
 			Messages:    number(sums.Stats.Total),
-			Delivered:   numberAndShare(sums.Stats.Delivered, sums.Stats.Total),
-			Undelivered: numberAndShare(sums.Stats.Undelivered, sums.Stats.Total),
-			Failed:      numberAndShare(sums.Stats.Failed, sums.Stats.Total),
+			Delivered:   numberAndPercent(sums.Stats.Delivered, sums.Stats.Total),
+			Undelivered: numberAndPercent(sums.Stats.Undelivered, sums.Stats.Total),
+			Failed:      numberAndPercent(sums.Stats.Failed, sums.Stats.Total),
 		})
 	}
 	v.Operations, v.Messages = number(all.Operations), number(all.Stats.Total)
 	if total := all.Stats.Total; total > 0 {
 		v.Shares = fmt.Sprintf("of which %s delivered, %s undelivered, %s failed",
-			share(all.Stats.Delivered, total), share(all.Stats.Undelivered, total), share(all.Stats.Failed, total))
+			percent(all.Stats.Delivered, total), percent(all.Stats.Undelivered, total), percent(all.Stats.Failed, total))
 	}
 	v.Worst = operationViews(status.Snapshot.Failing, now)
 	v.Untouched = operationViews(status.Snapshot.Untouched, now)
@@ -204,8 +203,8 @@ func operationViews(ops []twilio.Operation, now time.Time) []operationView {
 			ID: op.ID, Status: op.Status,
 			Created: ago(now.Sub(op.CreatedAt)), Updated: ago(now.Sub(op.UpdatedAt)),
 			Messages:    number(op.Stats.Total),
-			Undelivered: numberAndShare(op.Stats.Undelivered, op.Stats.Total),
-			Failed:      numberAndShare(op.Stats.Failed, op.Stats.Total),
+			Undelivered: numberAndPercent(op.Stats.Undelivered, op.Stats.Total),
+			Failed:      numberAndPercent(op.Stats.Failed, op.Stats.Total),
 		}
 	}
 	return views
@@ -283,9 +282,9 @@ func number(n int64) string {
 	return s
 }
 
-// share writes part of total in percent. What is not all or nothing never
-// reads as 100% or 0%.
-func share(part, total int64) string {
+// percent writes part of total in percent. It is 0% or 100% only where that is
+// exact.
+func percent(part, total int64) string {
 	if total <= 0 {
 		return "–"
 	}
@@ -300,9 +299,9 @@ func share(part, total int64) string {
 	}
 }
 
-func numberAndShare(part, total int64) string {
+func numberAndPercent(part, total int64) string {
 	if part == 0 {
 		return "0"
 	}
-	return number(part) + " (" + share(part, total) + ")"
+	return number(part) + " (" + percent(part, total) + ")"
 }

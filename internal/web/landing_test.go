@@ -107,7 +107,7 @@ func TestAccountView(t *testing.T) {
 	}
 }
 
-func TestNumberAndShare(t *testing.T) {
+func TestNumberAndPercent(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
 		if got := number(n); got != want {
 			t.Errorf("number(%d) = %q, want %q", n, got, want)
@@ -118,8 +118,8 @@ func TestNumberAndShare(t *testing.T) {
 			2, 1,
 		},
 	} {
-		if got := share(of[0], of[1]); got != want {
-			t.Errorf("share(%d, %d) = %q, want %q", of[0], of[1], got, want)
+		if got := percent(of[0], of[1]); got != want {
+			t.Errorf("percent(%d, %d) = %q, want %q", of[0], of[1], got, want)
 		}
 	}
 }

@@ -25,8 +25,8 @@ import (
 
 const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 
-// NewRegistry returns a registry of what every process shows of itself. It is
-// for what does not depend on a scrape.
+// NewRegistry returns a registry with the collectors of every process, for all
+// metrics that do not depend on a scrape.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
@@ -37,9 +37,9 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// scrape refreshes accounts that have no interval, for as long as ctx allows,
-// and returns what shows all accounts. The exporter's own metrics are gathered
-// after that, so that they include it.
+// scrape refreshes the accounts without an interval, for as long as ctx allows,
+// and returns the metrics of all accounts and of the exporter itself. The latter
+// are gathered last, so that they include this scrape's refreshes.
 func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 	accounts := prometheus.NewRegistry()
 	accounts.MustRegister(collector.Scrape(ctx, s.accounts.Refreshers()))
@@ -53,15 +53,14 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	setWriteDeadline(w)
 	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger},
-		// What can be read is served: a scrape that fails looks like an exporter
-		// that is down.
+		// A scrape that fails as a whole would look like an exporter that is down.
 		ErrorHandling:                       promhttp.ContinueOnError,
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: true,
 	}).ServeHTTP(w, r)
 }
 
-// WriteMetrics writes what a scrape shows to w, in the text format.
+// WriteMetrics writes the metrics of a scrape to w, in the text format.
 func (s *Server) WriteMetrics(ctx context.Context, w io.Writer) error {
 	families, err := s.scrape(ctx).Gather()
 	errs := []error{err}
@@ -72,8 +71,8 @@ func (s *Server) WriteMetrics(ctx context.Context, w io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// withScrapeTimeout returns the request's context, bound by what Prometheus
-// says it will wait. A header without sense is no bound.
+// withScrapeTimeout returns the request's context with the timeout that
+// Prometheus sends. An invalid header is ignored.
 func (s *Server) withScrapeTimeout(r *http.Request) (context.Context, context.CancelFunc) {
 	header := r.Header.Get(scrapeTimeoutHeader)
 	timeout, err := scrapeTimeout(header, s.settings.ScrapeTimeoutOffset)
@@ -111,7 +110,7 @@ type scrapeLog struct{ log.Logger }
 
 // Println implements promhttp.Logger.
 func (l scrapeLog) Println(v ...any) {
-	logger := level.Debug(l) // a client that went away, once a metric family
+	logger := level.Debug(l) // the client went away: one message for each metric family
 	if len(v) > 0 && strings.HasPrefix(fmt.Sprint(v[0]), "error gathering") {
 		logger = level.Error(l)
 	}

@@ -16,8 +16,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// probe answers with one operation's metrics (Prometheus' multi-target
-// pattern). An operation that cannot be read is an answer, not an error.
+// probe serves one operation's metrics (Prometheus' multi-target pattern). An
+// operation that cannot be fetched is twilio_probe_success 0, not an HTTP error.
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	}).ServeHTTP(w, r)
 }
 
-// probeTarget reads the parameters. Its error says what would be right.
+// probeTarget reads the parameters. Its error says what is expected.
 func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) {
 	const example = "/probe?target=comms_operation_…&account=NAME"
 	q := r.URL.Query()
@@ -70,7 +70,7 @@ func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) 
 	)
 }
 
-// someNames lists accounts for a person, up to ten.
+// someNames lists up to ten accounts for an error message.
 func someNames(names []string) string {
 	const most = 10
 	quoted := make([]string, 0, most+1)
@@ -84,7 +84,7 @@ func someNames(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// probed collects what one probe has found.
+// probed collects the result of one probe.
 type probed struct {
 	account  string
 	op       twilio.Operation

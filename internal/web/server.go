@@ -24,14 +24,14 @@ import (
 )
 
 const (
-	// writeTimeout is for an answer, from the moment it is known.
+	// writeTimeout is the time to write a response, waiting for the API excluded.
 	writeTimeout = 30 * time.Second
 	readTimeout  = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
 )
 
-// newHTTPServer returns the server without an address. There is no default mux in
-// it, which any library could have added to.
+// newHTTPServer returns a server without an address. It does not use the default
+// mux, to which any library may add.
 func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -39,18 +39,18 @@ func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-		// What net/http says of single connections, such as a failed TLS
-		// handshake, is news of the client's, not of this program.
+		// net/http reports problems of single connections, such as a failed TLS
+		// handshake: those are the client's.
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 }
 
-// stopTimeout is well within the 5 seconds in which the program promises
-// to end: what is under way has been told to stop, and only says goodbye.
+// stopTimeout is well below the 5 seconds within which the program ends: requests
+// in flight have been cancelled and only write their responses.
 const stopTimeout = 2 * time.Second
 
-// shutdown lets what is under way end. That ctx has ended is why it stops, so
-// that stopping needs a context of its own.
+// shutdown waits for the requests in flight. It needs a context of its own, as
+// ctx has ended.
 func shutdown(ctx context.Context, server *http.Server) {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
@@ -73,8 +73,8 @@ func New(settings config.Web, accounts *account.Manager, registry *prometheus.Re
 	return &Server{settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now()}
 }
 
-// Handler returns the one handler of all paths. Accounts that a reload starts
-// run until ctx ends.
+// Handler returns the handler of all paths. Accounts that a reload starts run
+// until ctx ends.
 func (s *Server) Handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(s.settings.TelemetryPath, withoutDeadlines(s.metrics))
@@ -96,27 +96,26 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 	})
 }
 
-// withoutDeadlines takes the server's deadlines off a request that may rightly wait for
-// the API for long: the write deadline would cut the answer, and when the read
-// deadline passes, net/http takes the client for gone. The handler sets the
-// write deadline again once it has something to write (see setWriteDeadline).
+// withoutDeadlines lifts the server's deadlines for a request that may wait for
+// the API for long: the write deadline would cut off the response, and when the
+// read deadline passes, net/http cancels the request. The handler calls
+// setWriteDeadline once it has something to write.
 func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
-		// Not every ResponseWriter has deadlines (HTTP/2 has them per stream, a
-		// recorder has none): then there is none to lift.
+		// An error means that there is no deadline to lift, as in a recorder.
 		_ = c.SetReadDeadline(time.Time{})
 		_ = c.SetWriteDeadline(time.Time{})
 		h(w, r)
 	})
 }
 
-// setWriteDeadline sets the deadline for an answer that is known now.
+// setWriteDeadline sets the deadline of a response that is written now.
 func setWriteDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }
 
-// writeText answers with one line of text.
+// writeText responds with a line of plain text.
 func writeText(w http.ResponseWriter, code int, format string, args ...any) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
@@ -155,7 +154,7 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	writeText(w, http.StatusOK, "Ready.")
 }
 
-// progress says how far a refresh is.
+// progress describes how far a refresh is.
 func progress(read, expected int) string {
 	switch {
 	case read == 0 && expected == 0:
@@ -181,14 +180,14 @@ func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 	writeText(w, http.StatusOK, "Reloaded.")
 }
 
-// Serve listens as flags say, and serves until ctx ends. It calls onListening
-// once, when the addresses are ours and before the first request is answered.
+// Serve listens on the addresses of flags and serves until ctx ends. It calls
+// onListening once, when all listeners are open and before the first request.
 func (s *Server) Serve(ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func()) error {
 	server := newHTTPServer(s.Handler(ctx), logger)
 	once := sync.OnceFunc(onListening)
-	// exporter-toolkit opens the listeners, net/http then asks for their context:
-	// there is no other place between the two. The end of ctx ends requests that
-	// wait for the API.
+	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on
+	// them in one call; net/http asks for the base context in between. That it is
+	// ctx ends requests that wait for the API.
 	server.BaseContext = func(net.Listener) context.Context { once(); return ctx }
 	served := make(chan error, 1)
 	go func() { served <- toolkit.ListenAndServe(server, flags, logger) }()
