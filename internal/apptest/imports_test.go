@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -81,19 +79,19 @@ type goPackage struct {
 
 func goList(t *testing.T) (packages []goPackage) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"/...")
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	out, err := goCommand("list", "-json=ImportPath,Imports", module+"/...")
 	if err != nil {
-		t.Fatalf("go list: %v\n%s", err, &stderr)
+		t.Fatal(err)
 	}
-	d := json.NewDecoder(strings.NewReader(string(out)))
+	if err := openSources(); err != nil {
+		t.Fatal(err)
+	}
+	d := json.NewDecoder(strings.NewReader(out))
 	for {
 		var p goPackage
 		err := d.Decode(&p)
 		if errors.Is(err, io.EOF) {
-			return slices.Clip(packages)
+			return packages
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -40,12 +40,39 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	binaryDir.Store(&dir)
 	file := filepath.Join(dir, config.ProgramName)
-	out, err := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-o", file, "twilio_operations_exporter").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	if _, err := goCommand("build", "-buildvcs=false", "-o", file, module); err != nil {
+		return "", err
 	}
-	return file, nil
+	return file, openSources()
 })
+
+// openSources opens the directories of the program's packages. A cached result
+// of these tests is valid for the files that they open: go test does not know
+// what they build.
+func openSources() error {
+	dirs, err := goCommand("list", "-deps", "-f", "{{if not .Standard}}{{.Dir}}{{end}}", module)
+	if err != nil {
+		return err
+	}
+	for dir := range strings.Lines(dirs) {
+		if _, err := os.ReadDir(strings.TrimSpace(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goCommand runs the go command and returns its output.
+func goCommand(args ...string) (string, error) {
+	cmd := exec.CommandContext(context.Background(), "go", args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w\n%s", args[0], err, &stderr)
+	}
+	return string(out), nil
+}
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
