@@ -49,7 +49,7 @@ func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
-	gatherer := s.scrape(ctx)
+	gatherer := s.scrape(ctx) //nolint:contextcheck // it is derived from the request's
 	setWriteDeadline(w)
 	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger},
