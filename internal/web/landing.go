@@ -1,4 +1,4 @@
-package main
+package web
 
 import (
 	"bytes"
@@ -15,9 +15,10 @@ import (
 
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -31,8 +32,7 @@ var (
 	landingPolicy   = contentSecurityPolicy(landingCSS)
 )
 
-// openAccounts is up to how many accounts the page shows each one's details
-// unfolded.
+// openAccounts is the highest number of accounts whose details are unfolded.
 const openAccounts = 3
 
 // contentSecurityPolicy allows the page its own style and nothing else.
@@ -42,15 +42,15 @@ func contentSecurityPolicy(css string) string {
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// landing is exporter-toolkit's page with the accounts in it. The toolkit
-// does not escape what it is given: all that is not constant goes through
+// landing serves exporter-toolkit's landing page with the accounts in it. The
+// toolkit does not escape its input: everything that is not constant goes through
 // html/template first.
-func (s *site) landing(w http.ResponseWriter, r *http.Request) {
+func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	var accounts bytes.Buffer
 	err := landingTemplate.Execute(&accounts, s.page(time.Now()))
-	var page *web.LandingPageHandler
+	var page *toolkit.LandingPageHandler
 	if err == nil {
-		page, err = web.NewLandingPage(web.LandingConfig{
+		page, err = toolkit.NewLandingPage(toolkit.LandingConfig{
 			Name:        "Twilio Operations Exporter",
 			Description: "Twilio's message operations by status, for Prometheus",
 			Version:     template.HTMLEscapeString(version.Info()),
@@ -61,33 +61,33 @@ func (s *site) landing(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	if err != nil {
-		level.Error(s.logger).Log("msg", "making the landing page", "err", err)
-		say(w, http.StatusInternalServerError, "The page cannot be made; the log says why.")
+		level.Error(s.logger).Log("msg", "error rendering the landing page", "err", err)
+		writeText(w, http.StatusInternalServerError, "The page could not be rendered, see the log.")
 		return
 	}
 	w.Header().Set("Content-Security-Policy", landingPolicy)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	// Without it, browsers lay the toolkit's page out as in the last century.
+	// The toolkit's page has no doctype, without which browsers use quirks mode.
 	if _, err := io.WriteString(w, "<!DOCTYPE html>\n"); err == nil {
 		page.ServeHTTP(w, r)
 	}
 }
 
-func (s *site) links() []web.LandingLinks {
-	links := []web.LandingLinks{
-		{Address: s.config.TelemetryPath, Text: "Metrics"},
-		{Address: "/-/healthy", Text: "Health", Description: "whether the refresh loops tick"},
+func (s *Server) links() []toolkit.LandingLinks {
+	links := []toolkit.LandingLinks{
+		{Address: s.settings.TelemetryPath, Text: "Metrics"},
+		{Address: "/-/healthy", Text: "Health", Description: "whether the refresh loops are running"},
 		{Address: "/-/ready", Text: "Readiness", Description: "whether every account has been read"},
 	}
-	if s.config.EnablePprof {
-		links = append(links, web.LandingLinks{Address: "/debug/pprof/", Text: "Profiles"})
+	if s.settings.EnablePprof {
+		links = append(links, toolkit.LandingLinks{Address: "/debug/pprof/", Text: "Profiles"})
 	}
 	return links
 }
 
-// The page as the template sees it: text, ready to be read by a person.
+// The data of the template, formatted as text.
 type (
 	pageView struct {
 		Now, Started, Uptime string
@@ -122,21 +122,22 @@ type (
 	}
 )
 
-func (s *site) page(now time.Time) pageView {
-	list := s.accounts.list()
+func (s *Server) page(now time.Time) pageView {
+	list := s.accounts.List()
 	p := pageView{
 		Now: now.UTC().Format("2006-01-02 15:04:05 UTC"), Started: clock(s.started, now), Uptime: ago(now.Sub(s.started)),
 		Open: len(list) <= openAccounts,
 	}
 	counts := map[collector.State]int{}
 	for _, a := range list {
-		status := a.refresher.Status()
-		view := newAccountView(&a.config.Settings, &status, now)
+		status := a.Refresher.Status()
+		view := newAccountView(a.Refresher.Settings(), &status, now)
 		counts[view.State]++
 		p.Accounts = append(p.Accounts, view)
 	}
 	for _, state := range []collector.State{
-		collector.StateFailing, collector.StateThrottled, collector.StateStarting, collector.StateReading, collector.StateFresh,
+		collector.StateFailing, collector.StateThrottled, collector.StateStarting,
+		collector.StateReading, collector.StateFresh,
 	} {
 		if n := counts[state]; n > 0 {
 			p.States = append(p.States, stateCount{state, n})
@@ -145,7 +146,7 @@ func (s *site) page(now time.Time) pageView {
 	return p
 }
 
-func newAccountView(settings *collector.Settings, status *collector.Status, now time.Time) accountView {
+func newAccountView(settings collector.Settings, status *collector.Status, now time.Time) accountView {
 	v := accountView{
 		Name: settings.Account, State: status.State, StateText: stateText(status, now),
 		LastSuccess: "none yet", Window: ago(settings.Window), Requests: number(status.Requests),
@@ -162,7 +163,7 @@ func newAccountView(settings *collector.Settings, status *collector.Status, now 
 		v.LastSuccess = v.Age + " ago, " + clock(status.Succeeded, now)
 	}
 	if status.Err != nil {
-		v.Error, v.Remedy = oneLine(status.Err.Error()), remedies[status.Reason]
+		v.Error, v.Remedy = sanitize.OneLine(status.Err.Error()), remedies[status.Reason]
 	}
 	if status.Snapshot == nil {
 		return v
@@ -179,15 +180,15 @@ func newAccountView(settings *collector.Settings, status *collector.Status, now 
 		v.Statuses = append(v.Statuses, statusView{
 			Status: sums.Status, Operations: number(sums.Operations), Failing: number(sums.Failing),
 			Messages:    number(sums.Stats.Total),
-			Delivered:   numberAndShare(sums.Stats.Delivered, sums.Stats.Total),
-			Undelivered: numberAndShare(sums.Stats.Undelivered, sums.Stats.Total),
-			Failed:      numberAndShare(sums.Stats.Failed, sums.Stats.Total),
+			Delivered:   numberAndPercent(sums.Stats.Delivered, sums.Stats.Total),
+			Undelivered: numberAndPercent(sums.Stats.Undelivered, sums.Stats.Total),
+			Failed:      numberAndPercent(sums.Stats.Failed, sums.Stats.Total),
 		})
 	}
 	v.Operations, v.Messages = number(all.Operations), number(all.Stats.Total)
 	if total := all.Stats.Total; total > 0 {
 		v.Shares = fmt.Sprintf("of which %s delivered, %s undelivered, %s failed",
-			share(all.Stats.Delivered, total), share(all.Stats.Undelivered, total), share(all.Stats.Failed, total))
+			percent(all.Stats.Delivered, total), percent(all.Stats.Undelivered, total), percent(all.Stats.Failed, total))
 	}
 	v.Worst = operationViews(status.Snapshot.Failing, now)
 	v.Untouched = operationViews(status.Snapshot.Untouched, now)
@@ -202,8 +203,8 @@ func operationViews(ops []twilio.Operation, now time.Time) []operationView {
 			ID: op.ID, Status: op.Status,
 			Created: ago(now.Sub(op.CreatedAt)), Updated: ago(now.Sub(op.UpdatedAt)),
 			Messages:    number(op.Stats.Total),
-			Undelivered: numberAndShare(op.Stats.Undelivered, op.Stats.Total),
-			Failed:      numberAndShare(op.Stats.Failed, op.Stats.Total),
+			Undelivered: numberAndPercent(op.Stats.Undelivered, op.Stats.Total),
+			Failed:      numberAndPercent(op.Stats.Failed, op.Stats.Total),
 		}
 	}
 	return views
@@ -215,7 +216,7 @@ func stateText(s *collector.Status, now time.Time) string {
 	case collector.StateFailing:
 		return fmt.Sprintf("failing since %s (%s)", clock(s.FailingSince, now), ago(now.Sub(s.FailingSince)))
 	case collector.StateThrottled:
-		return "waiting for Twilio until " + clock(s.RetryAt, now)
+		return "throttled by Twilio until " + clock(s.RetryAt, now)
 	case collector.StateReading:
 		if s.PagesExpected > 0 {
 			return fmt.Sprintf("first read %d%%", min(99, 100*s.PagesRead/s.PagesExpected))
@@ -228,15 +229,17 @@ func stateText(s *collector.Status, now time.Time) string {
 
 // remedies say what to do about an error, by its reason.
 var remedies = map[string]string{
-	"auth":         "Check the Account SID, and that the Auth Token or API key is right and active; a file is read again at the next refresh.",
-	"rate_limited": "Twilio asks for patience: lower --twilio.rate-limit or --collector.concurrency, or lengthen the interval.",
-	"timeout":      "Check the way to the API; then raise --twilio.timeout or --collector.refresh-timeout.",
-	"server":       "Twilio's side; see status.twilio.com. The next refresh tries again.",
-	"network":      "Check name resolution, proxy and firewall on the way to the API.",
-	"decode":       "The answer is not the API's: check --twilio.base-url and what stands in between.",
-	"pagination":   "The list leads back to a page already read; the next refresh tries again.",
-	"other":        "Check that the files of secrets and certificates are there and can be read.",
-	"request":      "The API refuses the request: check --twilio.base-url and the page size.",
+	"auth": "Check that the Account SID and the Auth Token or API key are correct and active. " +
+		"Files are read again at the next refresh.",
+	"rate_limited": "The API is throttling: lower --twilio.rate-limit or --collector.concurrency, " +
+		"or lengthen the interval.",
+	"timeout":    "Check the connection to the API, then raise --twilio.timeout or --collector.refresh-timeout.",
+	"server":     "An error on Twilio's side, see status.twilio.com. The next refresh tries again.",
+	"network":    "Check name resolution, proxy and firewall between the exporter and the API.",
+	"decode":     "The response is not one of the API: check --twilio.base-url and any proxy in between.",
+	"pagination": "The list repeated a page token. The next refresh tries again.",
+	"other":      "Check that the files with secrets and certificates exist and are readable.",
+	"request":    "The API rejects the request: check --twilio.base-url and the page size.",
 }
 
 // clock writes a time of the day of now without the date.
@@ -279,9 +282,9 @@ func number(n int64) string {
 	return s
 }
 
-// share writes part of total in percent. What is not all or nothing never
-// reads as 100% or 0%.
-func share(part, total int64) string {
+// percent writes part of total in percent. It is 0% or 100% only where that is
+// exact.
+func percent(part, total int64) string {
 	if total <= 0 {
 		return "–"
 	}
@@ -296,9 +299,9 @@ func share(part, total int64) string {
 	}
 }
 
-func numberAndShare(part, total int64) string {
+func numberAndPercent(part, total int64) string {
 	if part == 0 {
 		return "0"
 	}
-	return number(part) + " (" + share(part, total) + ")"
+	return number(part) + " (" + percent(part, total) + ")"
 }

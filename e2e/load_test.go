@@ -1,12 +1,9 @@
-//go:build !race
-
-package main
+package e2e
 
 import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,6 +14,8 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
+const fleetToken = "token-of-the-fleet" // of accounts that do not exist
+
 // fleet is the API of many accounts, of which some are in trouble: the name of
 // an account, which is its SID, says in which.
 type fleet struct{ handlers map[string]*simulator.Handler }
@@ -25,7 +24,7 @@ func newFleet(t *testing.T, names []string) *fleet {
 	f := &fleet{handlers: make(map[string]*simulator.Handler)}
 	for i, name := range names {
 		world := simulator.MustWorld(simulator.WorldSettings{Seed: uint64(i), Rate: 1, MaxRecipients: 100}) //nolint:gosec // a small number
-		h := simulator.MustHandler(world, simulator.Settings{AccountSID: name, AuthToken: testToken, LogSize: -1})
+		h := simulator.MustHandler(world, simulator.Settings{AccountSID: name, AuthToken: fleetToken, LogSize: -1})
 		switch kind, _, _ := strings.Cut(name, "-"); kind {
 		case "refused":
 			h = simulator.MustHandler(world, simulator.Settings{AccountSID: name, AuthToken: "another", LogSize: -1})
@@ -46,8 +45,8 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // TestManyAccounts runs the built program with 200 accounts for a minute, of
-// which 60 are in three kinds of trouble: the other 140 must not notice. Under
-// the race detector the simulator would be too slow for so many.
+// which 60 are in three kinds of trouble: the other 140 must not notice. It does
+// not run in parallel with the tests that do.
 func TestManyAccounts(t *testing.T) {
 	const (
 		interval = 5 * time.Second
@@ -71,12 +70,10 @@ func TestManyAccounts(t *testing.T) {
 	for _, name := range names {
 		fmt.Fprintf(&config, "- {account_sid: %s, auth_token_file: token}\n", name)
 	}
-	for file, content := range map[string]string{"token": testToken, "accounts.yml": config.String()} {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p := serve(t, []string{"TWILIO_BASE_URL=" + server.URL + "/v1"}, "--config.file="+filepath.Join(dir, "accounts.yml"),
+	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
+	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))
+	p := start(t, "exporter", "exporter", []string{"TWILIO_BASE_URL=" + server.URL + "/v1"},
+		"--web.listen-address=127.0.0.1:0", "--config.file="+filepath.Join(dir, "accounts.yml"),
 		"--collector.interval="+interval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1")
 
 	var last map[string]string
@@ -85,7 +82,7 @@ func TestManyAccounts(t *testing.T) {
 	started := time.Now()
 	for time.Since(started) < length {
 		begin := time.Now()
-		last = p.scrape()
+		last = scrapeSamples(t, p.url("/metrics"))
 		took = append(took, time.Since(begin))
 		now := float64(time.Now().UnixMilli()) / 1e3
 		for _, name := range names {
@@ -120,6 +117,23 @@ func TestManyAccounts(t *testing.T) {
 			}
 		}
 	}
+}
+
+// scrapeSamples returns the values of an exposition by name and labels.
+func scrapeSamples(t *testing.T, address string) map[string]string {
+	t.Helper()
+	body, err := get(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(body)) {
+		line = strings.TrimSpace(line)
+		if i := strings.LastIndex(line, " "); i > 0 && !strings.HasPrefix(line, "#") {
+			values[line[:i]] = line[i+1:]
+		}
+	}
+	return values
 }
 
 // sampleOf is a sample's value; the test ends where there is none.

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v3"
+
+	"twilio_operations_exporter/internal/sanitize"
 )
 
 // configFile is the form of --config.file.
@@ -34,7 +36,7 @@ type fileAccount struct {
 }
 
 // tlsConfig is Prometheus' without its methods: they would validate while
-// decoding, where the line is not known.
+// decoding, when the line is not known.
 type tlsConfig config.TLSConfig
 
 // scalar is a single value as written, and its line. It is kept as text: flags
@@ -47,7 +49,7 @@ type scalar struct {
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (s *scalar) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind != yaml.ScalarNode {
-		return fmt.Errorf("line %d: want a single value", n.Line)
+		return fmt.Errorf("line %d: want a scalar value", n.Line)
 	}
 	s.value, s.line = n.Value, n.Line
 	return nil
@@ -76,12 +78,12 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 	}
 	var more yaml.Node
 	if moreErr := d.Decode(&more); moreErr == nil {
-		return nil, nil, fmt.Errorf("%s:%d: a second document: want one document with accounts", file, more.Line)
+		return nil, nil, fmt.Errorf("%s:%d: more than one YAML document: want a single one", file, more.Line)
 	} else if !errors.Is(moreErr, io.EOF) {
 		return nil, nil, yamlError(file, moreErr)
 	}
 	if len(f.Accounts) == 0 || len(lines) != len(f.Accounts) {
-		return nil, nil, fmt.Errorf("%s:1: no accounts: want a list of at least one under accounts", file)
+		return nil, nil, fmt.Errorf("%s:1: no accounts configured: want at least one under the key accounts", file)
 	}
 	names := map[string]int{}
 	for i := range f.Accounts {
@@ -92,8 +94,8 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 			return nil, nil, accountErr
 		}
 		if other, ok := names[a.Account]; ok {
-			return nil, nil, fmt.Errorf("%s: two accounts are named %s, the other one in line %d: give each a name of its own",
-				at.of(fa.nameOrSID()), shown(a.Account), other)
+			return nil, nil, fmt.Errorf("%s: duplicate account name %s, also in line %d: names must be unique",
+				at.of(fa.nameOrSID()), sanitize.Quote(a.Account), other)
 		}
 		names[a.Account] = at.lineOf(fa.nameOrSID())
 		accounts, warnings = append(accounts, a), append(warnings, w...)
@@ -118,8 +120,8 @@ func (l location) of(s scalar) string {
 	return fmt.Sprintf("%s:%d", l.file, l.lineOf(s))
 }
 
-func (l location) given(key string, s scalar) given {
-	return given{where: l.of(s) + ": " + key, value: s.value}
+func (l location) input(key string, s scalar) input {
+	return input{where: l.of(s) + ": " + key, value: s.value}
 }
 
 func (fa *fileAccount) nameOrSID() scalar {
@@ -136,32 +138,33 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 		return fail(err)
 	}
 	if fa.AccountSID.value == "" {
-		return fail(fmt.Errorf("%s: account_sid: no account is given: want an Account SID (AC…)", at.of(fa.AccountSID)))
+		return fail(fmt.Errorf("%s: account_sid is missing: want an Account SID (AC…)", at.of(fa.AccountSID)))
 	}
 	a.Account = fa.nameOrSID().value
 	if !validName(a.Account) {
-		return fail(at.given("name", fa.nameOrSID()).bad("a name: text of one line"))
+		return fail(at.input("name", fa.nameOrSID()).bad("a name: want text on one line"))
 	}
 	dir := filepath.Dir(at.file)
 	a.HTTP.TLSConfig = config.TLSConfig(fa.TLSConfig)
 	a.HTTP.TLSConfig.SetDirectory(dir)
 	if _, err := config.NewTLSConfig(&a.HTTP.TLSConfig); err != nil {
-		return fail(fmt.Errorf("%s:%d: tls_config: %s", at.file, at.line, oneLine(err.Error())))
+		return fail(fmt.Errorf("%s:%d: tls_config: %s", at.file, at.line, sanitize.OneLine(err.Error())))
 	}
-	if g := at.given("proxy_url", fa.ProxyURL); g.value != "" {
-		u, err := url.Parse(g.value)
-		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) || !validPort(u) {
-			return fail(g.bad("the URL of a proxy, such as http://proxy.example:3128"))
+	if in := at.input("proxy_url", fa.ProxyURL); in.value != "" {
+		u, err := url.Parse(in.value)
+		schemes := []string{"http", "https", "socks5", "socks5h"}
+		if err != nil || u.Hostname() == "" || !slices.Contains(schemes, u.Scheme) || !validPort(u) {
+			return fail(in.bad("the URL of a proxy, such as http://proxy.example:3128"))
 		}
 		a.HTTP.ProxyURL = config.URL{URL: u}
 	}
-	inDir := func(key string, s scalar) given {
-		g := at.given(key, s)
-		g.value = config.JoinDir(dir, g.value)
-		return g
+	inDir := func(key string, s scalar) input {
+		in := at.input(key, s)
+		in.value = config.JoinDir(dir, in.value)
+		return in
 	}
 	warnings, err := (&credentials{ //nolint:gosec // G101: names of keys
-		sid: at.given("account_sid", fa.AccountSID), key: keyGiven(at, fa.APIKey),
+		sid: at.input("account_sid", fa.AccountSID), key: keyInput(at, fa.APIKey),
 		tokenFile: inDir("auth_token_file", fa.AuthTokenFile), secretFile: inDir("api_secret_file", fa.APISecretFile),
 		wantToken: "auth_token_file", wantSecret: "api_secret_file",
 	}).apply(&a)
@@ -172,12 +175,12 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 	return a, warnings, nil
 }
 
-// keyGiven says plainly "api_key" where there is none: then no line is at fault.
-func keyGiven(at location, key scalar) given {
+// keyInput has no line where there is no key in the file.
+func keyInput(at location, key scalar) input {
 	if key.value == "" {
-		return given{where: "api_key"}
+		return input{where: "api_key"}
 	}
-	return at.given("api_key", key)
+	return at.input("api_key", key)
 }
 
 func (fa *fileAccount) applySettings(a *Account, at location) error {
@@ -200,15 +203,15 @@ func (fa *fileAccount) applySettings(a *Account, at location) error {
 	})
 	for _, key := range keys {
 		s, ok := known[key]
-		g := at.given(key, fa.Settings[key])
+		in := at.input(key, fa.Settings[key])
 		switch {
 		case !ok && (key == "auth_token" || key == "api_secret"):
-			return fmt.Errorf("%s: %s: a secret is not written here: want %s_file", at.of(fa.Settings[key]), key, key)
+			return fmt.Errorf("%s: %s: secrets are not accepted in this file: use %s_file", at.of(fa.Settings[key]), key, key)
 		case !ok:
-			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), shown(key))
+			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), sanitize.Quote(key))
 		case fa.Settings[key].line == 0: // null: as if it were not there
-		case !s.set(a, g.value):
-			return g.bad(s.want)
+		case !s.set(a, in.value):
+			return in.bad(s.want)
 		}
 	}
 	return nil
@@ -234,7 +237,7 @@ func accountLines(b []byte) (lines []int, err error) {
 		}
 		for _, n := range list.Content {
 			if n.ShortTag() == "!!null" { // the decoder would leave it out
-				return nil, fmt.Errorf("line %d: an account without a value", n.Line)
+				return nil, fmt.Errorf("line %d: empty account", n.Line)
 			}
 			lines = append(lines, n.Line)
 		}
@@ -245,12 +248,12 @@ func accountLines(b []byte) (lines []int, err error) {
 var (
 	yamlLine    = regexp.MustCompile(`^line (\d+): `)
 	yamlUnknown = regexp.MustCompile(`^field (.*) not found in type \S+$`)
-	// What was found is not repeated: it may be a secret in the wrong place.
+	// The value is left out: it may be a secret in the wrong place.
 	yamlType = regexp.MustCompile(`^cannot unmarshal (!!\w+)\b.*$`)
 )
 
-// yamlError says what the parser says, with file and line in front and without
-// the names of Go types. Of several it says the first.
+// yamlError is the first of the parser's errors, with file and line in front and
+// without the names of Go types.
 func yamlError(file string, err error) error {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	var typeError *yaml.TypeError
@@ -262,10 +265,10 @@ func yamlError(file string, err error) error {
 		line, message = m[1], message[len(m[0]):]
 	}
 	if m := yamlUnknown.FindStringSubmatch(message); m != nil {
-		message = "unknown key " + shown(m[1])
+		message = "unknown key " + sanitize.Quote(m[1])
 	}
 	if m := yamlType.FindStringSubmatch(message); m != nil {
-		message = "a value of the kind " + m[1] + " does not belong here"
+		message = "unexpected value of type " + m[1]
 	}
-	return fmt.Errorf("%s:%s: %s", file, line, oneLine(message))
+	return fmt.Errorf("%s:%s: %s", file, line, sanitize.OneLine(message))
 }

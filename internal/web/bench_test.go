@@ -1,4 +1,4 @@
-package main
+package web
 
 import (
 	"io"
@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -45,9 +46,9 @@ func (c constants) Collect(ch chan<- prometheus.Metric) {
 // bare is what a scrape must be compared with: promhttp's handler with the same
 // collectors of the process, and for each series that s shows a constant one
 // that takes as many bytes.
-func bare(b *testing.B, s *site) http.Handler {
+func bare(b *testing.B, s *Server) http.Handler {
 	b.Helper()
-	all, err := s.gather(b.Context())
+	all, err := s.scrape(b.Context()).Gather()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -60,7 +61,12 @@ func bare(b *testing.B, s *site) http.Handler {
 		for i := 0; i+1 < len(more); i += 2 {
 			names, values = append(names, more[i]), append(values, more[i+1])
 		}
-		series = append(series, prometheus.MustNewConstMetric(prometheus.NewDesc(f.GetName()+suffix, f.GetHelp(), names, nil), prometheus.GaugeValue, value, values...))
+		series = append(
+			series,
+			prometheus.MustNewConstMetric(
+				prometheus.NewDesc(f.GetName()+suffix, f.GetHelp(), names, nil), prometheus.GaugeValue, value, values...,
+			),
+		)
 	}
 	for _, f := range all {
 		if strings.HasPrefix(f.GetName(), "go_") || strings.HasPrefix(f.GetName(), "process_") {
@@ -76,12 +82,17 @@ func bare(b *testing.B, s *site) http.Handler {
 			gauge(f, "_count", float64(h.GetSampleCount()), m.GetLabel())
 			gauge(f, "_bucket", float64(h.GetSampleCount()), m.GetLabel(), "le", "+Inf")
 			for _, bucket := range h.GetBucket() {
-				gauge(f, "_bucket", float64(bucket.GetCumulativeCount()), m.GetLabel(), "le", strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64))
+				gauge(
+					f, "_bucket", float64(bucket.GetCumulativeCount()), m.GetLabel(), "le",
+					strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64),
+				)
 			}
 		}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), series)
+	registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), series,
+	)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
@@ -121,13 +132,13 @@ func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 // bare promhttp handler. The two take turns, so that what else the machine
 // does meets both; "ratio" is the median of the turns.
 func BenchmarkScrape(b *testing.B) {
-	api := newTestAPI(b,
-		testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
-		testOperation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	api := testutil.New(b,
+		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
 	)
-	s := testSite(b, api, "--log.level=error")
+	s := testServer(b, api, "--log.level=error")
 	refresh(b, s)
-	ours, theirs := httptest.NewServer(s.handler()), httptest.NewServer(bare(b, s))
+	ours, theirs := httptest.NewServer(s.Handler(b.Context())), httptest.NewServer(bare(b, s))
 	defer ours.Close()
 	defer theirs.Close()
 	transport := &http.Transport{MaxIdleConnsPerHost: scrapers}

@@ -1,7 +1,6 @@
-package main
+package web
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,99 +11,80 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
 
-// probeTimeout bounds a fetch that nobody waits for any more, and the wait of
-// those who set no bound of their own.
-const probeTimeout = 2 * time.Minute
-
-// probe answers with one operation's metrics (Prometheus' multi-target
-// pattern). An operation that cannot be read is an answer, not an error.
-func (s *site) probe(w http.ResponseWriter, r *http.Request) {
+// probe serves one operation's metrics (Prometheus' multi-target pattern). An
+// operation that cannot be fetched is twilio_probe_success 0, not an HTTP error.
+func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
-		answering(w)
-		say(w, http.StatusBadRequest, "%s", err)
+		setWriteDeadline(w)
+		writeText(w, http.StatusBadRequest, "%s", err)
 		return
 	}
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
 	begin := time.Now()
-	op, err := a.fetch(ctx, id) //nolint:contextcheck // a fetch is shared: it ends with the account
+	op, err := a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
 	if err != nil {
-		level.Info(s.logger).Log("msg", "probe failed", "account", a.config.Account, "operation", id, "err", err)
+		level.Info(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(&probed{account: a.config.Account, op: op, duration: time.Since(begin), ok: err == nil})
-	answering(w)
+	registry.MustRegister(&probed{account: a.Name(), op: op, duration: time.Since(begin), ok: err == nil})
+	setWriteDeadline(w)
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger}, ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true,
 	}).ServeHTTP(w, r)
 }
 
-// probeTarget reads the parameters. Its error says what would be right.
-func (s *site) probeTarget(r *http.Request) (*account, string, error) {
+// probeTarget reads the parameters. Its error says what is expected.
+func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) {
 	const example = "/probe?target=comms_operation_…&account=NAME"
 	q := r.URL.Query()
 	id, name := q["target"], q["account"]
 	switch {
 	case len(id) != 1 || id[0] == "":
-		return nil, "", fmt.Errorf("want one target, the id of an operation: %s", example)
+		return nil, "", fmt.Errorf("want exactly one target, an operation ID: %s", example)
 	case !twilio.ValidOperationID(id[0]):
-		return nil, "", fmt.Errorf("target %s is not the id of an operation: want %s", shown(id[0]), example)
+		return nil, "", fmt.Errorf("target %s is not an operation ID: want %s", sanitize.Quote(id[0]), example)
 	case len(name) > 1:
-		return nil, "", fmt.Errorf("want one account: %s", example)
+		return nil, "", fmt.Errorf("want at most one account: %s", example)
 	}
-	list := s.accounts.list()
+	list := s.accounts.List()
 	if len(name) == 0 || name[0] == "" {
 		if len(list) == 1 {
 			return list[0], id[0], nil
 		}
-		return nil, "", fmt.Errorf("there are several accounts, want one of %s: %s", someNames(list), example)
+		return nil, "", fmt.Errorf("there are several accounts: choose one of %s: %s", someNames(s.accounts.Names()), example)
 	}
 	for _, a := range list {
-		if a.config.Account == name[0] {
+		if a.Name() == name[0] {
 			return a, id[0], nil
 		}
 	}
-	return nil, "", fmt.Errorf("account %s is unknown: want one of %s", shown(name[0]), someNames(list))
+	return nil, "", fmt.Errorf(
+		"account %s is unknown: choose one of %s", sanitize.Quote(name[0]), someNames(s.accounts.Names()),
+	)
 }
 
-// someNames lists accounts for a person, up to ten.
-func someNames(list []*account) string {
+// someNames lists up to ten accounts for an error message.
+func someNames(names []string) string {
 	const most = 10
-	names := make([]string, 0, most+1)
-	for i, a := range list {
+	quoted := make([]string, 0, most+1)
+	for i, name := range names {
 		if i == most {
-			names = append(names, fmt.Sprintf("%d others", len(list)-most))
+			quoted = append(quoted, fmt.Sprintf("%d others", len(names)-most))
 			break
 		}
-		names = append(names, shown(a.config.Account))
+		quoted = append(quoted, sanitize.Quote(name))
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(quoted, ", ")
 }
 
-// fetch reads one operation, within the account's own pace. Equal ones share
-// one request; when ctx ends before it does, it goes on for whoever asks next.
-func (a *account) fetch(ctx context.Context, id string) (twilio.Operation, error) {
-	result := a.probes.DoChan(id, func() (any, error) { //nolint:contextcheck // shared: it ends with the account
-		a.probing.RLock()
-		defer a.probing.RUnlock()
-		shared, cancel := context.WithTimeout(a.ctx, probeTimeout)
-		defer cancel()
-		return a.client.FetchOperation(shared, id)
-	})
-	select {
-	case r := <-result:
-		op, _ := r.Val.(twilio.Operation)
-		return op, r.Err
-	case <-ctx.Done():
-		return twilio.Operation{}, context.Cause(ctx)
-	}
-}
-
-// probed collects what one probe has found.
+// probed collects the result of one probe.
 type probed struct {
 	account  string
 	op       twilio.Operation
@@ -114,13 +94,13 @@ type probed struct {
 
 var (
 	probeSuccess = prometheus.NewDesc("twilio_probe_success",
-		"Whether the operation could be read, 1 or 0.", []string{"account"}, nil)
+		"Whether the operation could be fetched: 1 or 0.", []string{"account"}, nil)
 	probeDuration = prometheus.NewDesc("twilio_probe_duration_seconds",
-		"Time the probe took, waiting for the account's pace included.", []string{"account"}, nil)
+		"Duration of the probe, including client-side queueing.", []string{"account"}, nil)
 	probeInfo = prometheus.NewDesc("twilio_probe_operation_info",
-		"Status of the operation; the value is 1.", []string{"account", "operation", "status"}, nil)
-	probeCreated = probeDesc("operation_created_timestamp_seconds", "Unix time of the operation's creation.")
-	probeUpdated = probeDesc("operation_updated_timestamp_seconds", "Unix time of the operation's last update.")
+		"Status of the operation. The value is always 1.", []string{"account", "operation", "status"}, nil)
+	probeCreated = probeDesc("operation_created_timestamp_seconds", "Unix time at which the operation was created.")
+	probeUpdated = probeDesc("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.")
 )
 
 func probeDesc(name, help string) *prometheus.Desc {

@@ -1,4 +1,4 @@
-package main
+package web
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -29,7 +30,7 @@ type example struct {
 // TestProbeExamples holds that a probe of each documented example gives exactly
 // its numbers.
 func TestProbeExamples(t *testing.T) {
-	files, err := filepath.Glob("twilio/testdata/operation-*.json")
+	files, err := filepath.Glob("../../twilio/testdata/operation-*.json")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("examples: %q, %v", files, err)
 	}
@@ -49,10 +50,12 @@ func TestProbeExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			stat := func(name string) int64 { return int64(e.Stats[name]) }
-			s := testSite(t, newTestAPI(t, twilio.Operation{
+			s := testServer(t, testutil.New(t, twilio.Operation{
 				ID: e.ID, Status: e.Status, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
 				Stats: twilio.Stats{
-					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat("unaddressable"),
+					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat(
+						"unaddressable",
+					),
 					Scheduled: stat("scheduled"), Queued: stat("queued"), Sent: stat("sent"), Delivered: stat("delivered"),
 					Read: stat("read"), Undelivered: stat("undelivered"), Failed: stat("failed"), Canceled: stat("canceled"),
 				},
@@ -62,9 +65,9 @@ func TestProbeExamples(t *testing.T) {
 				t.Fatalf("%d %s", w.Code, w.Body)
 			}
 			text := w.Body.String()
-			labels := fmt.Sprintf(`{account=%q,operation=%q`, testSID, e.ID)
+			labels := fmt.Sprintf(`{account=%q,operation=%q`, testutil.SID, e.ID)
 			want := []string{
-				fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testSID),
+				fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID),
 				fmt.Sprintf(`twilio_probe_operation_info%s,status=%q} 1`, labels, e.Status),
 			}
 			if len(e.Stats) != len(names) {
@@ -73,7 +76,7 @@ func TestProbeExamples(t *testing.T) {
 			for name, value := range e.Stats {
 				want = append(want, fmt.Sprintf("twilio_probe_%s%s} %v", names[name], labels, value))
 			}
-			wantLines(t, text, want...)
+			testutil.WantSamples(t, text, want...)
 			got := families(t, text)
 			for name, at := range map[string]time.Time{"created": e.CreatedAt, "updated": e.UpdatedAt} {
 				value := got["twilio_probe_operation_"+name+"_timestamp_seconds"].GetMetric()[0].GetGauge().GetValue()
@@ -96,26 +99,39 @@ func TestProbeExamples(t *testing.T) {
 }
 
 func TestProbeParameters(t *testing.T) {
-	id := testOperation(1, "", twilio.Stats{}).ID
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	one, two := testSite(t, api), newFileSite(t, api, "a", "b")
+	id := testutil.Operation(1, "", twilio.Stats{}).ID
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	one := testServer(t, api)
+	two, _ := testFileServer(t, api, "a", "b")
 	const usage = ": /probe?target=comms_operation_…&account=NAME\n"
 	for name, tc := range map[string]struct {
-		s     *site
+		s     *Server
 		query string
 		code  int
 		body  string // "": not compared
 	}{
-		"no target":       {one, "", http.StatusBadRequest, "want one target, the id of an operation" + usage},
-		"empty target":    {one, "target=", http.StatusBadRequest, "want one target, the id of an operation" + usage},
-		"two targets":     {one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want one target, the id of an operation" + usage},
-		"bad target":      {one, "target=..%2Fx", http.StatusBadRequest, `target "../x" is not the id of an operation: want /probe?target=comms_operation_…&account=NAME` + "\n"},
-		"two accounts":    {one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want one account" + usage},
-		"unknown account": {one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest, `account "x\ny" is unknown: want one of "` + testSID + "\"\n"},
-		"account needed":  {two.site, "target=" + id, http.StatusBadRequest, `there are several accounts, want one of "a", "b"` + usage},
-		"account":         {two.site, "target=" + id + "&account=b", http.StatusOK, ""},
-		"own account":     {one, "target=" + id + "&account=" + testSID, http.StatusOK, ""},
-		"empty account":   {one, "target=" + id + "&account=", http.StatusOK, ""},
+		"no target":    {one, "", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"empty target": {one, "target=", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"two targets": {
+			one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want exactly one target, an operation ID" + usage,
+		},
+		"bad target": {
+			one, "target=..%2Fx", http.StatusBadRequest,
+			`target "../x" is not an operation ID: want /probe?target=comms_operation_…&account=NAME` + "\n",
+		},
+		"two accounts": {
+			one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want at most one account" + usage,
+		},
+		"unknown account": {
+			one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest,
+			`account "x\ny" is unknown: choose one of "` + testutil.SID + "\"\n",
+		},
+		"account needed": {
+			two, "target=" + id, http.StatusBadRequest, `there are several accounts: choose one of "a", "b"` + usage,
+		},
+		"account":       {two, "target=" + id + "&account=b", http.StatusOK, ""},
+		"own account":   {one, "target=" + id + "&account=" + testutil.SID, http.StatusOK, ""},
+		"empty account": {one, "target=" + id + "&account=", http.StatusOK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := api.Requests().Started()
@@ -134,12 +150,7 @@ func TestProbeParameters(t *testing.T) {
 }
 
 func TestSomeNames(t *testing.T) {
-	list := make([]*account, 12)
-	for i := range list {
-		list[i] = &account{}
-		list[i].config.Account = string(rune('a' + i))
-	}
-	if got, want := someNames(list), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
+	if got, want := someNames(strings.Split("abcdefghijkl", "")), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -147,27 +158,34 @@ func TestSomeNames(t *testing.T) {
 // TestProbeFailures holds that what cannot be read is an answer with success 0
 // and nothing about an operation.
 func TestProbeFailures(t *testing.T) {
+	one, two := testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID
 	for name, tc := range map[string]struct {
-		fault   simulator.Fault
-		target  string
-		atLeast time.Duration
+		fault  simulator.Fault
+		target string
+		hangs  bool
 	}{
-		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, testOperation(2, "", twilio.Stats{}).ID, 0},
-		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, testOperation(1, "", twilio.Stats{}).ID, 0},
-		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, testOperation(1, "", twilio.Stats{}).ID, 0},
-		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, testOperation(1, "", twilio.Stats{}).ID, 200 * time.Millisecond},
+		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, two, false},
+		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, one, false},
+		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, one, false},
+		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, one, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-			s := testSite(t, api, "--web.scrape-timeout-offset=100ms")
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			s := testServer(t, api)
 			api.Faults().MustAdd(tc.fault)
-			begin := time.Now()
-			w := get(t, s, http.MethodGet, "/probe?target="+tc.target, scrapeTimeoutHeader+": 0.3")
-			if took := time.Since(begin); took < tc.atLeast || took > 300*time.Millisecond {
-				t.Errorf("took %v", took)
+			var timeout []string
+			if tc.hangs {
+				timeout = []string{scrapeTimeoutHeader + ": 0.2"}
 			}
-			lines := samples(w.Body.String())
-			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testSID)) {
+			w := get(t, s, http.MethodGet, "/probe?target="+tc.target, timeout...)
+			if tc.hangs {
+				testutil.WaitFor(t, "the fetch to go on", func() bool {
+					n, _ := api.Requests().InFlight()
+					return n == 1
+				})
+			}
+			lines := testutil.Samples(w.Body.String())
+			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) {
 				t.Errorf("%d %q", w.Code, lines)
 			}
 		})
@@ -175,18 +193,18 @@ func TestProbeFailures(t *testing.T) {
 }
 
 func TestProbesShareAFetch(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	s := testSite(t, api)
-	release := api.hold()
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api)
+	release := api.Hold()
 	const probes = 50
 	var wg sync.WaitGroup
 	for range probes {
 		wg.Go(func() {
-			w := get(t, s, http.MethodGet, "/probe?target="+testOperation(1, "", twilio.Stats{}).ID)
-			wantLines(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testSID))
+			w := get(t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID)
+			testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID))
 		})
 	}
-	waitFor(t, "all probes to wait", func() bool { return blockedIn("(*account).fetch(") == probes })
+	testutil.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
 	release()
 	wg.Wait()
 	if got := api.Requests().Started(); got != 1 {
@@ -197,14 +215,18 @@ func TestProbesShareAFetch(t *testing.T) {
 // TestProbeKeepsTheGate holds that a probe waits like every request of its
 // account when the API has asked for patience.
 func TestProbeKeepsTheGate(t *testing.T) {
-	api := newTestAPI(t, testOperation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
-	s := testSite(t, api, "--web.scrape-timeout-offset=100ms")
-	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1})
-	if err := s.accounts.list()[0].refresher.Refresh(t.Context()); err == nil {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
+	api.Faults().MustAdd(
+		simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1},
+	)
+	if err := s.accounts.List()[0].Refresher.Refresh(t.Context()); err == nil {
 		t.Fatal("no error")
 	}
-	w := get(t, s, http.MethodGet, "/probe?target="+testOperation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3")
-	wantLines(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testSID))
+	w := get(
+		t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3",
+	)
+	testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID))
 	if got := api.Requests().Started(); got != 1 {
 		t.Errorf("%d requests", got)
 	}
