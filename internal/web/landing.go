@@ -18,6 +18,7 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
@@ -163,13 +164,13 @@ func newAccountView(settings collector.Settings, status *collector.Status, now t
 		v.LastSuccess = v.Age + " ago, " + clock(status.Succeeded, now)
 	}
 	if status.Err != nil {
-		v.Error, v.Remedy = sanitize.OneLine(status.Err.Error()), remedies[status.Reason]
+		v.Error, v.Remedy = sanitize.OneLine(status.Err.Error()), status.Reason.Remedy
 	}
 	if status.Snapshot == nil {
 		return v
 	}
 	v.Stale = !status.Current
-	var all collector.StatusSums
+	var all window.StatusSums
 	for i := range status.Snapshot.Statuses {
 		sums := &status.Snapshot.Statuses[i]
 		all.Operations += sums.Operations
@@ -191,14 +192,14 @@ func newAccountView(settings collector.Settings, status *collector.Status, now t
 			percent(all.Stats.Delivered, total), percent(all.Stats.Undelivered, total), percent(all.Stats.Failed, total))
 	}
 	v.Worst = operationViews(status.Snapshot.Failing, now)
-	v.Untouched = operationViews(status.Snapshot.Untouched, now)
+	v.Untouched = operationViews(status.Snapshot.Stuck, now)
 	return v
 }
 
-func operationViews(ops []twilio.Operation, now time.Time) []operationView {
+func operationViews(ops []*twilio.Operation, now time.Time) []operationView {
 	views := make([]operationView, len(ops))
 	for i := range ops {
-		op := &ops[i]
+		op := ops[i]
 		views[i] = operationView{
 			ID: op.ID, Status: op.Status,
 			Created: ago(now.Sub(op.CreatedAt)), Updated: ago(now.Sub(op.UpdatedAt)),
@@ -225,21 +226,6 @@ func stateText(s *collector.Status, now time.Time) string {
 	default:
 		return string(s.State)
 	}
-}
-
-// remedies say what to do about an error, by its reason.
-var remedies = map[string]string{
-	"auth": "Check that the Account SID and the Auth Token or API key are correct and active. " +
-		"Files are read again at the next refresh.",
-	"rate_limited": "The API is throttling: lower --twilio.rate-limit or --collector.concurrency, " +
-		"or lengthen the interval.",
-	"timeout":    "Check the connection to the API, then raise --twilio.timeout or --collector.refresh-timeout.",
-	"server":     "An error on Twilio's side, see status.twilio.com. The next refresh tries again.",
-	"network":    "Check name resolution, proxy and firewall between the exporter and the API.",
-	"decode":     "The response is not one of the API: check --twilio.base-url and any proxy in between.",
-	"pagination": "The list repeated a page token. The next refresh tries again.",
-	"other":      "Check that the files with secrets and certificates exist and are readable.",
-	"request":    "The API rejects the request: check --twilio.base-url and the page size.",
 }
 
 // clock writes a time of the day of now without the date.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 )
@@ -59,7 +60,7 @@ func TestLandingPage(t *testing.T) {
 func TestAccountView(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
-	snapshot := &collector.Snapshot{Statuses: []collector.StatusSums{
+	snapshot := &window.Snapshot{Statuses: []window.StatusSums{
 		{Status: twilio.StatusCompleted, Operations: 1234, Stats: twilio.Stats{Total: 3_000_000, Delivered: 2_999_999}},
 		{Status: twilio.StatusCanceled},
 	}}
@@ -82,10 +83,10 @@ func TestAccountView(t *testing.T) {
 			func(v accountView) bool { return v.StateText == "first read" },
 		},
 		"failing": {settings, collector.Status{
-			State: collector.StateFailing, FailingSince: now.Add(-time.Hour), Err: errors.New("401:\nno"), Reason: "auth",
+			State: collector.StateFailing, FailingSince: now.Add(-time.Hour), Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
 			Succeeded: now.Add(-26 * time.Hour), Snapshot: snapshot,
 		}, func(v accountView) bool {
-			return v.StateText == "failing since 11:00:00 UTC (1h)" && v.Error == "401:; no" && strings.Contains(v.Remedy, "Account SID") &&
+			return v.StateText == "failing since 11:00:00 UTC (1h)" && v.Error == "401:; no" && strings.Contains(v.Remedy, "account SID") &&
 				v.Stale && v.LastSuccess == "1d 2h ago, 2026-02-28 10:00:00 UTC"
 		}},
 		"throttled": {settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(13 * time.Hour)}, func(v accountView) bool {
@@ -95,7 +96,7 @@ func TestAccountView(t *testing.T) {
 			return v.StateText == "fresh" && !v.Stale && v.Requests == "1,865" && v.Operations == "1,234" && v.Messages == "3,000,000" &&
 				v.Shares == "of which >99.9% delivered, 0% undelivered, 0% failed" && v.Statuses[1].Delivered == "0" && v.Age == "5s"
 		}},
-		"on each scrape": {collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &collector.Snapshot{}}, func(v accountView) bool {
+		"on each scrape": {collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}}, func(v accountView) bool {
 			return v.Next == "at the next scrape" && v.Shares == ""
 		}},
 	} {
