@@ -38,7 +38,7 @@ func TestLoadDefaults(t *testing.T) {
 	type view struct {
 		Account, BaseURL                              string
 		Timeout, Interval, Window, Refresh, Age       time.Duration
-		Retries, PageSize, Concurrency                int
+		Retries, PageSize, Concurrency, Named         int
 		Rate, Staleness                               float64
 		User, Secret                                  string
 		Redirects                                     bool
@@ -49,14 +49,14 @@ func TestLoadDefaults(t *testing.T) {
 	}
 	got := view{
 		a.Account, a.BaseURL.String(), a.Timeout, a.Interval, a.Window, a.RefreshTimeout, a.MaxAge,
-		a.MaxRetries, a.PageSize, a.Concurrency, a.RateLimit, a.MaxStaleness,
+		a.MaxRetries, a.PageSize, a.Concurrency, a.Named, a.RateLimit, a.MaxStaleness,
 		a.HTTP.BasicAuth.Username, string(a.HTTP.BasicAuth.Password), a.HTTP.FollowRedirects,
 		c.web.TelemetryPath, c.web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
 		c.web.EnableLifecycle, c.web.EnablePprof, c.demo, c.once, c.check, a.HTTP.ProxyFromEnvironment,
 	}
 	want := view{
 		testutil.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
-		4, 1000, 4, 10, 0.1,
+		4, 1000, 4, 3, 10, 0.1,
 		testutil.SID, testutil.Token, false,
 		"/metrics", 500 * time.Millisecond, ":9861",
 		false, false, false, false, false, true,
@@ -101,6 +101,9 @@ func TestLoadGood(t *testing.T) {
 		"window as Go has it": {
 			account, []string{"--collector.window=1.5h"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Window == 90*time.Minute },
+		},
+		"no named operations": {
+			account, []string{"--collector.named-operations=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].Named == 0 },
 		},
 		"no limit": {
 			account, []string{"--twilio.rate-limit=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].RateLimit == 0 },
@@ -362,6 +365,10 @@ func TestLoadErrors(t *testing.T) {
 		"interval tiny": {
 			account, []string{"--collector.interval=1ns"},
 			`--collector.interval: "1ns" is not a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape`,
+		},
+		"named operations": {
+			account, []string{"--collector.named-operations=21"},
+			`--collector.named-operations: "21" is not a whole number from 0 to 20`,
 		},
 		"window short": {
 			account, []string{"--collector.window=59s"},
