@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +62,14 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 			Help: "Unix time of the last successful configuration load.",
 		}),
 	}
-	reg.MustRegister(m.reloadSuccessful, m.reloadTimestamp)
+	shard := c.Shard()
+	shardInfo := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "twilio_exporter_shard_info",
+		Help:        "Which of how many shards of the accounts this process exports, always 1.",
+		ConstLabels: prometheus.Labels{"shard": strconv.Itoa(shard.Index), "shards": strconv.Itoa(shard.Total)},
+	})
+	shardInfo.Set(1)
+	reg.MustRegister(m.reloadSuccessful, m.reloadTimestamp, shardInfo)
 	m.reloadSuccessful.Set(1)
 	m.reloadTimestamp.SetToCurrentTime()
 

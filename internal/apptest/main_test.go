@@ -510,6 +510,38 @@ func TestNoSecretAnywhere(t *testing.T) {
 	}
 }
 
+// TestShards holds that processes with the same file share its accounts, and that
+// one without accounts runs.
+func TestShards(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	f := testutil.NewFile(t, api, "a", "b")
+	owners := map[string]int{}
+	for shard := range 3 {
+		p := serve(t, []string{fmt.Sprintf("TWILIO_SHARD_INDEX=%d", shard)}, "--config.file", f.Path, "--shard.total=3")
+		testutil.WaitFor(t, "the shard to be ready", func() bool {
+			_, err := testutil.Get(t.Context(), p.url+"/-/ready")
+			return err == nil
+		})
+		values := p.scrape()
+		if v := values[fmt.Sprintf(`twilio_exporter_shard_info{shard="%d",shards="3"}`, shard)]; v != "1" {
+			t.Errorf("shard_info %q", v)
+		}
+		n := 0
+		for _, name := range []string{"a", "b"} {
+			if values[fmt.Sprintf(`twilio_up{account=%q}`, name)] == "1" {
+				owners[name]++
+				n++
+			}
+		}
+		if warned := strings.Contains(p.log.String(), "none of the 2 accounts belongs to shard"); warned != (n == 0) {
+			t.Errorf("shard %d with %d accounts: %s", shard, n, p.log.String())
+		}
+	}
+	if owners["a"] != 1 || owners["b"] != 1 {
+		t.Errorf("accounts on shards: %v", owners)
+	}
+}
+
 func TestSighup(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	f := testutil.NewFile(t, api, "a")

@@ -85,6 +85,7 @@ type ValidatedConfig struct {
 	toolkit           *web.FlagConfig
 	log               Log
 	configFile        string
+	shard             Shard
 	defaults          Account
 }
 
@@ -109,6 +110,9 @@ func (c *ValidatedConfig) Once() bool { return c.once }
 
 // Check is whether to say that the configuration is good, and exit.
 func (c *ValidatedConfig) Check() bool { return c.check }
+
+// Shard returns which part of the accounts Accounts and Reload return.
+func (c *ValidatedConfig) Shard() Shard { return c.shard }
 
 // Web returns how the program is served.
 func (c *ValidatedConfig) Web() Web { return c.web }
@@ -138,7 +142,17 @@ func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err e
 	if c.configFile == "" {
 		return c.Accounts(), nil, nil
 	}
-	return readConfigFile(c.configFile, &c.defaults)
+	return c.readConfigFile()
+}
+
+// readConfigFile returns this shard's accounts of the configuration file.
+func (c *ValidatedConfig) readConfigFile() (accounts []Account, warnings []string, err error) {
+	accounts, warnings, err = readConfigFile(c.configFile, &c.defaults)
+	if err != nil {
+		return nil, nil, err
+	}
+	accounts, none := c.shard.filter(accounts)
+	return accounts, append(warnings, none...), nil
 }
 
 // WriteCheck writes the answer to --config.check where there is nothing wrong.

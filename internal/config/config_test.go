@@ -461,6 +461,22 @@ func TestLoadErrors(t *testing.T) {
 		"file missing yaml": {
 			nil, []string{"--config.file", missing}, `--config.file: open ` + missing + `: no such file or directory`,
 		},
+		"shards without file": {
+			account, []string{"--shard.total=2"},
+			`--shard.total (TWILIO_SHARD_TOTAL): more than one shard requires several accounts: use --config.file`,
+		},
+		"no shards": {
+			account, []string{"--shard.total=0"},
+			`--shard.total (TWILIO_SHARD_TOTAL): "0" is not a whole number from 1 to 1000`,
+		},
+		"shard index": {
+			nil, []string{"--config.file", file, "--shard.total=3", "--shard.index=3"},
+			`--shard.index (TWILIO_SHARD_INDEX): "3" is not a whole number from 0 to 2, one less than --shard.total (TWILIO_SHARD_TOTAL)`,
+		},
+		"shard index, variable": {
+			map[string]string{"TWILIO_SHARD_INDEX": "-1"}, nil,
+			`--shard.index (TWILIO_SHARD_INDEX): "-1" is not a whole number from 0 to 0, one less than --shard.total (TWILIO_SHARD_TOTAL)`,
+		},
 		"demo and file": {
 			nil, []string{"--demo", "--config.file", file}, `--demo and --config.file are mutually exclusive: use one of them`,
 		},

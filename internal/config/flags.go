@@ -28,14 +28,15 @@ type options struct {
 	settings map[string]*string // by flag
 	isSet    map[string]*bool   // of settings: by flag or by variable
 
-	configFile          string
-	check, once, demo   bool
-	web                 *web.FlagConfig
-	telemetryPath       string
-	scrapeTimeoutOffset string
-	lifecycle, pprof    bool
-	logLevel, logFormat string
-	answered            bool
+	configFile             string
+	shardIndex, shardTotal string
+	check, once, demo      bool
+	web                    *web.FlagConfig
+	telemetryPath          string
+	scrapeTimeoutOffset    string
+	lifecycle, pprof       bool
+	logLevel, logFormat    string
+	answered               bool
 }
 
 // Load validates a command line and the environment. Its error is one line that
@@ -88,6 +89,10 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 
 	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
 		PlaceHolder("FILE").StringVar(&o.configFile)
+	app.Flag("shard.index", "Index of this process among those that share the accounts of --config.file, from 0.").
+		Default("0").Envar("TWILIO_SHARD_INDEX").StringVar(&o.shardIndex)
+	app.Flag("shard.total", "Number of processes that share the accounts of --config.file.").
+		Default("1").Envar("TWILIO_SHARD_TOTAL").StringVar(&o.shardTotal)
 	app.Flag("config.check", "Check the flags and the configuration file, then exit.").BoolVar(&o.check)
 	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").
 		BoolVar(&o.once)
@@ -126,6 +131,11 @@ func (o *options) validate() (*ValidatedConfig, error) {
 			return nil, in.bad(s.want)
 		}
 	}
+	shard, err := o.validateShard()
+	if err != nil {
+		return nil, err
+	}
+	c.shard = shard
 	if err := o.validateAccounts(c); err != nil {
 		return nil, err
 	}
@@ -206,7 +216,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 			"--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0],
 		)
 	case o.configFile != "":
-		c.accounts, c.warnings, err = readConfigFile(o.configFile, &c.defaults)
+		c.accounts, c.warnings, err = c.readConfigFile()
 		return err
 	}
 

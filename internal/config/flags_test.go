@@ -31,6 +31,8 @@ func TestFlags(t *testing.T) {
 		collector.max-age,,10m
 		collector.named-operations,,3
 		config.file
+		shard.index,TWILIO_SHARD_INDEX,0
+		shard.total,TWILIO_SHARD_TOTAL,1
 		config.check
 		once
 		demo
