@@ -84,6 +84,7 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	return server.Serve(ctx, cfg.Toolkit(), slogger, func() {
 		accounts.Start(ctx, 0)
 		go accounts.ReloadOn(ctx, hangup)
+		go accounts.AutoReload(ctx)
 	})
 }
 

@@ -575,6 +575,40 @@ func TestSighup(t *testing.T) {
 	)
 }
 
+// TestAutoReload holds that a change of a mounted ConfigMap is taken over: the
+// kubelet swaps a symbolic link to the directory of the files.
+func TestAutoReload(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	old, changed := testutil.NewFile(t, api, "a"), testutil.NewFile(t, api, "b")
+	mount := t.TempDir()
+	link := func(f *testutil.File) {
+		t.Helper()
+		if err := os.Symlink(filepath.Dir(f.Path), filepath.Join(mount, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(mount, "..data_tmp"), filepath.Join(mount, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(old)
+	for _, name := range []string{"accounts.yml", "token"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(mount, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := serve(
+		t, nil, "--config.file", filepath.Join(mount, "accounts.yml"),
+		"--config.auto-reload", "--config.auto-reload-interval=100ms",
+	)
+	testutil.WaitFor(t, "the first account", func() bool { return p.scrape()[`twilio_up{account="a"}`] == "1" })
+	link(changed)
+	testutil.WaitFor(t, "the new account", func() bool {
+		values := p.scrape()
+		_, a := values[`twilio_up{account="a"}`]
+		return !a && values[`twilio_up{account="b"}`] == "1"
+	})
+}
+
 // TestRotatedSecret holds that a secret file is read again without a reload.
 func TestRotatedSecret(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))

@@ -461,6 +461,13 @@ func TestLoadErrors(t *testing.T) {
 		"file missing yaml": {
 			nil, []string{"--config.file", missing}, `--config.file: open ` + missing + `: no such file or directory`,
 		},
+		"auto-reload without file": {
+			account, []string{"--config.auto-reload"}, `--config.auto-reload: there is no file to reload: use --config.file`,
+		},
+		"auto-reload too often": {
+			account, []string{"--config.auto-reload-interval=1ms"},
+			`--config.auto-reload-interval: "1ms" is not a duration of at least 100ms, such as 30s`,
+		},
 		"shards without file": {
 			account, []string{"--shard.total=2"},
 			`--shard.total (TWILIO_SHARD_TOTAL): more than one shard requires several accounts: use --config.file`,

@@ -29,6 +29,8 @@ type options struct {
 	isSet    map[string]*bool   // of settings: by flag or by variable
 
 	configFile             string
+	autoReload             bool
+	autoReloadInterval     string
 	shardIndex, shardTotal string
 	check, once, demo      bool
 	web                    *web.FlagConfig
@@ -89,6 +91,10 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 
 	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
 		PlaceHolder("FILE").StringVar(&o.configFile)
+	app.Flag("config.auto-reload", "Reload when the content of the configuration file has changed.").
+		BoolVar(&o.autoReload)
+	app.Flag("config.auto-reload-interval", "How often to check the configuration file for changes.").
+		Default("30s").StringVar(&o.autoReloadInterval)
 	app.Flag("shard.index", "Index of this process among those that share the accounts of --config.file, from 0.").
 		Default("0").Envar("TWILIO_SHARD_INDEX").StringVar(&o.shardIndex)
 	app.Flag("shard.total", "Number of processes that share the accounts of --config.file.").
@@ -130,6 +136,15 @@ func (o *options) validate() (*ValidatedConfig, error) {
 		if !s.set(&c.defaults, in.value) {
 			return nil, in.bad(s.want)
 		}
+	}
+	interval := input{"--config.auto-reload-interval", o.autoReloadInterval}
+	switch {
+	case !setDuration(&c.autoReload, interval.value, minInterval, math.MaxInt64):
+		return nil, interval.bad("a duration of at least 100ms, such as 30s")
+	case !o.autoReload:
+		c.autoReload = 0
+	case o.configFile == "":
+		return nil, errors.New("--config.auto-reload: there is no file to reload: use --config.file")
 	}
 	shard, err := o.validateShard()
 	if err != nil {
@@ -216,6 +231,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 			"--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0],
 		)
 	case o.configFile != "":
+		c.checksum = c.Current()
 		c.accounts, c.warnings, err = c.readConfigFile()
 		return err
 	}

@@ -31,6 +31,8 @@ func TestFlags(t *testing.T) {
 		collector.max-age,,10m
 		collector.named-operations,,3
 		config.file
+		config.auto-reload
+		config.auto-reload-interval,,30s
 		shard.index,TWILIO_SHARD_INDEX,0
 		shard.total,TWILIO_SHARD_TOTAL,1
 		config.check
