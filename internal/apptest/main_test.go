@@ -321,12 +321,25 @@ func TestOnce(t *testing.T) {
 			t.Errorf("last line: %s", last)
 		}
 	})
+	t.Run("told to stop", func(t *testing.T) {
+		api := testutil.New(t)
+		api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
+		p := execute(t, accountEnv(api), "--once")
+		testutil.WaitFor(t, "a request that hangs", func() bool { n, _ := api.Requests().InFlight(); return n == 1 })
+		p.signal(syscall.SIGTERM)
+		if status := p.end(); status != 0 || strings.Contains(p.log.String(), "error:") {
+			t.Errorf("status %d: %s", status, p.log.String())
+		}
+	})
 	t.Run("demo", func(t *testing.T) {
-		p := execute(t, nil, "--once", "--demo")
+		p := execute(t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=" + testutil.Token}, "--once", "--demo")
 		if status := p.end(); status != 0 {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
 		testutil.WantSamples(t, p.stdout.String(), `twilio_up{account="demo"} 1`)
+		if !strings.Contains(p.log.String(), "ignoring TWILIO_AUTH_TOKEN, TWILIO_ACCOUNT_SID") {
+			t.Errorf("no warning: %s", p.log.String())
+		}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,19 @@ func TestLoadGood(t *testing.T) {
 		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
 			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
 		}},
+		"demo, variables": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key,
+				"TWILIO_API_SECRET": "s", "TWILIO_BASE_URL": "nonsense", "TWILIO_SHARD_TOTAL": "3",
+			},
+			[]string{"--demo"}, func(c *ValidatedConfig) bool {
+				return c.accounts[0].Account == "demo" && c.accounts[0].HTTP.BasicAuth.Username == DemoAccountSID &&
+					c.accounts[0].BaseURL.Host == "comms.twilio.com" && c.shard.Total == 1 && slices.Equal(c.warnings, []string{
+					"--demo has its own account and API, ignoring TWILIO_AUTH_TOKEN, TWILIO_API_SECRET, TWILIO_ACCOUNT_SID, " +
+						"TWILIO_API_KEY, TWILIO_BASE_URL, TWILIO_SHARD_TOTAL",
+				})
+			},
+		},
 		"once, on scrape": {
 			account, []string{"--once", "--collector.interval=0s"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
@@ -488,12 +502,12 @@ func TestLoadErrors(t *testing.T) {
 			nil, []string{"--demo", "--config.file", file}, `--demo and --config.file are mutually exclusive: use one of them`,
 		},
 		"demo and account": {
-			account, []string{"--demo"},
+			nil, []string{"--demo", "--twilio.account-sid=" + testutil.SID},
 			`--demo and ` + sid + ` are mutually exclusive: the demo has its own account, remove one of them`,
 		},
 		"demo and URL": {
-			map[string]string{"TWILIO_BASE_URL": "http://x"}, []string{"--demo"},
-			`--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: the demo has its own API, remove one of them`,
+			nil, []string{"--demo", "--twilio.base-url=http://x"},
+			`--demo and --twilio.base-url are mutually exclusive: the demo has its own API, remove one of them`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -23,7 +23,8 @@ import (
 // options are the command line and environment before any check.
 type options struct {
 	accountSID, authTokenFile, apiKey, apiSecretFile string
-	authToken, apiSecret                             string // from the environment alone
+	authToken, apiSecret                             string   // from the environment alone
+	ignored                                          []string // variables that are set
 
 	settings map[string]*string // by flag
 	isSet    map[string]*bool   // of settings: by flag or by variable
@@ -41,25 +42,55 @@ type options struct {
 	answered               bool
 }
 
+// Secrets that have no flag: its value would show in the list of processes.
+const (
+	tokenVariable  = "TWILIO_AUTH_TOKEN" //nolint:gosec // G101: a name
+	secretVariable = "TWILIO_API_SECRET" //nolint:gosec // G101: a name
+)
+
 // Load validates a command line and the environment. Its error is one line that
 // names the flag, its value and what would be right. The text of --help and
 // --version goes to stdout; the error is then ErrHelp.
 func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
+	o, err := parse(args, stdout, true)
+	if err == nil && o.demo {
+		o, err = parse(args, stdout, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o.validate()
+}
+
+// parse reads the command line and, if wanted, the environment. Otherwise, it
+// notes the variables that are ignored.
+func parse(args []string, stdout io.Writer, environment bool) (*options, error) {
 	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
-	if _, err := newApplication(o, stdout).Parse(args); err != nil && !o.answered {
+	app := newApplication(o, stdout)
+	variables := []string{tokenVariable, secretVariable}
+	for _, f := range app.Model().Flags {
+		if f.Envar == "" {
+			continue
+		}
+		variables = append(variables, f.Envar)
+		if !environment {
+			app.GetFlag(f.Name).NoEnvar()
+		} else if set := o.isSet[f.Name]; set != nil && os.Getenv(f.Envar) != "" {
+			defer func() { *set = true }() // kingpin counts flags alone
+		}
+	}
+	if _, err := app.Parse(args); err != nil && !o.answered {
 		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
 	}
 	if o.answered {
 		return nil, ErrHelp
 	}
-	for _, s := range settings {
-		if s.env != "" && os.Getenv(s.env) != "" {
-			*o.isSet[s.flag] = true
-		}
+	if environment {
+		o.authToken, o.apiSecret = strings.TrimSpace(os.Getenv(tokenVariable)), strings.TrimSpace(os.Getenv(secretVariable))
+		return o, nil
 	}
-	o.authToken = strings.TrimSpace(os.Getenv("TWILIO_AUTH_TOKEN"))
-	o.apiSecret = strings.TrimSpace(os.Getenv("TWILIO_API_SECRET"))
-	return o.validate()
+	o.ignored = slices.DeleteFunc(variables, func(name string) bool { return os.Getenv(name) == "" })
+	return o, nil
 }
 
 func newApplication(o *options, stdout io.Writer) *kingpin.Application {
@@ -212,8 +243,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	case o.demo && len(own) > 0:
 		return fmt.Errorf("--demo and %s are mutually exclusive: the demo has its own account, remove one of them", own[0])
 	case o.demo && *o.isSet["twilio.base-url"]:
-		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: " +
-			"the demo has its own API, remove one of them")
+		return errors.New("--demo and --twilio.base-url are mutually exclusive: the demo has its own API, remove one of them")
 	case o.demo:
 		a := c.defaults
 		a.Account = DemoAccount
@@ -225,6 +255,9 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 		}
 		a.HTTP = httpConfig(DemoAccountSID, DemoAuthToken, "")
 		c.accounts = []Account{a}
+		if len(o.ignored) > 0 {
+			c.warnings = []string{"--demo has its own account and API, ignoring " + strings.Join(o.ignored, ", ")}
+		}
 		return nil
 	case o.configFile != "" && len(own) > 0:
 		return fmt.Errorf(
@@ -240,10 +273,10 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	const (
 		sid        = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
 		tokenFile  = "--twilio.auth-token-file"
-		token      = "TWILIO_AUTH_TOKEN"
+		token      = tokenVariable
 		key        = "--twilio.api-key (TWILIO_API_KEY)"
 		secretFile = "--twilio.api-secret-file"
-		secret     = "TWILIO_API_SECRET"
+		secret     = secretVariable
 	)
 	if o.accountSID == "" {
 		return errors.New(sid + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
@@ -269,10 +302,10 @@ func (o *options) accountInputs() (names []string) {
 	for _, in := range []input{
 		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
 		{"--twilio.auth-token-file", o.authTokenFile},
-		{"TWILIO_AUTH_TOKEN", o.authToken},
+		{tokenVariable, o.authToken},
 		{"--twilio.api-key (TWILIO_API_KEY)", o.apiKey},
 		{"--twilio.api-secret-file", o.apiSecretFile},
-		{"TWILIO_API_SECRET", o.apiSecret},
+		{secretVariable, o.apiSecret},
 	} {
 		if in.value != "" {
 			names = append(names, in.where)
