@@ -18,7 +18,6 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
@@ -102,9 +101,7 @@ func (m *Manager) warn(warnings []string) {
 func newTransports(configs []config.Account) ([]http.RoundTripper, error) {
 	transports := make([]http.RoundTripper, len(configs))
 	for i := range configs {
-		// The name is a label of the library's own metrics, which are not removed
-		// with the account: hence the same one for all.
-		t, err := promconfig.NewRoundTripperFromConfig(configs[i].HTTP, "twilio")
+		t, err := config.NewTransport(configs[i].HTTP)
 		if err != nil {
 			return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
 		}

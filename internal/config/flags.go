@@ -163,12 +163,12 @@ func (o *options) validate() (*ValidatedConfig, error) {
 		return nil, err
 	}
 	for _, s := range settings {
-		in := input{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
+		in := input{flagName(s.flag, s.env), *o.settings[s.flag], s.hidden}
 		if !s.set(&c.defaults, in.value) {
 			return nil, in.bad(s.want)
 		}
 	}
-	interval := input{"--config.auto-reload-interval", o.autoReloadInterval}
+	interval := input{where: "--config.auto-reload-interval", value: o.autoReloadInterval}
 	switch {
 	case !setDuration(&c.autoReload, interval.value, minInterval, math.MaxInt64):
 		return nil, interval.bad("a duration of at least 100ms, such as 30s")
@@ -203,17 +203,17 @@ var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
 func (o *options) validateWebAndLog(c *ValidatedConfig) error {
-	if in := (input{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, in.value) {
+	if in := (input{where: "--log.level", value: o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, in.value) {
 		return in.bad("one of debug, info, warn and error")
 	}
-	if in := (input{"--log.format", o.logFormat}); in.value != "logfmt" && in.value != "json" {
+	if in := (input{where: "--log.format", value: o.logFormat}); in.value != "logfmt" && in.value != "json" {
 		return in.bad("one of logfmt and json")
 	}
-	offset := input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}
+	offset := input{where: "--web.scrape-timeout-offset", value: o.scrapeTimeoutOffset}
 	if !setDuration(&c.web.ScrapeTimeoutOffset, offset.value, 0, math.MaxInt64) {
 		return offset.bad("a duration of 0s or more, such as 500ms")
 	}
-	p := input{"--web.telemetry-path", o.telemetryPath}
+	p := input{where: "--web.telemetry-path", value: o.telemetryPath}
 	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
 		return p.bad("a plain path that begins with a slash, such as /metrics")
 	}
@@ -224,9 +224,14 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 	}
 	if !*o.web.WebSystemdSocket {
 		for _, address := range *o.web.WebListenAddresses {
-			if in := (input{"--web.listen-address", address}); !validListenAddress(address) {
+			if in := (input{where: "--web.listen-address", value: address}); !validListenAddress(address) {
 				return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
 			}
+		}
+	}
+	if *o.web.WebConfigFile != "" {
+		if _, err := readFile(*o.web.WebConfigFile); err != nil {
+			return fmt.Errorf("--web.config.file: %w", err)
 		}
 	}
 	if err := web.Validate(*o.web.WebConfigFile); err != nil {
@@ -284,9 +289,9 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	a := c.defaults
 	a.Account = o.accountSID
 	c.warnings, err = (&credentials{
-		sid: input{sid, o.accountSID}, key: input{key, o.apiKey},
-		tokenFile: input{tokenFile, o.authTokenFile}, token: input{token, o.authToken},
-		secretFile: input{secretFile, o.apiSecretFile}, secret: input{secret, o.apiSecret},
+		sid: input{sid, o.accountSID, true}, key: input{key, o.apiKey, true},
+		tokenFile: pathInput(tokenFile, o.authTokenFile), token: input{token, o.authToken, true},
+		secretFile: pathInput(secretFile, o.apiSecretFile), secret: input{secret, o.apiSecret, true},
 		wantToken:  tokenFile + " or " + token,
 		wantSecret: secretFile + " or " + secret,
 	}).apply(&a)
@@ -299,7 +304,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 
 // accountInputs names the flags and variables that are set and describe one account.
 func (o *options) accountInputs() (names []string) {
-	for _, in := range []input{
+	for _, in := range [][2]string{
 		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
 		{"--twilio.auth-token-file", o.authTokenFile},
 		{tokenVariable, o.authToken},
@@ -307,8 +312,8 @@ func (o *options) accountInputs() (names []string) {
 		{"--twilio.api-secret-file", o.apiSecretFile},
 		{secretVariable, o.apiSecret},
 	} {
-		if in.value != "" {
-			names = append(names, in.where)
+		if in[1] != "" {
+			names = append(names, in[0])
 		}
 	}
 	return names
