@@ -55,7 +55,9 @@ func readFile(path string) ([]byte, error) {
 type SecretFile string
 
 // Fetch implements config.SecretReader. Its errors are of type *fs.PathError.
-func (f SecretFile) Fetch(context.Context) (string, error) {
+func (f SecretFile) Fetch(context.Context) (string, error) { return f.read() }
+
+func (f SecretFile) read() (string, error) {
 	b, err := readFile(string(f))
 	if err != nil {
 		return "", err
@@ -77,8 +79,8 @@ func (SecretFile) Immutable() bool { return false }
 // manager of secrets, whose names are paths here.
 type secretFiles struct{}
 
-func (secretFiles) Fetch(ctx context.Context, path string) (string, error) {
-	return SecretFile(path).Fetch(ctx)
+func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
+	return SecretFile(path).read()
 }
 
 // NewTransport returns the transport of an account's HTTP settings.

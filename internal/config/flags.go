@@ -27,7 +27,7 @@ type options struct {
 	ignored                                          []string // variables that are set
 
 	settings map[string]*string // by flag
-	isSet    map[string]*bool   // of settings: by flag or by variable
+	isSet    map[string]*bool   // of settings, by flag
 
 	configFile             string
 	autoReload             bool
@@ -75,8 +75,6 @@ func parse(args []string, stdout io.Writer, environment bool) (*options, error) 
 		variables = append(variables, f.Envar)
 		if !environment {
 			app.GetFlag(f.Name).NoEnvar()
-		} else if set := o.isSet[f.Name]; set != nil && os.Getenv(f.Envar) != "" {
-			defer func() { *set = true }() // kingpin counts flags alone
 		}
 	}
 	if _, err := app.Parse(args); err != nil && !o.answered {
