@@ -57,7 +57,7 @@ func (s *scalar) UnmarshalYAML(n *yaml.Node) error {
 // readConfigFile returns the accounts of a file, and what looks like a mistake
 // in it. Every error is one line that begins with file and line.
 func readConfigFile(file string, defaults *Account) (accounts []Account, warnings []string, err error) {
-	b, err := readFile(file)
+	b, err := readFile(file, maxConfigFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--config.file: %w", err)
 	}

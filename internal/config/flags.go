@@ -228,7 +228,7 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 		}
 	}
 	if *o.web.WebConfigFile != "" {
-		if _, err := readFile(*o.web.WebConfigFile); err != nil {
+		if _, err := readFile(*o.web.WebConfigFile, maxFile); err != nil {
 			return fmt.Errorf("--web.config.file: %w", err)
 		}
 	}
