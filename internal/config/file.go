@@ -101,8 +101,10 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 		accounts, warnings = append(accounts, a), append(warnings, w...)
 		sid := [2]string{fa.AccountSID.value, a.BaseURL.String()}
 		if other, ok := sids[sid]; ok {
-			warnings = append(warnings, fmt.Sprintf("%s: account_sid: also that of account %s: each reads the API at its own rate limit",
-				at.of(fa.AccountSID), sanitize.Quote(other)))
+			warnings = append(warnings, fmt.Sprintf(
+				"%s: account_sid: also that of account %s: each reads the API at its own rate limit",
+				at.of(fa.AccountSID), sanitize.Quote(other),
+			))
 		} else {
 			sids[sid] = a.Account
 		}
