@@ -1,7 +1,9 @@
 package simulator
 
 import (
-	"math"
+	"encoding/base32"
+	"encoding/binary"
+	"strings"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -25,11 +27,9 @@ type campaign struct {
 	stuckAt    int64 // time of processing at which it gets stuck
 	release    int64 // when it goes on after having been stuck
 	end        int64 // COMPLETED or CANCELED from then on
-	reopened   int64 // PROCESSING once more from then on, 0 if never
-	final      int64 // for good
-	canceledAt int64 // before the start
-
-	scheduled, canceled bool
+	canceledAt int64 // before the start; 0: not
+	canceled   bool
+	planned    int64 // recipients, if it has trouble of its own
 }
 
 const (
@@ -48,14 +48,12 @@ func (c *campaign) status(at int64) twilio.Status {
 		return twilio.StatusProcessing
 	case c.canceled:
 		return twilio.StatusCanceled
-	case c.reopened != 0 && at >= c.reopened && at < c.final:
-		return twilio.StatusProcessing
 	default:
 		return twilio.StatusCompleted
 	}
 }
 
-// tickTime is when the tick happens, as the stuck count time.
+// tickTime is when the tick happens, time spent stuck included.
 func (c *campaign) tickTime(tick int64) int64 {
 	elapsed := c.processing * tick / ticks
 	if elapsed > c.stuckAt {
@@ -66,14 +64,7 @@ func (c *campaign) tickTime(tick int64) int64 {
 
 // tick is the last one that has happened, while processing.
 func (c *campaign) tick(at int64) int64 {
-	elapsed := at - c.start
-	if elapsed > c.stuckAt {
-		elapsed = max(c.stuckAt, c.stuckAt+at-c.release)
-	}
-	tick := min(elapsed*ticks/c.processing, c.lastTick)
-	for tick < c.lastTick && c.tickTime(tick+1) <= at {
-		tick++
-	}
+	tick := c.lastTick
 	for tick > 0 && c.tickTime(tick) > at {
 		tick--
 	}
@@ -86,14 +77,7 @@ func (c *campaign) lateTickTime(tick int64) int64 {
 }
 
 func (c *campaign) lateTick(at int64) int64 {
-	if c.w.later == 0 {
-		return lateTicks
-	}
-	since := float64(at-c.end) / float64(c.w.later)
-	tick := int64(min(1, math.Sqrt(since)) * lateTicks)
-	for tick < lateTicks && c.lateTickTime(tick+1) <= at {
-		tick++
-	}
+	tick := int64(lateTicks)
 	for tick > 0 && c.lateTickTime(tick) > at {
 		tick--
 	}
@@ -103,12 +87,6 @@ func (c *campaign) lateTick(at int64) int64 {
 // operation is the campaign as it stands at a time not before its creation.
 func (c *campaign) operation(at int64) twilio.Operation {
 	stats, updated := c.stats(at)
-	if c.reopened != 0 && at >= c.reopened {
-		updated = max(updated, c.reopened)
-		if at >= c.final {
-			updated = max(updated, c.final)
-		}
-	}
 	return twilio.Operation{
 		ID:        c.id(),
 		Status:    c.status(at),
@@ -124,9 +102,12 @@ type outcome struct{ all, started, settled int64 }
 func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	w := c.w
 	r := newRandom(uint64(c.random), streamContent)
-	s.Recipients = r.logBetween(w.recipients)
+	s.Recipients = r.logBetween(int64(w.s.MinRecipients), int64(w.s.MaxRecipients))
 	s.Total = s.Recipients
-	group := r.float() < w.s.GroupShare && s.Recipients > 1
+	group := r.float() < w.s.GroupShare && s.Recipients > 1 && c.planned == 0
+	if c.planned > 0 {
+		s.Recipients, s.Total = c.planned, c.planned
+	}
 	if group {
 		s.Total = (s.Recipients + groupSize - 1) / groupSize
 	}
@@ -195,8 +176,8 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	s.Sent = undelivered.started - undelivered.settled + delivered.started - delivered.settled
 	s.Failed = failed.settled
 	if group {
-		// The reference's example: a group message that has been sent is
-		// counted under no outcome, its receipts tell.
+		// As in the reference's example: a group message that has been sent is
+		// counted under no outcome.
 		return s, updated
 	}
 	s.Undelivered = undelivered.settled
@@ -217,14 +198,14 @@ func (c *campaign) rates(r *random) rates {
 		failed:      min(1, s.FailedShare*2*r.float()),
 		undelivered: min(1, s.UndeliveredShare*2*r.float()),
 	}
-	if r.float() < s.UnaddressableShare {
+	if r.float() < s.UnaddressableShare && c.planned == 0 {
 		out.unaddressable = 0.05 + 0.25*r.float()
 	}
 	if r.float() < s.BadShare {
 		out.failed = 0.3
 	}
-	for _, t := range c.w.troubles() {
-		if _, on := t.at(c.start); !on || !t.hits(c.random) {
+	for _, t := range *c.w.trouble.Load() {
+		if _, hit := t.hits(c); !hit {
 			continue
 		}
 		switch t.Kind {
@@ -251,55 +232,27 @@ func rounded(n int64, part float64) int64 {
 	return int64(float64(n)*part + 0.5)
 }
 
-const (
-	idPrefix   = "comms_operation_"
-	idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-	idTime     = 10 // characters of the time
-	idIndex    = 5  // characters of the index within the minute
-	idLength   = 26
-)
+const idPrefix = "comms_operation_"
 
-// id is a ULID: the time of creation, and 80 bits that here begin with the
-// index in the minute, so that ids sort as operations do, none occurs twice,
-// and an operation is found by its id.
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// id is like a ULID: 48 bits of time, the index within the minute, and random
+// bits, so that ids sort as operations do, none occurs twice, and an operation
+// is found by its id.
 func (c *campaign) id() string {
-	var b [len(idPrefix) + idLength]byte
-	copy(b[:], idPrefix)
-	ulid := b[len(idPrefix):]
-	putBase32(ulid[:idTime], uint64(c.created))             //nolint:gosec // after 1970
-	putBase32(ulid[idTime:idTime+idIndex], uint64(c.index)) //nolint:gosec // not negative
+	var b [16]byte
 	r := newRandom(uint64(c.random), streamID)
-	putBase32(ulid[idTime+idIndex:], r.next())
-	return string(b[:])
-}
-
-func putBase32(b []byte, v uint64) {
-	for i := len(b) - 1; i >= 0; i-- {
-		b[i] = idAlphabet[v&31]
-		v >>= 5
-	}
+	binary.BigEndian.PutUint64(b[8:], r.next())
+	binary.BigEndian.PutUint64(b[:], uint64(c.created)<<16) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint32(b[6:], uint32(c.index))      //nolint:gosec // not negative
+	return idPrefix + idEncoding.EncodeToString(b[:])
 }
 
 // parseID reads what id wrote; ok says no more than that it could.
 func parseID(id string) (created int64, index int, ok bool) {
-	if !twilio.ValidOperationID(id) || len(id) != len(idPrefix)+idLength {
+	b, err := idEncoding.DecodeString(strings.TrimPrefix(id, idPrefix))
+	if err != nil || len(b) != 16 {
 		return 0, 0, false
 	}
-	ulid := id[len(idPrefix):]
-	return int64(getBase32(ulid[:idTime])), int(getBase32(ulid[idTime : idTime+idIndex])), true //nolint:gosec // 50 and 25 bits
+	return int64(binary.BigEndian.Uint64(b) >> 16), int(binary.BigEndian.Uint32(b[6:])), true //nolint:gosec // 48 bits
 }
-
-func getBase32(s string) uint64 {
-	var v uint64
-	for i := range len(s) {
-		v = v<<5 | uint64(base32Values[s[i]])
-	}
-	return v
-}
-
-var base32Values = func() (values [256]byte) {
-	for i := range len(idAlphabet) {
-		values[idAlphabet[i]] = byte(i)
-	}
-	return values
-}()

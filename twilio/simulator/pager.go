@@ -93,7 +93,7 @@ func (p *Pager) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Pag
 		filter := Filter{From: from, To: to, Status: q.Status}
 		page := &twilio.Page{}
 		for at := (cursor{}); ; {
-			if err := p.request(ctx, q, at.page); err != nil {
+			if err := p.request(ctx, q, at.Page); err != nil {
 				yield(nil, err)
 				return
 			}
@@ -101,7 +101,7 @@ func (p *Pager) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Pag
 			page.Operations, page.Next = ops, ""
 			if next != nil {
 				at = *next
-				page.Next = fmt.Sprintf("page %d", next.page)
+				page.Next = fmt.Sprintf("page %d", next.Page)
 			}
 			p.answered(len(ops))
 			if !yield(page, nil) || next == nil {
