@@ -3,7 +3,6 @@ package simulator
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -13,10 +12,10 @@ import (
 // AdminHelp describes the paths of NewAdmin.
 const AdminHelp = `  GET    /simulator/faults              the faults, and how often each has struck
   POST   /simulator/faults              adds one: {"kind": "status", "status": 503, "retryAfter": "30s", "count": 3}
-  DELETE /simulator/faults[?number=N]   removes one, or all
+  DELETE /simulator/faults              removes all
   GET    /simulator/trouble             the trouble, past and present
   POST   /simulator/trouble             adds some, from now on: {"kind": "failing", "rate": 0.2, "for": "10m"}
-  DELETE /simulator/trouble[?number=N]  ends one, or all
+  DELETE /simulator/trouble             ends all
   GET    /simulator/requests            counts, and the latest requests
   GET    /simulator/sums[?window=24h]   sums of the operations in the window, by status
 `
@@ -46,17 +45,11 @@ func NewAdmin(h *Handler, w *World) http.Handler {
 		if err := json.UnmarshalRead(r.Body, &f, durations, json.RejectUnknownMembers(true)); err != nil {
 			return nil, fmt.Errorf("fault: %w", err)
 		}
-		n, err := h.Faults().Add(f)
-		return map[string]int{"number": n}, err
+		return nil, h.Faults().Add(f)
 	})
-	handle("DELETE /simulator/faults", func(r *http.Request) (any, error) {
-		n, err := number(r)
-		if err == nil && n == 0 {
-			h.Faults().Clear()
-		} else if err == nil && !h.Faults().Remove(n) {
-			err = fmt.Errorf("there is no fault %d", n)
-		}
-		return struct{}{}, err
+	handle("DELETE /simulator/faults", func(*http.Request) (any, error) {
+		h.Faults().Clear()
+		return nil, nil
 	})
 	handle("GET /simulator/trouble", func(*http.Request) (any, error) { return w.Troubles(), nil })
 	handle("POST /simulator/trouble", func(r *http.Request) (any, error) {
@@ -64,15 +57,11 @@ func NewAdmin(h *Handler, w *World) http.Handler {
 		if err := json.UnmarshalRead(r.Body, &t, durations, json.RejectUnknownMembers(true)); err != nil {
 			return nil, fmt.Errorf("trouble: %w", err)
 		}
-		n, err := w.AddTrouble(t)
-		return map[string]int{"number": n}, err
+		return nil, w.AddTrouble(t)
 	})
-	handle("DELETE /simulator/trouble", func(r *http.Request) (any, error) {
-		n, err := number(r)
-		if err == nil && w.EndTrouble(n, h.s.Now()) == 0 && n != 0 {
-			err = fmt.Errorf("there is no trouble %d going on", n)
-		}
-		return struct{}{}, err
+	handle("DELETE /simulator/trouble", func(*http.Request) (any, error) {
+		w.EndTrouble(h.s.Now())
+		return nil, nil
 	})
 	handle("GET /simulator/requests", func(*http.Request) (any, error) {
 		now, highest := h.log.InFlight()
@@ -106,16 +95,3 @@ var durations = json.JoinOptions(
 		return err
 	})),
 )
-
-// number is the parameter of that name; 0 if there is none.
-func number(r *http.Request) (int, error) {
-	v := r.URL.Query().Get("number")
-	if v == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("number %q is not a positive integer", v)
-	}
-	return n, nil
-}

@@ -26,8 +26,7 @@ type campaign struct {
 	lastTick   int64 // it is canceled at this tick if under ticks
 	stuckAt    int64 // time of processing at which it gets stuck
 	release    int64 // when it goes on after having been stuck
-	end        int64 // COMPLETED or CANCELED from then on
-	canceledAt int64 // before the start; 0: not
+	end        int64 // COMPLETED or CANCELED from then on; before the start if canceled while scheduled
 	canceled   bool
 	planned    int64 // recipients, if it has trouble of its own
 }
@@ -40,20 +39,18 @@ const (
 
 func (c *campaign) status(at int64) twilio.Status {
 	switch {
-	case c.canceledAt != 0 && at >= c.canceledAt:
+	case at >= c.end && c.canceled:
 		return twilio.StatusCanceled
-	case at < c.start:
-		return twilio.StatusScheduled
-	case at < c.end:
-		return twilio.StatusProcessing
-	case c.canceled:
-		return twilio.StatusCanceled
-	default:
+	case at >= c.end:
 		return twilio.StatusCompleted
+	case at >= c.start:
+		return twilio.StatusProcessing
+	default:
+		return twilio.StatusScheduled
 	}
 }
 
-// tickTime is when the tick happens, time spent stuck included.
+// tickTime is when a tick of processing happens, time spent stuck included.
 func (c *campaign) tickTime(tick int64) int64 {
 	elapsed := c.processing * tick / ticks
 	if elapsed > c.stuckAt {
@@ -62,26 +59,17 @@ func (c *campaign) tickTime(tick int64) int64 {
 	return c.start + elapsed
 }
 
-// tick is the last one that has happened, while processing.
-func (c *campaign) tick(at int64) int64 {
-	tick := c.lastTick
-	for tick > 0 && c.tickTime(tick) > at {
-		tick--
-	}
-	return tick
-}
-
-// lateTickTime is when the tick after the end happens: they grow rarer.
+// lateTickTime is when a tick after the end happens: they grow rarer.
 func (c *campaign) lateTickTime(tick int64) int64 {
 	return c.end + c.w.later*tick*tick/(lateTicks*lateTicks)
 }
 
-func (c *campaign) lateTick(at int64) int64 {
-	tick := int64(lateTicks)
-	for tick > 0 && c.lateTickTime(tick) > at {
+// latest is the latest tick, of those up to last, that has happened, and when.
+func latest(last, at int64, timeOf func(int64) int64) (tick, when int64) {
+	for tick = last; tick > 0 && timeOf(tick) > at; {
 		tick--
 	}
-	return tick
+	return tick, timeOf(tick)
 }
 
 // operation is the campaign as it stands at a time not before its creation.
@@ -111,17 +99,13 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	if group {
 		s.Total = (s.Recipients + groupSize - 1) / groupSize
 	}
-	if at < c.start {
-		if c.canceledAt != 0 && at >= c.canceledAt {
-			s.Canceled = s.Total
-			return s, c.canceledAt
-		}
+	switch {
+	case at >= c.end && c.end < c.start:
+		s.Canceled = s.Total
+		return s, c.end
+	case at < c.start:
 		s.Scheduled = s.Total
 		return s, c.created
-	}
-	if c.canceledAt != 0 {
-		s.Canceled = s.Total
-		return s, c.canceledAt
 	}
 
 	rates := c.rates(&r)
@@ -134,24 +118,19 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	undelivered.all = share(&r, sending-failed.all, rates.undelivered)
 	delivered.all = sending - failed.all - undelivered.all
 	late := min(0.5, w.s.LateShare*2*r.float())
-	if w.later == 0 {
-		late = 0
-	}
 	readShare := w.s.ReadShare * (0.5 + r.float()/2)
 	fallback := 0.0
 	if r.float() < w.s.FallbackShare && !group {
 		fallback = r.float()
 	}
 
-	tick, after := c.lastTick, 0.0
+	tick, lateTick := c.lastTick, int64(0)
 	if at < c.end {
-		tick = c.tick(at)
-		updated = c.tickTime(tick)
+		tick, updated = latest(c.lastTick, at, c.tickTime)
 	} else {
-		t := c.lateTick(at)
-		updated = max(c.end, c.lateTickTime(t))
-		after = float64(t) / lateTicks
+		lateTick, updated = latest(lateTicks, at, c.lateTickTime)
 	}
+	after := float64(lateTick) / lateTicks
 	x := float64(tick) / ticks
 	// A message is started before it is settled, whatever the rounding: both
 	// are rounded alike, and the one share is never below the other.
@@ -160,9 +139,7 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	for _, o := range []*outcome{&failed, &undelivered, &delivered} {
 		o.started = rounded(o.all, started)
 		o.settled = rounded(o.all, settled)
-		if at >= c.end {
-			o.settled += rounded(o.started-o.settled, after)
-		}
+		o.settled += rounded(o.started-o.settled, after)
 	}
 	failed.settled = failed.started // fails on leaving the queue
 	read := 0.3*x + (1-0.3*x)*after
@@ -237,8 +214,7 @@ const idPrefix = "comms_operation_"
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
 // id is like a ULID: 48 bits of time, the index within the minute, and random
-// bits, so that ids sort as operations do, none occurs twice, and an operation
-// is found by its id.
+// bits. So ids are sorted as operations are, and unique.
 func (c *campaign) id() string {
 	var b [16]byte
 	r := newRandom(uint64(c.random), streamID)
@@ -248,11 +224,11 @@ func (c *campaign) id() string {
 	return idPrefix + idEncoding.EncodeToString(b[:])
 }
 
-// parseID reads what id wrote; ok says no more than that it could.
-func parseID(id string) (created int64, index int, ok bool) {
+// parseID returns the time of creation in an id, in milliseconds.
+func parseID(id string) (created int64, ok bool) {
 	b, err := idEncoding.DecodeString(strings.TrimPrefix(id, idPrefix))
 	if err != nil || len(b) != 16 {
-		return 0, 0, false
+		return 0, false
 	}
-	return int64(binary.BigEndian.Uint64(b) >> 16), int(binary.BigEndian.Uint32(b[6:])), true //nolint:gosec // 48 bits
+	return int64(binary.BigEndian.Uint64(b) >> 16), true //nolint:gosec // 48 bits
 }

@@ -39,7 +39,7 @@ type Fault struct {
 	To       time.Time       `json:"to,omitzero"`       // zero: forever
 	Skip     int             `json:"skip,omitzero"`     // not the first n that match
 	Every    int             `json:"every,omitzero"`    // then every n-th of them; 0: each
-	Count    int             `json:"count,omitzero"`    // then only n of these; 0: until removed
+	Count    int             `json:"count,omitzero"`    // then only n of these; 0: all
 
 	// What happens.
 	Status         int           `json:"status,omitzero"`         // with FaultStatus
@@ -48,9 +48,8 @@ type Fault struct {
 	Latency        time.Duration `json:"latency,omitzero"`        // before the answer, with any kind
 	Offset         time.Duration `json:"offset,omitzero"`         // of the Date header, with any kind; positive: ahead
 
-	// Set by Faults.
-	Number int `json:"number"` // by which to remove it
-	Struck int `json:"struck"` // number of requests that it made fail
+	// Struck is the number of requests that this fault was applied to.
+	Struck int `json:"struck"`
 }
 
 func (f *Fault) validate() error {
@@ -74,7 +73,6 @@ func (f *Fault) validate() error {
 // Faults are those of a handler. They can be switched at any time.
 type Faults struct {
 	mu   sync.Mutex
-	last int
 	list []*activeFault
 }
 
@@ -84,41 +82,28 @@ type activeFault struct {
 	matched int // number of requests that matched
 }
 
-// Add switches a fault on. It returns the number by which to remove it, or an
-// error that names the wrong field.
-func (s *Faults) Add(f Fault) (int, error) {
+// Add switches a fault on, or returns an error that names the wrong field.
+func (s *Faults) Add(f Fault) error {
 	if err := f.validate(); err != nil {
-		return 0, err
+		return err
 	}
 	query, err := url.ParseQuery(f.Query)
 	if err != nil {
-		return 0, fmt.Errorf("fault query %q: %w", f.Query, err)
+		return fmt.Errorf("fault query %q: %w", f.Query, err)
 	}
+	f.Struck = 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last++
-	f.Number, f.Struck = s.last, 0
 	s.list = append(s.list, &activeFault{Fault: f, query: query})
-	return s.last, nil
+	return nil
 }
 
 // MustAdd is Add for faults that are known to be right; it panics when one is
 // not.
-func (s *Faults) MustAdd(f Fault) int {
-	number, err := s.Add(f)
-	if err != nil {
+func (s *Faults) MustAdd(f Fault) {
+	if err := s.Add(f); err != nil {
 		panic(err)
 	}
-	return number
-}
-
-// Remove switches a fault off; false if there is none of this number.
-func (s *Faults) Remove(number int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := len(s.list)
-	s.list = slices.DeleteFunc(s.list, func(f *activeFault) bool { return f.Number == number })
-	return len(s.list) < before
 }
 
 // Clear switches all faults off.
@@ -128,7 +113,7 @@ func (s *Faults) Clear() {
 	s.list = nil
 }
 
-// List returns the faults that have not been removed, those used up included.
+// List returns the faults, those used up included.
 func (s *Faults) List() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,11 +153,9 @@ func (f *activeFault) strikes(endpoint twilio.Endpoint, query url.Values, now ti
 		f.Count > 0 && f.Struck >= f.Count {
 		return false
 	}
-	for name, values := range f.query {
-		for _, v := range values {
-			if !slices.Contains(query[name], v) {
-				return false
-			}
+	for name := range f.query {
+		if !slices.Contains(query[name], f.query.Get(name)) {
+			return false
 		}
 	}
 	f.matched++

@@ -176,7 +176,7 @@ func TestWhichRequestsFail(t *testing.T) {
 			clock := noon
 			h := MustHandler(NewStatic(exampleOperation()), Settings{Now: func() time.Time { return clock }})
 			tt.fault.Kind, tt.fault.Status = FaultStatus, 500
-			n := h.Faults().MustAdd(tt.fault)
+			h.Faults().MustAdd(tt.fault)
 			h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: 404, Query: "n=none"})
 			got := []byte("........")
 			for i := range got {
@@ -196,11 +196,8 @@ func TestWhichRequestsFail(t *testing.T) {
 			if string(got) != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
-			if list := h.Faults().List(); len(list) != 2 || list[0].Number != n || list[0].Struck != strings.Count(tt.want, "x") {
+			if list := h.Faults().List(); len(list) != 2 || list[0].Struck != strings.Count(tt.want, "x") {
 				t.Errorf("listed %+v", list)
-			}
-			if !h.Faults().Remove(n) || h.Faults().Remove(n) || len(h.Faults().List()) != 1 {
-				t.Error("not removed, or twice")
 			}
 		})
 	}
@@ -242,7 +239,7 @@ func TestFaultsRefused(t *testing.T) {
 		{Kind: FaultDate}, {Kind: FaultHang, Count: -1}, {Kind: FaultHang, Query: "%zz"},
 		{Kind: FaultHang, Endpoint: "send"},
 	} {
-		if _, err := new(Faults).Add(f); err == nil {
+		if err := new(Faults).Add(f); err == nil {
 			t.Errorf("taken: %+v", f)
 		}
 	}

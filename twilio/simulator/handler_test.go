@@ -423,11 +423,11 @@ func TestConcurrentUse(t *testing.T) {
 				case 1:
 					h.Faults().Clear()
 				case 2:
-					if _, err := world.AddTrouble(Trouble{Kind: TroubleStuck, Share: 0.1, From: now()}); err != nil {
+					if err := world.AddTrouble(Trouble{Kind: TroubleStuck, Share: 0.1, From: now()}); err != nil {
 						t.Error(err)
 					}
 				case 3:
-					world.EndTrouble(0, now())
+					world.EndTrouble(now())
 				case 4:
 					h.Requests().Latest()
 				default:

@@ -37,7 +37,7 @@ type Trouble struct {
 	// the occurrence starts, which then has so many recipients.
 	Recipients int64 `json:"recipients,omitzero"`
 
-	Number int `json:"number"` // by which to end it; set by the World
+	number uint64 // keeps the draws of different trouble apart
 }
 
 func (t *Trouble) validate() error {
@@ -86,7 +86,7 @@ func (t *Trouble) hits(c *campaign) (until int64, hit bool) {
 	if t.Recipients > 0 {
 		return until, c.start < until && c.index == 0 && t.startsIn(c.created/minuteMillis)
 	}
-	r := newRandom(uint64(c.random), uint64(t.Number)) //nolint:gosec // a number that is not negative
+	r := newRandom(uint64(c.random), t.number)
 	return until, c.start < until && c.planned == 0 && r.float() < t.Share
 }
 
@@ -96,35 +96,32 @@ func (t *Trouble) startsIn(minute int64) bool {
 	return since == 0 || since > 0 && t.Every > 0 && since%t.Every.Milliseconds() == 0
 }
 
-// AddTrouble adds trouble and returns the number by which to end it.
-func (w *World) AddTrouble(t Trouble) (int, error) {
+// AddTrouble adds trouble, or returns an error that names the wrong field.
+func (w *World) AddTrouble(t Trouble) error {
 	if err := t.validate(); err != nil {
-		return 0, err
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all := w.Troubles()
-	t.Number = len(all) + 1
+	t.number = uint64(len(all)) + 1
 	all = append(all, t)
 	w.trouble.Store(&all)
-	return t.Number, nil
+	return nil
 }
 
-// EndTrouble ends one trouble, or all for number 0, at this time: operations
-// that have started to send keep theirs, stuck ones go on. It returns how many
-// it ended.
-func (w *World) EndTrouble(number int, at time.Time) int {
+// EndTrouble ends all trouble at this time: operations that have started to
+// send keep theirs, stuck ones go on.
+func (w *World) EndTrouble(at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all, ended := w.Troubles(), 0
+	all := w.Troubles()
 	for i := range all {
-		if t := &all[i]; (number == 0 || t.Number == number) && t.end() > at.UnixMilli() {
-			t.To = at
-			ended++
+		if all[i].end() > at.UnixMilli() {
+			all[i].To = at
 		}
 	}
 	w.trouble.Store(&all)
-	return ended
 }
 
 // Troubles returns all trouble there has been, ended or not.

@@ -53,25 +53,13 @@ type WorldSettings struct {
 // a little of everything.
 func DefaultWorldSettings() WorldSettings {
 	return WorldSettings{
-		Seed:               1,
-		Rate:               10,
-		Retention:          168 * time.Hour,
-		MinRecipients:      1,
-		MaxRecipients:      10_000,
-		Lifetime:           3 * time.Minute,
-		LifetimeSpread:     0.8,
-		ScheduledShare:     0.1,
-		ScheduledAhead:     24 * time.Hour,
-		CanceledShare:      0.01,
-		GroupShare:         0.03,
-		FallbackShare:      0.1,
-		UnaddressableShare: 0.05,
-		BadShare:           0.002,
-		FailedShare:        0.01,
-		UndeliveredShare:   0.03,
-		ReadShare:          0.4,
-		LateShare:          0.02,
-		LateFor:            6 * time.Hour,
+		Seed: 1, Rate: 10, Retention: 168 * time.Hour,
+		MinRecipients: 1, MaxRecipients: 10_000,
+		Lifetime: 3 * time.Minute, LifetimeSpread: 0.8,
+		ScheduledShare: 0.1, ScheduledAhead: 24 * time.Hour, CanceledShare: 0.01,
+		GroupShare: 0.03, FallbackShare: 0.1, UnaddressableShare: 0.05, BadShare: 0.002,
+		FailedShare: 0.01, UndeliveredShare: 0.03, ReadShare: 0.4,
+		LateShare: 0.02, LateFor: 6 * time.Hour,
 	}
 }
 
@@ -155,7 +143,7 @@ func NewWorld(s WorldSettings) (*World, error) {
 	}
 	w.trouble.Store(new([]Trouble))
 	for _, t := range s.Troubles {
-		if _, err := w.AddTrouble(t); err != nil {
+		if err := w.AddTrouble(t); err != nil {
 			return nil, err
 		}
 	}
@@ -224,25 +212,15 @@ func (w *World) canBeStuck() bool {
 
 // Operation implements Source.
 func (w *World) Operation(now time.Time, id string) (twilio.Operation, bool) {
-	created, i, ok := parseID(id)
-	if !ok {
-		return twilio.Operation{}, false
+	if created, ok := parseID(id); ok {
+		t := time.UnixMilli(created)
+		for op := range w.Operations(now, t, t.Add(time.Millisecond)) {
+			if op.ID == id {
+				return op, true
+			}
+		}
 	}
-	at := now.UnixMilli()
-	low, high := w.span(at, Filter{})
-	if created < low || created >= high {
-		return twilio.Operation{}, false
-	}
-	m := created / minuteMillis
-	n := w.count(m)
-	if i >= n {
-		return twilio.Operation{}, false
-	}
-	c := w.derive(m, i, n)
-	if c.created != created || c.id() != id {
-		return twilio.Operation{}, false
-	}
-	return c.operation(at), true
+	return twilio.Operation{}, false
 }
 
 // span is the part of a filter's time, in milliseconds, from which there can
@@ -330,8 +308,7 @@ func (w *World) derive(minute int64, i, n int) campaign {
 	if canceled < w.s.CanceledShare {
 		c.canceled = true
 		if c.start > c.created {
-			c.canceledAt = c.created + 1 + int64(when*float64(c.start-c.created-1))
-			c.end = c.canceledAt
+			c.end = c.created + 1 + int64(when*float64(c.start-c.created-1))
 			return c
 		}
 		c.lastTick = 1 + int64(when*(ticks-2))

@@ -132,7 +132,7 @@ func serve(ctx context.Context, address string, w simulator.WorldSettings, s sim
 		return err
 	}
 	if latency != 0 {
-		if _, err = handler.Faults().Add(simulator.Fault{Kind: simulator.FaultLatency, Latency: latency}); err != nil {
+		if err = handler.Faults().Add(simulator.Fault{Kind: simulator.FaultLatency, Latency: latency}); err != nil {
 			return err
 		}
 	}
