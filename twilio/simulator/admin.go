@@ -35,6 +35,10 @@ func NewAdmin(h *Handler, w *World) http.Handler {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 				return
 			}
+			if v == nil {
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.MarshalWrite(w, v, durations, json.Deterministic(true), jsontext.WithIndent("  "))
 		})

@@ -24,8 +24,8 @@ func TestAdmin(t *testing.T) {
 		}
 		return w.Body.String()
 	}
-	do(200, "POST", "/simulator/faults", `{"kind":"status","status":503,"retryAfter":"30s","count":1,"query":"pageSize=1"}`)
-	do(200, "POST", "/simulator/faults", `{"kind":"html","from":"2026-03-14T12:00:00Z"}`)
+	do(204, "POST", "/simulator/faults", `{"kind":"status","status":503,"retryAfter":"30s","count":1,"query":"pageSize=1"}`)
+	do(204, "POST", "/simulator/faults", `{"kind":"html","from":"2026-03-14T12:00:00Z"}`)
 	for _, bad := range []string{
 		``, `{`, `{"kind":"x"}`, `{"kind":"status","status":503,"retryAfter":30}`, `{"kind":"hang","surprise":1}`, `{"kind":"latency","latency":"soon"}`,
 	} {
@@ -42,7 +42,7 @@ func TestAdmin(t *testing.T) {
 		faults[0].Struck != 1 || faults[0].RetryAfter != 30*time.Second || !faults[1].From.Equal(noon) {
 		t.Errorf("%+v, %v", faults, err)
 	}
-	do(200, "DELETE", "/simulator/faults", "")
+	do(204, "DELETE", "/simulator/faults", "")
 	if n := len(h.Faults().List()); n != 0 {
 		t.Errorf("%d faults left", n)
 	}
@@ -57,8 +57,8 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("%+v, %v", requests, err)
 	}
 
-	do(200, "POST", "/simulator/trouble", `{"kind":"failing","rate":0.9}`)
-	do(200, "POST", "/simulator/trouble", `{"kind":"stuck","share":0.5,"for":"10m"}`)
+	do(204, "POST", "/simulator/trouble", `{"kind":"failing","rate":0.9}`)
+	do(204, "POST", "/simulator/trouble", `{"kind":"stuck","share":0.5,"for":"10m"}`)
 	for _, bad := range []string{
 		``, `{"kind":"x"}`, `{"kind":"stuck","share":2}`, `{"kind":"stuck","share":"x"}`, `{"kind":"stuck","for":"long"}`, `{"kind":"stuck","shares":1}`,
 	} {
@@ -79,7 +79,7 @@ func TestAdmin(t *testing.T) {
 	if x := failed(); x < 0.7 {
 		t.Errorf("only %.2f failed in trouble", x)
 	}
-	do(200, "DELETE", "/simulator/trouble", "")
+	do(204, "DELETE", "/simulator/trouble", "")
 	clock = clock.Add(40 * time.Minute)
 	if x := failed(); x > 0.1 {
 		t.Errorf("%.2f failed after the trouble", x)

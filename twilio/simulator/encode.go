@@ -13,13 +13,13 @@ import (
 // than to read, or the benchmarks measure the simulator.
 
 // appendPage appends a page. An empty next is spelled as on the last page.
-func appendPage(b []byte, ops []twilio.Operation, next string, last LastNext, self string) []byte {
+func appendPage(b []byte, ops []keyed, next string, last LastNext, self string) []byte {
 	b = append(b, `{"operations":[`...)
 	for i := range ops {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendOperation(b, &ops[i])
+		b = appendOperation(b, &ops[i].op)
 	}
 	b = append(b, `],"pagination":{`...)
 	switch {

@@ -193,15 +193,12 @@ func (x *exchange) failStatus(f *Fault) {
 		}
 		x.Header().Set("Retry-After", after)
 	}
-	switch _, known := documented[f.Status]; {
-	case known:
+	if _, known := documented[f.Status]; known {
 		x.error(f.Status)
-	case f.Status == http.StatusNoContent || f.Status == http.StatusNotModified:
-		x.WriteHeader(f.Status)
-	default:
-		// As from a proxy in between.
-		x.html(f.Status, fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status)))
+		return
 	}
+	// As from a proxy in between.
+	x.html(f.Status, fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status)))
 }
 
 func (x *exchange) html(code int, title string) {

@@ -86,7 +86,6 @@ func TestFaults(t *testing.T) {
 		{"429 without", Fault{Kind: FaultStatus, Status: 429}, "", func(a answer) bool { return a.code == 429 && a.header.Get("Retry-After") == "" }},
 		{"401", Fault{Kind: FaultStatus, Status: 401}, "", func(a answer) bool { return a.code == 401 && strings.Contains(a.body, `"code":20003`) }},
 		{"403", Fault{Kind: FaultStatus, Status: 403}, "", func(a answer) bool { return a.code == 403 && strings.Contains(a.body, `"code":20003`) }},
-		{"204", Fault{Kind: FaultStatus, Status: 204}, "", func(a answer) bool { return a.code == 204 && a.body == "" && a.err == nil }},
 		{"reset", Fault{Kind: FaultReset}, "", func(a answer) bool { return errors.Is(a.err, syscall.ECONNRESET) }},
 		{"html", Fault{Kind: FaultHTML}, "", func(a answer) bool {
 			return a.code == 200 && strings.HasPrefix(a.header.Get("Content-Type"), "text/html") && strings.Contains(a.body, "<html>")
@@ -243,7 +242,7 @@ func TestFaultsRefused(t *testing.T) {
 			t.Errorf("taken: %+v", f)
 		}
 	}
-	if _, err := NewHandler(NewStatic(), Settings{Throttle: Throttle{Rate: -1}}); err == nil {
+	if _, err := NewHandler(NewStatic(), Settings{RateLimit: -1}); err == nil {
 		t.Error("negative throttle taken")
 	}
 }

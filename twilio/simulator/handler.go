@@ -24,17 +24,11 @@ type Settings struct {
 
 	AccountSID, AuthToken string // credentials that are accepted; without an account SID, any or none
 
-	Throttle Throttle
-	NoGzip   bool // even when the request accepts it
-	LogSize  int  // number of requests remembered; 0: 1000, negative: none
-}
+	RateLimit   float64 // requests a second, and at once, before 429 is answered; 0: no limit
+	MaxInFlight int     // requests in flight before 429 is answered; 0: no limit
 
-// Throttle answers 429 with a Retry-After to requests that are too many.
-type Throttle struct {
-	Rate       float64       // requests a second; 0: no limit
-	Burst      int           // requests at once, with Rate; 0: 1
-	Concurrent int           // requests in flight; 0: no limit
-	RetryAfter time.Duration // at least; rounded up to seconds, and at least one
+	NoGzip  bool // even when the request accepts it
+	LogSize int  // number of requests remembered; 0: 1000, negative: none
 }
 
 // Handler serves a Source as the API does, below /v1. It is safe for concurrent
@@ -56,8 +50,8 @@ func NewHandler(source Source, s Settings) (*Handler, error) {
 	if err := s.List.validate(); err != nil {
 		return nil, err
 	}
-	if t := s.Throttle; t.Rate < 0 || t.Burst < 0 || t.Concurrent < 0 || t.RetryAfter < 0 {
-		return nil, fmt.Errorf("throttle %+v has a negative number", t)
+	if s.RateLimit < 0 || s.MaxInFlight < 0 {
+		return nil, fmt.Errorf("rate limit %v or requests in flight %d is negative", s.RateLimit, s.MaxInFlight)
 	}
 	if s.Now == nil {
 		s.Now = time.Now
@@ -65,15 +59,15 @@ func NewHandler(source Source, s Settings) (*Handler, error) {
 	if s.LogSize == 0 {
 		s.LogSize = 1000
 	}
-	limit := rate.Limit(s.Throttle.Rate)
-	if limit == 0 {
-		limit = rate.Inf
+	limiter := rate.NewLimiter(rate.Inf, 0)
+	if s.RateLimit > 0 {
+		limiter = rate.NewLimiter(rate.Limit(s.RateLimit), max(1, int(s.RateLimit)))
 	}
 	return &Handler{
 		source:  source,
 		s:       s,
 		listing: listing{source: source, s: s.List},
-		limiter: rate.NewLimiter(limit, max(1, s.Throttle.Burst)),
+		limiter: limiter,
 		log:     &RequestLog{size: max(0, s.LogSize)},
 		closed:  make(chan struct{}),
 	}, nil
@@ -125,7 +119,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.Header().Set("Date", x.date.UTC().Format(http.TimeFormat))
 	switch {
 	case x.fail(&x.fault):
-	case h.throttled(x, inFlight):
+	case h.s.MaxInFlight > 0 && inFlight > h.s.MaxInFlight:
+		x.failStatus(&Fault{Status: http.StatusTooManyRequests, RetryAfter: time.Second})
+	case !h.limiter.AllowN(now, 1):
+		x.failStatus(&Fault{Status: http.StatusTooManyRequests, RetryAfter: time.Duration(float64(time.Second) / h.s.RateLimit)})
 	case !h.authorized(r):
 		x.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
 		x.error(http.StatusUnauthorized)
@@ -153,24 +150,6 @@ func route(path string) (endpoint twilio.Endpoint, id string) {
 func (h *Handler) authorized(r *http.Request) bool {
 	user, password, ok := r.BasicAuth()
 	return h.s.AccountSID == "" || ok && user == h.s.AccountSID && password == h.s.AuthToken
-}
-
-// throttled answers 429 if the request is one too many.
-func (h *Handler) throttled(x *exchange, inFlight int) bool {
-	t, wait := &h.s.Throttle, time.Duration(0)
-	if t.Concurrent > 0 && inFlight > t.Concurrent {
-		wait = time.Second
-	} else if now := h.s.Now(); !h.limiter.AllowN(now, 1) {
-		r := h.limiter.ReserveN(now, 1)
-		wait = r.DelayFrom(now)
-		r.CancelAt(now)
-	}
-	if wait == 0 {
-		return false
-	}
-	x.Header().Set("Retry-After", seconds(max(wait, t.RetryAfter)))
-	x.error(http.StatusTooManyRequests)
-	return true
 }
 
 func seconds(d time.Duration) string {
@@ -212,13 +191,6 @@ func (x *exchange) wait(d time.Duration) {
 	panic(http.ErrAbortHandler)
 }
 
-type buffer struct {
-	ops  []twilio.Operation
-	body []byte
-}
-
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
-
 func (x *exchange) fetch() {
 	if !twilio.ValidOperationID(x.id) {
 		x.error(http.StatusBadRequest)
@@ -239,11 +211,8 @@ func (x *exchange) list() {
 		x.error(http.StatusBadRequest, problems...)
 		return
 	}
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
-	var place *cursor
-	b.ops, place = x.h.listing.page(x.h.s.Now(), q.filter, q.size, q.token.Cursor, b.ops[:0])
-	x.entry.Operations = len(b.ops)
+	ops, place := x.h.listing.page(x.h.s.Now(), q.filter, q.size, q.token.Cursor)
+	x.entry.Operations = len(ops)
 
 	self, next := q.token.encode(list.Alphabet), ""
 	switch {
@@ -252,9 +221,13 @@ func (x *exchange) list() {
 	case place != nil:
 		next = token{*place, q.token.Filters}.encode(list.Alphabet)
 	}
-	b.body = appendPage(b.body[:0], b.ops, next, list.LastNext, self)
-	x.json(http.StatusOK, b.body)
+	body := bodies.Get().(*[]byte)
+	defer bodies.Put(body)
+	*body = appendPage((*body)[:0], ops, next, list.LastNext, self)
+	x.json(http.StatusOK, *body)
 }
+
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
 // query is a list request that has been parsed.
 type query struct {

@@ -140,9 +140,9 @@ type listing struct {
 	s      ListSettings
 }
 
-// page appends the page at a place to buf, and returns the place of the next
-// one, nil if there is none.
-func (l *listing) page(now time.Time, f Filter, size int, at cursor, buf []twilio.Operation) ([]twilio.Operation, *cursor) {
+// page returns the page at a place, and the place of the next one, nil if there
+// is none.
+func (l *listing) page(now time.Time, f Filter, size int, at cursor) ([]keyed, *cursor) {
 	if l.s.StatusFilter == StatusIgnored {
 		f.Status = ""
 	}
@@ -151,21 +151,18 @@ func (l *listing) page(now time.Time, f Filter, size int, at cursor, buf []twili
 	}
 	if l.s.EmptyEvery > 0 && (at.Page+1)%l.s.EmptyEvery == 0 {
 		at.Page++
-		return buf, &at
+		return nil, &at
 	}
 	var found []keyed
 	for group := at.Key.Group; group < l.groups() && len(found) <= size; group++ {
 		// One more than fit tells whether there is a next page.
 		found = append(found, l.first(now, f, at.Key, group, size+1-len(found))...)
 	}
-	for i := range found[:min(size, len(found))] {
-		buf = append(buf, found[i].op)
-	}
 	if len(found) <= size {
-		return buf, nil
+		return found, nil
 	}
 	last := size - 1 - min(l.s.Repeat, size-1)
-	return buf, &cursor{Page: at.Page + 1, Key: found[last].key}
+	return found[:size], &cursor{Page: at.Page + 1, Key: found[last].key}
 }
 
 type keyed struct {

@@ -97,8 +97,11 @@ func (p *Pager) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Pag
 				yield(nil, err)
 				return
 			}
-			ops, next := p.listing.page(p.now(), filter, size, at, page.Operations[:0])
-			page.Operations, page.Next = ops, ""
+			ops, next := p.listing.page(p.now(), filter, size, at)
+			page.Operations, page.Next = page.Operations[:0], ""
+			for i := range ops {
+				page.Operations = append(page.Operations, ops[i].op)
+			}
 			if next != nil {
 				at = *next
 				page.Next = fmt.Sprintf("page %d", next.Page)

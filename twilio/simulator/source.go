@@ -91,16 +91,12 @@ func (s *Static) Update(id string, change func(*twilio.Operation)) bool {
 	return ok
 }
 
-func (s *Static) snapshot() []twilio.Operation {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ops
-}
-
 // List implements Source. The time does not matter.
 func (s *Static) List(_ time.Time, f Filter, newestFirst bool) iter.Seq[twilio.Operation] {
 	return func(yield func(twilio.Operation) bool) {
-		ops := s.snapshot()
+		s.mu.Lock()
+		ops := s.ops
+		s.mu.Unlock()
 		for i := range ops {
 			op := &ops[i]
 			if newestFirst {
@@ -114,11 +110,11 @@ func (s *Static) List(_ time.Time, f Filter, newestFirst bool) iter.Seq[twilio.O
 }
 
 // Operation implements Source. The time does not matter.
-func (s *Static) Operation(_ time.Time, id string) (twilio.Operation, bool) {
-	ops := s.snapshot()
-	i := slices.IndexFunc(ops, func(op twilio.Operation) bool { return op.ID == id })
-	if i < 0 {
-		return twilio.Operation{}, false
+func (s *Static) Operation(now time.Time, id string) (twilio.Operation, bool) {
+	for op := range s.List(now, Filter{}, false) {
+		if op.ID == id {
+			return op, true
+		}
 	}
-	return ops[i], true
+	return twilio.Operation{}, false
 }

@@ -96,9 +96,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flag("empty-every", "0", "Every n-th page is empty; 0: none.").IntVar(&l.EmptyEvery)
 	flag("repeat", "0", "Operations of the page before that a page begins with.").IntVar(&l.Repeat)
 
-	flag("throttle-rate", "0", "Requests a second before 429 is answered; 0: no limit.").Float64Var(&s.Throttle.Rate)
-	flag("throttle-burst", "1", "Requests at once, with --throttle-rate.").IntVar(&s.Throttle.Burst)
-	flag("throttle-concurrent", "0", "Requests in flight before 429 is answered; 0: no limit.").IntVar(&s.Throttle.Concurrent)
+	flag("rate-limit", "0", "Requests a second before 429 is answered; 0: no limit.").Float64Var(&s.RateLimit)
+	flag("max-in-flight", "0", "Requests in flight before 429 is answered; 0: no limit.").IntVar(&s.MaxInFlight)
 	latency := flag("latency", "0s", "Time that each answer takes.").Duration()
 
 	_, err := app.Parse(args)

@@ -63,7 +63,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("bad credentials: %d", code)
 	}
 	admin := strings.TrimSuffix(base, "/v1") + "/simulator/"
-	if code, body := ask(http.MethodPost, admin+"faults", ""); code != http.StatusOK {
+	if code, body := ask(http.MethodPost, admin+"faults", ""); code != http.StatusNoContent {
 		t.Errorf("fault: %d %s", code, body)
 	}
 	if _, body := ask(http.MethodGet, base+"/Messages/Operations", "SK1"); !strings.HasPrefix(body, "<!DOCTYPE html>") {
@@ -94,7 +94,7 @@ func TestFlags(t *testing.T) {
 		{"--empty-every=1", 1, "never ends"},
 		{"--late-share=3", 1, "late share 3"},
 		{"--latency=-1s", 1, "negative"},
-		{"--throttle-rate=-1", 1, "throttle"},
+		{"--rate-limit=-1", 1, "rate limit -1"},
 		{"--demo --rate=3 --uniform", 1, "--demo excludes"},
 		{"--demo --listen-address=127.0.0.1:none", 1, "none"},
 	} {
