@@ -108,14 +108,14 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 		return s, c.created
 	}
 
-	rates := c.rates(&r)
+	failedShare, undeliveredShare, unaddressableShare := c.rates(&r)
 	if !group {
-		s.Unaddressable = share(&r, s.Recipients, rates.unaddressable)
+		s.Unaddressable = share(&r, s.Recipients, unaddressableShare)
 	}
 	sending := s.Total - s.Unaddressable
 	var failed, undelivered, delivered outcome
-	failed.all = share(&r, sending, rates.failed)
-	undelivered.all = share(&r, sending-failed.all, rates.undelivered)
+	failed.all = share(&r, sending, failedShare)
+	undelivered.all = share(&r, sending-failed.all, undeliveredShare)
 	delivered.all = sending - failed.all - undelivered.all
 	late := min(0.5, w.s.LateShare*2*r.float())
 	readShare := w.s.ReadShare * (0.5 + r.float()/2)
@@ -166,36 +166,28 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	return s, updated
 }
 
-type rates struct{ failed, undelivered, unaddressable float64 }
-
-// rates are what becomes of this campaign's messages, trouble included.
-func (c *campaign) rates(r *random) rates {
+// rates are the shares of this campaign's messages, or recipients, that end
+// badly, trouble included.
+func (c *campaign) rates(r *random) (failed, undelivered, unaddressable float64) {
 	s := &c.w.s
-	out := rates{
-		failed:      min(1, s.FailedShare*2*r.float()),
-		undelivered: min(1, s.UndeliveredShare*2*r.float()),
-	}
+	failed, undelivered = min(1, s.FailedShare*2*r.float()), min(1, s.UndeliveredShare*2*r.float())
 	if r.float() < s.UnaddressableShare && c.planned == 0 {
-		out.unaddressable = 0.05 + 0.25*r.float()
+		unaddressable = 0.05 + 0.25*r.float()
 	}
 	if r.float() < s.BadShare {
-		out.failed = 0.3
+		failed = 0.3
 	}
 	for _, t := range *c.w.trouble.Load() {
-		if _, hit := t.hits(c); !hit {
-			continue
-		}
-		switch t.Kind {
-		case TroubleFailing:
-			out.failed = max(out.failed, t.Rate)
-		case TroubleUndelivered:
-			out.undelivered = max(out.undelivered, t.Rate)
-		case TroubleUnaddressable:
-			out.unaddressable = max(out.unaddressable, t.Rate)
-		case TroubleStuck: // a matter of time, see derive
+		switch _, hit := t.hits(c); {
+		case hit && t.Kind == TroubleFailing:
+			failed = max(failed, t.Rate)
+		case hit && t.Kind == TroubleUndelivered:
+			undelivered = max(undelivered, t.Rate)
+		case hit && t.Kind == TroubleUnaddressable:
+			unaddressable = max(unaddressable, t.Rate)
 		}
 	}
-	return out
+	return failed, undelivered, unaddressable
 }
 
 // share is that part of n, rounded up or down by chance: of single messages,

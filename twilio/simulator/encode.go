@@ -1,10 +1,11 @@
 package simulator
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"twilio_operations_exporter/twilio"
 )
@@ -53,16 +54,8 @@ func appendOperation(b []byte, op *twilio.Operation) []byte {
 }
 
 func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, err := json.Marshal(s)
-			if err != nil {
-				panic(err) // a string always has a JSON form
-			}
-			return append(b, quoted...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
+	b, _ = jsontext.AppendQuote(b, s) // replaces invalid UTF-8
+	return b
 }
 
 // apiError is one element of a documented error body.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -50,6 +51,9 @@ type Fault struct {
 
 	// Struck is the number of requests that this fault was applied to.
 	Struck int `json:"struck"`
+
+	query   url.Values
+	matched int // number of requests that matched
 }
 
 func (f *Fault) validate() error {
@@ -62,10 +66,8 @@ func (f *Fault) validate() error {
 		return fmt.Errorf("fault endpoint %q is neither %q nor %q", f.Endpoint, twilio.EndpointList, twilio.EndpointFetch)
 	case f.Kind == FaultStatus && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("fault status %d is not from 200 to 599", f.Status)
-	case f.Kind == FaultLatency && f.Latency == 0:
-		return fmt.Errorf("fault %q needs a latency", f.Kind)
-	case f.Kind == FaultDate && f.Offset == 0:
-		return fmt.Errorf("fault %q needs an offset", f.Kind)
+	case f.Kind == FaultLatency && f.Latency == 0, f.Kind == FaultDate && f.Offset == 0:
+		return fmt.Errorf("fault %q without its latency or offset", f.Kind)
 	}
 	return nil
 }
@@ -73,13 +75,7 @@ func (f *Fault) validate() error {
 // Faults are those of a handler. They can be switched at any time.
 type Faults struct {
 	mu   sync.Mutex
-	list []*activeFault
-}
-
-type activeFault struct {
-	Fault
-	query   url.Values
-	matched int // number of requests that matched
+	list []*Fault
 }
 
 // Add switches a fault on, or returns an error that names the wrong field.
@@ -91,20 +87,16 @@ func (s *Faults) Add(f Fault) error {
 	if err != nil {
 		return fmt.Errorf("fault query %q: %w", f.Query, err)
 	}
-	f.Struck = 0
+	f.Struck, f.query = 0, query
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = append(s.list, &activeFault{Fault: f, query: query})
+	s.list = append(s.list, &f)
 	return nil
 }
 
 // MustAdd is Add for faults that are known to be right; it panics when one is
 // not.
-func (s *Faults) MustAdd(f Fault) {
-	if err := s.Add(f); err != nil {
-		panic(err)
-	}
-}
+func (s *Faults) MustAdd(f Fault) { must(f, s.Add(f)) }
 
 // Clear switches all faults off.
 func (s *Faults) Clear() {
@@ -119,7 +111,7 @@ func (s *Faults) List() []Fault {
 	defer s.mu.Unlock()
 	list := make([]Fault, len(s.list))
 	for i, f := range s.list {
-		list[i] = f.Fault
+		list[i] = *f
 	}
 	return list
 }
@@ -139,14 +131,14 @@ func (s *Faults) pick(endpoint twilio.Endpoint, query url.Values, now time.Time)
 		latency += f.Latency
 		offset += f.Offset
 		if !combines {
-			picked = f.Fault
+			picked = *f
 		}
 	}
 	picked.Latency, picked.Offset = latency, offset
 	return picked
 }
 
-func (f *activeFault) strikes(endpoint twilio.Endpoint, query url.Values, now time.Time) bool {
+func (f *Fault) strikes(endpoint twilio.Endpoint, query url.Values, now time.Time) bool {
 	if f.Endpoint != "" && f.Endpoint != endpoint ||
 		!f.From.IsZero() && now.Before(f.From) ||
 		!f.To.IsZero() && !now.Before(f.To) ||
@@ -186,7 +178,7 @@ func (x *exchange) fail(f *Fault) bool {
 
 func (x *exchange) failStatus(f *Fault) {
 	if f.RetryAfter > 0 {
-		after := seconds(f.RetryAfter)
+		after := strconv.Itoa(int((f.RetryAfter + time.Second - 1) / time.Second))
 		if f.RetryAfterDate {
 			// Rounded up, so that it is not over too early.
 			after = x.date.Add(f.RetryAfter + time.Second - 1).UTC().Format(http.TimeFormat)

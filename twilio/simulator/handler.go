@@ -75,12 +75,13 @@ func NewHandler(source Source, s Settings) (*Handler, error) {
 
 // MustHandler is NewHandler for settings that are known to be right; it panics
 // when they are not.
-func MustHandler(source Source, s Settings) *Handler {
-	h, err := NewHandler(source, s)
+func MustHandler(source Source, s Settings) *Handler { return must(NewHandler(source, s)) }
+
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return h
+	return v
 }
 
 // Source returns what the handler serves.
@@ -150,10 +151,6 @@ func route(path string) (endpoint twilio.Endpoint, id string) {
 func (h *Handler) authorized(r *http.Request) bool {
 	user, password, ok := r.BasicAuth()
 	return h.s.AccountSID == "" || ok && user == h.s.AccountSID && password == h.s.AuthToken
-}
-
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
 // exchange is one request and its answer.
@@ -295,11 +292,7 @@ func (x *exchange) error(code int, errs ...apiError) {
 	if len(errs) == 0 {
 		errs = []apiError{documented[code]}
 	}
-	body, err := json.Marshal(map[string]any{"errors": errs})
-	if err != nil {
-		panic(err) // plain data always has a JSON form
-	}
-	x.json(code, body)
+	x.json(code, must(json.Marshal(map[string]any{"errors": errs})))
 }
 
 func (x *exchange) json(code int, body []byte) {
@@ -325,10 +318,4 @@ func (x *exchange) send(code int, body []byte) {
 	_, _ = x.Write(body)
 }
 
-var gzipWriters = sync.Pool{New: func() any {
-	z, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
-	if err != nil {
-		panic(err) // the level exists
-	}
-	return z
-}}
+var gzipWriters = sync.Pool{New: func() any { return must(gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)) }}

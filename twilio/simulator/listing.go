@@ -203,13 +203,10 @@ func (l *listing) first(now time.Time, f Filter, after key, group, limit int) []
 }
 
 func (l *listing) groups() int {
-	switch {
-	case l.s.Order != Grouped:
+	if l.s.Order != Grouped {
 		return 1
-	case l.s.Groups == 0:
-		return 2
 	}
-	return l.s.Groups
+	return cmp.Or(l.s.Groups, 2)
 }
 
 func (l *listing) byCreation() bool {

@@ -19,11 +19,7 @@ type token struct {
 const awkward = " +/&=%#?;,:@!$'\"\\<>(){}[]|^`~*\t\n\r\x01\u007f\u00a0\u2028\ufeffß漢字😀"
 
 func (t token) encode(a Alphabet) string {
-	b, err := json.Marshal(t)
-	if err != nil {
-		panic(err) // plain data always has a JSON form
-	}
-	s := base64.RawURLEncoding.EncodeToString(b)
+	s := base64.RawURLEncoding.EncodeToString(must(json.Marshal(t)))
 	if a == Awkward {
 		s = awkward + s
 	}

@@ -44,10 +44,8 @@ func (t *Trouble) validate() error {
 	switch {
 	case !slices.Contains(troubleKinds, t.Kind):
 		return fmt.Errorf("trouble kind %q is none of %q", t.Kind, troubleKinds)
-	case !isShare(t.Share):
-		return fmt.Errorf("trouble share %v is not from 0 to 1", t.Share)
-	case !isShare(t.Rate):
-		return fmt.Errorf("trouble rate %v is not from 0 to 1", t.Rate)
+	case !isShare(t.Share) || !isShare(t.Rate):
+		return fmt.Errorf("trouble share %v or rate %v is not from 0 to 1", t.Share, t.Rate)
 	case t.Every < 0 || t.For < 0 || t.Every > 0 && (t.For == 0 || t.For > t.Every):
 		return fmt.Errorf("trouble for %v cannot recur every %v", t.For, t.Every)
 	case t.Recipients < 0 || t.Recipients > 0 && (t.From.UnixMilli()%minuteMillis != 0 || t.Every%time.Minute != 0):

@@ -85,8 +85,7 @@ func Bursts(factor float64, period, length time.Duration) func(time.Time) float6
 
 const (
 	minuteMillis = 60_000
-	hourMillis   = 60 * minuteMillis
-	dayMillis    = 24 * hourMillis
+	dayMillis    = 24 * 60 * minuteMillis
 )
 
 // World is a Source that is computed, not stored. See the package comment.
@@ -152,13 +151,7 @@ func NewWorld(s WorldSettings) (*World, error) {
 
 // MustWorld is NewWorld for settings that are known to be right; it panics
 // when they are not.
-func MustWorld(s WorldSettings) *World {
-	w, err := NewWorld(s)
-	if err != nil {
-		panic(err)
-	}
-	return w
-}
+func MustWorld(s WorldSettings) *World { return must(NewWorld(s)) }
 
 // Operations yields every operation created in [from, to) and kept, as it
 // stands at now, the oldest first.
@@ -176,7 +169,8 @@ func (w *World) List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.
 	return func(yield func(twilio.Operation) bool) {
 		at := now.UnixMilli()
 		low, high := w.span(at, f)
-		if f.Status.Live() && !w.canBeStuck() {
+		stuck := func(t Trouble) bool { return t.Kind == TroubleStuck }
+		if f.Status.Live() && !slices.ContainsFunc(*w.trouble.Load(), stuck) {
 			low = max(low, at-w.longest)
 		}
 		if low >= high {
@@ -205,11 +199,6 @@ func (w *World) List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.
 	}
 }
 
-// canBeStuck says whether operations can stay live for longer than w.longest.
-func (w *World) canBeStuck() bool {
-	return slices.ContainsFunc(*w.trouble.Load(), func(t Trouble) bool { return t.Kind == TroubleStuck })
-}
-
 // Operation implements Source.
 func (w *World) Operation(now time.Time, id string) (twilio.Operation, bool) {
 	if created, ok := parseID(id); ok {
@@ -227,17 +216,14 @@ func (w *World) Operation(now time.Time, id string) (twilio.Operation, bool) {
 // be operations: kept, and created by now.
 func (w *World) span(at int64, f Filter) (low, high int64) {
 	low, high = max(w.epoch, at-w.s.Retention.Milliseconds()), min(w.until, at+1)
+	const roundUp = time.Millisecond - 1
 	if !f.From.IsZero() {
-		low = max(low, ceilMillis(f.From))
+		low = max(low, f.From.Add(roundUp).UnixMilli())
 	}
 	if !f.To.IsZero() {
-		high = min(high, ceilMillis(f.To))
+		high = min(high, f.To.Add(roundUp).UnixMilli())
 	}
 	return low, high
-}
-
-func ceilMillis(t time.Time) int64 {
-	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
 }
 
 // count is the number of operations created in a minute, those before the
