@@ -113,9 +113,10 @@ func testRequests(t *testing.T) []cost {
 	return costs
 }
 
-// connect returns a client of a simulated API, without a socket between them.
+// connect returns a client of a simulated API, without a socket and compression
+// between them.
 func connect(world *simulator.World) (*twilio.Client, *simulator.Handler) {
-	handler := simulator.MustHandler(world, simulator.Settings{LogSize: -1})
+	handler := simulator.MustHandler(world, simulator.Settings{LogSize: -1, NoGzip: true})
 	return twilio.NewClient(twilio.Options{
 		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
 		Transport: simulator.Transport(handler),
