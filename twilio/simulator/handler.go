@@ -253,12 +253,12 @@ func (s *ListSettings) parse(raw string) (q query, problems []apiError) {
 	date := func(t *time.Time) func(string) bool {
 		return func(value string) bool {
 			// A date alone, as in the reference's example, is midnight UTC.
-			parsed, err := time.Parse(time.RFC3339, value)
-			if err != nil {
-				parsed, err = time.Parse(time.DateOnly, value)
+			parsed, wrong := time.Parse(time.RFC3339, value)
+			if wrong != nil {
+				parsed, wrong = time.Parse(time.DateOnly, value)
 			}
 			*t = parsed.UTC()
-			return err == nil
+			return wrong == nil
 		}
 	}
 	var start, end time.Time

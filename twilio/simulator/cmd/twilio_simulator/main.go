@@ -131,7 +131,8 @@ func serve(ctx context.Context, address string, w simulator.WorldSettings, s sim
 		return err
 	}
 	if latency != 0 {
-		if err = handler.Faults().Add(simulator.Fault{Kind: simulator.FaultLatency, Latency: latency}); err != nil {
+		err = handler.Faults().Add(simulator.Fault{Kind: simulator.FaultLatency, Latency: latency})
+		if err != nil {
 			return err
 		}
 	}
