@@ -39,5 +39,4 @@
 //	go run ./twilio/simulator/cmd/twilio_simulator --rate=60 --lifetime=3m
 //	curl -d '{"kind":"status","status":503,"retryAfter":"30s","count":3}' http://127.0.0.1:9862/simulator/faults
 //	curl -d '{"kind":"failing","rate":0.2}' http://127.0.0.1:9862/simulator/trouble
-//	curl http://127.0.0.1:9862/simulator/requests
 package simulator

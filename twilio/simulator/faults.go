@@ -49,8 +49,7 @@ type Fault struct {
 	Latency        time.Duration `json:"latency,omitzero"`        // before the answer, with any kind
 	Offset         time.Duration `json:"offset,omitzero"`         // of the Date header, with any kind; positive: ahead
 
-	// Struck is the number of requests that this fault was applied to.
-	Struck int `json:"struck"`
+	Struck int `json:"struck"` // number of requests that it was applied to; set by Faults
 
 	query   url.Values
 	matched int // number of requests that matched
@@ -194,8 +193,7 @@ func (x *exchange) failStatus(f *Fault) {
 }
 
 func (x *exchange) html(code int, title string) {
-	x.Header().Set("Content-Type", "text/html; charset=utf-8")
-	x.send(code, []byte("<!DOCTYPE html>\n<html><head><title>"+title+"</title></head><body><h1>"+title+"</h1></body></html>\n"))
+	x.send(code, "text/html; charset=utf-8", []byte("<!DOCTYPE html>\n<html><head><title>"+title+"</title></head><body><h1>"+title+"</h1></body></html>\n"))
 }
 
 // reset closes the connection in a way that the peer sees as a reset, where

@@ -125,7 +125,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !h.limiter.AllowN(now, 1):
 		x.failStatus(&Fault{Status: http.StatusTooManyRequests, RetryAfter: time.Duration(float64(time.Second) / h.s.RateLimit)})
 	case !h.authorized(r):
-		x.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
 		x.error(http.StatusUnauthorized)
 	case endpoint == "" || r.Method != http.MethodGet:
 		x.error(http.StatusNotFound)
@@ -141,11 +140,10 @@ func route(path string) (endpoint twilio.Endpoint, id string) {
 	if path == list {
 		return twilio.EndpointList, ""
 	}
-	id, ok := strings.CutPrefix(path, list+"/")
-	if !ok || id == "" || strings.Contains(id, "/") {
-		return "", ""
+	if id, ok := strings.CutPrefix(path, list+"/"); ok && id != "" && !strings.Contains(id, "/") {
+		return twilio.EndpointFetch, id
 	}
-	return twilio.EndpointFetch, id
+	return "", ""
 }
 
 func (h *Handler) authorized(r *http.Request) bool {
@@ -198,7 +196,7 @@ func (x *exchange) fetch() {
 		x.error(http.StatusNotFound)
 		return
 	}
-	x.json(http.StatusOK, appendOperation(nil, &op))
+	x.send(http.StatusOK, "application/json", appendOperation(nil, &op))
 }
 
 func (x *exchange) list() {
@@ -221,7 +219,7 @@ func (x *exchange) list() {
 	body := bodies.Get().(*[]byte)
 	defer bodies.Put(body)
 	*body = appendPage((*body)[:0], ops, next, list.LastNext, self)
-	x.json(http.StatusOK, *body)
+	x.send(http.StatusOK, "application/json", *body)
 }
 
 var bodies = sync.Pool{New: func() any { return new([]byte) }}
@@ -292,15 +290,14 @@ func (x *exchange) error(code int, errs ...apiError) {
 	if len(errs) == 0 {
 		errs = []apiError{documented[code]}
 	}
-	x.json(code, must(json.Marshal(map[string]any{"errors": errs})))
+	if code == http.StatusUnauthorized {
+		x.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
+	}
+	x.send(code, "application/json", must(json.Marshal(map[string]any{"errors": errs})))
 }
 
-func (x *exchange) json(code int, body []byte) {
-	x.Header().Set("Content-Type", "application/json")
-	x.send(code, body)
-}
-
-func (x *exchange) send(code int, body []byte) {
+func (x *exchange) send(code int, contentType string, body []byte) {
+	x.Header().Set("Content-Type", contentType)
 	x.entry.Bytes = len(body)
 	// A client that has gone does not want to know of errors.
 	if !x.h.s.NoGzip && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {

@@ -253,11 +253,11 @@ func TestWorldArrivals(t *testing.T) {
 func TestWorldLifetime(t *testing.T) {
 	s := WorldSettings{Rate: 30, Lifetime: 10 * time.Minute, LifetimeSpread: 0.5}
 	w := MustWorld(s)
-	live, n := 0.0, 120
+	live, n := 0.0, 60
 	for k := range n {
 		sums := w.Sums(noon.Add(time.Duration(k)*time.Minute), noon.Add(-time.Hour), noon.Add(48*time.Hour))
 		live += float64(sums[twilio.StatusProcessing].Operations)
-		if k%60 != 0 {
+		if k%30 != 0 {
 			continue
 		}
 		old := noon.Add(time.Duration(k)*time.Minute - 15*time.Minute - time.Millisecond)
