@@ -31,6 +31,7 @@ func main() {
 
 // choice is a flag's value: one of the constants of a type, by its name.
 type choice[T ~int] struct {
+	flag  string
 	value *T
 	names []string // in the order of the constants
 }
@@ -39,7 +40,7 @@ type choice[T ~int] struct {
 func (c choice[T]) Set(name string) error {
 	i := slices.Index(c.names, name)
 	if i < 0 {
-		return fmt.Errorf("%q is none of %s", name, strings.Join(c.names, ", "))
+		return fmt.Errorf("--%s %q is none of %s", c.flag, name, strings.Join(c.names, ", "))
 	}
 	*c.value = T(i)
 	return nil
@@ -49,7 +50,7 @@ func (c choice[T]) Set(name string) error {
 func (c choice[T]) String() string { return c.names[*c.value] }
 
 func choose[T ~int](app *kingpin.Application, name, help string, value *T, names ...string) {
-	app.Flag(name, help+" One of "+strings.Join(names, ", ")+".").Default(names[0]).SetValue(choice[T]{value, names})
+	app.Flag(name, help+" One of "+strings.Join(names, ", ")+".").Default(names[0]).SetValue(choice[T]{name, value, names})
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {

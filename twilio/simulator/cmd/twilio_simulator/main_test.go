@@ -90,7 +90,7 @@ func TestFlags(t *testing.T) {
 		{"--surprise", 1, "surprise"},
 		{"--rate=-1", 1, "rate -1"},
 		{"--rate=x", 1, "x"},
-		{"--order=random", 1, "random"},
+		{"--order=random", 1, `--order "random" is none of newest`},
 		{"--empty-every=1", 1, "never ends"},
 		{"--late-share=3", 1, "late share 3"},
 		{"--latency=-1s", 1, "negative"},
