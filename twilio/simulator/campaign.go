@@ -213,7 +213,7 @@ func (c *campaign) id() string {
 	binary.BigEndian.PutUint64(b[8:], r.next())
 	binary.BigEndian.PutUint64(b[:], uint64(c.created)<<16) //nolint:gosec // after 1970
 	binary.BigEndian.PutUint32(b[6:], uint32(c.index))      //nolint:gosec // not negative
-	return idPrefix + idEncoding.EncodeToString(b[:])
+	return string(idEncoding.AppendEncode([]byte(idPrefix), b[:]))
 }
 
 // parseID returns the time of creation in an id, in milliseconds.

@@ -177,7 +177,7 @@ func (l *listing) first(now time.Time, f Filter, after key, group, limit int) []
 	if byCreation && group == after.Group && after.ID != "" {
 		f = l.narrow(f, time.Unix(0, after.Sort).UTC())
 	}
-	var found []keyed
+	found := make([]keyed, 0, limit+1)
 	var edge time.Time // creation of the limit-th found
 	sorted := false    // found[:limit] are, and none after that is any use
 	sort := func() { slices.SortFunc(found, func(a, b keyed) int { return l.compare(a.key, b.key) }) }

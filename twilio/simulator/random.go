@@ -39,7 +39,7 @@ func (r *random) between(low, high int64) int64 {
 
 // logBetween is log-uniform in [low, high], low being above 0.
 func (r *random) logBetween(low, high int64) int64 {
-	return min(high, int64(float64(low)*math.Pow(float64(high+1)/float64(low), r.float())))
+	return min(high, int64(float64(low)*math.Exp(r.float()*math.Log(float64(high+1)/float64(low)))))
 }
 
 // poisson is the number of arrivals where mean are expected.
