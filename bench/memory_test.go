@@ -215,11 +215,11 @@ func TestMemoryStaysFlat(t *testing.T) {
 		world := simulator.MustWorld(simulator.WorldSettings{
 			Rate: 1, Lifetime: 3 * time.Minute, LifetimeSpread: 0.5, ScheduledShare: 0.1, ScheduledAhead: day, MaxRecipients: 100,
 		})
-		api := simulator.MustPager(world, simulator.ListSettings{}, time.Now)
+		client, _ := connect(world)
 		s := settings(7 * day)
 		s.PageSize, s.Interval = 10, 20*time.Minute
 		began := time.Now()
-		e := startExporter(t.Context(), s, api)
+		e := startExporter(t.Context(), s, client)
 		defer e.stop()
 		heapAt := func(age time.Duration) float64 {
 			time.Sleep(time.Until(began.Add(age + s.Interval/2)))

@@ -93,15 +93,18 @@ func (p *Pager) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Pag
 		filter := Filter{From: from, To: to, Status: q.Status}
 		page := &twilio.Page{}
 		for at := (cursor{}); ; {
-			if err := p.request(ctx, q, at.page); err != nil {
+			if err := p.request(ctx, q, at.Page); err != nil {
 				yield(nil, err)
 				return
 			}
-			ops, next := p.listing.page(p.now(), filter, size, at, page.Operations[:0])
-			page.Operations, page.Next = ops, ""
+			ops, next := p.listing.page(p.now(), filter, size, at)
+			page.Operations, page.Next = page.Operations[:0], ""
+			for i := range ops {
+				page.Operations = append(page.Operations, ops[i].op)
+			}
 			if next != nil {
 				at = *next
-				page.Next = fmt.Sprintf("page %d", next.page)
+				page.Next = fmt.Sprintf("page %d", next.Page)
 			}
 			p.answered(len(ops))
 			if !yield(page, nil) || next == nil {
