@@ -3,9 +3,7 @@ package simulator
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -82,17 +80,6 @@ func get(h http.Handler, target string) *httptest.ResponseRecorder {
 	return w
 }
 
-func collectPages(t *testing.T, pages iter.Seq2[*twilio.Page, error]) (all [][]twilio.Operation) {
-	t.Helper()
-	for p, err := range pages {
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, slices.Clone(p.Operations))
-	}
-	return all
-}
-
 // TestPagesEqualBruteForce reads the whole list and filtered parts of it under
 // every combination of settings.
 func TestPagesEqualBruteForce(t *testing.T) {
@@ -152,10 +139,6 @@ func checkPages(t *testing.T, source Source, truth *Static, list ListSettings, s
 		}
 		h := MustHandler(source, Settings{Now: at(noon), List: list})
 		served := readAll(t, h, values(q))
-		paged := collectPages(t, MustPager(source, list, at(noon)).Pages(context.Background(), q))
-		if !slices.EqualFunc(served, paged, slices.Equal[[]twilio.Operation]) {
-			t.Fatalf("%+v, %+v: handler and pager differ", list, q)
-		}
 		checkOrder(t, list, q, served, want)
 	}
 }
@@ -362,70 +345,6 @@ func TestJitter(t *testing.T) {
 	}
 }
 
-// Pager is to have what the collector asks of an account; the interface is
-// repeated here because nothing in this room imports the collector.
-var _ interface {
-	Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error]
-	Now() time.Time
-	Skew() (time.Duration, bool)
-	RetryAt() time.Time
-	Throttled() time.Duration
-} = (*Pager)(nil)
-
-func TestPager(t *testing.T) {
-	p := MustPager(MustWorld(smallWorld()), ListSettings{}, at(noon))
-	p.SetSkew(3 * time.Minute)
-	if _, known := p.Skew(); known || !p.Now().Equal(noon.Add(-3*time.Minute)) {
-		t.Error("the skew is known before the first page")
-	}
-	broken := errors.New("broken")
-	p.Before(func(_ context.Context, _ twilio.Query, page int) error {
-		if page == 2 {
-			return broken
-		}
-		return nil
-	})
-	var got error
-	pages := 0
-	for page, err := range p.Pages(context.Background(), twilio.Query{}) {
-		if got = err; err == nil {
-			pages++
-			if len(page.Operations) != 50 || page.Next == "" {
-				t.Errorf("%d operations, next %q", len(page.Operations), page.Next)
-			}
-		}
-	}
-	if pages != 2 || !errors.Is(got, broken) || p.Requests() != 3 || p.Given() != 100 {
-		t.Errorf("%d pages, error %v, %d requests, %d operations", pages, got, p.Requests(), p.Given())
-	}
-	if skew, known := p.Skew(); !known || skew != 3*time.Minute || !p.Now().Equal(noon) {
-		t.Errorf("skew %v, %v, now %v", skew, known, p.Now())
-	}
-	p.SetSkew(time.Second)
-	if !p.Now().Equal(noon.Add(-time.Second)) {
-		t.Error("a skew under 2 s is not ignored")
-	}
-	p.SetRetryAt(noon)
-	p.AddThrottled(time.Second)
-	if !p.RetryAt().Equal(noon) || p.Throttled() != time.Second {
-		t.Errorf("retry at %v, throttled %v", p.RetryAt(), p.Throttled())
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	for _, err := range p.Pages(ctx, twilio.Query{}) {
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("canceled: %v", err)
-		}
-	}
-	for _, size := range []int{-1, 1001} {
-		for _, err := range p.Pages(context.Background(), twilio.Query{PageSize: size}) {
-			if err == nil {
-				t.Errorf("page size %d taken", size)
-			}
-		}
-	}
-}
-
 func TestListSettingsRefused(t *testing.T) {
 	for _, s := range []ListSettings{
 		{Order: 6}, {Bounds: 4}, {StatusFilter: 3}, {LastNext: 3}, {Alphabet: 2}, {PageCap: -1}, {EmptyEvery: 1},
@@ -433,9 +352,6 @@ func TestListSettingsRefused(t *testing.T) {
 	} {
 		if _, err := NewHandler(NewStatic(), Settings{List: s}); err == nil {
 			t.Errorf("handler takes %+v", s)
-		}
-		if _, err := NewPager(NewStatic(), s, time.Now); err == nil {
-			t.Errorf("pager takes %+v", s)
 		}
 	}
 }
