@@ -366,7 +366,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 					}
 					l.pass(o.Length + time.Hour)
 					length := time.Duration(tt.hours) * time.Hour
-					if *seeds <= fewSeeds && !tt.outage {
+					if (*seeds <= fewSeeds || seed > 0) && !tt.outage {
 						length /= 6
 					}
 					for end := time.Now().Add(length); time.Now().Before(end); l.pass(o.Interval) {
