@@ -197,9 +197,9 @@ func (l *life) staleness(started time.Duration) {
 // read, and that every operation counts once.
 func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 	l.t.Helper()
-	want := make(map[twilio.Status]*totals)
+	want := make(map[twilio.Status]*Totals)
 	for _, status := range documented {
-		want[status] = new(totals)
+		want[status] = new(Totals)
 	}
 	number := l.w.number
 	count := func(op *fakeOperation, as *twilio.Operation) {
@@ -208,7 +208,7 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 		}
 		op.counted = number
 		if want[as.Status] == nil {
-			want[as.Status] = new(totals)
+			want[as.Status] = new(Totals)
 		}
 		want[as.Status].add(&as.Stats)
 	}
@@ -220,11 +220,11 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 			count(ops[i].fakeOperation, &ops[i].as)
 		}
 	}
-	got := make(map[twilio.Status]*totals)
+	got := make(map[twilio.Status]*Totals)
 	for _, st := range s.Statuses {
-		got[st.Status] = &totals{operations: st.Operations, failing: st.Failing, stats: st.Stats}
+		got[st.Status] = &st.Totals
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(totals{})); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		l.t.Fatalf("sums differ from the brute force (-want +got):\n%s", diff)
 	}
 	for _, op := range l.api.byTime { // nothing that was there a good while is missing
