@@ -17,7 +17,7 @@ import (
 // fewSeeds is what go test runs; make test runs more of them, and longer.
 const fewSeeds = 4
 
-var seeds = flag.Int("seeds", fewSeeds, "seeds of the simulated worlds that the window is held against")
+var seeds = flag.Uint64("seeds", fewSeeds, "seeds of the simulated worlds that the window is held against")
 
 // life is a world whose operations arrive, move on and end, and the brute
 // force that a window's numbers are held against: it keeps every operation
@@ -341,7 +341,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 		{name: "every staleness", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, options: func(o *Options) { o.MaxStaleness = 1 }},
 	}
 	for _, tt := range tests {
-		for seed := range uint64(max(1, *seeds/4)) {
+		for seed := range max(1, *seeds/4) {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, seed), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {

@@ -176,7 +176,7 @@ func (c *churn) exact(w *Window, statuses ...twilio.Status) {
 // The world changes between the pages, and half of the refreshes fail at one of them. No operation is lost, and none
 // counts twice.
 func TestChangesBetweenPages(t *testing.T) {
-	for seed := range uint64(*seeds) {
+	for seed := range *seeds {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { newChurn(t, seed).run() })

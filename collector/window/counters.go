@@ -32,7 +32,7 @@ func (w *Window) count(b *bucket, counts bool) {
 		*peak[j] += excess
 		// Where delivered falls as read rises, the growth of delivered alone would miss what was read between two
 		// refreshes.
-		if now[j] == &total.Stats.Delivered && w.readReplacesDelivered {
+		if now[j] == &total.Delivered && w.readReplacesDelivered {
 			excess = reached
 		}
 		if counts {
