@@ -60,6 +60,7 @@ fuzz:
 # promtool is a tool of e2e; remove_all_sd leaves out service discoveries, which check nothing here.
 .PHONY: metrics
 metrics: build
+	@mkdir -p $(BIN)
 	./$(PROGRAM) --demo --once --log.level=warn > $(BIN)/metrics.txt
 	cd e2e && GOFLAGS=-tags=remove_all_sd $(GO) tool promtool check metrics < $(BIN)/metrics.txt
 
