@@ -76,8 +76,7 @@ type Client struct {
 	skew    atomic.Pointer[time.Duration]
 
 	// Tests set these before the first request.
-	backoff   func(attempt int) time.Duration
-	bodyLimit int64
+	backoff func(attempt int) time.Duration
 }
 
 // NewClient returns a client for one account.
@@ -91,13 +90,12 @@ func NewClient(o Options) *Client {
 		limit = rate.Limit(o.RateLimit)
 	}
 	c := &Client{
-		options:   o,
-		logger:    o.Logger,
-		list:      base.JoinPath("Messages", "Operations"),
-		limiter:   rate.NewLimiter(limit, 1),
-		gate:      newGate(),
-		backoff:   backoff,
-		bodyLimit: bodyLimit,
+		options: o,
+		logger:  o.Logger,
+		list:    base.JoinPath("Messages", "Operations"),
+		limiter: rate.NewLimiter(limit, 1),
+		gate:    newGate(),
+		backoff: backoff,
 	}
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()

@@ -3,22 +3,36 @@ package twilio
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
-	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxPointer is how much of a JSON pointer an error shows: member names are
-// the sender's and may be of any length.
-const maxPointer = 120
+const (
+	maxBody  = 16 << 20  // bytes of a 200, decompressed
+	maxValue = 256 << 10 // bytes of one JSON value or run of white space
+	maxDepth = 16        // of nested JSON values; the names on the way to one are kept
+	maxName  = 64        // bytes of an operation's id or status
+	maxPage  = 10_000    // operations on a page, ten times what is documented
 
-// DecodeError says where an answer is not the JSON the API documents, and how.
-// It shows nothing of the answer but the names on the way to the fault.
+	// maxPointer is how much of a JSON pointer an error shows: member names are
+	// the sender's and may be of any length.
+	maxPointer = 120
+)
+
+// StatusOther stands for a status longer than 64 bytes. A shorter one that is
+// not documented is passed on as it is.
+const StatusOther Status = "other"
+
+// DecodeError says where a 200 is not the JSON the API documents, and how. It
+// shows nothing of the answer but the names on the way to the fault.
 type DecodeError struct {
 	Pointer string // JSON pointer (RFC 6901) to what is wrong, "" for the whole
 	Problem string
@@ -31,317 +45,375 @@ func (e *DecodeError) Error() string {
 	return "not the documented answer: " + e.Pointer + ": " + e.Problem
 }
 
-// The members an object must have, one bit each.
-const (
-	hasOperations = 1 << iota
-	hasPagination
-)
+// BodyTooLargeError means that a 200 was longer than the client reads.
+type BodyTooLargeError struct{ Limit int64 } // bytes, decompressed
 
-var pageMembers = []string{"operations", "pagination"}
-
-const (
-	hasID = 1 << iota
-	hasStatus
-	hasStats
-	hasCreatedAt
-	hasUpdatedAt
-)
-
-var operationMembers = []string{"id", "status", "stats", "createdAt", "updatedAt"}
-
-// statMembers are the stats in the order of the struct's fields.
-var statMembers = []string{
-	"total", "recipients", "attempts", "unaddressable", "scheduled", "queued",
-	"sent", "delivered", "read", "undelivered", "failed", "canceled",
+func (e *BodyTooLargeError) Error() string {
+	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
 }
 
-// A decoder reads one answer, value by value. The generic decoders would need
-// a pointer for each of sixteen members of a thousand operations to tell a
-// missing one from a zero; a bit each is enough here, and twice as fast.
-type decoder struct{ dec *jsontext.Decoder }
-
-var decoders = sync.Pool{New: func() any {
-	return &decoder{dec: jsontext.NewDecoder(strings.NewReader(""))}
-}}
-
-// decodeWith runs f, which reads one JSON value, over body and sees to it that
-// nothing follows. A member of an object that nobody documented may come twice;
-// forbidding that would cost a set of names for each object.
-func decodeWith(body io.Reader, f func(*decoder) error) error {
-	d, _ := decoders.Get().(*decoder)
-	d.dec.Reset(body, jsontext.AllowDuplicateNames(true))
-	defer func() {
-		d.dec.Reset(strings.NewReader("")) // keeps no hold of body
-		decoders.Put(d)
-	}()
-	err := f(d)
-	if err == nil {
-		err = d.end()
+// The answers as they are documented. Every member has a type that can tell a
+// missing member from a zero and refuses null, another kind, and a repetition.
+type (
+	wirePage struct {
+		Operations wireList       `json:"operations"`
+		Pagination wirePagination `json:"pagination"`
 	}
-	return d.explain(err)
+	wirePagination struct {
+		Next wireToken `json:"next"`
+		seen bool
+	}
+	wireOperation struct {
+		ID        wireID     `json:"id"`
+		Status    wireStatus `json:"status"`
+		Stats     wireStats  `json:"stats"`
+		CreatedAt wireTime   `json:"createdAt"`
+		UpdatedAt wireTime   `json:"updatedAt"`
+	}
+	wireStats struct {
+		Stats
+		seen bool
+	}
+	wireID     string              // never empty
+	wireStatus Status              // never empty
+	wireTime   struct{ time.Time } // never zero
+	wireToken  struct {
+		s    string
+		seen bool
+	}
+	wireList struct {
+		list []Operation
+		next wireOperation // scratch
+		seen bool
+	}
+)
+
+var (
+	errLongValue = fmt.Errorf("a value or white space of more than %d bytes", maxValue)
+	errTooDeep   = fmt.Errorf("nested more than %d deep", maxDepth)
+)
+
+// A decoder reads one body. It holds at most about maxValue of it.
+type decoder struct {
+	json *jsontext.Decoder
+	page wirePage
+	op   wireOperation
+
+	body io.Reader
+	n    int64 // bytes read of body
+	err  error // why reading ended early
 }
+
+var decoders = sync.Pool{New: func() any { return &decoder{json: jsontext.NewDecoder(strings.NewReader(""))} }}
 
 // decodePage fills p from a page of the list, reusing its operations' memory.
 // What p holds after an error is of no use.
 func decodePage(body io.Reader, p *Page) error {
-	return decodeWith(body, func(d *decoder) error { return d.page(p) })
+	return decode(body, func(d *decoder) error {
+		d.page.Operations.list = p.Operations[:0]
+		err := object(d.json, false, &d.page)
+		p.Operations, p.Next = d.page.Operations.list, d.page.Pagination.Next.s
+		switch {
+		case err != nil:
+			return err
+		case !d.page.Operations.seen:
+			return missing(d.json, "operations")
+		case !d.page.Pagination.seen:
+			return missing(d.json, "pagination")
+		}
+		return nil
+	})
 }
 
 // decodeOperation fills op from an answer that is one operation.
 func decodeOperation(body io.Reader, op *Operation) error {
-	return decodeWith(body, func(d *decoder) error { return d.operation(op) })
+	return decode(body, func(d *decoder) error { return d.op.decode(d.json, op) })
 }
 
-func (d *decoder) page(p *Page) error {
-	p.Operations, p.Next = p.Operations[:0], ""
-	return d.object(pageMembers, func(name []byte) (uint, error) {
-		switch string(name) {
-		case "operations":
-			return hasOperations, d.operations(p)
-		case "pagination":
-			return hasPagination, d.pagination(p)
-		}
-		return 0, d.dec.SkipValue()
-	})
-}
-
-func (d *decoder) operations(p *Page) error {
-	if err := d.open('['); err != nil {
-		return err
-	}
-	for d.dec.PeekKind() != ']' {
-		n := len(p.Operations)
-		if n < cap(p.Operations) {
-			p.Operations = p.Operations[:n+1]
+// decode has f read the one JSON value that body holds.
+func decode(body io.Reader, f func(*decoder) error) error {
+	d, _ := decoders.Get().(*decoder)
+	defer decoders.Put(d)
+	*d = decoder{json: d.json, body: body}
+	// The types above refuse repetitions of what is documented. Of what is not,
+	// the library would have to remember every name.
+	d.json.Reset(d, jsontext.AllowDuplicateNames(true))
+	err := f(d)
+	if err == nil {
+		if _, err = d.json.ReadToken(); errors.Is(err, io.EOF) {
+			err = nil
 		} else {
-			p.Operations = append(p.Operations, Operation{})
-		}
-		if err := d.operation(&p.Operations[n]); err != nil {
-			return err
+			err = &DecodeError{Problem: "more follows the JSON value"}
 		}
 	}
-	_, err := d.dec.ReadToken()
+	err = d.explain(err)
+	d.json.Reset(strings.NewReader(""))
+	*d = decoder{json: d.json} // keeps hold of nothing else
 	return err
 }
 
-// pagination takes null, "" and no next at all for the end of the list: which
-// of them it is, is not documented.
-func (d *decoder) pagination(p *Page) error {
-	return d.object(nil, func(name []byte) (uint, error) {
-		if string(name) != "next" {
-			return 0, d.dec.SkipValue()
-		}
-		if d.dec.PeekKind() == 'n' {
-			return 1, d.dec.SkipValue()
-		}
-		next, err := d.str()
-		p.Next = string(next)
-		return 1, err
-	})
+// Read implements io.Reader for the JSON decoder, which asks for more when what
+// it has does not hold a whole token, and keeps all of it until it does.
+func (d *decoder) Read(p []byte) (int, error) {
+	switch {
+	case d.n-d.json.InputOffset() > maxValue:
+		d.err = errLongValue
+		return 0, d.err
+	case d.json.StackDepth() > maxDepth:
+		d.err = errTooDeep
+		return 0, d.err
+	}
+	n, err := d.body.Read(p[:min(len(p), maxValue)])
+	d.n += int64(n)
+	switch {
+	case d.n > maxBody:
+		d.err = &BodyTooLargeError{maxBody}
+		return 0, d.err
+	case err != nil && !errors.Is(err, io.EOF):
+		d.err = err
+	}
+	return n, err
 }
 
-func (d *decoder) operation(op *Operation) error {
-	return d.object(operationMembers, func(name []byte) (uint, error) {
-		switch string(name) {
-		case "id":
-			id, err := d.nonEmpty()
-			op.ID = string(id) // a copy: an id outlives its page by hours
-			return hasID, err
-		case "status":
-			status, err := d.nonEmpty()
-			op.Status = internStatus(status)
-			return hasStatus, err
-		case "stats":
-			return hasStats, d.stats(&op.Stats)
-		case "createdAt":
-			return hasCreatedAt, d.time(&op.CreatedAt)
-		case "updatedAt":
-			return hasUpdatedAt, d.time(&op.UpdatedAt)
+// explain is what an error of the library means.
+func (d *decoder) explain(err error) error {
+	var mine *DecodeError
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(d.err, errLongValue), errors.Is(d.err, errTooDeep):
+		return wrong(d.json, d.err.Error())
+	case d.err != nil:
+		return d.err
+	case err == nil:
+		return nil
+	case errors.As(err, &mine):
+		return mine
+	case errors.As(err, &syntax):
+		problem := "not JSON: " + syntax.Err.Error()
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			problem = "the JSON breaks off"
 		}
-		return 0, d.dec.SkipValue()
-	})
+		return newDecodeError(syntax.JSONPointer, problem)
+	case errors.Is(err, io.EOF):
+		return &DecodeError{Problem: "empty"}
+	}
+	return newDecodeError(d.json.StackPointer(), err.Error())
 }
 
-func (d *decoder) stats(s *Stats) error {
-	return d.object(statMembers, func(name []byte) (uint, error) {
-		var stat *int64
-		var bit uint
-		switch string(name) {
-		case "total":
-			stat, bit = &s.Total, 0
-		case "recipients":
-			stat, bit = &s.Recipients, 1
-		case "attempts":
-			stat, bit = &s.Attempts, 2
-		case "unaddressable":
-			stat, bit = &s.Unaddressable, 3
-		case "scheduled":
-			stat, bit = &s.Scheduled, 4
-		case "queued":
-			stat, bit = &s.Queued, 5
-		case "sent":
-			stat, bit = &s.Sent, 6
-		case "delivered":
-			stat, bit = &s.Delivered, 7
-		case "read":
-			stat, bit = &s.Read, 8
-		case "undelivered":
-			stat, bit = &s.Undelivered, 9
-		case "failed":
-			stat, bit = &s.Failed, 10
-		case "canceled":
-			stat, bit = &s.Canceled, 11
-		default:
-			return 0, d.dec.SkipValue()
-		}
-		return 1 << bit, d.count(stat)
-	})
+func newDecodeError(p jsontext.Pointer, problem string) *DecodeError {
+	return &DecodeError{Pointer: tidy(string(p), maxPointer), Problem: tidy(problem, maxPointer)}
 }
 
-// object reads an object. For each member it calls f, which reads the value and
-// returns the bit of the member: its place in required, or 0 for any other.
-func (d *decoder) object(required []string, f func(name []byte) (uint, error)) error {
-	if err := d.open('{'); err != nil {
-		return err
-	}
-	var seen uint
-	for d.dec.PeekKind() != '}' {
-		name, err := d.rawString()
-		if err != nil {
-			return err
-		}
-		bit, err := f(name)
-		if err != nil {
-			return err
-		}
-		if seen&bit != 0 {
-			return d.wrong("given twice")
-		}
-		seen |= bit
-	}
-	if _, err := d.dec.ReadToken(); err != nil {
-		return err
-	}
-	if seen != 1<<len(required)-1 {
-		for i, name := range required {
-			if seen&(1<<i) == 0 {
-				return d.wrong("no " + name)
-			}
-		}
-	}
-	return nil
+// wrong is an error about the value just read.
+func wrong(dec *jsontext.Decoder, problem string) error {
+	return newDecodeError(dec.StackPointer(), problem)
 }
 
-// open reads the start of an object or an array.
-func (d *decoder) open(want jsontext.Kind) error {
-	if got := d.dec.PeekKind(); got != want {
-		return d.unexpected(want)
-	}
-	_, err := d.dec.ReadToken()
-	return err
-}
+// missing is an error about the object just read.
+func missing(dec *jsontext.Decoder, name string) error { return wrong(dec, "no "+name) }
 
-// rawString reads a string and returns what is between its quotes, unescaped;
-// valid until the next read.
-func (d *decoder) rawString() ([]byte, error) {
-	v, err := d.dec.ReadValue()
-	if err != nil {
+// value reads a value, which must be of that kind and not a repetition.
+func value(dec *jsontext.Decoder, want jsontext.Kind, seen bool) (jsontext.Value, error) {
+	v, err := dec.ReadValue()
+	switch {
+	case err != nil:
 		return nil, err
+	case seen:
+		return nil, wrong(dec, "given twice")
+	case v.Kind() != want:
+		return nil, wrong(dec, kindName(v.Kind())+" where "+kindName(want)+" should be")
 	}
-	if bytes.IndexByte(v, '\\') >= 0 {
+	return v, nil
+}
+
+// text reads a string; its bytes are valid until the next read.
+func text(dec *jsontext.Decoder, seen bool) ([]byte, error) {
+	v, err := value(dec, '"', seen)
+	switch {
+	case err != nil:
+		return nil, err
+	case bytes.IndexByte(v, '\\') >= 0:
 		return jsontext.AppendUnquote(nil, v)
 	}
 	return v[1 : len(v)-1], nil
 }
 
-func (d *decoder) str() ([]byte, error) {
-	if d.dec.PeekKind() != '"' {
-		return nil, d.unexpected('"')
+// object reads an object into the struct that into points to.
+func object(dec *jsontext.Decoder, seen bool, into any) error {
+	if seen || dec.PeekKind() != '{' {
+		_, err := value(dec, '{', seen)
+		return err
 	}
-	return d.rawString()
+	return json.UnmarshalDecode(dec, into)
 }
 
-func (d *decoder) nonEmpty() ([]byte, error) {
-	s, err := d.str()
-	if err == nil && len(s) == 0 {
-		err = d.wrong("empty")
+func (l *wireList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if l.seen || dec.PeekKind() != '[' {
+		_, err := value(dec, '[', l.seen)
+		return err
 	}
-	return s, err
+	l.seen = true
+	_, err := dec.ReadToken()
+	for err == nil && dec.PeekKind() != ']' {
+		if len(l.list) == maxPage {
+			return wrong(dec, fmt.Sprintf("more than %d operations on a page", maxPage))
+		}
+		l.next = wireOperation{}
+		l.list = slices.Grow(l.list, 1)[:len(l.list)+1]
+		err = l.next.decode(dec, &l.list[len(l.list)-1])
+	}
+	if err == nil {
+		_, err = dec.ReadToken()
+	}
+	return err
+}
+
+func (p *wirePagination) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	type plain wirePagination
+	seen := p.seen
+	p.seen = true
+	return object(dec, seen, (*plain)(p))
+}
+
+func (j *wireOperation) decode(dec *jsontext.Decoder, op *Operation) error {
+	err := object(dec, false, j)
+	switch {
+	case err != nil:
+		return err
+	case j.ID == "":
+		return missing(dec, "id")
+	case j.Status == "":
+		return missing(dec, "status")
+	case !j.Stats.seen:
+		return missing(dec, "stats")
+	case j.CreatedAt.IsZero():
+		return missing(dec, "createdAt")
+	case j.UpdatedAt.IsZero():
+		return missing(dec, "updatedAt")
+	}
+	*op = Operation{
+		ID: string(j.ID), Status: Status(j.Status), Stats: j.Stats.Stats,
+		CreatedAt: j.CreatedAt.Time, UpdatedAt: j.UpdatedAt.Time,
+	}
+	return nil
+}
+
+// statNames are the members of stats, in the order of the fields of Stats.
+var statNames = [...]string{
+	"total", "recipients", "attempts", "unaddressable", "scheduled", "queued",
+	"sent", "delivered", "read", "undelivered", "failed", "canceled",
+}
+
+// UnmarshalJSONFrom reads the counts one by one: they are most of a page, and
+// reflection would take twice the time for them.
+func (j *wireStats) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if j.seen || dec.PeekKind() != '{' {
+		_, err := value(dec, '{', j.seen)
+		return err
+	}
+	j.seen = true
+	s := &j.Stats
+	counts := [len(statNames)]*int64{
+		&s.Total, &s.Recipients, &s.Attempts, &s.Unaddressable, &s.Scheduled, &s.Queued,
+		&s.Sent, &s.Delivered, &s.Read, &s.Undelivered, &s.Failed, &s.Canceled,
+	}
+	var seen [len(statNames)]bool
+	_, err := dec.ReadToken()
+	for err == nil && dec.PeekKind() != '}' {
+		var name []byte
+		if name, err = text(dec, false); err != nil {
+			break
+		}
+		if i := slices.Index(statNames[:], string(name)); i >= 0 {
+			*counts[i], err = count(dec, seen[i])
+			seen[i] = true
+		} else {
+			err = dec.SkipValue()
+		}
+	}
+	if err == nil {
+		_, err = dec.ReadToken()
+	}
+	if i := slices.Index(seen[:], false); err == nil && i >= 0 {
+		err = missing(dec, statNames[i])
+	}
+	return err
 }
 
 // count reads an integer of 0 or more, written as one: 1e3 and 1.0 are not.
-func (d *decoder) count(n *int64) error {
-	if d.dec.PeekKind() != '0' {
-		return d.unexpected('0')
-	}
-	v, err := d.dec.ReadValue()
+func count(dec *jsontext.Decoder, seen bool) (int64, error) {
+	v, err := value(dec, '0', seen)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	var sum int64
-	for _, c := range v {
-		digit := int64(c - '0')
-		switch {
-		case c < '0' || c > '9':
-			return d.wrong("not a whole number of 0 or more")
-		case sum > (math.MaxInt64-digit)/10:
-			return d.wrong("number out of range")
-		}
-		sum = sum*10 + digit
-	}
-	*n = sum
-	return nil
-}
-
-func (d *decoder) time(t *time.Time) error {
-	s, err := d.str()
-	if err != nil {
-		return err
-	}
-	if err := t.UnmarshalText(s); err != nil || t.IsZero() {
-		return d.wrong("not an RFC 3339 time")
-	}
-	*t = t.UTC()
-	return nil
-}
-
-func (d *decoder) end() error {
-	if _, err := d.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return &DecodeError{Problem: "more follows the JSON value"}
-	}
-	return nil
-}
-
-// wrong is an error about the value just read.
-func (d *decoder) wrong(problem string) error {
-	return &DecodeError{Pointer: tidy(string(d.dec.StackPointer()), maxPointer), Problem: problem}
-}
-
-// unexpected is an error about the value that comes next: it is of another
-// kind than want, or no value at all.
-func (d *decoder) unexpected(want jsontext.Kind) error {
-	got := d.dec.PeekKind()
-	if err := d.dec.SkipValue(); err != nil { // moves the pointer on to it
-		return err
-	}
-	return d.wrong(kindName(got) + " where " + kindName(want) + " should be")
-}
-
-// explain turns an error of the JSON syntax into a DecodeError.
-func (d *decoder) explain(err error) error {
-	var syntax *jsontext.SyntacticError
+	n, err := strconv.ParseUint(string(v), 10, 63)
 	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &syntax):
-		problem := "not JSON: " + tidy(syntax.Err.Error(), maxPointer)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			problem = "the JSON breaks off"
-		}
-		return &DecodeError{Pointer: tidy(string(syntax.JSONPointer), maxPointer), Problem: problem}
-	case errors.Is(err, io.EOF):
-		return &DecodeError{Problem: "empty"}
+	case errors.Is(err, strconv.ErrRange):
+		return 0, wrong(dec, "number out of range")
+	case err != nil:
+		return 0, wrong(dec, "not a whole number of 0 or more")
 	}
+	return int64(n), nil //nolint:gosec // of 63 bits
+}
+
+func (id *wireID) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	b, err := text(dec, *id != "")
+	switch {
+	case err != nil:
+		return err
+	case len(b) == 0:
+		return wrong(dec, "empty")
+	case len(b) > maxName:
+		return wrong(dec, fmt.Sprintf("longer than %d bytes", maxName))
+	}
+	*id = wireID(b) // a copy: an id outlives its page by hours
+	return nil
+}
+
+var documentedStatuses = []Status{StatusCompleted, StatusProcessing, StatusScheduled, StatusCanceled}
+
+func (s *wireStatus) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	b, err := text(dec, *s != "")
+	switch {
+	case err != nil:
+		return err
+	case len(b) == 0:
+		return wrong(dec, "empty")
+	case len(b) > maxName:
+		*s = wireStatus(StatusOther)
+		return nil
+	}
+	for _, known := range documentedStatuses {
+		if string(known) == string(b) {
+			*s = wireStatus(known) // saves an allocation for each operation
+			return nil
+		}
+	}
+	*s = wireStatus(b)
+	return nil
+}
+
+func (t *wireTime) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	b, err := text(dec, !t.IsZero())
+	if err != nil {
+		return err
+	}
+	if err := t.UnmarshalText(b); err != nil || t.IsZero() {
+		return wrong(dec, "not an RFC 3339 time")
+	}
+	t.Time = t.UTC()
+	return nil
+}
+
+// UnmarshalJSONFrom takes null and "" for the end of the list, as it does a
+// missing token: which of them it is, is not documented.
+func (t *wireToken) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if !t.seen && dec.PeekKind() == 'n' {
+		t.seen = true
+		return dec.SkipValue()
+	}
+	b, err := text(dec, t.seen)
+	*t = wireToken{string(b), true}
 	return err
 }
 
@@ -359,14 +431,4 @@ func kindName(k jsontext.Kind) string {
 		return "null"
 	}
 	return "a boolean"
-}
-
-var documentedStatuses = []Status{StatusCompleted, StatusProcessing, StatusScheduled, StatusCanceled}
-
-// internStatus saves an allocation for each operation.
-func internStatus(b []byte) Status {
-	if i := slices.IndexFunc(documentedStatuses, func(s Status) bool { return string(s) == string(b) }); i >= 0 {
-		return documentedStatuses[i]
-	}
-	return Status(b)
 }

@@ -134,13 +134,6 @@ type timeoutError struct{ after time.Duration }
 func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
 func (timeoutError) Timeout() bool   { return true }
 
-// BodyTooLargeError means that a 200 was longer than the client reads.
-type BodyTooLargeError struct{ Limit int64 } // bytes, decompressed
-
-func (e *BodyTooLargeError) Error() string {
-	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
-}
-
 // PaginationError means that the list leads back to a page it has shown.
 type PaginationError struct{ Page int } // the page that does, from 1
 

@@ -20,11 +20,9 @@ import (
 )
 
 const (
-	bodyLimit      = 64 << 20 // bytes of a 200, decompressed
 	errorBodyLimit = 64 << 10 // bytes looked at of any other answer
-
-	backoffBase = 500 * time.Millisecond
-	backoffMax  = 30 * time.Second
+	backoffBase    = 500 * time.Millisecond
+	backoffMax     = 30 * time.Second
 )
 
 // A call is one request of a caller, with its retries. It travels in the
@@ -141,7 +139,7 @@ func (c *Client) readWhole(next http.RoundTripper) handler {
 
 		resp, err := next.RoundTrip(req.WithContext(ctx))
 		if err == nil {
-			err = readBody(resp, callOf(req), c.bodyLimit)
+			err = readBody(resp, callOf(req))
 		}
 		var decode *DecodeError
 		var tooLarge *BodyTooLargeError
@@ -162,7 +160,7 @@ func (c *Client) readWhole(next http.RoundTripper) handler {
 // readBody reads and closes the body of resp: of a 200 it is decoded as it
 // comes, so that no answer is held whole. Of any other answer it takes what it
 // can get: its status decides, whatever becomes of its body.
-func readBody(resp *http.Response, call *call, limit int64) error {
+func readBody(resp *http.Response, call *call) error {
 	defer func() {
 		_ = resp.Body.Close()
 		resp.Body = http.NoBody
@@ -181,35 +179,12 @@ func readBody(resp *http.Response, call *call, limit int64) error {
 	if err != nil {
 		return err
 	}
-	from := &meter{r: io.LimitReader(body, limit+1)}
-	err = call.decode(from)
+	err = call.decode(body)
 	var corrupt flate.CorruptInputError
-	switch {
-	case from.n > limit:
-		return &BodyTooLargeError{limit}
-	case errors.As(from.err, &corrupt), errors.Is(from.err, gzip.ErrHeader), errors.Is(from.err, gzip.ErrChecksum):
+	if errors.As(err, &corrupt) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
 		return &DecodeError{Problem: "corrupt gzip"}
-	case from.err != nil:
-		return from.err
 	}
 	return err
-}
-
-// meter keeps what a decoder's own errors do not tell: how much was read, and
-// what went wrong with that.
-type meter struct {
-	r   io.Reader
-	n   int64
-	err error
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.r.Read(p)
-	m.n += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		m.err = err
-	}
-	return n, err
 }
 
 var gzipReaders sync.Pool
