@@ -218,7 +218,7 @@ func (as *accounts) replace(configs []Account) error {
 		if next[i] == nil {
 			next[i] = as.prepare(&configs[i], transports[len(started)])
 			if before := old[configs[i].Account]; before != nil && *before.config.BaseURL == *configs[i].BaseURL {
-				next[i].client.KeepGate(before.client) // other settings do not end a Retry-After
+				next[i].client.ShareCooldown(before.client) // other settings do not end a Retry-After
 			}
 			started = append(started, next[i])
 		}

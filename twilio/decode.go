@@ -21,10 +21,6 @@ const (
 	maxDepth = 16        // of nested JSON values; the names on the way to one are kept
 	maxName  = 64        // bytes of an operation's id or status
 	maxPage  = 10_000    // operations on a page, ten times what is documented
-
-	// maxPointer is how much of a JSON pointer an error shows: member names are
-	// the sender's and may be of any length.
-	maxPointer = 120
 )
 
 // StatusOther stands for a status longer than 64 bytes. A shorter one that is
@@ -201,7 +197,7 @@ func (d *decoder) explain(err error) error {
 }
 
 func newDecodeError(p jsontext.Pointer, problem string) *DecodeError {
-	return &DecodeError{Pointer: tidy(string(p), maxPointer), Problem: tidy(problem, maxPointer)}
+	return &DecodeError{Pointer: string(p), Problem: problem}
 }
 
 // wrong is an error about the value just read.

@@ -201,9 +201,11 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 		long,
 	} {
 		err := decodePage(strings.NewReader(body), new(Page))
-		if err == nil {
-			t.Fatal("no error")
+		var decode *DecodeError
+		if !errors.As(err, &decode) {
+			t.Fatalf("got %v", err)
 		}
+		new(sanitizer).decodeError(decode)
 		if s := err.Error(); len(s) > 400 || strings.ContainsAny(s, "\u202e\n") {
 			t.Errorf("%d bytes: %.500q", len(s), s)
 		}
@@ -402,7 +404,10 @@ func FuzzDecodePage(f *testing.F) {
 		}
 		if err != nil {
 			var decode *DecodeError
-			if !errors.As(err, &decode) || len(err.Error()) > 400 || !utf8.ValidString(err.Error()) {
+			if !errors.As(err, &decode) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			if new(sanitizer).decodeError(decode); len(err.Error()) > 400 || !utf8.ValidString(err.Error()) {
 				t.Fatalf("%T: %v", err, err)
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,9 +25,8 @@ var (
 )
 
 const (
-	maxErrorText = 200 // bytes shown of one text of the other side
-	maxDetails   = 16  // errors kept of one answer
-	shownDetails = 3   // of them in the message
+	maxDetails   = 16 // errors kept of one answer
+	shownDetails = 3  // of them in the message
 )
 
 // Error is an answer other than 200.
@@ -114,7 +112,7 @@ func (e *ThrottledError) Is(target error) bool {
 // What ends because the caller's context does is never a NetworkError.
 type NetworkError struct{ Err error }
 
-func (e *NetworkError) Error() string { return tidy(e.Err.Error(), maxErrorText) }
+func (e *NetworkError) Error() string { return oneLine(e.Err.Error(), maxErrorText) }
 
 // Unwrap returns the cause.
 func (e *NetworkError) Unwrap() error { return e.Err }
@@ -134,10 +132,17 @@ type timeoutError struct{ after time.Duration }
 func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
 func (timeoutError) Timeout() bool   { return true }
 
-// PaginationError means that the list leads back to a page it has shown.
-type PaginationError struct{ Page int } // the page that does, from 1
+// PaginationError means that the list does not end: it leads back to a page
+// that was read before, or has more pages than any list.
+type PaginationError struct {
+	Page  int // the last page read, from 1
+	Limit int // the most pages read of a list, if that was reached; else 0
+}
 
 func (e *PaginationError) Error() string {
+	if e.Limit > 0 {
+		return fmt.Sprintf("the list does not end within %d pages", e.Limit)
+	}
 	return fmt.Sprintf("page %d names a page as the next that was read before", e.Page)
 }
 
@@ -157,19 +162,13 @@ type errorBody struct {
 }
 
 // decodeErrors reads the body of an answer other than 200. One that is neither
-// form, such as a proxy's page, has no details: the status says enough. Words
-// in secrets are blotted out: a server could send back what it was sent.
-func decodeErrors(body []byte, secrets []string) []Detail {
+// form, such as a proxy's page, has no details: the status says enough.
+func decodeErrors(body []byte, s *sanitizer) []Detail {
 	var e errorBody
 	if err := json.Unmarshal(body, &e, jsontext.AllowDuplicateNames(true)); err != nil {
 		return nil
 	}
-	clean := func(s string) string {
-		for _, secret := range secrets {
-			s = strings.ReplaceAll(s, secret, "<secret>")
-		}
-		return tidy(s, maxErrorText)
-	}
+	clean := func(text string) string { return s.text(text, maxErrorText) }
 	var details []Detail
 	for _, d := range e.Errors[:min(len(e.Errors), maxDetails)] {
 		detail := Detail{Code: d.Code, Message: clean(d.Message), InfoURL: clean(d.InfoURL)}
@@ -183,20 +182,4 @@ func decodeErrors(body []byte, secrets []string) []Detail {
 		details = append(details, Detail{Code: e.Code, Message: clean(e.Message), InfoURL: clean(e.MoreInfo)})
 	}
 	return details
-}
-
-// secretsOf are the credentials a request bore, in the forms they could come
-// back in. The transport has added them, so only the answer's request has them.
-func secretsOf(req *http.Request) []string {
-	if req == nil {
-		return nil
-	}
-	var secrets []string
-	if _, password, ok := req.BasicAuth(); ok {
-		secrets = append(secrets, password)
-	}
-	if _, credentials, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok {
-		secrets = append(secrets, credentials)
-	}
-	return slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
 }

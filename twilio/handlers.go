@@ -12,11 +12,14 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -33,6 +36,7 @@ type call struct {
 	failure  string                     // why the last one is to be retried
 	decode   func(body io.Reader) error // of a 200
 	refusal  []byte                     // body of the last answer that was none
+	sanitize sanitizer
 }
 
 type callKey struct{}
@@ -49,24 +53,24 @@ type handler func(*http.Request) (*http.Response, error)
 func (h handler) RoundTrip(req *http.Request) (*http.Response, error) { return h(req) }
 
 // chain puts the handlers around the transport. The order matters: an attempt
-// waits first, and only then its time runs; an answer is heeded when its
-// header is there, so that the gate shuts before a slow body has been read.
+// waits first, and only then its time runs; headers are read as soon as they
+// are there, so that a cooldown starts before a slow body has been read.
 func (c *Client) chain(transport http.RoundTripper) http.RoundTripper {
-	var h http.RoundTripper = c.heed(transport)
+	var h http.RoundTripper = c.readHeaders(transport)
 	h = c.readWhole(h)
 	h = c.observe(h)
-	return c.admit(h)
+	return c.rateLimit(h)
 }
 
-// admit lets a request pass when the gate is open and it is its turn.
-func (c *Client) admit(next http.RoundTripper) handler {
+// rateLimit holds a request back until the cooldown is over and it is its turn.
+func (c *Client) rateLimit(next http.RoundTripper) handler {
 	return func(req *http.Request) (*http.Response, error) {
 		ctx := req.Context()
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		for {
-			if err := c.gate.wait(ctx); err != nil {
+			if err := c.cooldown.wait(ctx); err != nil {
 				return nil, err
 			}
 			resp, again, err := c.turn(req, next)
@@ -77,29 +81,58 @@ func (c *Client) admit(next http.RoundTripper) handler {
 	}
 }
 
-// turn takes one of the places there are for requests in flight, waits for the
-// pace, and sends the request, unless the gate has shut meanwhile.
+// turn waits until fewer than InFlight requests are under way and for the rate
+// limit, and sends the request, unless a cooldown has started meanwhile.
 func (c *Client) turn(req *http.Request, next http.RoundTripper) (resp *http.Response, again bool, err error) {
 	ctx := req.Context()
-	if c.places != nil {
-		select {
-		case c.places <- struct{}{}:
-			defer func() { <-c.places }()
-		case <-ctx.Done():
-			return nil, false, ctx.Err()
+	if callOf(req).endpoint == EndpointFetch && c.lists.Load() > 0 {
+		if err = pace(ctx, c.fetchLimiter); err != nil {
+			return nil, false, err
 		}
 	}
-	if err = c.limiter.Wait(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil, false, ctx.Err()
-		}
-		return nil, false, fmt.Errorf("%w: the rate limit leaves no request before it", context.DeadlineExceeded)
+	if err = acquire(ctx, c.inFlight); err != nil {
+		return nil, false, err
 	}
-	if !c.gate.retryAt().IsZero() {
+	defer release(c.inFlight)
+	if err = pace(ctx, c.limiter); err != nil {
+		return nil, false, err
+	}
+	if !c.cooldown.retryAt().IsZero() {
 		return nil, true, nil
 	}
 	resp, err = next.RoundTrip(req)
 	return resp, false, err
+}
+
+// pace waits for the limiter, or until ctx ends.
+func pace(ctx context.Context, limiter *rate.Limiter) error {
+	err := limiter.Wait(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: the rate limit leaves no request before it", context.DeadlineExceeded)
+}
+
+// acquire takes one of the places of a semaphore; nil has no limit.
+func acquire(ctx context.Context, semaphore chan struct{}) error {
+	if semaphore == nil {
+		return nil
+	}
+	select {
+	case semaphore <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func release(semaphore chan struct{}) {
+	if semaphore != nil {
+		<-semaphore
+	}
 }
 
 // observe counts and times attempts.
@@ -128,7 +161,7 @@ func (c *Client) observe(next http.RoundTripper) handler {
 
 // readWhole gives an attempt its time and reads the body into the call within
 // it, so that a body that breaks off fails the attempt as a lost connection
-// does.
+// does. What leaves it is sanitized.
 func (c *Client) readWhole(next http.RoundTripper) handler {
 	return func(req *http.Request) (*http.Response, error) {
 		ctx, cancel := req.Context(), context.CancelFunc(func() {})
@@ -137,9 +170,13 @@ func (c *Client) readWhole(next http.RoundTripper) handler {
 		}
 		defer cancel()
 
-		resp, err := next.RoundTrip(req.WithContext(ctx))
+		call := callOf(req)
+		if proxy, err := c.options.Proxy(req); err == nil && proxy != nil {
+			call.sanitize.addUser(proxy.User)
+		}
+		resp, err := next.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, call.sanitize.trace())))
 		if err == nil {
-			err = readBody(resp, callOf(req))
+			err = readBody(resp, call)
 		}
 		var decode *DecodeError
 		var tooLarge *BodyTooLargeError
@@ -150,10 +187,13 @@ func (c *Client) readWhole(next http.RoundTripper) handler {
 			return nil, req.Context().Err()
 		case ctx.Err() != nil:
 			return nil, &NetworkError{timeoutError{c.options.Timeout}}
-		case errors.As(err, &decode), errors.As(err, &tooLarge):
-			return nil, err
+		case errors.As(err, &decode):
+			call.sanitize.decodeError(decode)
+			return nil, decode
+		case errors.As(err, &tooLarge):
+			return nil, tooLarge
 		}
-		return nil, &NetworkError{err}
+		return nil, &NetworkError{call.sanitize.err(err)}
 	}
 }
 
@@ -192,7 +232,7 @@ var gzipReaders sync.Pool
 // decompress returns the body as it was before compression. That the client
 // asks for gzip itself has a reason: the transport may be set up not to.
 func decompress(resp *http.Response) (body io.Reader, release func(), err error) {
-	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
+	switch encoding := resp.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
 	case "", "identity":
 		return resp.Body, func() {}, nil
 	case "gzip":
@@ -211,12 +251,12 @@ func decompress(resp *http.Response) (body io.Reader, release func(), err error)
 			return nil, nil, err
 		}
 	default:
-		return nil, nil, &DecodeError{Problem: "content encoding " + tidy(encoding, maxErrorText) + ", which nobody asked for"}
+		return nil, nil, &DecodeError{Problem: "content encoding " + encoding + ", which nobody asked for"}
 	}
 }
 
-// heed takes from an answer's header what concerns all requests to come.
-func (c *Client) heed(next http.RoundTripper) handler {
+// readHeaders takes from an answer's headers what concerns all later requests.
+func (c *Client) readHeaders(next http.RoundTripper) handler {
 	return func(req *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(req)
 		if err != nil {
@@ -228,28 +268,38 @@ func (c *Client) heed(next http.RoundTripper) handler {
 		date, dateErr := http.ParseTime(resp.Header.Get("Date"))
 		switch resp.StatusCode {
 		case http.StatusOK:
-			if dateErr == nil {
-				skew := time.Until(date)
-				c.skew.Store(&skew)
+			if dateErr == nil && c.clock.observe(date, time.Now()) {
+				_ = level.Warn(c.logger).Log("msg", "clocks differ by more than an hour, not correcting for it",
+					"local", time.Now().UTC().Format(time.RFC3339), "api", date.UTC().Format(time.RFC3339))
 			}
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 			if dateErr != nil {
 				date = c.Now()
 			}
-			call := callOf(req)
-			wait, ok := retryAfter(resp.Header.Get("Retry-After"), date)
-			if ok {
-				wait += jitter(100*time.Millisecond + min(wait/20, 2*time.Second))
-			} else {
-				wait = c.backoff(call.attempts - 1)
-			}
-			until := time.Now().Add(wait)
-			if c.gate.close(until, resp.StatusCode) {
-				_ = level.Warn(c.logger).Log("msg", "The API wants no requests for a while", "endpoint", call.endpoint,
-					"code", resp.StatusCode, "until", until.UTC().Format(time.RFC3339))
-			}
+			c.throttle(callOf(req), resp, date)
 		}
 		return resp, nil
+	}
+}
+
+// throttle starts or extends the cooldown after a 429 or 503 of that date.
+func (c *Client) throttle(call *call, resp *http.Response, date time.Time) {
+	header := resp.Header.Values("Retry-After")
+	wait, ok := retryAfter(header, date)
+	logger := log.With(c.logger, "endpoint", call.endpoint, "code", resp.StatusCode)
+	if wait > maxRetryAfter {
+		_ = level.Warn(logger).Log("msg", "Retry-After is longer than an hour, waiting an hour",
+			"retry_after", call.sanitize.text(strings.Join(header, ", "), maxErrorText))
+		wait = maxRetryAfter
+	}
+	if ok {
+		wait += jitter(100*time.Millisecond + min(wait/20, 2*time.Second))
+	} else {
+		wait = c.backoff(call.attempts - 1)
+	}
+	until := time.Now().Add(wait)
+	if c.cooldown.extend(until, resp.StatusCode) {
+		_ = level.Warn(logger).Log("msg", "API is throttling, pausing requests", "until", until.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -287,8 +337,8 @@ func (e *NetworkError) retryable() bool {
 		!errors.As(e.Err, &invalid) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
 }
 
-// wait is retryablehttp's Backoff. A 429 or 503 has shut the gate, and the next
-// attempt waits there together with all others.
+// wait is retryablehttp's Backoff. A 429 or 503 has started a cooldown, which
+// the next attempt waits for together with all others.
 func (c *Client) wait(_, _ time.Duration, attempt int, resp *http.Response) time.Duration {
 	if resp != nil && (resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable) {
 		return 0
