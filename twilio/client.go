@@ -2,7 +2,6 @@ package twilio
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -16,9 +15,6 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
-	"github.com/hashicorp/go-retryablehttp"
-	"github.com/prometheus/common/version"
 	"golang.org/x/time/rate"
 )
 
@@ -87,7 +83,6 @@ type Client struct {
 	options  Options
 	logger   log.Logger
 	list     *url.URL // of the list of operations
-	retry    *retryablehttp.Client
 	limiter  *rate.Limiter
 	inFlight chan struct{} // nil = no limit
 	cooldown *cooldown
@@ -133,18 +128,6 @@ func NewClient(o Options) *Client {
 	if o.InFlight > 0 {
 		c.inFlight = make(chan struct{}, o.InFlight)
 		c.fetches = make(chan struct{}, min(maxFetches, max(o.InFlight/2, 1)))
-	}
-	c.retry = &retryablehttp.Client{
-		HTTPClient: &http.Client{
-			Transport:     c.chain(o.Transport),
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		// No Logger: it would log URLs. The hook and the handlers log.
-		RequestLogHook: c.logRetry,
-		RetryMax:       o.MaxRetries,
-		CheckRetry:     checkRetry,
-		Backoff:        c.wait,
-		ErrorHandler:   retryablehttp.PassthroughErrorHandler,
 	}
 	return c
 }
@@ -238,63 +221,6 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 		return Operation{}, err
 	}
 	return op, nil
-}
-
-// get sends a request, as often as it may, and has decode read the body of a
-// 200, each time from the start where an attempt breaks off.
-func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode func(io.Reader) error) error {
-	call := &call{endpoint: endpoint, decode: decode}
-	err := c.send(context.WithValue(ctx, callKey{}, call), call, u)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil && call.failure != "":
-		return fmt.Errorf("%s: %w (last failure: %s)", endpoint, err, call.failure)
-	case call.attempts > 1:
-		return fmt.Errorf("%s: %w (%d attempts)", endpoint, err, call.attempts)
-	}
-	return fmt.Errorf("%s: %w", endpoint, err)
-}
-
-// send has the body of a 200 decoded; anything else is an error.
-func (c *Client) send(ctx context.Context, call *call, u *url.URL) error {
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return errors.New("base URL: should be http or https, with a host")
-	}
-	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Accept-Encoding", "gzip")
-	req.Header.Set("User-Agent", version.ComponentUserAgent("twilio_operations_exporter"))
-
-	resp, err := c.retry.Do(req)
-	var inURL *url.Error
-	switch {
-	case errors.As(err, &inURL):
-		return inURL.Err // the URL holds nothing but the query
-	case err != nil:
-		return err
-	}
-	_ = resp.Body.Close() // it has been read
-	if deadline, ok := ctx.Deadline(); ok && c.cooldown.retryAt().After(deadline) && resp.StatusCode != http.StatusOK {
-		return &ThrottledError{RetryAt: c.cooldown.retryAt(), StatusCode: resp.StatusCode}
-	}
-	if resp.StatusCode != http.StatusOK {
-		return &Error{StatusCode: resp.StatusCode, Details: decodeErrors(call.refusal, &call.sanitize)}
-	}
-	return nil
-}
-
-// logRetry is retryablehttp's hook before each attempt.
-func (c *Client) logRetry(_ retryablehttp.Logger, req *http.Request, retry int) {
-	if retry == 0 {
-		return
-	}
-	call := callOf(req)
-	_ = level.Warn(c.logger).Log("msg", "retrying an API request", "endpoint", call.endpoint,
-		"retry", retry, "max_retries", c.options.MaxRetries, "reason", call.failure)
 }
 
 // Now is the API's clock: the local wall clock plus Skew, where that is at least

@@ -35,7 +35,7 @@ func testServer(t testing.TB, h http.HandlerFunc) (base string, transport *http.
 
 // basicAuth adds credentials as a transport does.
 func basicAuth(next http.RoundTripper, user, password string) http.RoundTripper {
-	return handler(func(req *http.Request) (*http.Response, error) {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.SetBasicAuth(user, password)
 		return next.RoundTrip(req)
@@ -427,7 +427,7 @@ func TestOneRequest(t *testing.T) {
 			})
 			_, err := readAll(t, testClient(t, base, transport))
 			var apiErr *Error
-			if !errors.As(err, &apiErr) || apiErr.StatusCode != status || !slices.Equal(apiErr.Codes(), []int{code}) {
+			if !errors.As(err, &apiErr) || apiErr.StatusCode != status || len(apiErr.Details) != 1 || apiErr.Details[0].Code != code {
 				t.Errorf("got %v", err)
 			}
 			if n.Load() != 1 {

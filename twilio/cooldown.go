@@ -53,38 +53,39 @@ func (c *cooldown) retryAt() time.Time {
 	return c.until
 }
 
-// wait returns when the cooldown is over. It returns a *ThrottledError as soon
-// as that is known to be after ctx's deadline.
-func (c *cooldown) wait(ctx context.Context) error {
-	waiting := false
-	defer func() {
-		if waiting {
-			c.count(-1)
-		}
-	}()
-	for {
-		c.mu.Lock()
-		until, status, changed := c.until, c.status, c.changed
-		c.mu.Unlock()
+// beyond is a *ThrottledError if the cooldown lasts beyond ctx's deadline.
+func (c *cooldown) beyond(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if deadline, ok := ctx.Deadline(); ok && c.until.After(deadline) {
+		return &ThrottledError{RetryAt: c.until, StatusCode: c.status}
+	}
+	return nil
+}
 
-		left := time.Until(until)
-		if left <= 0 {
-			return nil
+// wait returns when the cooldown is over, or an error as soon as that is known
+// to be after ctx's deadline.
+func (c *cooldown) wait(ctx context.Context) error {
+	for waiting := false; ; {
+		c.mu.Lock()
+		left, changed := time.Until(c.until), c.changed
+		c.mu.Unlock()
+		if left <= 0 || ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if deadline, ok := ctx.Deadline(); ok && until.After(deadline) {
-			return &ThrottledError{RetryAt: until, StatusCode: status}
+		if err := c.beyond(ctx); err != nil {
+			return err
 		}
 		if !waiting {
 			waiting = true
 			c.count(+1)
+			defer c.count(-1)
 		}
 		timer := time.NewTimer(left)
 		select {
 		case <-timer.C:
 		case <-changed: // maybe later than ctx allows
 		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
 		}
 		timer.Stop()
 	}

@@ -1,8 +1,11 @@
 package twilio
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"strconv"
 	"strings"
@@ -69,15 +72,6 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Codes are the Twilio error codes of the answer.
-func (e *Error) Codes() []int {
-	codes := make([]int, len(e.Details))
-	for i, d := range e.Details {
-		codes[i] = d.Code
-	}
-	return codes
-}
-
 // Is makes errors.Is work with this package's sentinels.
 func (e *Error) Is(target error) bool {
 	switch e.StatusCode {
@@ -123,8 +117,18 @@ func (e *NetworkError) Timeout() bool {
 	return errors.As(e.Err, &t) && t.Timeout()
 }
 
-// Temporary is there to make a net.Error of it.
-func (e *NetworkError) Temporary() bool { return e.retryable() }
+// Temporary tells what may pass from what stays until somebody mends it.
+func (e *NetworkError) Temporary() bool {
+	var (
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		host        x509.HostnameError
+		invalid     x509.CertificateInvalidError
+		file        *fs.PathError // of a secret or a certificate
+	)
+	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &authority) && !errors.As(e.Err, &host) &&
+		!errors.As(e.Err, &invalid) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
+}
 
 // timeoutError is the cause of a NetworkError: Options.Timeout has passed.
 type timeoutError struct{ after time.Duration }

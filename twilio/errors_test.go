@@ -106,9 +106,6 @@ func TestErrorIs(t *testing.T) {
 			}
 		}
 	}
-	if got := (&Error{Details: []Detail{{Code: 3}, {Code: 1}}}).Codes(); !slices.Equal(got, []int{3, 1}) {
-		t.Errorf("codes %v", got)
-	}
 	var netErr net.Error
 	if err := error(&NetworkError{timeoutError{1}}); !errors.As(err, &netErr) || !netErr.Timeout() {
 		t.Error("a timeout is no net.Error that says so")
