@@ -23,31 +23,6 @@ const (
 	maxPage  = 10_000    // operations on a page, ten times what is documented
 )
 
-// StatusOther stands for a status longer than 64 bytes. A shorter one that is
-// not documented is passed on as it is.
-const StatusOther Status = "other"
-
-// DecodeError says where a 200 is not the JSON the API documents, and how. It
-// shows nothing of the answer but the names on the way to the fault.
-type DecodeError struct {
-	Pointer string // JSON pointer (RFC 6901) to what is wrong, "" for the whole
-	Problem string
-}
-
-func (e *DecodeError) Error() string {
-	if e.Pointer == "" {
-		return "not the documented answer: " + e.Problem
-	}
-	return "not the documented answer: " + e.Pointer + ": " + e.Problem
-}
-
-// BodyTooLargeError means that a 200 was longer than the client reads.
-type BodyTooLargeError struct{ Limit int64 } // bytes, decompressed
-
-func (e *BodyTooLargeError) Error() string {
-	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
-}
-
 // The answers as they are documented. Every member has a type that can tell a
 // missing member from a zero and refuses null, another kind, and a repetition.
 type (
@@ -84,11 +59,6 @@ type (
 	}
 )
 
-var (
-	errLongValue = fmt.Errorf("a value or white space of more than %d bytes", maxValue)
-	errTooDeep   = fmt.Errorf("nested more than %d deep", maxDepth)
-)
-
 // A decoder reads one body. It holds at most about maxValue of it.
 type decoder struct {
 	json *jsontext.Decoder
@@ -107,7 +77,10 @@ var decoders = sync.Pool{New: func() any { return &decoder{json: jsontext.NewDec
 func decodePage(body io.Reader, p *Page) error {
 	return decode(body, func(d *decoder) error {
 		d.page.Operations.list = p.Operations[:0]
-		err := object(d.json, false, &d.page)
+		err := open(d.json, '{', new(bool))
+		if err == nil {
+			err = json.UnmarshalDecode(d.json, &d.page)
+		}
 		p.Operations, p.Next = d.page.Operations.list, d.page.Pagination.Next.s
 		switch {
 		case err != nil:
@@ -153,10 +126,11 @@ func decode(body io.Reader, f func(*decoder) error) error {
 func (d *decoder) Read(p []byte) (int, error) {
 	switch {
 	case d.n-d.json.InputOffset() > maxValue:
-		d.err = errLongValue
-		return 0, d.err
+		d.err = &DecodeError{Problem: fmt.Sprintf("a value or white space of more than %d bytes", maxValue)}
 	case d.json.StackDepth() > maxDepth:
-		d.err = errTooDeep
+		d.err = &DecodeError{Problem: fmt.Sprintf("nested more than %d deep", maxDepth)}
+	}
+	if d.err != nil {
 		return 0, d.err
 	}
 	n, err := d.body.Read(p[:min(len(p), maxValue)])
@@ -176,33 +150,27 @@ func (d *decoder) explain(err error) error {
 	var mine *DecodeError
 	var syntax *jsontext.SyntacticError
 	switch {
-	case errors.Is(d.err, errLongValue), errors.Is(d.err, errTooDeep):
-		return wrong(d.json, d.err.Error())
+	case errors.As(d.err, &mine):
+		return wrong(d.json, mine.Problem)
 	case d.err != nil:
 		return d.err
 	case err == nil:
 		return nil
 	case errors.As(err, &mine):
 		return mine
+	case errors.As(err, &syntax) && errors.Is(err, io.ErrUnexpectedEOF):
+		return &DecodeError{string(syntax.JSONPointer), "the JSON breaks off"}
 	case errors.As(err, &syntax):
-		problem := "not JSON: " + syntax.Err.Error()
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			problem = "the JSON breaks off"
-		}
-		return newDecodeError(syntax.JSONPointer, problem)
+		return &DecodeError{string(syntax.JSONPointer), "not JSON: " + syntax.Err.Error()}
 	case errors.Is(err, io.EOF):
 		return &DecodeError{Problem: "empty"}
 	}
-	return newDecodeError(d.json.StackPointer(), err.Error())
-}
-
-func newDecodeError(p jsontext.Pointer, problem string) *DecodeError {
-	return &DecodeError{Pointer: string(p), Problem: problem}
+	return wrong(d.json, err.Error())
 }
 
 // wrong is an error about the value just read.
 func wrong(dec *jsontext.Decoder, problem string) error {
-	return newDecodeError(dec.StackPointer(), problem)
+	return &DecodeError{string(dec.StackPointer()), problem}
 }
 
 // missing is an error about the object just read.
@@ -217,7 +185,7 @@ func value(dec *jsontext.Decoder, want jsontext.Kind, seen bool) (jsontext.Value
 	case seen:
 		return nil, wrong(dec, "given twice")
 	case v.Kind() != want:
-		return nil, wrong(dec, kindName(v.Kind())+" where "+kindName(want)+" should be")
+		return nil, wrong(dec, kindNames[v.Kind()]+" where "+kindNames[want]+" should be")
 	}
 	return v, nil
 }
@@ -234,22 +202,21 @@ func text(dec *jsontext.Decoder, seen bool) ([]byte, error) {
 	return v[1 : len(v)-1], nil
 }
 
-// object reads an object into the struct that into points to.
-func object(dec *jsontext.Decoder, seen bool, into any) error {
-	if seen || dec.PeekKind() != '{' {
-		_, err := value(dec, '{', seen)
+// open is called before an object or array is read, and notes that it was seen.
+func open(dec *jsontext.Decoder, kind jsontext.Kind, seen *bool) error {
+	if *seen || dec.PeekKind() != kind {
+		_, err := value(dec, kind, *seen)
 		return err
 	}
-	return json.UnmarshalDecode(dec, into)
+	*seen = true
+	return nil
 }
 
 func (l *wireList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if l.seen || dec.PeekKind() != '[' {
-		_, err := value(dec, '[', l.seen)
-		return err
+	err := open(dec, '[', &l.seen)
+	if err == nil {
+		_, err = dec.ReadToken()
 	}
-	l.seen = true
-	_, err := dec.ReadToken()
 	for err == nil && dec.PeekKind() != ']' {
 		if len(l.list) == maxPage {
 			return wrong(dec, fmt.Sprintf("more than %d operations on a page", maxPage))
@@ -266,13 +233,17 @@ func (l *wireList) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 
 func (p *wirePagination) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	type plain wirePagination
-	seen := p.seen
-	p.seen = true
-	return object(dec, seen, (*plain)(p))
+	if err := open(dec, '{', &p.seen); err != nil {
+		return err
+	}
+	return json.UnmarshalDecode(dec, (*plain)(p))
 }
 
 func (j *wireOperation) decode(dec *jsontext.Decoder, op *Operation) error {
-	err := object(dec, false, j)
+	err := open(dec, '{', new(bool))
+	if err == nil {
+		err = json.UnmarshalDecode(dec, j)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -303,18 +274,16 @@ var statNames = [...]string{
 // UnmarshalJSONFrom reads the counts one by one: they are most of a page, and
 // reflection would take twice the time for them.
 func (j *wireStats) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if j.seen || dec.PeekKind() != '{' {
-		_, err := value(dec, '{', j.seen)
-		return err
+	err := open(dec, '{', &j.seen)
+	if err == nil {
+		_, err = dec.ReadToken()
 	}
-	j.seen = true
 	s := &j.Stats
 	counts := [len(statNames)]*int64{
 		&s.Total, &s.Recipients, &s.Attempts, &s.Unaddressable, &s.Scheduled, &s.Queued,
 		&s.Sent, &s.Delivered, &s.Read, &s.Undelivered, &s.Failed, &s.Canceled,
 	}
 	var seen [len(statNames)]bool
-	_, err := dec.ReadToken()
 	for err == nil && dec.PeekKind() != '}' {
 		var name []byte
 		if name, err = text(dec, false); err != nil {
@@ -352,32 +321,32 @@ func count(dec *jsontext.Decoder, seen bool) (int64, error) {
 	return int64(n), nil //nolint:gosec // of 63 bits
 }
 
-func (id *wireID) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	b, err := text(dec, *id != "")
-	switch {
-	case err != nil:
-		return err
-	case len(b) == 0:
-		return wrong(dec, "empty")
-	case len(b) > maxName:
-		return wrong(dec, fmt.Sprintf("longer than %d bytes", maxName))
+// name reads a string that is not empty.
+func name(dec *jsontext.Decoder, seen bool) ([]byte, error) {
+	b, err := text(dec, seen)
+	if err == nil && len(b) == 0 {
+		err = wrong(dec, "empty")
 	}
-	*id = wireID(b) // a copy: an id outlives its page by hours
-	return nil
+	return b, err
+}
+
+func (id *wireID) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	b, err := name(dec, *id != "")
+	if err == nil && len(b) > maxName {
+		err = wrong(dec, fmt.Sprintf("longer than %d bytes", maxName))
+	}
+	if err == nil {
+		*id = wireID(b) // a copy: an id outlives its page by hours
+	}
+	return err
 }
 
 var documentedStatuses = []Status{StatusCompleted, StatusProcessing, StatusScheduled, StatusCanceled}
 
 func (s *wireStatus) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	b, err := text(dec, *s != "")
-	switch {
-	case err != nil:
+	b, err := name(dec, *s != "")
+	if err != nil {
 		return err
-	case len(b) == 0:
-		return wrong(dec, "empty")
-	case len(b) > maxName:
-		*s = wireStatus(StatusOther)
-		return nil
 	}
 	for _, known := range documentedStatuses {
 		if string(known) == string(b) {
@@ -385,7 +354,9 @@ func (s *wireStatus) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 			return nil
 		}
 	}
-	*s = wireStatus(b)
+	if *s = wireStatus(b); len(b) > maxName {
+		*s = wireStatus(StatusOther)
+	}
 	return nil
 }
 
@@ -413,18 +384,6 @@ func (t *wireToken) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return err
 }
 
-func kindName(k jsontext.Kind) string {
-	switch k {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case '0':
-		return "a number"
-	case 'n':
-		return "null"
-	}
-	return "a boolean"
+var kindNames = map[jsontext.Kind]string{
+	'{': "an object", '[': "an array", '"': "a string", '0': "a number", 'n': "null", 't': "a boolean", 'f': "a boolean",
 }

@@ -136,6 +136,27 @@ type timeoutError struct{ after time.Duration }
 func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
 func (timeoutError) Timeout() bool   { return true }
 
+// DecodeError says where a 200 is not the JSON the API documents, and how. It
+// shows nothing of the answer but the names on the way to the fault.
+type DecodeError struct {
+	Pointer string // JSON pointer (RFC 6901) to what is wrong, "" for the whole
+	Problem string
+}
+
+func (e *DecodeError) Error() string {
+	if e.Pointer == "" {
+		return "not the documented answer: " + e.Problem
+	}
+	return "not the documented answer: " + e.Pointer + ": " + e.Problem
+}
+
+// BodyTooLargeError means that a 200 was longer than the client reads.
+type BodyTooLargeError struct{ Limit int64 } // bytes, decompressed
+
+func (e *BodyTooLargeError) Error() string {
+	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
+}
+
 // PaginationError means that the list does not end: it leads back to a page
 // that was read before, or has more pages than any list.
 type PaginationError struct {
