@@ -268,11 +268,12 @@ func TestHostileBodies(t *testing.T) {
 		{"an id", &endless{head: `{"operations":[{"id":"`, text: "a"}, "/operations/0/id: a value or white space of more than 262144 bytes"},
 		{"a number", &endless{head: `{"operations":[{"stats":{"total":`, text: "1"}, "/operations/0/stats/total: a value or white space of more than 262144 bytes"},
 		{"an array for an id", &endless{head: `{"operations":[{"id":[0`, text: ",0"}, "/operations/0/id: a value or white space of more than 262144 bytes"},
-		{"an array nobody asked for", &endless{head: `{"x":[0`, text: ",0"}, "longer than 16777216 bytes"},
-		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "longer than 16777216 bytes"},
+		{"an array nobody asked for", &endless{head: `{"x":[0`, text: ",0"}, "more than 10000 values"},
+		{"a nested array", &endless{head: `{"x":[[0`, text: `,"` + strings.Repeat("a", 1000) + `"`}, "longer than 16777216 bytes"},
+		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":"` + strings.Repeat("a", 1000) + `"`}, "longer than 16777216 bytes"},
 		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 16 deep"},
 		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 16 deep"},
-		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "/operations/9999: more than 10000 operations on a page"},
+		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var before, after runtime.MemStats
