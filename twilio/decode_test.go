@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -316,6 +317,8 @@ func heapInUse() int64 {
 	return int64(m.HeapAlloc) //nolint:gosec // far from overflowing
 }
 
+var rfc3339 = regexp.MustCompile(`^"[-\d]{10}T\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)"$`)
+
 // reference decodes a page with encoding/json alone, by the same rules; it is
 // slow and plain.
 func reference(body []byte) (Page, error) {
@@ -344,6 +347,15 @@ func reference(body []byte) (Page, error) {
 		}
 		if op.ID == "" || op.Status == "" || op.CreatedAt.IsZero() || op.UpdatedAt.IsZero() {
 			return p, errors.New("null or zero")
+		}
+		if len(op.ID) > maxName {
+			return p, errors.New("long id")
+		}
+		if !rfc3339.Match(created) || !rfc3339.Match(updated) {
+			return p, errors.New("not quite RFC 3339, which encoding/json lets pass")
+		}
+		if len(op.Status) > maxName {
+			op.Status = StatusOther
 		}
 		op.CreatedAt, op.UpdatedAt = op.CreatedAt.UTC(), op.UpdatedAt.UTC()
 		raws := make([]json.RawMessage, len(statNames))

@@ -83,6 +83,7 @@ func (s *sanitizer) pattern() *regexp.Regexp {
 	}
 	var forms []string
 	add := func(form string) {
+		form = strings.ToValidUTF8(form, "\uFFFD") // as redact does
 		forms = append(forms, regexp.QuoteMeta(form), regexp.QuoteMeta(strings.NewReplacer("~", "~0", "/", "~1").Replace(form)))
 	}
 	for _, secret := range s.secrets {
@@ -105,25 +106,25 @@ func (s *sanitizer) pattern() *regexp.Regexp {
 	return regexp.MustCompile("(?i)" + strings.Join(forms, "|"))
 }
 
-// text redacts secrets and makes one line of at most limit bytes of what is left.
-func (s *sanitizer) text(text string, limit int) string {
+// redact takes the secrets out of a text.
+func (s *sanitizer) redact(text string) string {
 	if p := s.pattern(); p != nil {
-		text = p.ReplaceAllLiteralString(text, redacted)
+		return p.ReplaceAllLiteralString(strings.ToValidUTF8(text, "\uFFFD"), redacted)
 	}
-	return oneLine(text, limit)
+	return text
 }
+
+// text redacts secrets and makes one line of at most limit bytes of what is left.
+func (s *sanitizer) text(text string, limit int) string { return oneLine(s.redact(text), limit) }
 
 // err is an error of the transport with nothing secret in it. One that had
 // nothing secret stays what it is.
 func (s *sanitizer) err(err error) error {
 	text := userInfo.ReplaceAllString(err.Error(), "$1$2"+redacted+"@")
-	if p := s.pattern(); p != nil {
-		text = p.ReplaceAllLiteralString(text, redacted)
+	if text = s.redact(text); text != err.Error() {
+		return errors.New(text)
 	}
-	if text == err.Error() {
-		return err
-	}
-	return errors.New(text)
+	return err
 }
 
 // decodeError sanitizes the names that a DecodeError shows.
