@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"unicode"
@@ -22,8 +21,8 @@ const (
 )
 
 // userInfo is what comes before the @ of a URL, or of something that was meant
-// to be one.
-var userInfo = regexp.MustCompile(`(\w+://)?\S*:\S*@|(\w+://).*@`)
+// to be one. Better too much of an error that holds an @ than too little.
+var userInfo = regexp.MustCompile(`(?s)\S*:.*@`)
 
 // A sanitizer makes text of the other side fit for errors and log lines: what a
 // server, a proxy or a library says may hold the credentials that it was sent.
@@ -73,8 +72,8 @@ func (s *sanitizer) add(secret string) {
 	}
 }
 
-// pattern matches the secrets, however they are written: plain, in a URL, in a
-// Go or JSON string, in base64 of a longer text, each also in a JSON pointer.
+// pattern matches the secrets, however they are written: plain, in a URL, in
+// base64 of a longer text; each also quoted or in a JSON pointer.
 func (s *sanitizer) pattern() *regexp.Regexp {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,13 +82,22 @@ func (s *sanitizer) pattern() *regexp.Regexp {
 	}
 	var forms []string
 	add := func(form string) {
-		form = strings.ToValidUTF8(form, "\uFFFD") // as redact does
-		forms = append(forms, regexp.QuoteMeta(form), regexp.QuoteMeta(strings.NewReplacer("~", "~0", "/", "~1").Replace(form)))
+		var b strings.Builder
+		for _, r := range strings.ToValidUTF8(form, "\uFFFD") { // as redact does
+			switch r {
+			case '~':
+				b.WriteString("~0?")
+			case '/':
+				b.WriteString("(?:/|~1)")
+			default:
+				b.WriteString(regexp.QuoteMeta(string(r)))
+			}
+			b.WriteString(`\\*`) // of what is quoted next
+		}
+		forms = append(forms, b.String())
 	}
 	for _, secret := range s.secrets {
-		quoted := strconv.Quote(secret)
 		add(secret)
-		add(quoted[1 : len(quoted)-1])
 		add(url.QueryEscape(secret))
 		add(url.PathEscape(secret))
 		for before, skip := range []int{0, 2, 3} { // characters that depend on what comes before
@@ -103,7 +111,7 @@ func (s *sanitizer) pattern() *regexp.Regexp {
 		}
 	}
 	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // the longest first
-	return regexp.MustCompile("(?i)" + strings.Join(forms, "|"))
+	return regexp.MustCompile("(?i)(?:" + strings.Join(forms, "|") + ")")
 }
 
 // redact takes the secrets out of a text.
@@ -120,7 +128,7 @@ func (s *sanitizer) text(text string, limit int) string { return oneLine(s.redac
 // err is an error of the transport with nothing secret in it. One that had
 // nothing secret stays what it is.
 func (s *sanitizer) err(err error) error {
-	text := userInfo.ReplaceAllString(err.Error(), "$1$2"+redacted+"@")
+	text := userInfo.ReplaceAllString(err.Error(), redacted+"@")
 	if text = s.redact(text); text != err.Error() {
 		return errors.New(text)
 	}
