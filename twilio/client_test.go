@@ -184,6 +184,25 @@ func TestRepeatedToken(t *testing.T) {
 	}
 }
 
+// A list that goes on for ever, always with another token, ends some day.
+func TestEndlessList(t *testing.T) {
+	var n int
+	api := roundTripper(func(req *http.Request) (*http.Response, error) {
+		n++
+		return answer(req, 200, pageOf(fmt.Sprintf(`"next":"%d"`, n))), nil
+	})
+	c := testClient(t, "https://api.test", api)
+	c.maxPages = 1000
+	ids, err := readAll(t, c)
+	var pagination *PaginationError
+	if !errors.As(err, &pagination) || pagination.Limit != 1000 || n != 1000 || len(ids) != 0 {
+		t.Errorf("%d requests, %v", n, err)
+	}
+	if want := "list_operations: the list does not end within 1000 pages"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
 func TestFetchOperation(t *testing.T) {
 	var uris []string
 	body := string(readTestdata(t, "operation-two-messages.json"))
