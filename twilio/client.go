@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"io"
 	"iter"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -84,7 +85,7 @@ type Client struct {
 	logger   log.Logger
 	list     *url.URL // of the list of operations
 	limiter  *rate.Limiter
-	inFlight chan struct{} // nil = no limit
+	inFlight chan struct{} // a place for each request under way
 	cooldown *cooldown
 	clock    clock
 
@@ -114,7 +115,6 @@ func NewClient(o Options) *Client {
 		list:         base.JoinPath("Messages", "Operations"),
 		limiter:      rate.NewLimiter(limit, 1),
 		cooldown:     newCooldown(),
-		fetches:      make(chan struct{}, maxFetches),
 		fetchLimiter: rate.NewLimiter(half, 1),
 		backoff:      backoff,
 		maxPages:     maxPages,
@@ -125,10 +125,11 @@ func NewClient(o Options) *Client {
 	if c.options.Proxy == nil {
 		c.options.Proxy = http.ProxyFromEnvironment
 	}
-	if o.InFlight > 0 {
-		c.inFlight = make(chan struct{}, o.InFlight)
-		c.fetches = make(chan struct{}, min(maxFetches, max(o.InFlight/2, 1)))
+	if o.InFlight <= 0 {
+		o.InFlight = math.MaxInt32 // places take no memory
 	}
+	c.inFlight = make(chan struct{}, o.InFlight)
+	c.fetches = make(chan struct{}, min(maxFetches, max(o.InFlight/2, 1)))
 	return c
 }
 
@@ -213,7 +214,9 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 	}
 	defer release(c.fetches)
 	var op Operation
-	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error { return decodeOperation(body, &op) })
+	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error {
+		return decodeOperation(body, &op)
+	})
 	if err == nil && op.ID != id {
 		err = fmt.Errorf("%s: %w", EndpointFetch, &DecodeError{Pointer: "/id", Problem: "another operation's"})
 	}

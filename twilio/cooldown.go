@@ -66,7 +66,9 @@ func (c *cooldown) beyond(ctx context.Context) error {
 // wait returns when the cooldown is over, or an error as soon as that is known
 // to be after ctx's deadline.
 func (c *cooldown) wait(ctx context.Context) error {
-	for waiting := false; ; {
+	waiting := 0
+	defer func() { c.count(-waiting) }()
+	for {
 		c.mu.Lock()
 		left, changed := time.Until(c.until), c.changed
 		c.mu.Unlock()
@@ -76,10 +78,9 @@ func (c *cooldown) wait(ctx context.Context) error {
 		if err := c.beyond(ctx); err != nil {
 			return err
 		}
-		if !waiting {
-			waiting = true
+		if waiting == 0 {
+			waiting = 1
 			c.count(+1)
-			defer c.count(-1)
 		}
 		timer := time.NewTimer(left)
 		select {
@@ -93,6 +94,9 @@ func (c *cooldown) wait(ctx context.Context) error {
 
 // count notes that a request starts (+1) or ends (-1) to wait.
 func (c *cooldown) count(n int) {
+	if n == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting == 0 {

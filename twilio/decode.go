@@ -136,40 +136,38 @@ func count(dec *jsontext.Decoder) (int64, error) {
 	return 0, wrong(dec, "not a whole number of 0 or more")
 }
 
-// operation is what w says, if it says all that it should. The pointer of an
-// error is relative to it.
-func (w *wireOperation) operation() (Operation, *DecodeError) {
-	op := Operation{
+// operation fills op from w. The pointer of an error is relative to it.
+func (w *wireOperation) operation(op *Operation) *DecodeError {
+	*op = Operation{
 		ID: w.ID.value, Status: w.Status.value, Stats: Stats(w.Stats.value),
 		CreatedAt: w.CreatedAt.value.UTC(), UpdatedAt: w.UpdatedAt.value.UTC(),
-	}
-	var e *DecodeError
-	switch {
-	case !w.ID.seen:
-		e = &DecodeError{"", "no id"}
-	case !w.Status.seen:
-		e = &DecodeError{"", "no status"}
-	case !w.Stats.seen:
-		e = &DecodeError{"", "no stats"}
-	case !w.CreatedAt.seen:
-		e = &DecodeError{"", "no createdAt"}
-	case !w.UpdatedAt.seen:
-		e = &DecodeError{"", "no updatedAt"}
-	case op.ID == "":
-		e = &DecodeError{"/id", "empty"}
-	case len(op.ID) > maxName:
-		e = &DecodeError{"/id", fmt.Sprintf("longer than %d bytes", maxName)}
-	case op.Status == "":
-		e = &DecodeError{"/status", "empty"}
-	case op.CreatedAt.IsZero():
-		e = &DecodeError{"/createdAt", "not an RFC 3339 time"}
-	case op.UpdatedAt.IsZero():
-		e = &DecodeError{"/updatedAt", "not an RFC 3339 time"}
 	}
 	if len(op.Status) > maxName {
 		op.Status = StatusOther
 	}
-	return op, e
+	switch {
+	case !w.ID.seen:
+		return &DecodeError{"", "no id"}
+	case !w.Status.seen:
+		return &DecodeError{"", "no status"}
+	case !w.Stats.seen:
+		return &DecodeError{"", "no stats"}
+	case !w.CreatedAt.seen:
+		return &DecodeError{"", "no createdAt"}
+	case !w.UpdatedAt.seen:
+		return &DecodeError{"", "no updatedAt"}
+	case op.ID == "":
+		return &DecodeError{"/id", "empty"}
+	case len(op.ID) > maxName:
+		return &DecodeError{"/id", fmt.Sprintf("longer than %d bytes", maxName)}
+	case op.Status == "":
+		return &DecodeError{"/status", "empty"}
+	case op.CreatedAt.IsZero():
+		return &DecodeError{"/createdAt", "not an RFC 3339 time"}
+	case op.UpdatedAt.IsZero():
+		return &DecodeError{"/updatedAt", "not an RFC 3339 time"}
+	}
+	return nil
 }
 
 // A decoder reads one body. It holds at most about maxValue of it.
@@ -202,14 +200,13 @@ func decodePage(body io.Reader, p *Page) error {
 		case page.Pagination.value.Next.value != nil:
 			p.Next = *page.Pagination.value.Next.value
 		}
-		p.Operations = slices.Grow(p.Operations, len(d.page.Operations.value))
-		for i := range d.page.Operations.value {
-			op, err := d.page.Operations.value[i].value.operation()
-			if err != nil {
+		list := d.page.Operations.value
+		p.Operations = slices.Grow(p.Operations, len(list))[:len(list)]
+		for i := range list {
+			if err := list[i].value.operation(&p.Operations[i]); err != nil {
 				err.Pointer = fmt.Sprintf("/operations/%d%s", i, err.Pointer)
 				return err
 			}
-			p.Operations = append(p.Operations, op)
 		}
 		return nil
 	})
@@ -219,13 +216,11 @@ func decodePage(body io.Reader, p *Page) error {
 func decodeOperation(body io.Reader, op *Operation) error {
 	return decode(body, func(d *decoder) error {
 		var w wireOperation
-		err := object(d.json, &w)
-		if err != nil {
+		if err := object(d.json, &w); err != nil {
 			return err
 		}
-		var e *DecodeError
-		if *op, e = w.operation(); e != nil {
-			return e
+		if err := w.operation(op); err != nil {
+			return err
 		}
 		return nil
 	})
@@ -264,12 +259,14 @@ func decode(body io.Reader, f func(*decoder) error) error {
 // Read implements io.Reader for the JSON decoder, which asks for more when what
 // it has does not hold a whole token, and keeps all of it until it does.
 func (d *decoder) Read(p []byte) (int, error) {
+	depth := d.json.StackDepth()
+	_, length := d.json.StackIndex(min(depth, 2)) // of the operations, if it is them
 	switch {
 	case d.n-d.json.InputOffset() > maxValue:
 		d.err = &DecodeError{Problem: fmt.Sprintf("a value or white space of more than %d bytes", maxValue)}
-	case d.length() > maxOnPage:
+	case length > maxOnPage:
 		d.err = &DecodeError{Problem: fmt.Sprintf("more than %d values", maxOnPage)}
-	case d.json.StackDepth() > maxDepth:
+	case depth > maxDepth:
 		d.err = &DecodeError{Problem: fmt.Sprintf("nested more than %d deep", maxDepth)}
 	}
 	if d.err != nil {
@@ -285,15 +282,6 @@ func (d *decoder) Read(p []byte) (int, error) {
 		d.err = err
 	}
 	return n, err
-}
-
-// length is how many values were read of the operations, or of what else the
-// answer holds.
-func (d *decoder) length() (n int64) {
-	if d.json.StackDepth() > 1 {
-		_, n = d.json.StackIndex(2)
-	}
-	return n
 }
 
 // explain is what an error of the library means.
@@ -330,13 +318,13 @@ func wrong(dec *jsontext.Decoder, problem string) error {
 // kindError says that a value is not of the kind that goes into a type.
 func kindError(at jsontext.Pointer, got jsontext.Kind, into reflect.Type) error {
 	want := map[reflect.Kind]string{
-		reflect.Struct: "an object", reflect.Slice: "an array", reflect.Pointer: "a string", reflect.String: "a string", reflect.Int64: "a number",
+		reflect.Struct: "an object", reflect.Slice: "an array", reflect.Int64: "a number",
 	}[into.Kind()]
-	if into == reflect.TypeFor[time.Time]() {
+	if into == reflect.TypeFor[time.Time]() || want == "" {
 		want = "a string"
-		if got == '"' {
-			return &DecodeError{string(at), "not an RFC 3339 time"}
-		}
+	}
+	if want == kindNames[got] {
+		return &DecodeError{string(at), "not an RFC 3339 time"}
 	}
 	return &DecodeError{string(at), kindNames[got] + " where " + want + " should be"}
 }

@@ -154,7 +154,7 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Header.Set("User-Agent", version.ComponentUserAgent("twilio_operations_exporter"))
-	if proxy, err := c.options.Proxy(req); err == nil && proxy != nil {
+	if proxy, _ := c.options.Proxy(req); proxy != nil { // the transport tells of its error
 		r.sanitize.addUser(proxy.User)
 	}
 	// The transport itself, without an http.Client: no redirect is followed.
@@ -280,24 +280,17 @@ func pace(ctx context.Context, limiter *rate.Limiter) error {
 	return fmt.Errorf("%w: the rate limit leaves no request before it", context.DeadlineExceeded)
 }
 
-// acquire takes one of the places of a semaphore; nil has no limit.
-func acquire(ctx context.Context, semaphore chan struct{}) error {
-	if semaphore == nil {
-		return ctx.Err()
-	}
+// acquire takes one of the places that a channel has.
+func acquire(ctx context.Context, places chan struct{}) error {
 	select {
-	case semaphore <- struct{}{}:
+	case places <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func release(semaphore chan struct{}) {
-	if semaphore != nil {
-		<-semaphore
-	}
-}
+func release(places chan struct{}) { <-places }
 
 // sleep returns after d or when ctx ends.
 func sleep(ctx context.Context, d time.Duration) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"unicode"
-	"unicode/utf8"
 )
 
 const (
@@ -144,13 +143,7 @@ func (s *sanitizer) decodeError(e *DecodeError) {
 func oneLine(s string, limit int) string {
 	long := len(s) > limit
 	if long {
-		s = s[:limit]
-		for s != "" {
-			if r, n := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || n != 1 {
-				break
-			}
-			s = s[:len(s)-1] // half a character
-		}
+		s = strings.ToValidUTF8(s[:limit], "") // no half characters
 	}
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
