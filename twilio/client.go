@@ -137,7 +137,7 @@ func NewClient(o Options) *Client {
 // the same account. It must be called before the first request.
 func (c *Client) ShareCooldown(with *Client) { c.cooldown = with.cooldown }
 
-var pages = sync.Pool{New: func() any { return new(Page) }}
+var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
 
 // Pages reads the list page by page, from the first to the one without a next
 // token. It yields a page, or one error and then ends. A page is valid until
@@ -149,8 +149,8 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
 		c.lists.Add(1)
 		defer c.lists.Add(-1)
-		page, _ := pages.Get().(*Page)
-		defer pages.Put(page)
+		page, _ := pageBuffers.Get().(*pageBuffer)
+		defer pageBuffers.Put(page)
 		seed, seen := maphash.MakeSeed(), map[uint64]bool{} // tokens may be long
 		for n, token := 1, ""; ; n, token = n+1, page.Next {
 			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error { return decodePage(body, page) })
@@ -166,7 +166,7 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 				yield(nil, err)
 				return
 			}
-			if !yield(page, nil) || page.Next == "" {
+			if !yield(&page.Page, nil) || page.Next == "" {
 				return
 			}
 			seen[next] = true

@@ -82,13 +82,11 @@ func (c *cooldown) wait(ctx context.Context) error {
 			waiting = 1
 			c.count(+1)
 		}
-		timer := time.NewTimer(left)
 		select {
-		case <-timer.C:
+		case <-time.After(left):
 		case <-changed: // maybe later than ctx allows
 		case <-ctx.Done():
 		}
-		timer.Stop()
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -170,37 +168,27 @@ func (w *wireOperation) operation(op *Operation) *DecodeError {
 	return nil
 }
 
-// A decoder reads one body. It holds at most about maxValue of it.
-type decoder struct {
-	json *jsontext.Decoder
-	page wirePage
-
-	body io.Reader
-	n    int64 // bytes read of body
-	err  error // why reading ended early
+// A pageBuffer is a page with the memory that decoding it takes.
+type pageBuffer struct {
+	Page
+	wire wirePage
 }
 
-var decoders = sync.Pool{New: func() any { return &decoder{json: jsontext.NewDecoder(strings.NewReader(""))} }}
-
-// decodePage fills p from a page of the list, reusing its operations' memory.
-// What p holds after an error is of no use.
-func decodePage(body io.Reader, p *Page) error {
+// decodePage fills p from a page of the list, reusing its memory. What p holds
+// after an error is of no use.
+func decodePage(body io.Reader, p *pageBuffer) error {
+	p.wire = wirePage{Operations: member[[]member[wireOperation]]{value: p.wire.Operations.value}}
 	p.Operations, p.Next = p.Operations[:0], ""
-	return decode(body, func(d *decoder) error {
-		buffer := d.page.Operations.value[:0]
-		d.page = wirePage{Operations: member[[]member[wireOperation]]{value: buffer}}
-		if err := object(d.json, &d.page); err != nil {
-			return err
-		}
-		switch page := &d.page; {
-		case !page.Operations.seen:
+	return decode(body, &p.wire, func() *DecodeError {
+		switch next := p.wire.Pagination.value.Next.value; {
+		case !p.wire.Operations.seen:
 			return &DecodeError{"", "no operations"}
-		case !page.Pagination.seen:
+		case !p.wire.Pagination.seen:
 			return &DecodeError{"", "no pagination"}
-		case page.Pagination.value.Next.value != nil:
-			p.Next = *page.Pagination.value.Next.value
+		case next != nil:
+			p.Next = *next
 		}
-		list := d.page.Operations.value
+		list := p.wire.Operations.value
 		p.Operations = slices.Grow(p.Operations, len(list))[:len(list)]
 		for i := range list {
 			if err := list[i].value.operation(&p.Operations[i]); err != nil {
@@ -214,46 +202,41 @@ func decodePage(body io.Reader, p *Page) error {
 
 // decodeOperation fills op from an answer that is one operation.
 func decodeOperation(body io.Reader, op *Operation) error {
-	return decode(body, func(d *decoder) error {
-		var w wireOperation
-		if err := object(d.json, &w); err != nil {
-			return err
-		}
-		if err := w.operation(op); err != nil {
-			return err
-		}
-		return nil
-	})
+	var w wireOperation
+	return decode(body, &w, func() *DecodeError { return w.operation(op) })
 }
 
-// object reads an object.
-func object(dec *jsontext.Decoder, into any) error {
-	if k := dec.PeekKind(); k == 'n' {
-		return kindError("", k, reflect.TypeOf(into).Elem())
-	}
-	return json.UnmarshalDecode(dec, into)
-}
-
-// decode has f read the one JSON value that body holds.
-func decode(body io.Reader, f func(*decoder) error) error {
-	d, _ := decoders.Get().(*decoder)
-	defer decoders.Put(d)
-	d.body, d.n, d.err = body, 0, nil
+// decode reads the one JSON object that body holds into a struct, which check
+// then looks at.
+func decode(body io.Reader, into any, check func() *DecodeError) error {
+	d := &decoder{body: body}
 	// Repetitions are refused by member. The library would have to remember all
 	// names, also those of what is not documented.
-	d.json.Reset(d, jsontext.AllowDuplicateNames(true))
-	err := f(d)
-	if err == nil {
-		if _, err = d.json.ReadToken(); errors.Is(err, io.EOF) {
-			err = nil
-		} else {
-			err = &DecodeError{Problem: "more follows the JSON value"}
-		}
+	d.json = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
+	if d.json.PeekKind() == 'n' {
+		return kindError("", 'n', reflect.TypeOf(into).Elem())
 	}
-	err = d.explain(err)
-	d.json.Reset(strings.NewReader(""))
-	d.body = nil
-	return err
+	if err := json.UnmarshalDecode(d.json, into); err != nil {
+		return d.explain(err)
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	switch _, err := d.json.ReadToken(); {
+	case d.err != nil:
+		return d.explain(d.err)
+	case !errors.Is(err, io.EOF):
+		return &DecodeError{"", "more follows the JSON value"}
+	}
+	return nil
+}
+
+// A decoder reads one body. It holds at most about maxValue of it.
+type decoder struct {
+	json *jsontext.Decoder
+	body io.Reader
+	n    int64 // bytes read of body
+	err  error // why reading ended early
 }
 
 // Read implements io.Reader for the JSON decoder, which asks for more when what
@@ -294,8 +277,6 @@ func (d *decoder) explain(err error) error {
 		return wrong(d.json, mine.Problem)
 	case d.err != nil:
 		return d.err
-	case err == nil:
-		return nil
 	case errors.As(err, &mine):
 		return mine
 	case errors.As(err, &syntax) && errors.Is(err, io.ErrUnexpectedEOF):

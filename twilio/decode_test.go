@@ -101,7 +101,7 @@ func TestDecodePage(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// A page that was used before must not show through.
-			got := Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}
+			got := pageBuffer{Page: Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}}
 			if err := decodePage(strings.NewReader(tt.body), &got); err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +177,7 @@ func TestDecodePageErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := decodePage(strings.NewReader(tt.body), new(Page))
+			err := decodePage(strings.NewReader(tt.body), new(pageBuffer))
 			var decode *DecodeError
 			if !errors.As(err, &decode) {
 				t.Fatalf("got %v, want a *DecodeError", err)
@@ -201,7 +201,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 		pageOf("", `{"`+long+`":<}`),
 		long,
 	} {
-		err := decodePage(strings.NewReader(body), new(Page))
+		err := decodePage(strings.NewReader(body), new(pageBuffer))
 		var decode *DecodeError
 		if !errors.As(err, &decode) {
 			t.Fatalf("got %v", err)
@@ -215,7 +215,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 
 func TestDecodePageReusesMemory(t *testing.T) {
 	body := []byte(pageJSON(1000, "null"))
-	var p Page
+	var p pageBuffer
 	if err := decodePage(bytes.NewReader(body), &p); err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestHostileBodies(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := decodePage(tt.body, new(Page))
+			err := decodePage(tt.body, new(pageBuffer))
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %s", err, tt.want)
@@ -299,7 +299,7 @@ func TestKeptIDsDoNotPinThePage(t *testing.T) {
 	var kept []string
 	for range 40 {
 		body := bytes.Clone(template)
-		var p Page
+		var p pageBuffer
 		if err := decodePage(bytes.NewReader(body), &p); err != nil {
 			t.Fatal(err)
 		}
@@ -411,7 +411,7 @@ func FuzzDecodePage(f *testing.F) {
 	f.Add([]byte("<html>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := bytes.Clone(body)
-		var got Page
+		var got pageBuffer
 		err := decodePage(bytes.NewReader(body), &got)
 		if !bytes.Equal(before, body) {
 			t.Fatal("the decoder wrote to its input")
@@ -430,7 +430,7 @@ func FuzzDecodePage(f *testing.F) {
 			if refErr != nil {
 				t.Fatalf("taken, but encoding/json says %v", refErr)
 			}
-			samePage(t, got, want)
+			samePage(t, got.Page, want)
 		}
 		if refErr == nil {
 			// Written anew it has no doubled members and no broken UTF-8, which
@@ -445,7 +445,7 @@ func FuzzDecodePage(f *testing.F) {
 			if err = decodePage(bytes.NewReader(anew), &got); err != nil {
 				t.Fatalf("refused, though encoding/json takes it: %v\n%s", err, anew)
 			}
-			samePage(t, got, want)
+			samePage(t, got.Page, want)
 		}
 	})
 }

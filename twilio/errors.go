@@ -2,7 +2,6 @@ package twilio
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,15 +118,9 @@ func (e *NetworkError) Timeout() bool {
 
 // Temporary tells what may pass from what stays until somebody mends it.
 func (e *NetworkError) Temporary() bool {
-	var (
-		certificate *tls.CertificateVerificationError
-		authority   x509.UnknownAuthorityError
-		host        x509.HostnameError
-		invalid     x509.CertificateInvalidError
-		file        *fs.PathError // of a secret or a certificate
-	)
-	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &authority) && !errors.As(e.Err, &host) &&
-		!errors.As(e.Err, &invalid) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
+	var certificate *tls.CertificateVerificationError
+	var file *fs.PathError // of a secret or a certificate
+	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
 }
 
 // timeoutError is the cause of a NetworkError: Options.Timeout has passed.

@@ -4,6 +4,7 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -52,11 +53,6 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 		case ctx.Err() != nil && last != nil:
 			return fmt.Errorf("%s: %w (last failure: %v)", endpoint, err, last) //nolint:errorlint // it is ctx's
 		case !retryable(err) || r.attempts > c.options.MaxRetries:
-			if throttles(err) {
-				if beyond := c.cooldown.beyond(ctx); beyond != nil {
-					err = beyond
-				}
-			}
 			if r.attempts > 1 {
 				return fmt.Errorf("%s: %w (%d attempts)", endpoint, err, r.attempts)
 			}
@@ -66,7 +62,10 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 		_ = level.Warn(c.logger).Log("msg", "retrying an API request", "endpoint", endpoint,
 			"retry", r.attempts, "max_retries", c.options.MaxRetries, "reason", err)
 		if !throttles(err) { // else there is a cooldown
-			sleep(ctx, c.backoff(r.attempts-1))
+			select {
+			case <-time.After(c.backoff(r.attempts - 1)):
+			case <-ctx.Done():
+			}
 		}
 	}
 }
@@ -166,10 +165,14 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 	var api *Error
 	var decode *DecodeError
 	var tooLarge *BodyTooLargeError
+	var record tls.RecordHeaderError
 	switch {
 	case err == nil:
 		return http.StatusOK, nil
 	case errors.As(err, &api):
+		if beyond := c.cooldown.beyond(ctx); beyond != nil && throttles(api) {
+			return api.StatusCode, beyond
+		}
 		return api.StatusCode, api
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
@@ -180,6 +183,8 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 		return http.StatusOK, decode
 	case errors.As(err, &tooLarge):
 		return 0, tooLarge
+	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/":
+		return 0, &NetworkError{http.ErrSchemeMismatch}
 	}
 	return 0, &NetworkError{r.sanitize.err(err)}
 }
@@ -291,16 +296,6 @@ func acquire(ctx context.Context, places chan struct{}) error {
 }
 
 func release(places chan struct{}) { <-places }
-
-// sleep returns after d or when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
 
 // backoff doubles with each attempt, from 0; half of it is chance.
 func backoff(attempt int) time.Duration {
