@@ -149,27 +149,37 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
 		c.lists.Add(1)
 		defer c.lists.Add(-1)
-		page, _ := pageBuffers.Get().(*pageBuffer)
-		defer pageBuffers.Put(page)
 		seed, seen := maphash.MakeSeed(), map[uint64]bool{} // tokens may be long
-		for n, token := 1, ""; ; n, token = n+1, page.Next {
-			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error { return decodePage(body, page) })
-			next := maphash.String(seed, page.Next)
-			switch {
-			case err != nil:
-			case page.Next != "" && seen[next]:
-				err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
-			case page.Next != "" && n == c.maxPages:
-				err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n, Limit: n})
+		token := ""
+		for n := 1; ; n++ {
+			var page *pageBuffer // taken when there is something to decode
+			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error {
+				if page == nil {
+					page, _ = pageBuffers.Get().(*pageBuffer)
+				}
+				return decodePage(body, page)
+			})
+			if err == nil && page.Next != "" {
+				token = page.Next
+				hash := maphash.String(seed, token)
+				switch {
+				case seen[hash]:
+					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
+				case n == c.maxPages:
+					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n, Limit: n})
+				}
+				seen[hash] = true
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if !yield(&page.Page, nil) || page.Next == "" {
+			last := page.Next == ""
+			more := yield(&page.Page, nil)
+			pageBuffers.Put(page)
+			if last || !more {
 				return
 			}
-			seen[next] = true
 		}
 	}
 }
