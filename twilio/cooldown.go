@@ -66,35 +66,35 @@ func (c *cooldown) beyond(ctx context.Context) error {
 // wait returns when the cooldown is over, or an error as soon as that is known
 // to be after ctx's deadline.
 func (c *cooldown) wait(ctx context.Context) error {
-	waiting := 0
-	defer func() { c.count(-waiting) }()
+	if c.retryAt().IsZero() {
+		return ctx.Err()
+	}
+	if err := c.beyond(ctx); err != nil {
+		return err
+	}
+	c.count(+1)
+	defer c.count(-1)
 	for {
 		c.mu.Lock()
 		left, changed := time.Until(c.until), c.changed
 		c.mu.Unlock()
-		if left <= 0 || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := c.beyond(ctx); err != nil {
-			return err
-		}
-		if waiting == 0 {
-			waiting = 1
-			c.count(+1)
+		if left <= 0 {
+			return nil
 		}
 		select {
 		case <-time.After(left):
-		case <-changed: // maybe later than ctx allows
+		case <-changed:
+			if err := c.beyond(ctx); err != nil {
+				return err
+			}
 		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
 
 // count notes that a request starts (+1) or ends (-1) to wait.
 func (c *cooldown) count(n int) {
-	if n == 0 {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting == 0 {

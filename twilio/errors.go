@@ -23,7 +23,8 @@ var (
 	// ErrThrottled is any *ThrottledError, and any *Error of status 429.
 	ErrThrottled = errors.New("throttled by the API")
 	// ErrInvalidOperationID is returned before any request is made.
-	ErrInvalidOperationID = errors.New("invalid operation id, it should look like comms_operation_01h9krwprkeee8fzqspvwy6nq8")
+	ErrInvalidOperationID = errors.New("invalid operation id, it should look like " +
+		"comms_operation_01h9krwprkeee8fzqspvwy6nq8")
 )
 
 const (
@@ -92,13 +93,12 @@ type ThrottledError struct {
 }
 
 func (e *ThrottledError) Error() string {
-	return fmt.Sprintf("%v with %d: no request before %s", ErrThrottled, e.StatusCode, e.RetryAt.UTC().Format(time.RFC3339))
+	at := e.RetryAt.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("%v with %d: no request before %s", ErrThrottled, e.StatusCode, at)
 }
 
 // Is reports whether target is ErrThrottled.
-func (e *ThrottledError) Is(target error) bool {
-	return target == ErrThrottled
-}
+func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
 // NetworkError means that a request got no complete answer: no connection, a
 // broken one, no trust in the certificate, or more time than Options.Timeout.

@@ -61,11 +61,13 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 		last = err
 		_ = level.Warn(c.logger).Log("msg", "retrying an API request", "endpoint", endpoint,
 			"retry", r.attempts, "max_retries", c.options.MaxRetries, "reason", err)
-		if !throttles(err) { // else there is a cooldown
-			select {
-			case <-time.After(c.backoff(r.attempts - 1)):
-			case <-ctx.Done():
-			}
+		var api *Error
+		if errors.As(err, &api) && api.throttles() {
+			continue // to the cooldown
+		}
+		select {
+		case <-time.After(c.backoff(r.attempts - 1)):
+		case <-ctx.Done():
 		}
 	}
 }
@@ -75,20 +77,15 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 func retryable(err error) bool {
 	var api *Error
 	var network *NetworkError
-	switch {
-	case errors.As(err, &network):
-		return network.Temporary()
-	case errors.As(err, &api):
-		return throttles(err) || api.StatusCode == http.StatusBadGateway || api.StatusCode == http.StatusGatewayTimeout
+	if errors.As(err, &api) {
+		return api.throttles() || api.StatusCode == http.StatusBadGateway || api.StatusCode == http.StatusGatewayTimeout
 	}
-	return false
+	return errors.As(err, &network) && network.Temporary()
 }
 
-// throttles tells whether err is an answer that starts a cooldown.
-func throttles(err error) bool {
-	var api *Error
-	return errors.As(err, &api) &&
-		(api.StatusCode == http.StatusTooManyRequests || api.StatusCode == http.StatusServiceUnavailable)
+// throttles tells whether the answer starts a cooldown.
+func (e *Error) throttles() bool {
+	return e.StatusCode == http.StatusTooManyRequests || e.StatusCode == http.StatusServiceUnavailable
 }
 
 // attempt waits for its turn, sends the request once and reads the answer.
@@ -170,7 +167,7 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 	case err == nil:
 		return http.StatusOK, nil
 	case errors.As(err, &api):
-		if beyond := c.cooldown.beyond(ctx); beyond != nil && throttles(api) {
+		if beyond := c.cooldown.beyond(ctx); beyond != nil && api.throttles() {
 			return api.StatusCode, beyond
 		}
 		return api.StatusCode, api
