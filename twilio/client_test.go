@@ -323,7 +323,8 @@ func TestBodyLimit(t *testing.T) {
 		return []byte(head + strings.Repeat(full, left/len(full)) + strings.Repeat("a", left%len(full)) + tail)
 	}
 	// Streams in a row are one: an array that does not end.
-	bomb := slices.Concat(compressed(t, []byte(`{"x":[["`)), bytes.Repeat(compressed(t, bytes.Repeat([]byte(`a","`), 1<<18)), 65))
+	strings1M := compressed(t, bytes.Repeat([]byte(`a","`), 1<<18))
+	bomb := slices.Concat(compressed(t, []byte(`{"x":[["`)), bytes.Repeat(strings1M, 65))
 	blank := bytes.Repeat(compressed(t, bytes.Repeat([]byte(" "), 1<<20)), 65)
 	for _, tt := range []struct {
 		name     string
@@ -447,7 +448,8 @@ func TestOneRequest(t *testing.T) {
 			})
 			_, err := readAll(t, testClient(t, base, transport))
 			var apiErr *Error
-			if !errors.As(err, &apiErr) || apiErr.StatusCode != status || len(apiErr.Details) != 1 || apiErr.Details[0].Code != code {
+			if !errors.As(err, &apiErr) || apiErr.StatusCode != status ||
+				len(apiErr.Details) != 1 || apiErr.Details[0].Code != code {
 				t.Errorf("got %v", err)
 			}
 			if n.Load() != 1 {

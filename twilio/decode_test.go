@@ -72,8 +72,9 @@ func pageOf(next string, operations ...string) string {
 func TestDecodePage(t *testing.T) {
 	strange := oneDecoded
 	strange.Status = "PAUSED"
-	longest, other := oneDecoded, oneDecoded
-	longest.ID, longest.Status = strings.Repeat("i", 64), Status(strings.Repeat("S", 64))
+	replaced := func(from, to string) string { return pageOf(``, strings.Replace(one, from, to, 1)) }
+	longID, long, other := oneDecoded, oneDecoded, oneDecoded
+	longID.ID, long.Status = strings.Repeat("i", 64), Status(strings.Repeat("S", 64))
 	other.Status = StatusOther
 	largest := oneDecoded
 	largest.Stats.Total = 9223372036854775807
@@ -94,8 +95,9 @@ func TestDecodePage(t *testing.T) {
 			`"pagination":{"previous":null,"next":"t"},"new":2}`, Page{[]Operation{oneDecoded}, "t"}},
 		{"escaped names", strings.Replace(pageOf(`"n\u0065xt":"t"`, one), `"total"`, `"t\u006ftal"`, 1), Page{[]Operation{oneDecoded}, "t"}},
 		{"undocumented status", pageOf(``, strings.Replace(one, "PROCESSING", "PAUSED", 1)), Page{[]Operation{strange}, ""}},
-		{"longest id and status", pageOf(``, strings.NewReplacer(oneDecoded.ID, strings.Repeat("i", 64), "PROCESSING", strings.Repeat("S", 64)).Replace(one)), Page{[]Operation{longest}, ""}},
-		{"status too long", pageOf(``, strings.Replace(one, "PROCESSING", strings.Repeat("S", 65), 1)), Page{[]Operation{other}, ""}},
+		{"longest id", replaced(oneDecoded.ID, longID.ID), Page{[]Operation{longID}, ""}},
+		{"longest status", replaced("PROCESSING", string(long.Status)), Page{[]Operation{long}, ""}},
+		{"status too long", replaced("PROCESSING", string(long.Status)+"S"), Page{[]Operation{other}, ""}},
 		{"largest number", pageOf(``, strings.Replace(one, `"total":1`, `"total":9223372036854775807`, 1)), Page{[]Operation{largest}, ""}},
 	}
 	for _, tt := range tests {
@@ -144,7 +146,7 @@ func TestDecodePageErrors(t *testing.T) {
 
 		{"empty id", replace("comms_operation_01h2xcejqtf2nbrexx3vqjhp41", ""), "/operations/1/id", "empty"},
 		{"id a number", replace(`"comms_operation_01h2xcejqtf2nbrexx3vqjhp41"`, "7"), "/operations/1/id", "a number where a string should be"},
-		{"id too long", replace("comms_operation_01h2xcejqtf2nbrexx3vqjhp41", strings.Repeat("i", 65)), "/operations/1/id", "longer than 64 bytes"},
+		{"id too long", replace(oneDecoded.ID, strings.Repeat("i", 65)), "/operations/1/id", "longer than 64 bytes"},
 		{"stats twice", replace(`"stats"`, `"stats":{"total":1},"stats"`), "/operations/1/stats", "no recipients"},
 		{"stats twice, whole", replace(`"createdAt"`, `"stats":{},"createdAt"`), "/operations/1/stats", "given twice"},
 		{"pagination twice", `{"operations":[],"pagination":{},"pagination":{}}`, "/pagination", "given twice"},
@@ -257,22 +259,24 @@ func (e *endless) Read(p []byte) (int, error) {
 // A hostile body ends with an error, and before it takes memory worth naming.
 func TestHostileBodies(t *testing.T) {
 	unknown := func(text string) *endless { return &endless{head: `{"x":`, text: text} }
+	const long = "a value or white space of more than 262144 bytes"
+	string1k := `,"` + strings.Repeat("a", 1000) + `"`
 	for _, tt := range []struct {
 		name string
 		body io.Reader
 		want string
 	}{
-		{"white space", &endless{text: " \n"}, "a value or white space of more than 262144 bytes"},
-		{"white space in an object", unknown(" "), "/x: a value or white space of more than 262144 bytes"},
-		{"a string nobody asked for", &endless{head: `{"x":"`, text: "a"}, "/x: a value or white space of more than 262144 bytes"},
-		{"a name", &endless{head: `{"`, text: "a"}, "a value or white space of more than 262144 bytes"},
-		{"an id", &endless{head: `{"operations":[{"id":"`, text: "a"}, "/operations/0/id: a value or white space of more than 262144 bytes"},
-		{"a number", &endless{head: `{"operations":[{"stats":{"total":`, text: "1"}, "/operations/0/stats/total: a value or white space of more than 262144 bytes"},
-		{"an array for an id", &endless{head: `{"operations":[{"id":[0`, text: ",0"}, "/operations/0/id: a value or white space of more than 262144 bytes"},
+		{"white space", &endless{text: " \n"}, long},
+		{"white space in an object", unknown(" "), "/x: " + long},
+		{"a string nobody asked for", &endless{head: `{"x":"`, text: "a"}, "/x: " + long},
+		{"a name", &endless{head: `{"`, text: "a"}, long},
+		{"an id", &endless{head: `{"operations":[{"id":"`, text: "a"}, "/operations/0/id: " + long},
+		{"a number", &endless{head: `{"operations":[{"stats":{"total":`, text: "1"}, "/operations/0/stats/total: " + long},
+		{"an array for an id", &endless{head: `{"operations":[{"id":[0`, text: ",0"}, "/operations/0/id: " + long},
 		{"an array nobody asked for", &endless{head: `{"x":[0`, text: ",0"}, "more than 10000 values"},
-		{"a nested array", &endless{head: `{"x":[[0`, text: `,"` + strings.Repeat("a", 1000) + `"`}, "longer than 16777216 bytes"},
+		{"a nested array", &endless{head: `{"x":[[0`, text: string1k}, "longer than 16777216 bytes"},
 		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "more than 10000 values"},
-		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: `,"z":"` + strings.Repeat("a", 1000) + `"`}, "longer than 16777216 bytes"},
+		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: string1k + ":0"}, "longer than 16777216 bytes"},
 		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 16 deep"},
 		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 16 deep"},
 		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},

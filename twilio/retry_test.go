@@ -134,7 +134,8 @@ func TestNoRetry(t *testing.T) {
 		plain := httptest.NewServer(http.NotFoundHandler())
 		defer plain.Close()
 		for base, want := range map[string]string{
-			secure.URL: "certificate", strings.Replace(plain.URL, "http", "https", 1): "server gave HTTP response to HTTPS client",
+			secure.URL: "certificate",
+			strings.Replace(plain.URL, "http", "https", 1): "server gave HTTP response to HTTPS client",
 		} {
 			observed := &records{}
 			transport := &http.Transport{}
