@@ -17,7 +17,7 @@ import (
 const (
 	maxBody   = 16 << 20  // bytes of a 200, decompressed
 	maxValue  = 256 << 10 // bytes of one JSON value or run of white space
-	maxDepth  = 16        // of nested JSON values; the names on the way to one are kept
+	maxDepth  = 10        // of nested JSON values; the names on the way to one are kept
 	maxName   = 64        // bytes of an operation's id or status
 	maxOnPage = 10_000    // operations, ten times what is documented
 )

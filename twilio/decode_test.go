@@ -277,8 +277,8 @@ func TestHostileBodies(t *testing.T) {
 		{"a nested array", &endless{head: `{"x":[[0`, text: string1k}, "longer than 16777216 bytes"},
 		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "more than 10000 values"},
 		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: string1k + ":0"}, "longer than 16777216 bytes"},
-		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 16 deep"},
-		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 16 deep"},
+		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 10 deep"},
+		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 10 deep"},
 		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
