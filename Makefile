@@ -45,11 +45,10 @@ race: cc
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /bench)
 
 # What the race detector would make last too long: simulated weeks, of which the
-# collector has few with it, the comparison with plain loops, 200 accounts.
+# collector has few with it, and the comparison with plain loops.
 .PHONY: simulate
 simulate:
 	$(GO) test -p 1 -timeout 20m ./collector ./bench
-	$(GO) test -run '^TestManyAccounts$$' -count=1 .
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
@@ -83,7 +82,7 @@ fmt: $(GOLANGCI_LINT)
 
 .PHONY: docs
 docs: ## the README's tables
-	$(GO) test -run '^TestReadme$$' . -update
+	$(GO) test -p 1 -run '^TestReadme$$' ./internal/config ./internal/web -update
 
 .PHONY: bench
 bench: ## the comparison with plain loops, for docs/performance.md

@@ -7,15 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
-	"sync"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/go-kit/log/level"
-	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/common/version"
+
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/logging"
+	"twilio_operations_exporter/internal/sanitize"
+	"twilio_operations_exporter/internal/web"
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -24,68 +30,67 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	saveMemory()
 	// Without a receiver, a hangup would end the program.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-
-	c, err := configure(args, stdout)
-	if err == nil {
-		err = start(ctx, c, hangup, stdout, stderr)
+	// A build without -ldflags has the version that the go command recorded.
+	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" {
+		version.Version = strings.Trim(info.Main.Version, "()")
 	}
-	if err != nil && !errors.Is(err, errAnswered) {
-		_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", programName, oneLine(err.Error()))
+	tuneGC()
+
+	cfg, err := config.Load(args, stdout)
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		return 0
+	case err == nil && cfg.Check():
+		err = cfg.WriteCheck(stdout)
+	case err == nil:
+		err = start(ctx, cfg, hangup, stdout, stderr)
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", config.ProgramName, sanitize.OneLine(err.Error()))
 		return 1
 	}
 	return 0
 }
 
-// start does what the configuration asks for, until that is done or ctx ends.
-func start(ctx context.Context, c *ValidatedConfig, hangup <-chan os.Signal, stdout, stderr io.Writer) error {
-	if c.Check {
-		return report(c, stdout)
-	}
-	if c.Demo {
-		stopDemo, err := startDemo(ctx, c)
+// start wires the program up and runs it until ctx ends or, with --once, until
+// the metrics are printed.
+func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, stderr io.Writer) error {
+	if cfg.Demo() {
+		api, err := web.ServeLocal(ctx, simulator.Demo(nil))
 		if err != nil {
-			return err
+			return fmt.Errorf("--demo: %w", err)
 		}
-		defer stopDemo()
+		cfg = cfg.WithDemoURL(api)
 	}
-	s, libraries, err := newSite(c, stderr)
+	logger, slogger := logging.New(stderr, cfg.Log().Level, cfg.Log().Format)
+	level.Info(logger).Log(
+		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
+	)
+	registry := web.NewRegistry()
+	accounts, err := account.NewManager(cfg, registry, logger)
 	if err != nil {
 		return err
 	}
-	if c.Once {
-		return s.once(ctx, stdout)
+	defer accounts.Stop()
+	server := web.New(cfg.Web(), accounts, registry, logger)
+	if cfg.Once() {
+		accounts.Start(ctx, account.OnDemand)
+		return errors.Join(accounts.RefreshOnce(ctx), server.WriteMetrics(ctx, stdout))
 	}
+	return server.Serve(ctx, cfg.Toolkit(), slogger, func() {
+		accounts.Start(ctx, 0)
+		go accounts.ReloadOn(ctx, hangup)
+	})
+}
 
-	server := newServer(s.handler(), libraries)
-	// Called once the address is ours: no request goes to the API from a
-	// program that cannot serve. The end of ctx ends what waits in a request.
-	begun := make(chan struct{})
-	begin := sync.OnceFunc(func() { s.accounts.start(ctx, 0); close(begun) })
-	server.BaseContext = func(net.Listener) context.Context { begin(); return ctx }
-	served := make(chan error, 1)
-	go func() { served <- web.ListenAndServe(server, c.Web, libraries) }()
-	defer s.accounts.stop()
-	var reload <-chan os.Signal // nil, hence silent, until there is something to reload
-	for {
-		select {
-		case <-begun:
-			reload, begun = hangup, nil
-		case err := <-served:
-			return err
-		case <-reload:
-			_ = s.reload() // it has logged the reason
-		case <-ctx.Done():
-			level.Info(s.logger).Log("msg", "stopping", "cause", context.Cause(ctx))
-			stopServer(ctx, server)
-			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		}
+// tuneGC collects garbage more often, unless GOGC is set: most allocations are
+// short-lived pages, so that it takes 1% more CPU time and 20% less memory.
+func tuneGC() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
 	}
 }

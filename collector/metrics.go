@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"twilio_operations_exporter/collector/window"
+	"twilio_operations_exporter/twilio"
 )
 
 // metric is a row of the table of metrics: name, help, and one function that
@@ -16,8 +19,9 @@ type metric struct {
 	name, help string
 	counter    bool
 
-	ofStatus   func(*StatusSums) (value float64, ok bool)
-	ofSnapshot func(*Snapshot) float64
+	ofStatus   func(*window.StatusSums) (value float64, ok bool)
+	ofNamed    func(*twilio.Operation) float64
+	ofSnapshot func(*window.Snapshot) float64
 	ofAccount  func(*view) (value float64, ok bool)
 
 	desc *prometheus.Desc
@@ -44,7 +48,7 @@ var metrics = describe(slices.Concat(
 		{
 			name:     "twilio_operations",
 			help:     "Operations created within the window.",
-			ofStatus: func(s *StatusSums) (float64, bool) { return float64(s.Operations), true },
+			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Operations), true },
 		},
 	},
 	statGauges(),
@@ -52,20 +56,21 @@ var metrics = describe(slices.Concat(
 		{
 			name: "twilio_operations_failing",
 			help: fmt.Sprintf("Operations created within the window that have at least %d messages of which at least %d%% failed or are undelivered.",
-				failingMessages, 100/failingOneIn),
-			ofStatus: func(s *StatusSums) (float64, bool) { return float64(s.Failing), true },
+				window.FailingMinMessages, 100/window.FailingOneIn),
+			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Failing), true },
 		},
 		{
 			name:     "twilio_operations_oldest_created_timestamp_seconds",
 			help:     "Creation of the oldest operation that is scheduled or processing; absent where there is none.",
-			ofStatus: func(s *StatusSums) (float64, bool) { return unix(s.OldestCreated), !s.OldestCreated.IsZero() },
+			ofStatus: func(s *window.StatusSums) (float64, bool) { return unix(s.OldestCreated), !s.OldestCreated.IsZero() },
 		},
 		{
 			name:     "twilio_operations_oldest_updated_timestamp_seconds",
 			help:     "Last update of the operation that has gone longest without one while scheduled or processing; absent where there is none.",
-			ofStatus: func(s *StatusSums) (float64, bool) { return unix(s.OldestUpdated), !s.OldestUpdated.IsZero() },
+			ofStatus: func(s *window.StatusSums) (float64, bool) { return unix(s.OldestUpdated), !s.OldestUpdated.IsZero() },
 		},
 	},
+	namedGauges(),
 	statCounters(),
 	[]metric{
 		{
@@ -94,16 +99,45 @@ func statGauges() []metric {
 		rows = append(rows, metric{
 			name:     "twilio_operation_" + stat.Name,
 			help:     stat.Help + ": sum over the operations created within the window.",
-			ofStatus: func(s *StatusSums) (float64, bool) { return float64(stat.Of(&s.Stats)), true },
+			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(stat.Of(&s.Stats)), true },
 		})
 	}
 	return rows
 }
 
+func namedGauges() []metric {
+	rows := []metric{
+		{
+			name: "created_timestamp_seconds", help: "Creation of a failing or stuck operation.",
+			ofNamed: func(op *twilio.Operation) float64 { return unix(op.CreatedAt) },
+		},
+		{
+			name: "updated_timestamp_seconds", help: "Last update of a failing or stuck operation.",
+			ofNamed: func(op *twilio.Operation) float64 { return unix(op.UpdatedAt) },
+		},
+	}
+	for i := range stats {
+		if stat := &stats[i]; stat.named {
+			rows = append(rows, metric{
+				name: stat.Name, help: stat.Help + " in a failing or stuck operation.",
+				ofNamed: func(op *twilio.Operation) float64 { return float64(stat.Of(&op.Stats)) },
+			})
+		}
+	}
+	for i := range rows {
+		rows[i].name = "twilio_named_operation_" + rows[i].name
+	}
+	return rows
+}
+
 func statCounters() []metric {
-	rows := make([]metric, 0, len(growing))
-	for i, stat := range growing {
-		help := stat.Help + ": growth seen since the exporter started; what changes while it is down is missed."
+	var rows []metric
+	for i := range stats {
+		stat := &stats[i]
+		if !stat.grows {
+			continue
+		}
+		help := stat.Help + ": growth since the exporter started; changes while it is down are missed."
 		if stat.outcome {
 			help += " A message that goes from one outcome to another is counted under both."
 		}
@@ -111,7 +145,7 @@ func statCounters() []metric {
 			name:       "twilio_" + stat.Name + "_total",
 			help:       help,
 			counter:    true,
-			ofSnapshot: func(s *Snapshot) float64 { return float64(s.grown[i]) },
+			ofSnapshot: func(s *window.Snapshot) float64 { return float64(stat.Of(&s.Grown)) },
 		})
 	}
 	return rows
@@ -120,8 +154,11 @@ func statCounters() []metric {
 func describe(rows []metric) []metric {
 	for i := range rows {
 		labels := []string{"account"}
-		if rows[i].ofStatus != nil {
+		switch {
+		case rows[i].ofStatus != nil:
 			labels = append(labels, "status")
+		case rows[i].ofNamed != nil:
+			labels = append(labels, "operation", "status", "why")
 		}
 		rows[i].desc = prometheus.NewDesc(rows[i].name, rows[i].help, labels, nil)
 	}
@@ -147,7 +184,8 @@ func (m *metric) constMetric(created time.Time, value float64, labels ...string)
 // samples are a snapshot's, made once and sent at every scrape.
 type samples struct{ gauges, counters []prometheus.Metric }
 
-func (s *Snapshot) samples(account string, created time.Time) samples {
+func makeSamples(s *window.Snapshot, settings *Settings, created time.Time) samples {
+	account := settings.Account
 	var made samples
 	for i := range metrics {
 		row := &metrics[i]
@@ -156,6 +194,12 @@ func (s *Snapshot) samples(account string, created time.Time) samples {
 			for j := range s.Statuses {
 				if v, ok := row.ofStatus(&s.Statuses[j]); ok {
 					made.gauges = append(made.gauges, row.constMetric(created, v, account, string(s.Statuses[j].Status)))
+				}
+			}
+		case row.ofNamed != nil:
+			for why, ops := range map[string][]*twilio.Operation{"failing": s.Failing, "stuck": s.Stuck} {
+				for _, op := range ops[:min(len(ops), settings.Named)] {
+					made.gauges = append(made.gauges, row.constMetric(created, row.ofNamed(op), account, op.ID, string(op.Status), why))
 				}
 			}
 		case row.ofSnapshot != nil:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
 
+	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -29,10 +29,10 @@ func fixed() scraped {
 	at := created.Add(2 * time.Hour)
 	s := settings()
 	s.Account, s.Window = `marketing "EU"`, 24*time.Hour
-	snapshot := &Snapshot{At: at}
-	for i, status := range append(documentedStatuses[:4:4], "PAUSED") {
+	snapshot := &window.Snapshot{At: at}
+	for i, status := range []twilio.Status{"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED", "PAUSED"} {
 		n := int64(i+1) * 1000
-		sums := StatusSums{Status: status, Operations: n, Failing: n + 1, Stats: twilio.Stats{
+		sums := window.StatusSums{Status: status, Operations: n, Failing: n + 1, Stats: twilio.Stats{
 			Total: n + 2, Recipients: n + 3, Attempts: n + 4, Unaddressable: n + 5, Scheduled: n + 6, Queued: n + 7,
 			Sent: n + 8, Delivered: n + 9, Read: n + 10, Undelivered: n + 11, Failed: n + 12, Canceled: n + 13,
 		}}
@@ -42,17 +42,29 @@ func fixed() scraped {
 		}
 		snapshot.Statuses = append(snapshot.Statuses, sums)
 	}
-	for i := range snapshot.grown {
-		snapshot.grown[i] = int64(i+1) * 111
+	snapshot.Grown = twilio.Stats{
+		Total: 111, Recipients: 222, Unaddressable: 333, Attempts: 444, Delivered: 555, Read: 666, Undelivered: 777,
+		Failed: 888, Canceled: 999, Queued: 1, Scheduled: 2, Sent: 3,
+	}
+	for i := range 4 {
+		op := &twilio.Operation{
+			ID: fmt.Sprint("comms_operation_", i), Status: twilio.StatusProcessing,
+			CreatedAt: created.Add(time.Duration(i) * time.Second), UpdatedAt: created.Add(time.Duration(i) * time.Hour),
+			Stats: twilio.Stats{Total: 1000 + int64(i), Delivered: 500, Undelivered: 100, Failed: 200},
+		}
+		snapshot.Failing = append(snapshot.Failing, op)
+		if i > 1 {
+			snapshot.Stuck = append(snapshot.Stuck, op)
+		}
 	}
 	empty := settings()
 	empty.Account = "starting"
 	return scraped{
 		{
 			settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
-			skew: -1500 * time.Millisecond, skewKnown: true, samples: snapshot.samples(s.Account, created),
+			skew: -1500 * time.Millisecond, skewKnown: true, samples: makeSamples(snapshot, &s, created),
 		},
-		{settings: &empty, created: created, samples: (&Snapshot{}).samples(empty.Account, created)},
+		{settings: &empty, created: created, samples: makeSamples(&window.Snapshot{}, &empty, created)},
 	}
 }
 
@@ -161,14 +173,14 @@ func TestOwnMetrics(t *testing.T) {
 	m.OperationsRead(7)
 	m.OperationsRead(0)
 	const want = `
-# HELP twilio_exporter_api_requests_total Requests made to the API, retries included, by HTTP status; "error" where there was no whole answer.
+# HELP twilio_exporter_api_requests_total Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.
 # TYPE twilio_exporter_api_requests_total counter
 twilio_exporter_api_requests_total{account="a",code="200",endpoint="list_operations"} 2
 twilio_exporter_api_requests_total{account="a",code="404",endpoint="fetch_operation"} 1
 twilio_exporter_api_requests_total{account="a",code="503",endpoint="list_operations"} 1
 twilio_exporter_api_requests_total{account="a",code="error",endpoint="list_operations"} 1
 twilio_exporter_api_requests_total{account="b",code="200",endpoint="list_operations"} 0
-# HELP twilio_exporter_operations_read_total Operations decoded from the API's answers, each time one is read again included.
+# HELP twilio_exporter_operations_read_total Operations decoded from responses of the API, counted each time they are read.
 # TYPE twilio_exporter_operations_read_total counter
 twilio_exporter_operations_read_total{account="a"} 7
 twilio_exporter_operations_read_total{account="b"} 0
@@ -191,12 +203,12 @@ twilio_exporter_operations_read_total{account="b"} 0
 // text makes a label.
 func TestUndocumentedStatuses(t *testing.T) {
 	names := []twilio.Status{`quo"te`, "new\nline", `back\slash`, "caf\u00e9", "bad\xffutf8", "other"}
-	for i := range 10 {
+	for i := range 11 {
 		names = append(names, twilio.Status(fmt.Sprint("STATUS_", i)))
 	}
 	late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
 	page := &twilio.Page{}
-	for i, status := range append(append(names[:16:16], late...), names...) {
+	for i, status := range append(append(names[:17:17], late...), names...) {
 		page.Operations = append(page.Operations, twilio.Operation{
 			ID: strconv.Itoa(i), Status: status, CreatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
 		})
@@ -217,8 +229,8 @@ func TestUndocumentedStatuses(t *testing.T) {
 				n++
 			}
 		}
-		if n != 4+16 {
-			t.Errorf("%d statuses, want 20", n)
+		if n != 4+16+1 {
+			t.Errorf("%d statuses, want 21", n)
 		}
 	}
 	// One that is gone is not shown, and has its name when it comes back.
@@ -226,66 +238,4 @@ func TestUndocumentedStatuses(t *testing.T) {
 	page.Operations = all[:1]
 	g.refresh(t.Context())
 	g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})
-}
-
-func TestManyUndocumentedStatuses(t *testing.T) {
-	s := newStatuses()
-	for i := range 1000 {
-		s.number(twilio.Status(fmt.Sprint("STATUS_", i)))
-	}
-	if len(s.names) != 4+16+1 || s.names[20] != otherStatus {
-		t.Errorf("names %q", s.names)
-	}
-	for i, name := range []twilio.Status{"SCHEDULED", "STATUS_0", "STATUS_15", "STATUS_16", "other", "anything"} {
-		if got, want := s.number(name), []uint8{0, 4, 19, 20, 20, 20}[i]; got != want {
-			t.Errorf("%s has number %d, want %d", name, got, want)
-		}
-	}
-}
-
-func TestFailing(t *testing.T) {
-	for _, tt := range []struct {
-		total, failed, undelivered int64
-		want                       bool
-	}{
-		{100, 10, 0, true},
-		{100, 0, 10, true},
-		{100, 5, 5, true},
-		{100, 9, 0, false},
-		{99, 99, 0, false},
-		{109, 10, 0, false},
-		{110, 10, 1, true},
-		{0, 0, 0, false},
-	} {
-		if got := failing(&twilio.Stats{Total: tt.total, Failed: tt.failed, Undelivered: tt.undelivered}); got != tt.want {
-			t.Errorf("%+v: failing %t", tt, got)
-		}
-	}
-}
-
-// The lists of noted operations hold the first few in their order, however
-// they come in.
-func TestNotedOperations(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 1))
-	start := time.Now()
-	for range 100 {
-		var worst, untouched []twilio.Operation
-		for _, i := range rnd.Perm(20) {
-			op := twilio.Operation{ID: fmt.Sprintf("%02d", i), UpdatedAt: start.Add(time.Duration(i/2) * time.Second)}
-			op.Stats.Failed, op.Stats.Undelivered = int64(i/2), 3
-			worst, untouched = keepWorst(worst, &op, noted), keepUntouched(untouched, &op)
-		}
-		ids := func(ops []twilio.Operation) (ids []string) {
-			for _, op := range ops {
-				ids = append(ids, op.ID)
-			}
-			return ids
-		}
-		if diff := cmp.Diff([]string{"18", "19", "16", "17", "14"}, ids(worst)); diff != "" {
-			t.Fatal(diff)
-		}
-		if diff := cmp.Diff([]string{"00", "01", "02", "03", "04"}, ids(untouched)); diff != "" {
-			t.Fatal(diff)
-		}
-	}
 }

@@ -1,17 +1,16 @@
-// Package collector turns the pages of the list into metrics: operations
-// become sums in a window, the window an immutable snapshot, a snapshot
-// metrics. Nothing downstream calls back upstream.
+// Package collector refreshes the windows of accounts and shows their snapshots as metrics. It decides when to
+// refresh; what to read then is decided by [twilio_operations_exporter/collector/window].
 package collector
 
 import (
 	"context"
-	"iter"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
+	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -26,19 +25,25 @@ type Settings struct {
 	PageSize       int           // 1 to 1000
 	Concurrency    int           // requests in flight, at most
 	MaxStaleness   float64       // 0 to 1: how far behind an operation may be, as a share of its age
+	Named          int           // 0 to 20: how many failing, and how many stuck, operations are exported by id
 }
 
 // API is what a Refresher needs of an account; *twilio.Client is one.
 type API interface {
-	Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error]
-	Now() time.Time
+	window.API
+	// Skew is the API's clock minus the local one; false before the first answer.
 	Skew() (time.Duration, bool)
+	// RetryAt is the local time before which no request goes out, zero when requests may.
 	RetryAt() time.Time
+	// Throttled is the time that requests have waited because the API said so.
 	Throttled() time.Duration
 }
 
 // progressEvery is how often a refresh that takes long says how far it is.
 const progressEvery = 5 * time.Second
+
+// minNamed is how many failing and stuck operations a snapshot names at least, for people.
+const minNamed = 5
 
 // Refresher keeps one account's numbers: it refreshes them on an interval, or
 // when a scrape asks.
@@ -51,14 +56,10 @@ type Refresher struct {
 	asked    chan struct{} // of capacity 1: somebody waits for current
 	stopped  chan struct{} // closed at the end of Run
 
-	// Of the goroutine that runs.
-	window *window
-	number int // of refreshes
-	paging paging
-	most   int // pages a piece may have
+	window *window.Window // the running goroutine's
 
-	mu      sync.Mutex
-	current *flight // the refresh under way or asked for
+	mu      sync.Mutex // guards what follows
+	current *flight    // the refresh under way or asked for
 	state   state
 }
 
@@ -78,8 +79,8 @@ type state struct {
 	failing   time.Time // end of the first of the failures in a row; zero after a success
 	succeeded time.Time
 	requests  int64 // while the last refresh to end was under way
-	progress  *progress
-	snapshot  *Snapshot
+	progress  *window.Progress
+	snapshot  *window.Snapshot
 	samples   samples
 }
 
@@ -94,13 +95,14 @@ func NewRefresher(s Settings, api API, m *AccountMetrics, logger log.Logger) *Re
 		created:  now,
 		asked:    make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
-		window:   newWindow(s.Window, now),
-		paging:   paging{size: float64(s.PageSize)},
-		most:     pieceMost,
+		window: window.New(window.Options{
+			Length: s.Window, Interval: s.Interval, MaxStaleness: s.MaxStaleness,
+			PageSize: s.PageSize, Concurrency: s.Concurrency, Named: max(s.Named, minNamed),
+		}),
 		state: state{
 			ticked: now,
 			// The counters are there from the start, at 0.
-			samples: (&Snapshot{}).samples(s.Account, now),
+			samples: makeSamples(&window.Snapshot{}, &s, now),
 		},
 	}
 }
@@ -224,39 +226,27 @@ func (r *Refresher) refresh(ctx context.Context) {
 	case <-r.asked: // by somebody who has joined now
 	default:
 	}
-	started, before := time.Now(), r.metrics.made.Load()
-	r.number++
-	f := &refresh{
-		api:     r.api,
-		s:       &r.settings,
-		w:       r.window,
-		number:  r.number,
-		started: started.Sub(r.window.epoch),
-		paging:  r.paging,
-		most:    r.most,
-		onPage:  r.metrics.OperationsRead,
-
-		progress: new(progress),
-	}
+	started, before := time.Now(), r.metrics.requested.Load()
+	p := &window.Progress{OnPage: r.metrics.OperationsRead, Warn: func(msg string, err error) {
+		_ = level.Warn(r.logger).Log("msg", msg, "err", err)
+	}}
 	r.mu.Lock()
-	r.state.started, r.state.progress = started, f.progress
+	r.state.started, r.state.progress = started, p
 	first := r.state.snapshot == nil
 	r.mu.Unlock()
 
-	err := r.read(ctx, f, first)
+	err := r.read(ctx, p, first)
 	if ctx.Err() != nil {
 		r.resolve(ctx.Err()) // the program stops: no failure of the API's
 		return
 	}
-	// One odd page is not to make the next refresh ask for crumbs.
-	r.paging.size = max(f.learned().size, r.paging.size/2)
-	r.finished(f, err, time.Since(started), before)
+	r.finished(p.Read.Load(), err, time.Since(started), r.metrics.requested.Load()-before)
 	r.resolve(err)
 }
 
 // read runs a refresh for as long as one may take, and reports how far it is
 // while that lasts.
-func (r *Refresher) read(ctx context.Context, f *refresh, first bool) error {
+func (r *Refresher) read(ctx context.Context, p *window.Progress, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, r.settings.RefreshTimeout)
 	defer cancel()
 	var reporter sync.WaitGroup
@@ -275,34 +265,25 @@ func (r *Refresher) read(ctx context.Context, f *refresh, first bool) error {
 			case <-done:
 				return
 			case <-tick.C:
-				_ = logger.Log("msg", "Refresh under way", "pages", f.progress.read.Load(), "pages_expected", f.progress.expected.Load())
+				_ = logger.Log("msg", "refresh under way", "pages", p.Read.Load(), "pages_expected", p.Expected.Load())
 			}
 		}
 	})
-	return f.run(ctx)
+	return r.window.Refresh(ctx, r.api, p)
 }
 
-// finished takes in the end of a refresh, before which so many requests had
-// been made.
-func (r *Refresher) finished(f *refresh, err error, took time.Duration, before int64) {
+// finished takes in the end of a refresh.
+func (r *Refresher) finished(pages int64, err error, took time.Duration, requests int64) {
 	now := time.Now()
-	pages, requests := f.progress.read.Load(), r.metrics.made.Load()-before
 	r.metrics.duration.Observe(took.Seconds())
-
-	var snapshot *Snapshot
 	var made samples
+	snapshot := r.window.Snapshot()
 	if err == nil {
-		r.most = pieceMost
-		r.window.publish()
-		snapshot = r.window.snapshot(now)
-		made = snapshot.samples(r.settings.Account, r.created)
+		made = makeSamples(snapshot, &r.settings, r.created)
 		r.metrics.success.Inc()
 	} else {
-		if f.stuck() {
-			r.most = max(1, r.most/2)
-		}
 		r.metrics.failure.Inc()
-		r.metrics.errors[reason(err)].Inc()
+		r.metrics.errors[ReasonOf(err).Label].Inc()
 	}
 
 	r.mu.Lock()
@@ -317,16 +298,18 @@ func (r *Refresher) finished(f *refresh, err error, took time.Duration, before i
 	}
 	r.mu.Unlock()
 
-	keyvals := []any{"pages", pages, "duration", took.Round(time.Millisecond)}
+	keyvals := []any{"pages", pages, "requests", requests, "duration", took.Round(time.Millisecond)}
 	switch {
 	case err != nil:
-		_ = level.Error(r.logger).Log(append(keyvals, "msg", "Refresh failed", "reason", reason(err), "err", err)...)
+		reason := ReasonOf(err)
+		keyvals = append(keyvals, "msg", "refresh failed", "reason", reason.Label, "err", err, "hint", reason.Remedy)
+		_ = level.Error(r.logger).Log(keyvals...)
 	case first:
-		_ = level.Info(r.logger).Log(append(keyvals, "msg", "First refresh succeeded", "operations", snapshot.operations())...)
+		_ = level.Info(r.logger).Log(append(keyvals, "msg", "first refresh succeeded", "operations", snapshot.Operations())...)
 	case failed:
-		_ = level.Info(r.logger).Log(append(keyvals, "msg", "Refresh succeeded again", "operations", snapshot.operations())...)
+		_ = level.Info(r.logger).Log(append(keyvals, "msg", "refresh succeeded again", "operations", snapshot.Operations())...)
 	default:
-		_ = level.Debug(r.logger).Log(append(keyvals, "msg", "Refresh succeeded", "operations", snapshot.operations())...)
+		_ = level.Debug(r.logger).Log(append(keyvals, "msg", "refresh succeeded", "operations", snapshot.Operations())...)
 	}
 }
 

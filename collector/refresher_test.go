@@ -24,6 +24,13 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
+func settings() Settings {
+	return Settings{
+		Account: "test", Interval: time.Minute, Window: 4 * time.Hour, RefreshTimeout: 15 * time.Minute,
+		MaxAge: 10 * time.Minute, PageSize: 10, Concurrency: 4, MaxStaleness: 0.1, Named: 3,
+	}
+}
+
 // stubAPI answers every request with what page says. Its clock is the local
 // one.
 type stubAPI struct {
@@ -47,7 +54,7 @@ func (a *stubAPI) RetryAt() time.Time {
 	return a.retryAt
 }
 
-func (a *stubAPI) closeGate(d time.Duration) {
+func (a *stubAPI) throttle(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.retryAt = time.Now().Add(d)
@@ -454,8 +461,8 @@ func TestMaxAge(t *testing.T) {
 				got := g.scrape(t.Context())
 				g.want(got, always)
 				g.want(got, map[string]float64{"twilio_operations/COMPLETED": 5, "twilio_operations/CANCELED": 0, "twilio_operations_failing/COMPLETED": 0})
-				if st := g.Status(); !st.Current || st.State != StateFailing || st.Reason != "server" {
-					t.Errorf("current %t, state %q, reason %q", st.Current, st.State, st.Reason)
+				if st := g.Status(); !st.Current || st.State != StateFailing || st.Reason.Label != "server" {
+					t.Errorf("current %t, state %q, reason %q", st.Current, st.State, st.Reason.Label)
 				}
 				wait(time.Millisecond)
 				got = g.scrape(t.Context())
@@ -473,11 +480,11 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
-func TestGateInBackgroundMode(t *testing.T) {
+func TestThrottledInBackgroundMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return empty() }}
 		g := newRig(t, api, nil)
-		api.closeGate(5*time.Hour + 30*time.Second)
+		api.throttle(5*time.Hour + 30*time.Second)
 		g.run(0)
 		for range 5 * 60 {
 			if wait(time.Minute); !g.Healthy() {
@@ -499,13 +506,13 @@ func TestGateInBackgroundMode(t *testing.T) {
 	})
 }
 
-func TestGateInOnScrapeMode(t *testing.T) {
+func TestThrottledInOnScrapeMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return completed(1), nil }}
 		g := newRig(t, api, onScrape)
 		g.run(0)
 		g.scrape(t.Context())
-		api.closeGate(time.Minute)
+		api.throttle(time.Minute)
 		start := time.Now()
 		for range 3 {
 			g.want(g.scrape(t.Context()), map[string]float64{
@@ -533,8 +540,8 @@ func TestRefreshTimeout(t *testing.T) {
 		g.want(g.scrape(t.Context()), map[string]float64{
 			"twilio_up": 0, "twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refresh_errors_total/timeout": 1,
 		})
-		if st := g.Status(); st.Reason != "timeout" || !g.Ready() || st.PagesExpected != 0 {
-			t.Errorf("reason %q, ready %t, pages expected %d", st.Reason, g.Ready(), st.PagesExpected)
+		if st := g.Status(); st.Reason.Label != "timeout" || !g.Ready() || st.PagesExpected != 0 {
+			t.Errorf("reason %q, ready %t, pages expected %d", st.Reason.Label, g.Ready(), st.PagesExpected)
 		}
 	})
 }
@@ -574,20 +581,20 @@ func TestHealthOfALoopThatHangs(t *testing.T) {
 
 func TestStopInTheMiddle(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		change func(*Settings)
-		gate   time.Duration
+		name      string
+		change    func(*Settings)
+		throttled time.Duration
 	}{
 		{name: "refreshing on an interval"},
 		{name: "refreshing on scrape", change: onScrape},
-		{name: "waiting for Retry-After", gate: time.Hour},
+		{name: "waiting for Retry-After", throttled: time.Hour},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := &stubAPI{page: after(time.Hour, empty)}
 				g := newRig(t, api, tt.change)
-				if tt.gate > 0 {
-					api.closeGate(tt.gate)
+				if tt.throttled > 0 {
+					api.throttle(tt.throttled)
 				}
 				g.run(0)
 				synctest.Wait()
@@ -657,14 +664,14 @@ func TestReasons(t *testing.T) {
 				g := newRig(t, api, nil)
 				g.refresh(t.Context())
 				want := map[string]float64{"twilio_up": 0, "twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refreshes_total/success": 0}
-				for _, r := range reasons {
-					want["twilio_exporter_refresh_errors_total/"+r] = 0
+				for _, r := range Reasons() {
+					want["twilio_exporter_refresh_errors_total/"+r.Label] = 0
 				}
 				want["twilio_exporter_refresh_errors_total/"+tt.want] = 1
 				g.want(g.scrape(t.Context()), want)
 				st := g.Status()
-				if st.Reason != tt.want || !errors.Is(st.Err, tt.err) || st.FailingSince.IsZero() {
-					t.Errorf("reason %q, error %v, failing since %v", st.Reason, st.Err, st.FailingSince)
+				if st.Reason.Label != tt.want || !errors.Is(st.Err, tt.err) || st.FailingSince.IsZero() {
+					t.Errorf("reason %q, error %v, failing since %v", st.Reason.Label, st.Err, st.FailingSince)
 				}
 				if line := "reason=" + tt.want; !strings.Contains(g.log.String(), line) {
 					t.Errorf("no %s in the log:\n%s", line, g.log)
@@ -701,15 +708,15 @@ func TestLog(t *testing.T) {
 			}
 		}
 		check(lines(),
-			`level=info account=test msg="Refresh under way" pages=0 pages_expected=1`,
-			`level=info account=test msg="Refresh under way" pages=0 pages_expected=1`,
-			`level=info account=test pages=1 duration=12s msg="First refresh succeeded" operations=2`)
+			`level=info account=test msg="refresh under way" pages=0 pages_expected=1`,
+			`level=info account=test msg="refresh under way" pages=0 pages_expected=1`,
+			`level=info account=test pages=1 requests=0 duration=12s msg="first refresh succeeded" operations=2`)
 		took = 0
-		check(lines(), `level=debug account=test pages=1 duration=0s msg="Refresh succeeded" operations=2`)
+		check(lines(), `level=debug account=test pages=1 requests=0 duration=0s msg="refresh succeeded" operations=2`)
 		broken = true
-		check(lines(), `level=error account=test pages=0 duration=0s msg="Refresh failed" reason=auth err="list_operations: 401 Unauthorized (check the account SID and auth token, or the API key and its secret)"`)
+		check(lines(), `level=error account=test pages=0 requests=0 duration=0s msg="refresh failed" reason=auth err="list_operations: 401 Unauthorized (check the account SID and auth token, or the API key and its secret)" hint="`+Reasons()[0].Remedy+`"`)
 		broken = false
-		check(lines(), `level=info account=test pages=1 duration=0s msg="Refresh succeeded again" operations=2`)
+		check(lines(), `level=info account=test pages=1 requests=0 duration=0s msg="refresh succeeded again" operations=2`)
 	})
 }
 

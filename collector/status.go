@@ -1,6 +1,10 @@
 package collector
 
-import "time"
+import (
+	"time"
+
+	"twilio_operations_exporter/collector/window"
+)
 
 // State is an account's state in a word.
 type State string
@@ -28,13 +32,12 @@ type Status struct {
 	// far the one under way is.
 	Requests                 int64
 	PagesRead, PagesExpected int
-	// Err and Reason say why the last refresh to end failed; Reason is that of
-	// twilio_exporter_refresh_errors_total.
+	// Err and Reason say why the last refresh to end failed.
 	Err    error
-	Reason string
+	Reason Reason
 	// Snapshot is the last good one, nil before the first. Current is false
 	// when it is too old to be shown in metrics.
-	Snapshot *Snapshot
+	Snapshot *window.Snapshot
 	Current  bool
 }
 
@@ -59,9 +62,9 @@ func (r *Refresher) Status() Status {
 		s.RetryAt = retryAt
 	}
 	if s.Err != nil {
-		s.Reason = reason(s.Err)
+		s.Reason = ReasonOf(s.Err)
 	}
-	s.PagesRead, s.PagesExpected = r.state.progress.pages()
+	s.PagesRead, s.PagesExpected = pages(r.state.progress)
 	switch {
 	case !s.RetryAt.IsZero():
 		s.State = StateThrottled
@@ -105,12 +108,12 @@ func (r *Refresher) Ready() bool {
 func (r *Refresher) Progress() (read, expected int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.state.progress.pages()
+	return pages(r.state.progress)
 }
 
-func (p *progress) pages() (read, expected int) {
+func pages(p *window.Progress) (read, expected int) {
 	if p == nil {
 		return 0, 0
 	}
-	return int(p.read.Load()), int(p.expected.Load())
+	return int(p.Read.Load()), int(p.Expected.Load())
 }

@@ -15,6 +15,7 @@
 package twilio
 
 import (
+	"math"
 	"regexp"
 	"time"
 )
@@ -57,20 +58,29 @@ type Stats struct {
 	Canceled      int64 // messages canceled through the API
 }
 
-// Add adds each count of o.
+// Fields are the twelve counts, in order.
+func (s *Stats) Fields() [12]*int64 {
+	return [...]*int64{
+		&s.Total, &s.Recipients, &s.Attempts, &s.Unaddressable, &s.Scheduled, &s.Queued,
+		&s.Sent, &s.Delivered, &s.Read, &s.Undelivered, &s.Failed, &s.Canceled,
+	}
+}
+
+// Add adds each count of o, as AddSaturating does.
 func (s *Stats) Add(o *Stats) {
-	s.Total += o.Total
-	s.Recipients += o.Recipients
-	s.Attempts += o.Attempts
-	s.Unaddressable += o.Unaddressable
-	s.Scheduled += o.Scheduled
-	s.Queued += o.Queued
-	s.Sent += o.Sent
-	s.Delivered += o.Delivered
-	s.Read += o.Read
-	s.Undelivered += o.Undelivered
-	s.Failed += o.Failed
-	s.Canceled += o.Canceled
+	from := o.Fields()
+	for i, n := range s.Fields() {
+		*n = AddSaturating(*n, *from[i])
+	}
+}
+
+// AddSaturating adds two counts. What is too large for an int64 stays at its maximum, so that absurd counts never
+// add up to a negative number.
+func AddSaturating(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // Operation is one request to send messages to up to 10,000 recipients.

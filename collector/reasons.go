@@ -1,0 +1,101 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"slices"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// Reason is a kind of error that ends a refresh.
+type Reason struct {
+	Label  string // value of the label reason of twilio_exporter_refresh_errors_total
+	Cause  string // what has happened, for people
+	Remedy string // what to do about it
+
+	is func(error) bool
+}
+
+// Reasons returns the table of reasons. It is the one source of the label's values, the log's hints, the landing page's
+// remedies and docs/troubleshooting.md.
+func Reasons() []Reason { return slices.Clone(reasons[:]) }
+
+// reasons are in the order of the contract; [ReasonOf] takes the first that applies, after that of files.
+var reasons = [...]Reason{
+	{
+		"auth", "The API refused the credentials (401 or 403).",
+		"Check the account SID, and that the auth token or the API key and its secret belong to it. " +
+			"A secret file is read again at the next refresh.",
+		func(err error) bool { return errors.Is(err, twilio.ErrUnauthorized) },
+	},
+	{
+		"rate_limited", "The API answered 429 or 503 and asked to wait for longer than the refresh may take.",
+		"Lower --twilio.rate-limit or --collector.concurrency, and look for other programs that use the account.",
+		func(err error) bool { return errors.Is(err, twilio.ErrThrottled) },
+	},
+	{
+		"timeout", "A request took longer than --twilio.timeout, or the refresh longer than --collector.refresh-timeout.",
+		"Check the latency to the API, then raise the timeout. A first refresh takes at least its pages divided by --twilio.rate-limit.",
+		func(err error) bool {
+			var network net.Error
+			return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+		},
+	},
+	{
+		"server", "The API failed (5xx).",
+		"Check status.twilio.com. The next refresh tries again.",
+		func(err error) bool { return statusOf(err) >= http.StatusInternalServerError },
+	},
+	{
+		"network", "There was no complete answer: name resolution, proxy, TLS, firewall or a broken connection.",
+		"Check that this host, or its proxy, reaches the API.",
+		func(err error) bool { var network net.Error; return errors.As(err, &network) },
+	},
+	{
+		"decode", "The answer is not the JSON that the API documents.",
+		"Check --twilio.base-url, and for a proxy that answers in the API's place.",
+		func(err error) bool {
+			var decode *twilio.DecodeError
+			var tooLarge *twilio.BodyTooLargeError
+			status := statusOf(err)
+			return errors.As(err, &decode) || errors.As(err, &tooLarge) || status > 0 && status < http.StatusMultipleChoices
+		},
+	},
+	{
+		"pagination", "The list names a page as the next that was read before, or does not end.",
+		"The next refresh tries again. If it stays, report it to Twilio.",
+		func(err error) bool { var pagination *twilio.PaginationError; return errors.As(err, &pagination) },
+	},
+	{
+		"request", "The API refused the request (3xx or 4xx).",
+		"Check --twilio.base-url.",
+		func(err error) bool { return statusOf(err) >= http.StatusMultipleChoices },
+	},
+	{
+		"other", "Something else, such as a secret file that cannot be read.",
+		"See the error.",
+		func(error) bool { return true },
+	},
+}
+
+// ReasonOf returns the reason of an error that ended a refresh.
+func ReasonOf(err error) Reason {
+	// The file of a secret or a certificate fails in the middle of a request.
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		return reasons[len(reasons)-1]
+	}
+	return reasons[slices.IndexFunc(reasons[:], func(r Reason) bool { return r.is(err) })]
+}
+
+// statusOf is the HTTP status of an answer other than 200, 0 where err is something else.
+func statusOf(err error) int {
+	var api *twilio.Error
+	if errors.As(err, &api) {
+		return api.StatusCode
+	}
+	return 0
+}

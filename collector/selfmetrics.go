@@ -1,0 +1,119 @@
+package collector
+
+import (
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// Metrics are the exporter's metrics about itself, for all accounts.
+type Metrics struct {
+	refreshes       *prometheus.CounterVec
+	errors          *prometheus.CounterVec
+	duration        *prometheus.HistogramVec
+	requests        *prometheus.CounterVec
+	requestDuration *prometheus.HistogramVec
+	operations      *prometheus.CounterVec
+}
+
+// NewMetrics registers the exporter's own metrics with reg.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twilio_exporter_refreshes_total",
+			Help: "Refreshes that have ended, by result.",
+		}, []string{"account", "result"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twilio_exporter_refresh_errors_total",
+			Help: "Refreshes that have failed, by reason.",
+		}, []string{"account", "reason"}),
+		duration: prometheus.NewHistogramVec(histogram("twilio_exporter_refresh_duration_seconds",
+			"Duration of a refresh, successful or not.",
+			.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900), []string{"account"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twilio_exporter_api_requests_total",
+			Help: `Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.`,
+		}, []string{"account", "endpoint", "code"}),
+		requestDuration: prometheus.NewHistogramVec(histogram("twilio_exporter_api_request_duration_seconds",
+			"Duration of a request to the API, including the body, excluding client-side queueing.",
+			.05, .1, .25, .5, 1, 2.5, 5, 10, 30), []string{"account", "endpoint"}),
+		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twilio_exporter_operations_read_total",
+			Help: "Operations decoded from responses of the API, counted each time they are read.",
+		}, []string{"account"}),
+	}
+	reg.MustRegister(m.refreshes, m.errors, m.duration, m.requests, m.requestDuration, m.operations)
+	return m
+}
+
+func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor:     1.1,
+		NativeHistogramMaxBucketNumber:  100,
+		NativeHistogramMinResetDuration: time.Hour,
+	}
+}
+
+// Account returns the own metrics of one account, all series that are known
+// from the start at 0.
+func (m *Metrics) Account(name string) *AccountMetrics {
+	a := &AccountMetrics{
+		success:    m.refreshes.WithLabelValues(name, "success"),
+		failure:    m.refreshes.WithLabelValues(name, "error"),
+		errors:     make(map[string]prometheus.Counter, len(reasons)),
+		duration:   m.duration.WithLabelValues(name),
+		requests:   m.requests.MustCurryWith(prometheus.Labels{"account": name}),
+		durations:  m.requestDuration.MustCurryWith(prometheus.Labels{"account": name}),
+		operations: m.operations.WithLabelValues(name),
+	}
+	for i := range reasons {
+		a.errors[reasons[i].Label] = m.errors.WithLabelValues(name, reasons[i].Label)
+	}
+	a.requests.WithLabelValues(string(twilio.EndpointList), strconv.Itoa(http.StatusOK))
+	a.durations.WithLabelValues(string(twilio.EndpointList))
+	return a
+}
+
+// Remove drops every series of an account. What still runs for it must have
+// ended before, or it brings some back.
+func (m *Metrics) Remove(name string) {
+	labels := prometheus.Labels{"account": name}
+	for _, vec := range []interface {
+		DeletePartialMatch(labels prometheus.Labels) int
+	}{m.refreshes, m.errors, m.duration, m.requests, m.requestDuration, m.operations} {
+		vec.DeletePartialMatch(labels)
+	}
+}
+
+// AccountMetrics are the exporter's own metrics of one account.
+type AccountMetrics struct {
+	success, failure prometheus.Counter
+	errors           map[string]prometheus.Counter
+	duration         prometheus.Observer
+	requests         *prometheus.CounterVec
+	durations        prometheus.ObserverVec
+	operations       prometheus.Counter
+	requested        atomic.Int64
+}
+
+// Observe is the hook for twilio.Options.
+func (m *AccountMetrics) Observe(r twilio.Request) {
+	m.requested.Add(1)
+	code := "error"
+	if r.Code != 0 {
+		code = strconv.Itoa(r.Code)
+	}
+	m.requests.WithLabelValues(string(r.Endpoint), code).Inc()
+	m.durations.WithLabelValues(string(r.Endpoint)).Observe(r.Duration.Seconds())
+}
+
+// OperationsRead counts operations that were decoded.
+func (m *AccountMetrics) OperationsRead(n int) {
+	m.operations.Add(float64(n))
+}

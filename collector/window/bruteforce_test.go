@@ -1,0 +1,389 @@
+package window
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// fewSeeds is what go test runs; make test runs more of them, and longer.
+const fewSeeds = 4
+
+var seeds = flag.Int("seeds", fewSeeds, "seeds of the simulated worlds that the window is held against")
+
+// life is a world whose operations arrive, move on and end, and the brute
+// force that a window's numbers are held against: it keeps every operation
+// and, for each minute, what the API showed when the minute was last read.
+type life struct {
+	t   *testing.T
+	rnd *rand.Rand
+	api *fakeAPI
+	w   *Window
+	err error // of the last refresh
+
+	shown  map[minute][]shown // those done, when the minute was last read
+	peaks  map[minute]twilio.Stats
+	grown  twilio.Stats
+	first  bool // publication
+	lavish bool // what a refresh costs does not matter
+
+	rate func(time.Time) float64 // operations a minute
+	// lifetime is how long an operation is live, on average.
+	lifetime  time.Duration
+	scheduled float64       // share of operations scheduled ahead
+	ahead     time.Duration // how far, at most
+	alive     map[string]*fakeOperation
+	ends      map[string]time.Time
+	starts    map[string]time.Time
+}
+
+// shown is an operation as the API showed it once.
+type shown struct {
+	*fakeOperation
+	as twilio.Operation
+}
+
+func newLife(t *testing.T, seed uint64, o Options) *life {
+	api := &fakeAPI{}
+	return &life{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), api: api,
+		w:     New(o),
+		shown: make(map[minute][]shown),
+		peaks: make(map[minute]twilio.Stats),
+		first: true,
+		alive: make(map[string]*fakeOperation),
+		ends:  make(map[string]time.Time), starts: make(map[string]time.Time),
+	}
+}
+
+// pass lets time go by, the world with it, in steps.
+func (l *life) pass(d time.Duration) {
+	step := max(30*time.Second, l.w.options.Length/480)
+	for d > 0 {
+		n := min(d, step)
+		<-time.After(n)
+		d -= n
+		l.live(n)
+	}
+}
+
+// live moves the world on by what happens in d.
+func (l *life) live(d time.Duration) {
+	now := l.api.clock()
+	l.api.forget(now.Add(-l.w.options.Length - 2*time.Hour))
+	expected := l.rate(now) * d.Minutes()
+	n := int(expected)
+	if l.rnd.Float64() < expected-float64(n) {
+		n++
+	}
+	for range n {
+		op := newOperation(l.rnd, now.Add(-time.Duration(l.rnd.Int64N(int64(d)))), twilio.StatusProcessing)
+		begins := op.CreatedAt
+		if l.rnd.Float64() < l.scheduled {
+			op.Status = twilio.StatusScheduled
+			begins = begins.Add(time.Duration(l.rnd.Int64N(int64(l.ahead))))
+		}
+		if l.rnd.IntN(200) == 0 {
+			op.listed = op.CreatedAt.Add(time.Duration(l.rnd.Int64N(int64(3 * time.Hour))))
+		}
+		l.starts[op.ID] = begins
+		l.ends[op.ID] = begins.Add(time.Duration(l.rnd.ExpFloat64() * float64(l.lifetime)))
+		l.api.add(op)
+		l.alive[op.ID] = op
+	}
+	l.api.change(func(ops []*fakeOperation) {
+		for id, op := range l.alive {
+			l.move(op, now)
+			if !op.Status.Live() {
+				delete(l.alive, id)
+			}
+		}
+		// Of the settled ones a few change: late receipts, or a new life.
+		for range len(ops) / 500 {
+			op := ops[l.rnd.IntN(len(ops))]
+			moveStats(l.rnd, op, now)
+			if !op.Status.Live() && l.rnd.IntN(100) == 0 {
+				op.Status = twilio.StatusProcessing
+				l.ends[op.ID] = now.Add(time.Duration(l.rnd.ExpFloat64() * float64(l.lifetime)))
+				l.alive[op.ID] = op
+			}
+		}
+	})
+}
+
+func (l *life) move(op *fakeOperation, now time.Time) {
+	switch {
+	case op.Status == twilio.StatusScheduled && !now.Before(l.starts[op.ID]):
+		op.Status, op.UpdatedAt = twilio.StatusProcessing, now
+	case op.Status == twilio.StatusProcessing && !now.Before(l.ends[op.ID]):
+		moveStats(l.rnd, op, now)
+		op.Status = twilio.StatusCompleted
+		if l.rnd.IntN(50) == 0 {
+			op.Status = twilio.StatusCanceled
+		}
+		if l.rnd.IntN(300) == 0 {
+			op.Status = "PAUSED"
+		}
+	case l.rnd.IntN(4) == 0:
+		moveStats(l.rnd, op, now)
+	}
+}
+
+// refresh runs one refresh while the world stands still, and holds what it shows against the brute force.
+func (l *life) refresh() {
+	l.t.Helper()
+	w := l.w
+	before, failed := w.Snapshot(), l.err != nil
+	l.api.requests, l.api.status = 0, 0
+	l.err = w.Refresh(l.t.Context(), l.api, &Progress{})
+
+	// What the refresh finished, it read as the world is now, also if it failed.
+	started := w.clock.now
+	for m, b := range w.each(span{w.first, open}) {
+		if b.read == started {
+			delete(l.shown, m)
+		}
+	}
+	var live []*fakeOperation
+	inWindow := 0
+	for _, op := range l.api.byTime {
+		m := minuteOf(op.CreatedAt)
+		if m < w.first || op.listed.After(l.api.clock()) || l.api.Now().Sub(op.CreatedAt) > kept-keptSlack {
+			continue
+		}
+		inWindow++
+		if op.Status.Live() {
+			live = append(live, op)
+		} else if w.at(m).read == started {
+			l.shown[m] = append(l.shown[m], shown{op, op.Operation})
+		}
+	}
+	maps.DeleteFunc(l.shown, func(m minute, _ []shown) bool { return m < w.first })
+	if l.err != nil {
+		if w.Snapshot() != before {
+			l.t.Fatalf("a refresh that failed changed what is shown: %v", l.err)
+		}
+		return
+	}
+	l.staleness(started)
+	l.sums(w.Snapshot(), live)
+	l.counters(w.Snapshot(), live)
+	if !l.lavish {
+		l.budget(inWindow, len(live), before == nil, failed)
+	}
+}
+
+// staleness checks that every minute was read as late as promised.
+func (l *life) staleness(started time.Duration) {
+	l.t.Helper()
+	for m, b := range l.w.each(span{l.w.first, open}) {
+		age := l.api.Now().Sub((m + 1).time())
+		most := max(l.w.options.Interval, time.Duration(l.w.options.MaxStaleness*float64(age)))
+		if b.read == unread || started-b.read > most {
+			l.t.Fatalf("minute of age %v was read %v ago, promised %v", age, started-b.read, most)
+		}
+	}
+}
+
+// sums checks every gauge against what the API showed when each minute was
+// read, and that every operation counts once.
+func (l *life) sums(s *Snapshot, live []*fakeOperation) {
+	l.t.Helper()
+	want := make(map[twilio.Status]*totals)
+	for _, status := range documented {
+		want[status] = new(totals)
+	}
+	number := l.w.number
+	count := func(op *fakeOperation, as *twilio.Operation) {
+		if op.counted == number {
+			l.t.Fatalf("%s counts twice: it is live, and its minute was read when it was not", op.ID)
+		}
+		op.counted = number
+		if want[as.Status] == nil {
+			want[as.Status] = new(totals)
+		}
+		want[as.Status].add(&as.Stats)
+	}
+	for _, op := range live {
+		count(op, &op.Operation)
+	}
+	for _, ops := range l.shown {
+		for i := range ops {
+			count(ops[i].fakeOperation, &ops[i].as)
+		}
+	}
+	got := make(map[twilio.Status]*totals)
+	for _, st := range s.Statuses {
+		got[st.Status] = &totals{operations: st.Operations, failing: st.Failing, stats: st.Stats}
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(totals{})); diff != "" {
+		l.t.Fatalf("sums differ from the brute force (-want +got):\n%s", diff)
+	}
+	for _, op := range l.api.byTime { // nothing that was there a good while is missing
+		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < kept-2*keptSlack && op.counted != number {
+			l.t.Fatalf("%s of %v does not count", op.ID, op.CreatedAt)
+		}
+	}
+}
+
+func (l *life) counters(s *Snapshot, live []*fakeOperation) {
+	l.t.Helper()
+	sums := make(map[minute]twilio.Stats)
+	count := func(op *twilio.Operation) {
+		m := minuteOf(op.CreatedAt)
+		sum := sums[m]
+		sum.Add(&op.Stats)
+		sums[m] = sum
+	}
+	for _, op := range live {
+		count(&op.Operation)
+	}
+	for _, ops := range l.shown {
+		for i := range ops {
+			count(&ops[i].as)
+		}
+	}
+	for m, sum := range sums {
+		peak := l.peaks[m]
+		now, before, grown := sum.Fields(), peak.Fields(), l.grown.Fields()
+		for i := range now {
+			if excess := *now[i] - *before[i]; excess > 0 {
+				*before[i] = *now[i]
+				if !l.first {
+					*grown[i] += excess
+				}
+			}
+		}
+		l.peaks[m] = peak
+	}
+	l.first = false
+	if diff := cmp.Diff(l.grown, s.Grown); diff != "" {
+		l.t.Fatalf("counters differ from the brute force (-want +got):\n%s", diff)
+	}
+}
+
+// budget checks what the refresh cost.
+func (l *life) budget(inWindow, live int, first, failed bool) {
+	l.t.Helper()
+	size := l.w.options.PageSize
+	if l.api.limit > 0 {
+		size = min(size, l.api.limit)
+	}
+	pages := func(n int) int { return max(1, (n+size-1)/size) }
+	whole := pages(inWindow)
+	if !first && !failed && whole == 1 && l.api.requests != 1 {
+		l.t.Fatalf("%d requests where the window's %d operations fit in one page of %d", l.api.requests, inWindow, size)
+	}
+	share := 0.06
+	if failed {
+		share = 0.3
+	}
+	most := whole + l.api.status + max(int(float64(whole)*share), 2*l.w.options.Concurrency)
+	if l.api.requests > most {
+		l.t.Fatalf("%d requests (%d for statuses), at most %d where the whole window has %d pages (%d live of %d operations)",
+			l.api.requests, l.api.status, most, whole, live, inWindow)
+	}
+}
+
+func steady(perMinute float64) func(time.Time) float64 {
+	return func(time.Time) float64 { return perMinute }
+}
+
+// nights has a busy day, a quiet night and a burst now and then.
+func nights(t time.Time) float64 {
+	if h := t.Hour(); h < 7 || h > 21 {
+		return 0.1
+	}
+	if t.Minute() < 3 {
+		return 30
+	}
+	return 4
+}
+
+func TestRefreshesAgainstBruteForce(t *testing.T) {
+	tests := []struct {
+		name      string
+		hours     int
+		rate      func(time.Time) float64
+		lifetime  time.Duration
+		scheduled float64
+		api       func(*fakeAPI)
+		options   func(*Options)
+		failing   float64 // share of refreshes made to fail at some page
+		outage    bool    // hours without an answer, every day
+	}{
+		{name: "steady", hours: 12, rate: steady(6), lifetime: 3 * time.Minute},
+		{name: "nights and scheduled ahead", hours: 24, rate: nights, lifetime: 10 * time.Minute, scheduled: 0.1},
+		{name: "oldest first", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.order = fakeOldestFirst; a.exclusive = true }},
+		{name: "no order", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.order = fakeShuffled }},
+		{name: "pages smaller than asked for", hours: 12, rate: steady(3), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.limit = 4 }},
+		{name: "repeats", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.repeat = true }},
+		{name: "failing half the time", hours: 12, rate: nights, lifetime: 10 * time.Minute, scheduled: 0.1, failing: 0.5},
+		{name: "outages", hours: 9, rate: steady(3), lifetime: 10 * time.Minute, outage: true},
+		{name: "clock ahead", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, api: func(a *fakeAPI) { a.skew = 7 * time.Minute }, failing: 0.1},
+		{name: "clock behind", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, api: func(a *fakeAPI) { a.skew = -7 * time.Minute }, failing: 0.1},
+		{name: "long-lived", hours: 12, rate: steady(2), lifetime: time.Hour, scheduled: 0.3},
+		{name: "whole window every time", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) { o.MaxStaleness = 0 }},
+		{name: "one page", hours: 24, rate: steady(0.005), lifetime: 10 * time.Minute},
+		{name: "a week", hours: 200, rate: steady(0.2), lifetime: 10 * time.Minute, options: func(o *Options) { o.Interval, o.Length = 5*time.Minute, 168*time.Hour }},
+		{name: "one worker, seconds", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) {
+			o.Concurrency, o.Interval, o.Length = 1, 20*time.Second, 2*time.Hour
+		}},
+		{name: "hourly", hours: 96, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) { o.Interval = time.Hour }},
+		{name: "every staleness", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, options: func(o *Options) { o.MaxStaleness = 1 }},
+	}
+	for _, tt := range tests {
+		for seed := range uint64(max(1, *seeds/4)) {
+			t.Run(fmt.Sprintf("%s/%d", tt.name, seed), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					o := testOptions()
+					if tt.options != nil {
+						tt.options(&o)
+					}
+					l := newLife(t, seed, o)
+					l.rate, l.lifetime, l.scheduled, l.ahead = tt.rate, tt.lifetime, tt.scheduled, o.Length+o.Length/8
+					l.api.order = fakeOrders[seed%uint64(len(fakeOrders))]
+					if tt.api != nil {
+						tt.api(l.api)
+					}
+					countdown := -1
+					l.api.fail = func(twilio.Query) error {
+						l.api.mu.Lock()
+						defer l.api.mu.Unlock()
+						if countdown--; countdown == 0 {
+							return errFake
+						}
+						return nil
+					}
+					l.pass(o.Length + time.Hour)
+					length := time.Duration(tt.hours) * time.Hour
+					if (*seeds <= fewSeeds || seed > 0) && !tt.outage {
+						length /= 6
+					}
+					for end := time.Now().Add(length); time.Now().Before(end); l.pass(o.Interval) {
+						countdown = -1
+						if l.rnd.Float64() < tt.failing {
+							countdown = 1 + l.rnd.IntN(20)
+						}
+						if h := time.Now().Hour(); tt.outage && h >= 3 && h < 7 {
+							countdown = 1
+						}
+						l.refresh()
+					}
+					if l.w.Snapshot() == nil {
+						t.Fatal("no refresh succeeded")
+					}
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package window
+
+import (
+	"slices"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// unread is the time of reading of a minute that was never read.
+const unread = time.Duration(-1)
+
+// bucket is what is known of the operations created within one minute.
+type bucket struct {
+	// read is the start of the refresh that read the minute last, by the window's clock.
+	read time.Duration
+	// dirty says that done is known to be wrong: the minute is due whatever its age.
+	dirty bool
+	// baseline says that what is in the minute at the next publication was there before counting began, or has
+	// been counted before.
+	baseline bool
+	// contents are nil where there are no operations and never were.
+	*contents
+}
+
+type contents struct {
+	// done sums the operations that were not in flight when the minute was read.
+	done byStatus
+	// inFlight holds those that are, by id. An operation in it never changes: it is replaced, since snapshots
+	// share it.
+	inFlight map[string]inFlight
+	// failing are the worst of those done, as many as a snapshot names.
+	failing []*twilio.Operation
+	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in
+	// flight, as in nearly all minutes.
+	peak *peak
+}
+
+// inFlight is an operation that is SCHEDULED or PROCESSING.
+type inFlight struct {
+	*twilio.Operation
+	seen int // number of the refresh that met it last
+}
+
+// peak is what counters are held against.
+type peak struct {
+	twilio.Stats
+	// reached is the peak of delivered + read, see counters.go.
+	reached int64
+}
+
+func (p *peak) add(s *twilio.Stats) {
+	p.Stats.Add(s)
+	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s.Delivered, s.Read))
+}
+
+// get returns the contents, empty ones where there are none.
+func (b *bucket) get() contents {
+	if b.contents == nil {
+		return contents{}
+	}
+	return *b.contents
+}
+
+func (b *bucket) operations() int64 {
+	c := b.get()
+	n := int64(len(c.inFlight))
+	for i := range c.done {
+		n += c.done[i].operations
+	}
+	return n
+}
+
+// settled sums what is done.
+func (c *contents) settled() (sum peak) {
+	for i := range c.done {
+		sum.add(&c.done[i].stats)
+	}
+	return sum
+}
+
+// fill makes contents where there are none, and keeps the peak before what it is derived from changes.
+func (b *bucket) fill() {
+	if b.contents == nil {
+		b.contents = new(contents)
+	}
+	if b.peak == nil {
+		sum := b.settled()
+		b.peak = &sum
+	}
+}
+
+// join takes in an operation in flight.
+func (b *bucket) join(op *twilio.Operation, refresh int) {
+	b.fill()
+	if b.inFlight == nil {
+		b.inFlight = make(map[string]inFlight)
+	}
+	b.inFlight[op.ID] = inFlight{op, refresh}
+}
+
+// leave drops the operations in flight for which gone is true and reports whether there were any.
+func (b *bucket) leave(gone func(inFlight) bool) (left bool) {
+	if b.contents == nil {
+		return false
+	}
+	for id, op := range b.inFlight {
+		if gone(op) {
+			delete(b.inFlight, id)
+			left = true
+		}
+	}
+	if len(b.inFlight) == 0 {
+		b.inFlight = nil // a map keeps the room of all it ever held
+	}
+	return left
+}
+
+// replace puts what a list read to its end has shown of the minute in the place of what was known; r is nil where
+// it showed nothing. met tells whether the list had an operation.
+func (b *bucket) replace(r *minuteReading, met func(id string) bool, at time.Duration, refresh int) (left bool) {
+	b.read, b.dirty = at, false
+	if r == nil && b.contents == nil {
+		return false
+	}
+	if r == nil {
+		r = new(minuteReading)
+	}
+	b.fill()
+	b.done, b.failing = slices.Clip(r.done), slices.Clip(r.failing)
+	left = b.leave(func(op inFlight) bool {
+		// One that the list does not show stays if this refresh met it elsewhere.
+		return r.inFlight[op.ID] == nil && (op.seen != refresh || met(op.ID))
+	})
+	for _, op := range r.inFlight {
+		b.join(op, refresh)
+	}
+	return left
+}

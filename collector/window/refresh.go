@@ -1,0 +1,415 @@
+package window
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"twilio_operations_exporter/twilio"
+)
+
+const (
+	// margin is how much wider than it is a span is asked for, at each edge, so that it does not matter whether
+	// the API's bounds include what lies on them, nor whether they are rounded to whole seconds.
+	margin = time.Second
+
+	// kept is how long Twilio keeps operations; lists reaching further back "may be incomplete" (Twilio, Message
+	// Operations). The slack is how far the API's clock may be off without being corrected (twilio.Client.Now).
+	kept      = 7 * 24 * time.Hour
+	keptSlack = 2 * time.Second
+
+	// clockTolerance is how far the API's clock may move during a refresh, apart from the time that passes,
+	// before what was asked for has wrong edges.
+	clockTolerance = time.Minute
+
+	// maxStarts bounds how often a refresh starts over since the clock moved.
+	maxStarts = 4
+
+	// filterRetry is how long a window goes on without asking by status after the API has not selected by it.
+	filterRetry = time.Hour
+)
+
+var (
+	errClockMoved = fmt.Errorf("the API's clock moved by more than %v while the list was read, %d times in a row",
+		clockTolerance, maxStarts)
+	errUnfiltered = errors.New("operations of other statuses were listed")
+)
+
+// Refresh reads what may have changed. When all of it was read, it moves the counters and makes a new snapshot.
+// On an error nothing that is shown has changed; the minutes that were read to their end need not be read again
+// soon. Errors are those of the API's Pages.
+func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
+	err := errClockMoved
+	for n := 0; n < maxStarts && errors.Is(err, errClockMoved); n++ {
+		err = w.refresh(ctx, api, p)
+	}
+	if err != nil {
+		w.maxPages = max(w.maxPages/2, minPages)
+		return err
+	}
+	w.maxPages = maxPages
+	w.publish()
+	w.snapshot = w.snapshotAt(api.Now())
+	return nil
+}
+
+// refresh is one try to read what is due. Its workers share it and the window under mu, which is never held
+// across a request.
+type refresh struct {
+	api      API
+	progress *Progress
+	number   int
+	at       time.Duration // the start, by the window's clock
+	now      time.Time     // the start, by the API's clock
+	began    time.Time     // the start, on the monotonic clock
+	paging   paging
+
+	mu    sync.Mutex
+	w     *Window
+	queue []piece
+	// rest is the part of a window of which nothing is known that no worker has taken yet.
+	rest     span
+	density  float64 // operations a minute, as far as is known of it
+	read     int64   // operations of the pieces of rest that have ended
+	minutes  minute  // of them
+	carved   int     // pieces of it
+	answered bool    // the API has answered this refresh
+	churn    int
+	fullest  int  // operations on the fullest page
+	more     bool // some page had a next one
+}
+
+func (w *Window) refresh(ctx context.Context, api API, p *Progress) error {
+	w.number++
+	f := &refresh{
+		api: api, progress: p, number: w.number, at: w.clock.read(), now: api.Now(), began: time.Now(),
+		paging: paging(w.pageSize), w: w,
+	}
+	w.slide(f.now)
+	err := f.run(ctx)
+	w.churn = f.churn
+	// One odd page is not to make the next refresh ask for crumbs.
+	w.pageSize = max(float64(f.learned()), w.pageSize/2)
+	return err
+}
+
+func (f *refresh) run(ctx context.Context) error {
+	w := f.w
+	whole := part{span: span{w.first, open}}
+	if w.unknown() {
+		return f.discover(ctx, whole.span)
+	}
+	states, density := w.states(f.now, f.at)
+	for _, s := range states {
+		whole.operations += s.operations
+	}
+	all := f.paging.pages(whole.operations)
+	due := plan(w.first, states, f.paging)
+	w.unfiltered = w.unfiltered && f.at < w.filterAgain
+	questions := f.questions(whole)
+	churn := f.paging.pages(density*float64(w.churn)) - 1
+	ask := !w.unfiltered && len(questions)+f.paging.allPages(due)+churn < all
+	if ask {
+		f.expect(len(questions) + f.paging.allPages(due))
+		if err := f.ask(ctx, questions); err != nil {
+			return err
+		}
+		states, _ = w.states(f.now, f.at)
+		due = plan(w.first, states, f.paging)
+	}
+	if !ask && !w.unfiltered || f.paging.allPages(due) >= all {
+		due = []part{whole}
+	}
+	f.expect(int(f.progress.Read.Load()) + f.paging.allPages(due))
+	return f.readAll(ctx, f.cut(due, func(m minute) float64 { return states[m-w.first].operations }, ""))
+}
+
+// unknown tells whether too little is known to plan by: nothing, or no more than a page's worth in a window most
+// of which was never read.
+func (w *Window) unknown() bool {
+	operations, read := w.known()
+	return operations == 0 || operations <= w.pageSize && 2*read < len(w.buckets)
+}
+
+// questions are the pieces that ask for operations in flight, by status. They are read side by side, and in
+// whatever order: see leave.
+func (f *refresh) questions(whole part) (pieces []piece) {
+	for _, status := range documented[:2] {
+		counts := make([]float64, len(f.w.buckets))
+		asked := part{span: whole.span}
+		for i := range f.w.buckets {
+			for _, op := range f.w.buckets[i].get().inFlight {
+				if op.Status == status {
+					counts[i]++
+					asked.operations++
+				}
+			}
+		}
+		pieces = append(pieces, f.cut([]part{asked}, func(m minute) float64 { return counts[m-f.w.first] }, status)...)
+	}
+	return pieces
+}
+
+func (f *refresh) cut(parts []part, count func(minute) float64, status twilio.Status) []piece {
+	parts = cut(parts, count, f.w.end(), f.w.options.Concurrency, f.w.maxPages, f.paging)
+	pieces := make([]piece, len(parts))
+	for i, p := range parts {
+		pieces[i] = piece{p.span, status}
+	}
+	return pieces
+}
+
+// ask reads the operations in flight. An API that does not select by status is asked again after filterRetry;
+// until then minutes with operations in flight are due at every refresh.
+func (f *refresh) ask(ctx context.Context, questions []piece) error {
+	err := f.readAll(ctx, questions)
+	var refused *twilio.Error
+	switch {
+	case err == nil:
+		f.leave()
+		return nil
+	case errors.Is(err, errUnfiltered), errors.As(err, &refused) && refused.StatusCode == http.StatusBadRequest:
+		f.w.unfiltered, f.w.filterAgain = true, f.at+filterRetry
+		if f.progress.Warn != nil {
+			f.progress.Warn("the API does not select operations by status, reading all minutes with some in flight", err)
+		}
+		return nil
+	}
+	return err
+}
+
+// leave drops the operations in flight that the questions have not shown, and marks their minutes: they stand
+// there as something else now. So it does not matter if one that moves from one status to the other slips through
+// between the two questions: it is found when its minute is read.
+func (f *refresh) leave() {
+	for i := range f.w.buckets {
+		b := &f.w.buckets[i]
+		if b.leave(func(op inFlight) bool { return op.seen != f.number }) {
+			b.dirty = true
+			f.churn++
+		}
+	}
+}
+
+// readAll has the workers read pieces, and what there is of rest. The first request of a refresh goes alone:
+// credentials that are refused are not to be tried by each worker.
+func (f *refresh) readAll(ctx context.Context, pieces []piece) error {
+	f.queue = pieces
+	g, ctx := errgroup.WithContext(ctx)
+	start := sync.OnceFunc(func() {
+		for range f.w.options.Concurrency - 1 {
+			g.Go(func() error { return f.work(ctx, func() {}) })
+		}
+	})
+	if f.answered {
+		start()
+	}
+	g.Go(func() error { return f.work(ctx, start) })
+	return g.Wait()
+}
+
+func (f *refresh) work(ctx context.Context, answered func()) error {
+	for {
+		p, ok := f.next()
+		if !ok {
+			return nil
+		}
+		r := f.newReading(p)
+		for page, err := range f.api.Pages(ctx, f.query(p)) {
+			if err == nil {
+				err = f.page(r, page)
+			}
+			if err != nil {
+				return err
+			}
+			answered()
+		}
+		f.finish(r)
+	}
+}
+
+// next takes the next piece.
+func (f *refresh) next() (piece, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.queue) > 0 {
+		p := f.queue[0]
+		f.queue = f.queue[1:]
+		return p, true
+	}
+	if f.rest.from >= f.rest.to {
+		return piece{}, false
+	}
+	return piece{span: f.carve()}, true
+}
+
+// discover reads a window of which nothing is known. If its list has no more than a page, that is all. Otherwise
+// the first page has told how dense the operations are, and pieces with lists of their own are cut off the newer
+// end as workers come for them; each that ends sharpens the density.
+func (f *refresh) discover(ctx context.Context, whole span) error {
+	f.expect(1)
+	r := f.newReading(piece{span: whole})
+	for page, err := range f.api.Pages(ctx, f.query(r.piece)) {
+		if err == nil {
+			err = f.page(r, page)
+		}
+		if err != nil {
+			return err
+		}
+		if density, ok := r.density(); ok && page.Next != "" {
+			f.rest, f.density, f.paging = whole, density, f.learned()
+			f.expect(int(f.progress.Read.Load()) + f.paging.pages(density*float64(len(f.w.buckets))))
+			return f.readAll(ctx, nil)
+		}
+	}
+	f.finish(r)
+	return nil
+}
+
+// carve cuts a piece off the newer end of rest. There are about two for each worker, of worthCutting to maxPages
+// pages. However few operations are expected, none is so wide that a worker could be left alone with most of
+// them; as long as nothing is measured, failures make them narrower still.
+func (f *refresh) carve() span {
+	w, length := f.w, float64(len(f.w.buckets))
+	pieces := 2 * float64(w.options.Concurrency)
+	perMinute := f.density / (float64(f.paging) * fill) // pages
+	pages := min(max(perMinute*length/pieces, worthCutting), float64(w.maxPages))
+	end := min(f.rest.to, w.end())
+	rest := float64(end - f.rest.from)
+	width := min(rest/max(math.Round(perMinute*rest/pages), 1), length/pieces)
+	if f.minutes == 0 {
+		width = min(width, length/pieces*float64(w.maxPages)/maxPages)
+	} else {
+		// Each piece may have a page that is not full. If the first ones were too narrow, the others are wider.
+		most := max(pieces, 1.25*perMinute*length/float64(w.maxPages))
+		width = max(width, rest/max(most-float64(f.carved), 1))
+	}
+	f.carved++
+
+	s := span{max(f.rest.from, end-minute(math.Ceil(width))), f.rest.to}
+	f.rest.to = s.from
+	return s
+}
+
+// query asks for a piece, by the API's clock at this time.
+func (f *refresh) query(p piece) twilio.Query {
+	q := twilio.Query{PageSize: f.w.options.PageSize, Status: p.status, StartDate: p.from.time().Add(-margin)}
+	if oldest := f.api.Now().Add(keptSlack - kept); q.StartDate.Before(oldest) {
+		q.StartDate = oldest
+	}
+	if p.to != open {
+		q.EndDate = p.to.time().Add(margin)
+		if !q.EndDate.After(q.StartDate) { // it went out of reach meanwhile
+			q.EndDate = q.StartDate.Add(margin)
+		}
+	}
+	return q
+}
+
+// page takes in a page of a piece's list.
+func (f *refresh) page(r *reading, page *twilio.Page) error {
+	f.progress.Read.Add(1)
+	if f.progress.OnPage != nil {
+		f.progress.OnPage(len(page.Operations))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answered = true
+	f.fullest = max(f.fullest, len(page.Operations))
+	f.more = f.more || page.Next != ""
+	if f.clockMoved() {
+		return errClockMoved
+	}
+	others := 0
+	for i := range page.Operations {
+		op := &page.Operations[i]
+		f.notice(&op.Stats)
+		switch {
+		case r.status == "":
+			r.add(op)
+		case op.Status.Live():
+			f.join(op)
+		}
+		if op.Status != r.status {
+			others++
+		}
+	}
+	// A few may have moved on since the API selected them.
+	if r.status != "" && page.Next != "" && 2*others > len(page.Operations) {
+		return errUnfiltered
+	}
+	return nil
+}
+
+// notice takes note of whether delivered falls as read rises, which is not documented. If it did not, no
+// operation would have more messages read than delivered.
+func (f *refresh) notice(s *twilio.Stats) {
+	if s.Read > s.Delivered {
+		f.w.readReplacesDelivered = true
+	}
+}
+
+// clockMoved reports whether the API's clock is not where it was expected when the refresh began; before the
+// first that ended well also whether the window reaches further back by it.
+func (f *refresh) clockMoved() bool {
+	now := f.api.Now()
+	moved := now.Sub(f.now) - time.Since(f.began)
+	return moved.Abs() > clockTolerance ||
+		!f.w.published && minuteOf(now.Add(-f.w.options.Length)) < f.w.first
+}
+
+// join takes in an operation that the API has just called in flight. Its minute is marked if that may hold it as
+// something else, or if the two questions do not agree.
+func (f *refresh) join(op *twilio.Operation) {
+	m := min(minuteOf(op.CreatedAt), f.farthest())
+	if m < f.w.first {
+		return
+	}
+	b := f.w.hold(m, f.farthest())
+	if known, ok := b.get().inFlight[op.ID]; ok {
+		b.dirty = b.dirty || known.seen == f.number && known.Status != op.Status
+	} else {
+		b.dirty = b.dirty || b.read != unread
+	}
+	copied := *op
+	b.join(&copied, f.number)
+}
+
+// finish writes what a list that has ended has shown to the window.
+func (f *refresh) finish(r *reading) {
+	if r.status != "" {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for m := range r.minutes {
+		f.w.hold(m, f.farthest())
+	}
+	for m, b := range f.w.each(r.span) {
+		if b.replace(r.minutes[m], r.met, f.at, f.number) {
+			f.churn++
+		}
+		b.dirty = m == f.farthest() // it holds what is of later minutes, too
+	}
+	f.read += int64(len(r.ids))
+	f.minutes += min(r.to, f.w.end()) - max(r.from, f.w.first)
+	f.density = max(float64(f.read), 1) / float64(max(f.minutes, 1))
+}
+
+func (f *refresh) farthest() minute { return minuteOf(f.now) + maxAhead }
+
+// learned is how full pages are: the API may put fewer operations on a page than were asked for.
+func (f *refresh) learned() paging {
+	if f.more || paging(f.fullest) > f.paging {
+		return paging(max(f.fullest, 1))
+	}
+	return f.paging
+}
+
+func (f *refresh) expect(pages int) { f.progress.Expected.Store(int64(pages)) }

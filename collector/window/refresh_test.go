@@ -1,0 +1,561 @@
+package window
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// An account whose credentials are refused, or whose API is broken, is asked once a refresh, however many workers there
+// are.
+func TestRefusalMakesOneRequest(t *testing.T) {
+	for _, code := range []int{401, 500} {
+		for _, order := range fakeOrders {
+			for _, tt := range []struct {
+				name      string
+				staleness float64
+				before    int // refreshes that succeed
+			}{
+				{"first read", 0.1, 0},
+				{"steady", 0.1, 3},
+				{"whole window", 0, 3},
+			} {
+				t.Run(fmt.Sprint(code, order, tt.name), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						var broken bool
+						api := &fakeAPI{order: order}
+						// Answers take some time: workers that do not wait get on.
+						api.between = func(twilio.Query, int) { <-time.After(10 * time.Millisecond) }
+						api.fail = func(twilio.Query) error {
+							if broken {
+								return &twilio.Error{StatusCode: code}
+							}
+							return nil
+						}
+						api.fill(5, 4*time.Hour, allCompleted)
+						o := testOptions()
+						o.Concurrency, o.MaxStaleness = 8, tt.staleness
+						w := New(o)
+						for range tt.before {
+							refreshed(t, w, api)
+							<-time.After(time.Minute)
+						}
+						broken, api.requests = true, 0
+						for i := range 3 {
+							if err := w.Refresh(t.Context(), api, &Progress{}); err == nil || api.requests != i+1 {
+								t.Fatalf("%d requests in %d refreshes, error %v", api.requests, i+1, err)
+							}
+							<-time.After(time.Minute)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// All workers are used, and no more requests than allowed are in flight.
+func TestRequestsInFlight(t *testing.T) {
+	for _, order := range fakeOrders {
+		for _, workers := range []int{1, 3, 8} {
+			t.Run(fmt.Sprint(order, workers), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					api := &fakeAPI{order: order}
+					api.between = func(twilio.Query, int) { <-time.After(100 * time.Millisecond) }
+					api.fill(5, 4*time.Hour, allCompleted)
+					o := testOptions()
+					o.Concurrency = workers
+					w := New(o)
+					start := time.Now()
+					if n := refreshed(t, w, api).Operations(); n != 1200 {
+						t.Fatalf("%d operations", n)
+					}
+					if api.most != workers {
+						t.Errorf("%d requests in flight, want %d", api.most, workers)
+					}
+					if most := 120 + max(7, 2*workers); api.requests > most {
+						t.Errorf("%d requests, want at most %d", api.requests, most)
+					}
+					// A page after the other takes 12 s.
+					if took, most := time.Since(start), 12*time.Second/time.Duration(workers)*5/4+3*time.Second/2; took > most {
+						t.Errorf("took %v with %d workers, want at most %v", took, workers, most)
+					}
+					api.most = 0
+					for range 5 {
+						<-time.After(time.Minute)
+						refreshed(t, w, api)
+					}
+					if api.most > workers {
+						t.Errorf("%d requests in flight in a steady refresh, want at most %d", api.most, workers)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A refresh whose deadline is too short for the whole gets on with each try, and so does one that fails now and then.
+func TestFirstReadGetsOnThroughFailures(t *testing.T) {
+	for _, order := range fakeOrders {
+		for _, tt := range []struct {
+			name    string
+			timeout time.Duration
+			fail    int // every so manieth request
+		}{
+			{name: "too short", timeout: 5 * time.Second},
+			{name: "failing", timeout: time.Hour, fail: 30},
+			{name: "both", timeout: 5 * time.Second, fail: 40},
+		} {
+			t.Run(fmt.Sprint(order, tt.name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					api := &fakeAPI{order: order}
+					api.between = func(twilio.Query, int) { <-time.After(200 * time.Millisecond) }
+					total := 0
+					api.fail = func(twilio.Query) error {
+						api.mu.Lock()
+						defer api.mu.Unlock()
+						if total++; tt.fail > 0 && total%tt.fail == 0 {
+							return &twilio.Error{StatusCode: 503}
+						}
+						return nil
+					}
+					api.fill(10, 4*time.Hour, allCompleted)
+					w := New(testOptions())
+					tries := 0
+					for w.Snapshot() == nil {
+						if tries++; tries > 40 {
+							t.Fatalf("no end after %d tries and %d requests for 240 pages", tries, api.requests)
+						}
+						ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+						_ = w.Refresh(ctx, api, &Progress{})
+						cancel()
+						<-time.After(time.Second)
+					}
+					if n, want := w.Snapshot().Operations(), api.since(w.first); n != want {
+						t.Errorf("%d operations, want %d", n, want)
+					}
+					t.Logf("%d tries, %d requests for 240 pages", tries, api.requests)
+					if tries == 1 {
+						t.Error("the first try did it: nothing is tested")
+					}
+				})
+			})
+		}
+	}
+}
+
+// Grouped lists look ordered for a long while. One request that fails at any of the first forty makes no difference to
+// what is shown in the end.
+func TestListsOneAfterTheOther(t *testing.T) {
+	for _, order := range []fakeOrder{fakeTwoGroups, fakeTwelve, grouped(2, oldestFirst), grouped(12, newestFirst)} {
+		for _, workers := range []int{4, 1} {
+			if workers == 1 && *seeds <= fewSeeds {
+				continue
+			}
+			for at := range 41 {
+				synctest.Test(t, func(t *testing.T) {
+					api := &fakeAPI{order: order}
+					api.fill(5, 4*time.Hour, allCompleted)
+					n := 0
+					api.fail = func(twilio.Query) error {
+						api.mu.Lock()
+						defer api.mu.Unlock()
+						if n++; n == at {
+							return &twilio.Error{StatusCode: 500}
+						}
+						return nil
+					}
+					o := testOptions()
+					o.Concurrency = workers
+					w := New(o)
+					shown := 0
+					for range 4 {
+						if w.Refresh(t.Context(), api, &Progress{}) == nil {
+							shown++
+							if n, want := w.Snapshot().Operations(), api.since(w.first); n != want {
+								t.Fatalf("%v, %d workers, request %d failed: %d operations, want %d", order, workers, at, n, want)
+							}
+						}
+						<-time.After(time.Minute)
+					}
+					if shown < 3 {
+						t.Fatalf("%d refreshes succeeded", shown)
+					}
+				})
+			}
+		}
+	}
+}
+
+// An account that grows from nothing is read as one whose operations nobody has seen: not page by page.
+func TestAccountThatGrowsFromNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		o := testOptions()
+		w := New(o)
+		for i := range 3 {
+			if s := refreshed(t, w, api); s.Operations() != 0 || len(s.Statuses) != 4 || api.requests != i+1 {
+				t.Fatalf("%+v, %d requests", s, api.requests)
+			}
+			<-time.After(time.Minute)
+		}
+		api.fill(5, 4*time.Hour, allCompleted)
+		api.between = func(twilio.Query, int) { <-time.After(100 * time.Millisecond) }
+		if s := refreshed(t, w, api); s.Operations() != 1200 || s.Grown.Total != 1200 || api.most != o.Concurrency {
+			t.Errorf("%+v, %d requests in flight", s, api.most)
+		}
+	})
+}
+
+// startDate is never before what Twilio keeps, and never after endDate, also when the oldest minutes go out of reach
+// while they wait for their turn.
+func TestBoundsOfQueries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		o.Length = kept
+		w := New(o)
+		w.slide(time.Now())
+		f := &refresh{api: &fakeAPI{}, w: w}
+		oldest := w.first
+		for range 200 {
+			for _, sp := range []span{{oldest, open}, {oldest, oldest + 1}, {oldest, oldest + 2}} {
+				q := f.query(piece{span: sp})
+				if age := time.Since(q.StartDate); age > kept {
+					t.Fatalf("%v: startDate is %v old", sp, age)
+				}
+				if !q.EndDate.IsZero() && !q.EndDate.After(q.StartDate) {
+					t.Fatalf("%v: startDate %v, endDate %v", sp, q.StartDate, q.EndDate)
+				}
+				if !q.EndDate.IsZero() && q.EndDate.Before(sp.to.time()) || sp.to == open && !q.EndDate.IsZero() {
+					t.Fatalf("%v: endDate %v", sp, q.EndDate)
+				}
+			}
+			<-time.After(time.Second)
+		}
+	})
+}
+
+// What lies within a day of the window's end by a clock gone wrong counts where it says, what lies further ahead in one
+// last minute; nothing twice.
+func TestOperationsOfTheFuture(t *testing.T) {
+	for _, order := range fakeOrders {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := &fakeAPI{order: order}
+				api.fill(1, 2*time.Hour, func(i int) twilio.Status { return documented[i%4] })
+				for i, ahead := range []time.Duration{time.Minute, 50 * time.Minute, 23 * time.Hour, 30 * time.Hour, 1000 * time.Hour} {
+					for j, status := range documented {
+						op := &fakeOperation{}
+						op.ID, op.Status = fmt.Sprint("future", i, j), status
+						op.CreatedAt = time.Now().Add(ahead)
+						op.UpdatedAt = time.Now()
+						op.Stats = twilio.Stats{Total: 1}
+						api.add(op)
+					}
+				}
+				w := New(testOptions())
+				for range 5 {
+					s := refreshed(t, w, api)
+					for _, s := range s.Statuses {
+						if s.Operations != 35 || s.Stats.Total != 35 {
+							t.Fatalf("%d operations are %s, want 35", s.Operations, s.Status)
+						}
+					}
+					if s.Grown != (twilio.Stats{}) {
+						t.Fatalf("counted %+v", s.Grown)
+					}
+					if n := len(w.buckets); n > int(4*60+maxAhead)+2 {
+						t.Fatalf("the window has grown to %d minutes", n)
+					}
+					<-time.After(time.Minute)
+				}
+			})
+		})
+	}
+}
+
+// What little there is on a page that has a next one says nothing of how much fits on it.
+func TestEmptyLastPages(t *testing.T) {
+	for _, order := range fakeOrders {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := &fakeAPI{order: order, ragged: true}
+				api.fill(1, 4*time.Hour, allCompleted)
+				o := testOptions()
+				o.PageSize = 100
+				w := New(o)
+				for i := range 30 {
+					api.requests = 0
+					if n := refreshed(t, w, api).Operations(); n > 240 || n < 239-int64(i) {
+						t.Fatalf("%d operations", n)
+					}
+					// Three pages of the window, two questions of a page; an empty one after each list; and what is allowed on top.
+					if most := 3 + 2 + 3 + 2*o.Concurrency; i > 0 && api.requests > most {
+						t.Errorf("%d requests in refresh %d, want at most %d", api.requests, i, most)
+					}
+					<-time.After(time.Minute)
+				}
+			})
+		})
+	}
+}
+
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		api.between = func(twilio.Query, int) { <-time.After(time.Second) }
+		api.fill(10, 4*time.Hour, allCompleted)
+		w, p := New(testOptions()), &Progress{}
+		ended := make(chan error)
+		go func() { ended <- w.Refresh(t.Context(), api, p) }()
+		for i := range 4 {
+			<-time.After(5*time.Second + 200*time.Millisecond)
+			synctest.Wait()
+			// At most four pages a second, but for the first ones.
+			seconds := int64(5 * (i + 1))
+			read, expected := p.Read.Load(), p.Expected.Load()
+			if read < 4*(seconds-1)-4 || read > 4*seconds || expected < 235 || expected > 260 {
+				t.Errorf("%d of %d pages read after %d s", read, expected, seconds)
+			}
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A refresh ends with its context, and takes its workers with it.
+func TestRefreshEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		ctx, cancel := context.WithCancel(t.Context())
+		api.between = func(_ twilio.Query, n int) {
+			if n == 3 {
+				cancel()
+			}
+		}
+		api.fill(10, 4*time.Hour, allCompleted)
+		w := New(testOptions())
+		if err := w.Refresh(ctx, api, &Progress{}); err == nil || w.Snapshot() != nil {
+			t.Errorf("error %v", err)
+		}
+		if n := refreshed(t, w, api).Operations(); n != 2400 {
+			t.Errorf("%d operations", n)
+		}
+	})
+}
+
+// An API that does not select by status, or refuses to, is read without: the numbers are right, it costs no more than
+// reading all, is said once, and tried again after an hour.
+func TestStatusFilterThatDoesNotWork(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		disable func(*fakeAPI, bool)
+	}{
+		{"ignored", func(a *fakeAPI, broken bool) { a.unfiltered = broken }},
+		{"400", func(a *fakeAPI, broken bool) {
+			a.fail = func(q twilio.Query) error {
+				if broken && q.Status != "" {
+					return fmt.Errorf("list_operations: %w", &twilio.Error{StatusCode: 400})
+				}
+				return nil
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := testOptions()
+				l := newLife(t, 1, o)
+				l.rate, l.lifetime, l.ahead = steady(6), 3*time.Minute, time.Hour
+				l.pass(o.Length + time.Hour)
+				l.lavish = true
+				var warnings []string
+				refresh := func() {
+					l.api.requests, l.api.status = 0, 0
+					p := &Progress{Warn: func(msg string, err error) { warnings = append(warnings, fmt.Sprint(msg, ": ", err)) }}
+					if err := l.w.Refresh(t.Context(), l.api, p); err != nil {
+						t.Fatal(err)
+					}
+					want := map[twilio.Status]int64{}
+					for _, op := range l.api.byTime {
+						if m := minuteOf(op.CreatedAt); m >= l.w.first && !op.listed.After(time.Now()) {
+							want[op.Status]++
+						}
+					}
+					for _, s := range l.w.Snapshot().Statuses {
+						// Nothing becomes live again without a filter to show it before its minute is due.
+						if s.Status == twilio.StatusScheduled && s.Operations != want[s.Status] {
+							t.Fatalf("%d operations are %s, want %d", s.Operations, s.Status, want[s.Status])
+						}
+					}
+					l.pass(o.Interval)
+				}
+				refresh()
+				tt.disable(l.api, true)
+				asked := 0
+				for i := range 130 {
+					refresh()
+					if l.api.status > 0 {
+						asked++
+					}
+					if i > 0 && l.api.requests-l.api.status > 80 { // 147 hold the window
+						t.Fatalf("refresh %d made %d requests", i, l.api.requests)
+					}
+				}
+				if asked != 3 || len(warnings) != 3 {
+					t.Errorf("asked by status in %d of 130 minutes, want 3; warnings:\n%s", asked, strings.Join(warnings, "\n"))
+				}
+				tt.disable(l.api, false)
+				for range 61 {
+					refresh()
+				}
+				if l.api.status == 0 {
+					t.Error("not asked by status again")
+				}
+			})
+		})
+	}
+}
+
+// Where a third of the operations is in flight, asking for them and then reading what they left would take longer than
+// reading all.
+func TestManyInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		l := newLife(t, 1, o)
+		l.rate, l.lifetime, l.ahead = steady(6), 2*time.Hour, time.Hour
+		l.pass(o.Length + time.Hour)
+		l.api.between = func(twilio.Query, int) { <-time.After(100 * time.Millisecond) }
+		for range 3 {
+			l.refresh()
+			l.pass(o.Interval)
+		}
+		began := time.Now()
+		l.refresh()
+		steady := time.Since(began)
+		l.w.options.MaxStaleness = 0
+		l.pass(o.Interval)
+		began = time.Now()
+		l.refresh()
+		whole := time.Since(began)
+		inFlight := int64(0)
+		for _, s := range l.w.Snapshot().Statuses[:2] {
+			inFlight += s.Operations
+		}
+		t.Logf("%d of %d operations in flight: a refresh takes %v, reading all %v", inFlight, l.w.Snapshot().Operations(), steady, whole)
+		if steady > whole*5/4 {
+			t.Errorf("a refresh takes %v, reading all %v", steady, whole)
+		}
+	})
+}
+
+// Numbers too large to add stay at the largest there is.
+func TestSaturation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		for i := range 3 {
+			op := &fakeOperation{}
+			op.ID, op.Status, op.CreatedAt = fmt.Sprint(i), documented[i], time.Now()
+			op.Stats = twilio.Stats{Total: math.MaxInt64, Failed: math.MaxInt64, Undelivered: math.MaxInt64}
+			api.add(op)
+		}
+		w := New(testOptions())
+		for i := range 3 {
+			if err := w.Refresh(t.Context(), api, &Progress{}); err != nil {
+				t.Fatal(err)
+			}
+			want := []int64{1, 1, 1}
+			if i > 0 {
+				want = []int64{0, 0, 3}
+			}
+			for i, s := range w.Snapshot().Statuses[:3] {
+				if s.Operations != want[i] || s.Failing != want[i] || want[i] > 0 && s.Stats.Total != math.MaxInt64 {
+					t.Errorf("%+v", s)
+				}
+			}
+			api.change(func(ops []*fakeOperation) {
+				for _, op := range ops {
+					op.Status = twilio.StatusCompleted
+				}
+			})
+			<-time.After(time.Minute)
+		}
+	})
+}
+
+// A snapshot names the worst and the longest untouched operations, and the largest in flight.
+func TestNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		add := func(id string, ago, updated time.Duration, status twilio.Status, total, failed int64) {
+			op := &fakeOperation{}
+			op.ID, op.Status, op.CreatedAt, op.UpdatedAt = id, status, time.Now().Add(-ago), time.Now().Add(-updated)
+			op.Stats = twilio.Stats{Total: total, Failed: failed}
+			api.add(op)
+		}
+		add("old and worst", 3*time.Hour, 0, twilio.StatusCompleted, 10000, 9000)
+		add("old and bad", 2*time.Hour, 0, twilio.StatusCompleted, 1000, 500)
+		add("old and in flight", 3*time.Hour, time.Hour, twilio.StatusProcessing, 1000, 100)
+		add("young", 30*time.Minute, 0, twilio.StatusCompleted, 1000, 200)
+		add("young too", 30*time.Minute, 0, twilio.StatusCanceled, 1000, 100)
+		add("small", time.Minute, 0, twilio.StatusCompleted, 99, 99)
+		add("not bad", time.Minute, 5*time.Minute, twilio.StatusProcessing, 101, 10)
+		add("scheduled", 3*time.Hour, 3*time.Hour, twilio.StatusScheduled, 5000, 0)
+		for i := range 4 {
+			add(fmt.Sprint("fine", i), time.Minute, time.Duration(i)*time.Second, twilio.StatusProcessing, 10, 0)
+		}
+		for _, tt := range []struct {
+			named          int
+			failing, stuck []string
+		}{
+			{0, nil, nil},
+			{2, []string{"young", "old and in flight"}, []string{"old and in flight", "not bad"}},
+			{
+				5,
+				[]string{"young", "old and in flight", "young too", "old and worst", "old and bad"},
+				[]string{"old and in flight", "not bad", "fine3", "fine2", "fine1"},
+			},
+		} {
+			o := testOptions()
+			o.Named = tt.named
+			s := refreshed(t, New(o), api)
+			ids := func(ops []*twilio.Operation) (ids []string) {
+				for _, op := range ops {
+					ids = append(ids, op.ID)
+				}
+				return ids
+			}
+			if got := ids(s.Failing); !slices.Equal(got, tt.failing) {
+				t.Errorf("%d named: failing %q, want %q", tt.named, got, tt.failing)
+			}
+			if got := ids(s.Stuck); !slices.Equal(got, tt.stuck) {
+				t.Errorf("%d named: stuck %q, want %q", tt.named, got, tt.stuck)
+			}
+			if got := ids(s.InFlight); len(got) != 7 || got[0] != "scheduled" || got[1] != "old and in flight" {
+				t.Errorf("in flight %q", got)
+			}
+		}
+	})
+}
+
+func TestMostInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		api.fill(3, 3*time.Hour, func(i int) twilio.Status { return documented[i%2] })
+		s := refreshed(t, New(testOptions()), api)
+		counts := map[twilio.Status]int{}
+		for _, op := range s.InFlight {
+			counts[op.Status]++
+		}
+		if counts[twilio.StatusScheduled] != MaxInFlight || counts[twilio.StatusProcessing] != MaxInFlight {
+			t.Errorf("%v in flight are shown", counts)
+		}
+	})
+}

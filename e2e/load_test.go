@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+const fleetToken = "token-of-the-fleet" // of accounts that do not exist
+
+// fleet is the API of many accounts, of which some are in trouble: the name of
+// an account, which is its SID, says in which.
+type fleet struct{ handlers map[string]*simulator.Handler }
+
+func newFleet(t *testing.T, names []string) *fleet {
+	f := &fleet{handlers: make(map[string]*simulator.Handler)}
+	for i, name := range names {
+		world := simulator.MustWorld(simulator.WorldSettings{Seed: uint64(i), Rate: 1, MaxRecipients: 100}) //nolint:gosec // a small number
+		h := simulator.MustHandler(world, simulator.Settings{AccountSID: name, AuthToken: fleetToken, LogSize: -1})
+		switch kind, _, _ := strings.Cut(name, "-"); kind {
+		case "refused":
+			h = simulator.MustHandler(world, simulator.Settings{AccountSID: name, AuthToken: "another", LogSize: -1})
+		case "hanging":
+			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
+		case "throttled":
+			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour})
+		}
+		t.Cleanup(h.Close)
+		f.handlers[name] = h
+	}
+	return f
+}
+
+func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name, _, _ := r.BasicAuth()
+	f.handlers[name].ServeHTTP(w, r)
+}
+
+// TestManyAccounts runs the built program with 200 accounts for a minute, of
+// which 60 are in three kinds of trouble: the other 140 must not notice. It does
+// not run in parallel with the tests that do.
+func TestManyAccounts(t *testing.T) {
+	const (
+		interval = 5 * time.Second
+		length   = time.Minute
+	)
+	var names []string
+	for i := range 200 {
+		kind := "good"
+		if i%10 < 3 {
+			kind = []string{"refused", "hanging", "throttled"}[i%10]
+		}
+		names = append(names, fmt.Sprintf("%s-%d", kind, i))
+	}
+	server := httptest.NewServer(newFleet(t, names))
+	defer server.Close()
+	defer server.CloseClientConnections()
+
+	dir := t.TempDir()
+	var config strings.Builder
+	config.WriteString("accounts:\n")
+	for _, name := range names {
+		fmt.Fprintf(&config, "- {account_sid: %s, auth_token_file: token}\n", name)
+	}
+	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
+	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))
+	p := start(t, "exporter", "exporter", []string{"TWILIO_BASE_URL=" + server.URL + "/v1"},
+		"--web.listen-address=127.0.0.1:0", "--config.file="+filepath.Join(dir, "accounts.yml"),
+		"--collector.interval="+interval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1")
+
+	var last map[string]string
+	var took []time.Duration
+	var worst, memory, goroutines float64
+	started := time.Now()
+	for time.Since(started) < length {
+		begin := time.Now()
+		last = scrapeSamples(t, p.url("/metrics"))
+		took = append(took, time.Since(begin))
+		now := float64(time.Now().UnixMilli()) / 1e3
+		for _, name := range names {
+			if succeeded := sampleOf(t, last, `twilio_exporter_last_success_timestamp_seconds{account="`+name+`"}`); strings.HasPrefix(name, "good") {
+				worst = max(worst, now-max(succeeded, float64(started.Unix())))
+			}
+		}
+		memory = max(memory, sampleOf(t, last, "process_resident_memory_bytes"))
+		goroutines = max(goroutines, sampleOf(t, last, "go_goroutines"))
+		<-time.After(250 * time.Millisecond)
+	}
+	slices.Sort(took)
+	t.Logf("last success at most %.1fs ago, %.0f MB resident, %.0f goroutines, scrapes' p99 %v of %d",
+		worst, memory/1e6, goroutines, took[len(took)*99/100], len(took))
+
+	if most := (interval + 5*time.Second).Seconds(); worst > most {
+		t.Errorf("an account without trouble was refreshed %.1fs ago, want at most %.0fs", worst, most)
+	}
+	if memory > 200e6 {
+		t.Errorf("%.0f MB resident, want at most 200", memory/1e6)
+	}
+	if most := 10.0 * float64(len(names)); goroutines > most {
+		t.Errorf("%.0f goroutines, want at most %.0f", goroutines, most)
+	}
+	for _, name := range names {
+		kind, _, _ := strings.Cut(name, "-")
+		want := map[string]string{"refused": "auth", "hanging": "timeout", "throttled": "rate_limited"}[kind]
+		for _, reason := range []string{"auth", "rate_limited", "timeout", "server", "network", "decode", "pagination", "request", "other"} {
+			n := sampleOf(t, last, fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, name, reason))
+			if want != "" && n > 0 != (reason == want) {
+				t.Errorf("%s: %v refreshes ended with reason %s", name, n, reason)
+			}
+		}
+	}
+}
+
+// scrapeSamples returns the values of an exposition by name and labels.
+func scrapeSamples(t *testing.T, address string) map[string]string {
+	t.Helper()
+	body, err := get(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(body)) {
+		line = strings.TrimSpace(line)
+		if i := strings.LastIndex(line, " "); i > 0 && !strings.HasPrefix(line, "#") {
+			values[line[:i]] = line[i+1:]
+		}
+	}
+	return values
+}
+
+// sampleOf is a sample's value; the test ends where there is none.
+func sampleOf(t *testing.T, samples map[string]string, name string) float64 {
+	t.Helper()
+	v, err := strconv.ParseFloat(samples[name], 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return v
+}

@@ -1,0 +1,277 @@
+// Package account runs the accounts of a configuration: it starts and stops
+// their refresh loops, replaces them on a reload and fetches single operations.
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/common/config"
+
+	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/sanitize"
+)
+
+const (
+	// staggerStep is the time between the first refreshes of two accounts, so that
+	// they are not all refreshed in the same instant.
+	staggerStep = 100 * time.Millisecond
+	// OnDemand is a first delay longer than any process runs: accounts with an
+	// interval refresh only when RefreshOnce asks.
+	OnDemand = 100 * 365 * 24 * time.Hour
+)
+
+// Manager owns the running accounts. All methods may be called concurrently.
+type Manager struct {
+	config  *config.ValidatedConfig
+	metrics *collector.Metrics
+	logger  log.Logger
+	current atomic.Pointer[[]*Account]
+
+	mu      sync.Mutex // held by one change of the accounts at a time
+	running bool
+
+	reloadSuccessful prometheus.Gauge
+	reloadTimestamp  prometheus.Gauge
+}
+
+// NewManager prepares the accounts of c and registers the exporter's own
+// metrics with reg. Nothing runs before Start.
+func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log.Logger) (*Manager, error) {
+	m := &Manager{
+		config: c, metrics: collector.NewMetrics(reg), logger: logger,
+		reloadSuccessful: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "twilio_exporter_config_last_reload_successful",
+			Help: "Whether the last configuration load succeeded: 1 or 0.",
+		}),
+		reloadTimestamp: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "twilio_exporter_config_last_reload_success_timestamp_seconds",
+			Help: "Unix time of the last successful configuration load.",
+		}),
+	}
+	reg.MustRegister(m.reloadSuccessful, m.reloadTimestamp)
+	m.reloadSuccessful.Set(1)
+	m.reloadTimestamp.SetToCurrentTime()
+
+	m.warn(c.Warnings())
+	configs := c.Accounts()
+	transports, err := newTransports(configs)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Account, len(configs))
+	for i := range configs {
+		list[i] = m.newAccount(&configs[i], transports[i])
+	}
+	m.current.Store(&list)
+	return m, nil
+}
+
+// warn logs the warnings of a configuration.
+func (m *Manager) warn(warnings []string) {
+	for _, w := range warnings {
+		level.Warn(m.logger).Log("msg", w)
+	}
+}
+
+// newTransports makes the only part of an account that can fail, for all
+// accounts before any of them is changed.
+func newTransports(configs []config.Account) ([]http.RoundTripper, error) {
+	transports := make([]http.RoundTripper, len(configs))
+	for i := range configs {
+		// The name is a label of the library's own metrics, which are not removed
+		// with the account: hence the same one for all.
+		t, err := promconfig.NewRoundTripperFromConfig(configs[i].HTTP, "twilio")
+		if err != nil {
+			return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
+		}
+		transports[i] = t
+	}
+	return transports, nil
+}
+
+// List returns the current accounts, in the order of the configuration. The
+// caller must not change it.
+func (m *Manager) List() []*Account { return *m.current.Load() }
+
+// Refreshers returns the refreshers of List.
+func (m *Manager) Refreshers() []*collector.Refresher {
+	list := m.List()
+	rs := make([]*collector.Refresher, len(list))
+	for i, a := range list {
+		rs[i] = a.Refresher
+	}
+	return rs
+}
+
+// Names returns the names of List.
+func (m *Manager) Names() []string {
+	list := m.List()
+	names := make([]string, len(list))
+	for i, a := range list {
+		names[i] = a.Name()
+	}
+	return names
+}
+
+// Start runs the accounts until ctx ends or Stop is called. Their first
+// refreshes are spread over a while that begins after firstDelay.
+func (m *Manager) Start(ctx context.Context, firstDelay time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = true
+	for i, a := range m.List() {
+		a.start(ctx, firstDelay+stagger(i, len(m.List()), a.config.Interval))
+	}
+}
+
+// stagger spreads n accounts over at most half an interval.
+func stagger(i, n int, interval time.Duration) time.Duration {
+	return time.Duration(i) * min(staggerStep, interval/2/time.Duration(n))
+}
+
+// Stop ends all accounts and waits for them.
+func (m *Manager) Stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running {
+		stopAll(m.List())
+		m.running = false
+	}
+}
+
+func stopAll(list []*Account) {
+	for _, a := range list {
+		a.cancel()
+	}
+	for _, a := range list {
+		a.stop()
+	}
+}
+
+// RefreshOnce refreshes every running account and returns the errors of those
+// that failed.
+func (m *Manager) RefreshOnce(ctx context.Context) error {
+	list := m.List()
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, a := range list {
+		wg.Go(func() {
+			if err := a.Refresher.Refresh(ctx); err != nil {
+				errs[i] = fmt.Errorf("account %q: %w", a.config.Account, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Reload replaces the accounts by those of the configuration file as it is now;
+// new accounts run until ctx ends or Stop is called. On error, only the metric
+// of the last reload changes.
+func (m *Manager) Reload(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	configs, warnings, err := m.config.Reload()
+	if err == nil {
+		err = m.replace(ctx, configs)
+	}
+	if err != nil {
+		m.reloadSuccessful.Set(0)
+		level.Error(m.logger).Log("msg", "reload failed, keeping the previous configuration", "err", err)
+		return err
+	}
+	m.warn(warnings)
+	m.reloadSuccessful.Set(1)
+	m.reloadTimestamp.SetToCurrentTime()
+	return nil
+}
+
+// ReloadOn reloads on every signal, until ctx ends.
+func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-signals:
+			_ = m.Reload(ctx) // it has logged the reason
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// replace keeps accounts whose configuration is unchanged. On error, nothing has
+// changed.
+func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
+	if !m.running {
+		return errors.New("the accounts are not running")
+	}
+	old := map[string]*Account{}
+	for _, a := range m.List() {
+		old[a.config.Account] = a
+	}
+	next := make([]*Account, len(configs))
+	var fresh []config.Account
+	for i := range configs {
+		c := &configs[i]
+		if a := old[c.Account]; a != nil && reflect.DeepEqual(&a.config, c) {
+			next[i] = a
+			delete(old, c.Account)
+			continue
+		}
+		fresh = append(fresh, *c)
+	}
+	transports, err := newTransports(fresh)
+	if err != nil {
+		return err
+	}
+
+	// Removed accounts disappear at once. One whose settings change is exported as
+	// it was until its successor is there.
+	var gone, visible []*Account
+	for _, a := range m.List() {
+		ends := old[a.config.Account] != nil
+		if ends {
+			gone = append(gone, a)
+		}
+		if !ends || slices.ContainsFunc(configs, func(c config.Account) bool { return c.Account == a.config.Account }) {
+			visible = append(visible, a)
+		}
+	}
+	m.current.Store(&visible)
+	// Series are removed after the account has ended: a late request would bring
+	// them back.
+	stopAll(gone)
+	for _, a := range gone {
+		m.metrics.Remove(a.config.Account)
+	}
+
+	var started []*Account
+	for i := range configs {
+		if next[i] == nil {
+			next[i] = m.newAccount(&configs[i], transports[len(started)])
+			if before := old[configs[i].Account]; before != nil && *before.config.BaseURL == *configs[i].BaseURL {
+				next[i].client.ShareCooldown(before.client) // a Retry-After outlasts a change of settings
+			}
+			started = append(started, next[i])
+		}
+	}
+	for i, a := range started {
+		a.start(ctx, stagger(i, len(started), a.config.Interval))
+	}
+	m.current.Store(&next)
+	level.Info(m.logger).Log("msg", "accounts replaced",
+		"unchanged", len(next)-len(started), "started", len(started), "stopped", len(gone))
+	return nil
+}

@@ -1,0 +1,588 @@
+package apptest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+var binaryDir atomic.Pointer[string]
+
+// binary builds the program once, for the tests that want it.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", config.ProgramName)
+	if err != nil {
+		return "", err
+	}
+	binaryDir.Store(&dir)
+	file := filepath.Join(dir, config.ProgramName)
+	if _, err := goCommand("build", "-buildvcs=false", "-o", file, module); err != nil {
+		return "", err
+	}
+	return file, openSources()
+})
+
+// openSources opens the directories of the program's packages. A cached result
+// of these tests is valid for the files that they open: go test does not know
+// what they build.
+func openSources() error {
+	dirs, err := goCommand("list", "-deps", "-f", "{{if not .Standard}}{{.Dir}}{{end}}", module)
+	if err != nil {
+		return err
+	}
+	for dir := range strings.Lines(dirs) {
+		if _, err := os.ReadDir(strings.TrimSpace(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goCommand runs the go command and returns its output.
+func goCommand(args ...string) (string, error) {
+	cmd := exec.CommandContext(context.Background(), "go", args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w\n%s", args[0], err, &stderr)
+	}
+	return string(out), nil
+}
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if dir := binaryDir.Load(); dir != nil {
+			_ = os.RemoveAll(*dir)
+		}
+		os.Exit(code)
+	}))
+}
+
+// program is a process of the built program.
+type program struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	url    string // once it listens
+	stdout bytes.Buffer
+	log    lockedBuffer
+	ended  chan struct{}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// execute starts the program with nothing in its environment but env.
+func execute(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
+	file, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{
+		t: t, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), file, args...), ended: make(chan struct{}),
+	}
+	p.cmd.Env = append([]string{"HOME=/nonexistent"}, env...)
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // the status is in ProcessState
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+// serve starts the program on a port of its own and waits until it listens.
+func serve(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
+	p := execute(t, env, append(args, "--web.listen-address=127.0.0.1:0")...)
+	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	testutil.WaitFor(t, "the program to listen", func() bool {
+		for line := range strings.Lines(p.log.String()) {
+			if strings.Contains(line, "Listening on") {
+				p.url = "http://" + address.FindString(line)
+			}
+		}
+		select {
+		case <-p.ended:
+			t.Fatalf("it has ended: %s", p.log.String())
+		default:
+		}
+		return p.url != ""
+	})
+	return p
+}
+
+// end waits for the program's end and returns its status.
+func (p *program) end() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(time.Minute):
+		p.t.Fatalf("still running: %s", p.log.String())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *program) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *program) get(path string) string {
+	p.t.Helper()
+	body, err := testutil.Get(p.t.Context(), p.url+path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return body
+}
+
+func (p *program) scrape() map[string]string {
+	p.t.Helper()
+	values := map[string]string{}
+	for _, line := range testutil.Samples(p.get("/metrics")) {
+		i := strings.LastIndex(line, " ")
+		values[line[:i]] = line[i+1:]
+	}
+	return values
+}
+
+func accountEnv(api *testutil.API) (env []string) {
+	for name, value := range api.Env() {
+		env = append(env, name+"="+value)
+	}
+	return env
+}
+
+// TestBadStart holds that a bad start is one line and status 1, before
+// anything is asked of the API.
+func TestBadStart(t *testing.T) {
+	api := testutil.New(t)
+	var lc net.ListenConfig
+	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	bad := testutil.WriteFile(t, "accounts.yml", "accounts:\n- shade: red\n")
+	for name, tc := range map[string]struct {
+		env  []string
+		args []string
+		want string
+	}{
+		"unknown flag": {nil, []string{"--bogus"}, "unknown long flag '--bogus' (--help lists all flags)"},
+		"bad value": {
+			accountEnv(api), []string{"--twilio.timeout=0s"}, `--twilio.timeout: "0s" is not a duration above 0, such as 30s`,
+		},
+		"no account": {
+			nil, nil,
+			"--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: set an Account SID (AC…), or use --config.file or --demo",
+		},
+		"bad file":  {nil, []string{"--config.file", bad}, bad + `:2: unknown key "shade"`},
+		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, bad + `:2: unknown key "shade"`},
+		"port taken": {
+			accountEnv(api), []string{"--web.listen-address=" + taken.Addr().String()},
+			"listen tcp " + taken.Addr().String() + ": bind: address already in use",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := execute(t, tc.env, tc.args...)
+			if status := p.end(); status != 1 {
+				t.Errorf("status %d", status)
+			}
+			// What went well before the end is logged at level info.
+			var lines []string
+			for line := range strings.Lines(p.log.String()) {
+				if !strings.HasPrefix(line, "level=info ") {
+					lines = append(lines, line)
+				}
+			}
+			if got, want := strings.Join(lines, ""), config.ProgramName+": error: "+tc.want+"\n"; got != want {
+				t.Errorf("got  %swant %s", got, want)
+			}
+			if p.stdout.Len() > 0 {
+				t.Errorf("stdout: %s", &p.stdout)
+			}
+		})
+	}
+	if n := api.Requests().Started(); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestQuestions(t *testing.T) {
+	api := testutil.New(t)
+	for name, tc := range map[string]struct {
+		env  []string
+		args []string
+		want string
+	}{
+		// It is built here without -ldflags.
+		"version": {nil, []string{"--version"}, "twilio_operations_exporter, version devel "},
+		"help":    {nil, []string{"--help"}, "usage: twilio_operations_exporter"},
+		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
+		"warning": {
+			[]string{"TWILIO_ACCOUNT_SID=me", "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
+			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): "me" does not look like an Account SID`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := execute(t, tc.env, tc.args...)
+			if status := p.end(); status != 0 {
+				t.Errorf("status %d", status)
+			}
+			if !strings.HasPrefix(p.stdout.String(), tc.want) || p.log.String() != "" {
+				t.Errorf("stdout %q, stderr %q", p.stdout.String(), p.log.String())
+			}
+		})
+	}
+	if n := api.Requests().Started(); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestOnce(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	for name, args := range map[string][]string{
+		"background": {"--once"}, "on scrape": {"--once", "--collector.interval=0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := execute(t, accountEnv(api), args...)
+			if status := p.end(); status != 0 {
+				t.Errorf("status %d: %s", status, p.log.String())
+			}
+			testutil.WantSamples(t, p.stdout.String(),
+				fmt.Sprintf(`twilio_up{account=%q} 1`, testutil.SID),
+				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, testutil.SID),
+				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, testutil.SID),
+			)
+		})
+	}
+	t.Run("failing", func(t *testing.T) {
+		p := execute(
+			t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.URL}, "--once",
+		)
+		if status := p.end(); status != 1 {
+			t.Errorf("status %d: %s", status, p.log.String())
+		}
+		testutil.WantSamples(t, p.stdout.String(),
+			fmt.Sprintf(`twilio_up{account=%q} 0`, testutil.SID),
+			fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"} 1`, testutil.SID),
+		)
+		last := p.log.String()[strings.LastIndex(strings.TrimSpace(p.log.String()), "\n")+1:]
+		if !strings.HasPrefix(last, config.ProgramName+": error: account ") || !strings.Contains(last, "401") {
+			t.Errorf("last line: %s", last)
+		}
+	})
+	t.Run("demo", func(t *testing.T) {
+		p := execute(t, nil, "--once", "--demo")
+		if status := p.end(); status != 0 {
+			t.Errorf("status %d: %s", status, p.log.String())
+		}
+		testutil.WantSamples(t, p.stdout.String(), `twilio_up{account="demo"} 1`)
+	})
+}
+
+// TestDemo holds what a first-time user sees: metrics at once, and numbers
+// that move.
+func TestDemo(t *testing.T) {
+	p := serve(t, nil, "--demo", "--collector.interval=200ms")
+	if _, ok := p.scrape()[`twilio_up{account="demo"}`]; !ok {
+		t.Error("no metrics at once")
+	}
+	const counter = `twilio_attempts_total{account="demo"}`
+	testutil.WaitFor(t, "numbers to move", func() bool {
+		n, err := strconv.ParseFloat(p.scrape()[counter], 64)
+		return err == nil && n > 0
+	})
+	p.signal(syscall.SIGTERM)
+	if status := p.end(); status != 0 {
+		t.Errorf("status %d: %s", status, p.log.String())
+	}
+}
+
+// TestStop holds that the program ends however it is busy: a refresh
+// that hangs, a scrape and a probe that wait, an open connection without a
+// request.
+func TestStop(t *testing.T) {
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		for _, interval := range []string{"0s", "1m"} {
+			t.Run(s.String()+" "+interval, func(t *testing.T) {
+				t.Parallel() // each waits for the open connection for a while
+				api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+				api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
+				p := serve(t, accountEnv(api), "--collector.interval="+interval)
+				var d net.Dialer
+				idle, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = idle.Close() }()
+				var waiting sync.WaitGroup
+				for _, path := range []string{"/metrics", "/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID} {
+					// Answered or cut off: what counts is that neither holds the end up.
+					waiting.Go(func() { _, _ = testutil.Get(t.Context(), p.url+path) })
+				}
+				testutil.WaitFor(t, "requests that hang", func() bool {
+					n, _ := api.Requests().InFlight()
+					return n == 2
+				})
+				p.signal(s)
+				if status := p.end(); status != 0 {
+					t.Errorf("status %d: %s", status, p.log.String())
+				}
+				waiting.Wait()
+				if strings.Contains(p.log.String(), "level=error") {
+					t.Errorf("stopping is logged as an error: %s", p.log.String())
+				}
+			})
+		}
+	}
+}
+
+// TestAlwaysScrapable holds that /metrics answers 200 however the API fails.
+func TestAlwaysScrapable(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fault  simulator.Fault
+		reason string
+	}{
+		"refused": {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusUnauthorized}, "auth"},
+		"server":  {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, "server"},
+		"reset":   {simulator.Fault{Kind: simulator.FaultReset}, "network"},
+		"hang":    {simulator.Fault{Kind: simulator.FaultHang}, "timeout"},
+		"HTML":    {simulator.Fault{Kind: simulator.FaultHTML}, "decode"},
+		"endless": {simulator.Fault{Kind: simulator.FaultRepeatToken}, "pagination"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			api.Faults().MustAdd(tc.fault)
+			p := serve(t, accountEnv(api), "--twilio.timeout=200ms", "--twilio.max-retries=0")
+			testutil.WaitFor(t, "the failure to be counted", func() bool {
+				values := p.scrape() // fails the test on anything but 200
+				return values[fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, testutil.SID, tc.reason)] == "1" &&
+					values[fmt.Sprintf(`twilio_up{account=%q}`, testutil.SID)] == "0"
+			})
+		})
+	}
+}
+
+// TestNoSecretAnywhere gives credentials of every kind to an API that says them
+// back, and looks for them in everything that comes out.
+func TestNoSecretAnywhere(t *testing.T) {
+	var authorized atomic.Int64
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		if user != "" {
+			authorized.Add(1)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = fmt.Fprintf(
+			w, `{"errors":[{"code":20003,"message":"no: %s %s %s","infoUrl":"","context":null}]}`, user, password,
+			r.Header.Get("Authorization"),
+		)
+	}))
+	defer api.Close()
+
+	dir := t.TempDir()
+	for name, content := range map[string]string{"token": "file-token-9a7b", "secret": "file-secret-31cd"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "accounts.yml")
+	yml := fmt.Sprintf(`accounts:
+- {name: token, account_sid: %s, auth_token_file: token, base_url: "%s/v1"}
+- {name: key, account_sid: %s, api_key: %s, api_secret_file: secret, base_url: "%s/v1"}
+- {name: proxy, account_sid: %s, auth_token_file: token, base_url: "http://198.51.100.1/v1", proxy_url: "http://proxyuser:proxy-pass-77@%s"}
+`, testutil.SID, api.URL, testutil.SID, testutil.Key, api.URL, testutil.SID, strings.TrimPrefix(api.URL, "http://"))
+	if err := os.WriteFile(file, []byte(yml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	basic := func(user, password string) string {
+		return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	}
+	secrets := []string{
+		"env-token-55ef", basic(testutil.SID, "env-token-55ef"), "env-secret-66ab", basic(testutil.Key, "env-secret-66ab"),
+		"file-token-9a7b", basic(testutil.SID, "file-token-9a7b"), "file-secret-31cd", basic(
+			testutil.Key, "file-secret-31cd",
+		),
+		"proxy-pass-77", basic("proxyuser", "proxy-pass-77"),
+	}
+	sid, url := "TWILIO_ACCOUNT_SID="+testutil.SID, "TWILIO_BASE_URL="+api.URL+"/v1"
+	for name, tc := range map[string]struct {
+		env      []string
+		args     []string
+		accounts []string
+	}{
+		"token in the environment": {[]string{sid, url, "TWILIO_AUTH_TOKEN=env-token-55ef"}, nil, []string{testutil.SID}},
+		"secret in the environment": {
+			[]string{sid, url, "TWILIO_API_KEY=" + testutil.Key, "TWILIO_API_SECRET=env-secret-66ab"}, nil,
+			[]string{testutil.SID},
+		},
+		"files": {nil, []string{"--config.file", file}, []string{"token", "key", "proxy"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := authorized.Load()
+			p := serve(
+				t, tc.env,
+				append(tc.args, "--log.level=debug", "--web.enable-pprof", "--web.enable-lifecycle", "--twilio.max-retries=1")...,
+			)
+			testutil.WaitFor(t, "every account to be refused", func() bool {
+				_, err := testutil.Get(t.Context(), p.url+"/-/ready")
+				return err == nil
+			})
+			if n := authorized.Load() - before; n < int64(len(tc.accounts)) {
+				t.Fatalf("%d requests with credentials", n)
+			}
+			out := map[string]string{"arguments": strings.Join(p.cmd.Args, " ")}
+			id := testutil.Operation(1, "", twilio.Stats{}).ID
+			paths := []string{
+				"/", "/metrics", "/-/ready", "/-/healthy", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2",
+			}
+			for _, account := range tc.accounts {
+				paths = append(paths, "/probe?target="+id+"&account="+account)
+			}
+			for _, path := range paths {
+				out[path] = p.get(path)
+			}
+			p.signal(syscall.SIGTERM)
+			p.end()
+			out["log"], out["stdout"] = p.log.String(), p.stdout.String()
+			if !strings.Contains(out["/"], "401") || !strings.Contains(out["log"], "401") {
+				t.Errorf("the refusal is not shown:\n%s\n%s", out["/"], out["log"])
+			}
+			for where, text := range out {
+				for _, secret := range secrets {
+					if strings.Contains(text, secret) {
+						t.Errorf("%s says %q:\n%s", where, secret, text)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestSighup(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	f := testutil.NewFile(t, api, "a")
+	p := serve(t, nil, "--config.file", f.Path)
+	const good = "twilio_exporter_config_last_reload_successful"
+	if p.scrape()[good] != "1" {
+		t.Error("the first load is not a good one")
+	}
+	f.Write("b")
+	p.signal(syscall.SIGHUP)
+	testutil.WaitFor(t, "the new account", func() bool {
+		values := p.scrape()
+		_, a := values[`twilio_up{account="a"}`]
+		return !a && values[`twilio_up{account="b"}`] == "1"
+	})
+	f.Write("b , shade: red")
+	p.signal(syscall.SIGHUP)
+	testutil.WaitFor(t, "the failure", func() bool { return p.scrape()[good] == "0" })
+	if !strings.Contains(p.log.String(), f.Path+`:2: unknown key`) {
+		t.Errorf("the log does not say why: %s", p.log.String())
+	}
+	if p.scrape()[`twilio_up{account="b"}`] != "1" {
+		t.Error("a bad file has changed something")
+	}
+
+	// Without a file there is nothing to read again, and no reason to end.
+	flags := serve(t, accountEnv(api))
+	flags.signal(syscall.SIGHUP)
+	testutil.WaitFor(
+		t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) },
+	)
+}
+
+// TestRotatedSecret holds that a secret file is read again without a reload.
+func TestRotatedSecret(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	token := testutil.WriteFile(t, "token", "old\n")
+	p := serve(
+		t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token,
+		"--collector.interval=100ms",
+	)
+	up := fmt.Sprintf(`twilio_up{account=%q}`, testutil.SID)
+	refused := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"}`, testutil.SID)
+	testutil.WaitFor(t, "the old token to be refused", func() bool { return p.scrape()[refused] != "0" })
+	if err := os.WriteFile(token, []byte(" "+testutil.Token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testutil.WaitFor(t, "the new token to be used", func() bool { return p.scrape()[up] == "1" })
+}
+
+// TestWebConfig holds that exporter-toolkit's settings are in force on every
+// path.
+func TestWebConfig(t *testing.T) {
+	// The password is "test".
+	webConfig := testutil.WriteFile(
+		t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n",
+	)
+	p := serve(t, nil, "--demo", "--web.config.file", webConfig)
+	for _, path := range []string{"/", "/metrics", "/-/ready", "/probe"} {
+		if _, err := testutil.Get(t.Context(), p.url+path); !errors.Is(err, testutil.ErrStatus) || !strings.Contains(err.Error(), "401") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestJSONLog(t *testing.T) {
+	p := serve(t, nil, "--demo", "--log.format=json")
+	p.signal(syscall.SIGTERM)
+	p.end()
+	scanner := bufio.NewScanner(strings.NewReader(p.log.String()))
+	for scanner.Scan() {
+		if line := scanner.Text(); !strings.HasPrefix(line, "{") || !strings.HasSuffix(line, "}") {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+}

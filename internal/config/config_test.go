@@ -1,0 +1,752 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/config"
+
+	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+const notAURL = " is not an http or https URL without credentials, query and fragment, " +
+	"such as https://comms.twilio.com/v1"
+
+func TestLoadDefaults(t *testing.T) {
+	testutil.SetEnv(
+		t, map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": " " + testutil.Token + "\n"},
+	)
+	c, err := Load(nil, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.accounts) != 1 || len(c.warnings) != 0 {
+		t.Fatalf("accounts %d, warnings %q", len(c.accounts), c.warnings)
+	}
+	a := c.accounts[0]
+	type view struct {
+		Account, BaseURL                              string
+		Timeout, Interval, Window, Refresh, Age       time.Duration
+		Retries, PageSize, Concurrency                int
+		Rate, Staleness                               float64
+		User, Secret                                  string
+		Redirects                                     bool
+		Telemetry                                     string
+		Offset                                        time.Duration
+		Listen                                        string
+		Lifecycle, Pprof, Demo, Once, Check, ProxyEnv bool
+	}
+	got := view{
+		a.Account, a.BaseURL.String(), a.Timeout, a.Interval, a.Window, a.RefreshTimeout, a.MaxAge,
+		a.MaxRetries, a.PageSize, a.Concurrency, a.RateLimit, a.MaxStaleness,
+		a.HTTP.BasicAuth.Username, string(a.HTTP.BasicAuth.Password), a.HTTP.FollowRedirects,
+		c.web.TelemetryPath, c.web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
+		c.web.EnableLifecycle, c.web.EnablePprof, c.demo, c.once, c.check, a.HTTP.ProxyFromEnvironment,
+	}
+	want := view{
+		testutil.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
+		4, 1000, 4, 10, 0.1,
+		testutil.SID, testutil.Token, false,
+		"/metrics", 500 * time.Millisecond, ":9861",
+		false, false, false, false, false, true,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("defaults (-want +got):\n%s", d)
+	}
+}
+
+func TestLoadGood(t *testing.T) {
+	token := testutil.WriteFile(t, "token", "from-file\n")
+	account := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token}
+	for name, tc := range map[string]struct {
+		env   map[string]string
+		args  []string
+		check func(c *ValidatedConfig) bool
+	}{
+		"flag over variable": {account, []string{"--twilio.account-sid=" + strings.ToUpper(testutil.SID)}, func(c *ValidatedConfig) bool {
+			return c.accounts[0].Account != testutil.SID
+		}},
+		"token file": {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", token}, func(c *ValidatedConfig) bool {
+			return c.accounts[0].HTTP.BasicAuth.PasswordFile == token && c.accounts[0].HTTP.BasicAuth.Password == ""
+		}},
+		"API key instead of token": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "s"}, nil,
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.HTTP.BasicAuth.Username == testutil.Key && a.HTTP.BasicAuth.Password == "s" && a.Account == testutil.SID
+			},
+		},
+		"interval 0s": {
+			account, []string{"--collector.interval=0s"}, func(c *ValidatedConfig) bool { return c.accounts[0].Interval == 0 },
+		},
+		"window in days": {
+			account, []string{"--collector.window=7d"},
+			func(c *ValidatedConfig) bool { return c.accounts[0].Window == 168*time.Hour },
+		},
+		"window in weeks": {
+			account, []string{"--collector.window=1w"},
+			func(c *ValidatedConfig) bool { return c.accounts[0].Window == 168*time.Hour },
+		},
+		"window as Go has it": {
+			account, []string{"--collector.window=1.5h"},
+			func(c *ValidatedConfig) bool { return c.accounts[0].Window == 90*time.Minute },
+		},
+		"no limit": {
+			account, []string{"--twilio.rate-limit=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].RateLimit == 0 },
+		},
+		"odd SID": {
+			map[string]string{"TWILIO_ACCOUNT_SID": "me", "TWILIO_AUTH_TOKEN": "t"}, nil,
+			func(c *ValidatedConfig) bool { return len(c.warnings) == 1 },
+		},
+		"clear text": {
+			account, []string{"--twilio.base-url=http://proxy.example/v1"},
+			func(c *ValidatedConfig) bool { return len(c.warnings) == 1 },
+		},
+		"clear text, loopback": {
+			account, []string{"--twilio.base-url=http://127.0.0.1:80/v1"},
+			func(c *ValidatedConfig) bool { return len(c.warnings) == 0 },
+		},
+		"several addresses": {
+			account, []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"},
+			func(c *ValidatedConfig) bool { return len(*c.toolkit.WebListenAddresses) == 2 },
+		},
+		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
+			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
+		}},
+		"once, on scrape": {
+			account, []string{"--once", "--collector.interval=0s"},
+			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
+		},
+		"demo, interval given": {
+			nil, []string{"--demo", "--collector.interval=1m"},
+			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
+		},
+		"timeout offset of 0": {
+			account, []string{"--web.scrape-timeout-offset=0s"},
+			func(c *ValidatedConfig) bool { return c.web.ScrapeTimeoutOffset == 0 },
+		},
+		"nested telemetry path": {
+			account, []string{"--web.telemetry-path=/a/b"},
+			func(c *ValidatedConfig) bool { return c.web.TelemetryPath == "/a/b" },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.SetEnv(t, tc.env)
+			c, err := Load(tc.args, &bytes.Buffer{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !tc.check(c) {
+				t.Errorf("%+v, warnings %q", c.accounts[0].Settings, c.warnings)
+			}
+		})
+	}
+}
+
+// TestImmutable holds that no holder of a configuration can change it.
+func TestImmutable(t *testing.T) {
+	token := testutil.WriteFile(t, "token", testutil.Token)
+	file := filepath.Join(filepath.Dir(token), "accounts.yml")
+	yml := "accounts:\n- {account_sid: " + testutil.SID + ", auth_token_file: token, proxy_url: \"http://proxy:1\"}\n"
+	if err := os.WriteFile(file, []byte(yml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testutil.SetEnv(t, nil)
+	c, err := Load([]string{"--config.file", file}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := c.Accounts()
+	a[0].Account, a[0].Interval = "other", 0
+	a[0].BaseURL.Host, a[0].HTTP.ProxyURL.Host, a[0].HTTP.BasicAuth.Username = "other", "other", "other"
+	flags := c.Toolkit()
+	(*flags.WebListenAddresses)[0], *flags.WebConfigFile, *flags.WebSystemdSocket = "other", "other", true
+	c.WithDemoURL(&url.URL{Host: "other"})
+
+	b := c.Accounts()[0]
+	if b.Account != testutil.SID || b.Interval != time.Minute ||
+		b.BaseURL.Host != "comms.twilio.com" || b.HTTP.ProxyURL.Host != "proxy:1" || b.HTTP.BasicAuth.Username != testutil.SID {
+		t.Errorf("the account has changed: %+v", b)
+	}
+	flags = c.Toolkit()
+	if (*flags.WebListenAddresses)[0] != ":9861" || *flags.WebConfigFile != "" || *flags.WebSystemdSocket {
+		t.Errorf("exporter-toolkit's settings have changed: %q", *flags.WebListenAddresses)
+	}
+	if again, _, err := c.Reload(); err != nil || !reflect.DeepEqual(again, c.Accounts()) {
+		t.Errorf("a reload of the same file differs: %+v, %v", again, err)
+	}
+}
+
+func TestWithDemoURL(t *testing.T) {
+	testutil.SetEnv(t, nil)
+	c, err := Load([]string{"--demo"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c = c.WithDemoURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1", Path: "/v1"})
+	accounts, _, err := c.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range [][]Account{c.Accounts(), accounts} {
+		if len(a) != 1 || a[0].BaseURL.String() != "http://127.0.0.1:1/v1" || a[0].HTTP.BasicAuth.Username != simulator.DemoAccountSID ||
+			a[0].HTTP.BasicAuth.Password != simulator.DemoAuthToken {
+			t.Errorf("%+v", a)
+		}
+	}
+}
+
+// TestLoadErrors holds the whole line that a person reads.
+func TestLoadErrors(t *testing.T) {
+	empty, token := testutil.WriteFile(t, "empty", " \n"), testutil.WriteFile(t, "token", testutil.Token)
+	missing := filepath.Join(t.TempDir(), "missing")
+	file := testutil.WriteFile(t, "accounts.yml", "accounts: []\n")
+	webConfig := testutil.WriteFile(t, "web.yml", "tls_server_config: {cert_file: nowhere, key_file: nowhere}\n")
+
+	const sid = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
+	account := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token}
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		"unknown flag": {account, []string{"--bogus"}, `unknown long flag '--bogus' (--help lists all flags)`},
+		"argument":     {account, []string{"scrape"}, `unexpected scrape (--help lists all flags)`},
+		"flag without": {
+			account, []string{"--log.level"}, `expected argument for flag '--log.level' (--help lists all flags)`,
+		},
+		"twice": {
+			account, []string{"--log.level=info", "--log.level=warn"},
+			`flag 'log.level' cannot be repeated (--help lists all flags)`,
+		},
+		"secret as a flag": {
+			account, []string{"--twilio.auth-token=x"},
+			`unknown long flag '--twilio.auth-token' (--help lists all flags); secrets are not accepted as flag values: use --twilio.auth-token-file or TWILIO_AUTH_TOKEN`,
+		},
+		"secret as a flag2": {
+			account, []string{"--twilio.api-secret", "x"},
+			`unknown long flag '--twilio.api-secret' (--help lists all flags); secrets are not accepted as flag values: use --twilio.api-secret-file or TWILIO_API_SECRET`,
+		},
+
+		"nothing": {nil, nil, sid + `: no account configured: set an Account SID (AC…), or use --config.file or --demo`},
+		"only a SID": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, nil,
+			sid + `: no credentials for "` + testutil.SID + `": set --twilio.auth-token-file or TWILIO_AUTH_TOKEN, or an API key and its secret`,
+		},
+		"blank token": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": " \n"}, nil,
+			sid + `: no credentials for "` + testutil.SID + `": set --twilio.auth-token-file or TWILIO_AUTH_TOKEN, or an API key and its secret`,
+		},
+		"SID, colon": {
+			map[string]string{"TWILIO_ACCOUNT_SID": "a:b", "TWILIO_AUTH_TOKEN": "t"}, nil,
+			sid + `: "a:b" is not an Account SID: AC and 32 hexadecimal digits`,
+		},
+		"SID, blank": {
+			map[string]string{"TWILIO_ACCOUNT_SID": " AC1", "TWILIO_AUTH_TOKEN": "t"}, nil,
+			sid + `: " AC1" is not an Account SID: AC and 32 hexadecimal digits`,
+		},
+		"SID, line": {
+			map[string]string{"TWILIO_ACCOUNT_SID": "A\nC", "TWILIO_AUTH_TOKEN": "t"}, nil,
+			sid + `: "A\nC" is not an Account SID: AC and 32 hexadecimal digits`,
+		},
+		"key, colon": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil,
+			`--twilio.api-key (TWILIO_API_KEY): "S:K" is not the SID of an API key: SK and 32 hexadecimal digits`,
+		},
+
+		"token both ways": {
+			account, []string{"--twilio.auth-token-file", token},
+			`--twilio.auth-token-file and TWILIO_AUTH_TOKEN both set the same secret: remove one of them`,
+		},
+		"secret both ways": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "x"},
+			[]string{"--twilio.api-secret-file", token},
+			`--twilio.api-secret-file and TWILIO_API_SECRET both set the same secret: remove one of them`,
+		},
+		"key without secret": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_API_KEY": testutil.Key}, nil,
+			`--twilio.api-key (TWILIO_API_KEY): the API key's secret is missing: set --twilio.api-secret-file or TWILIO_API_SECRET`,
+		},
+		"secret without key": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_SECRET": "x"}, nil,
+			`TWILIO_API_SECRET: API secret without an API key: set --twilio.api-key (TWILIO_API_KEY)`,
+		},
+		"file missing": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", missing},
+			`--twilio.auth-token-file: cannot read "` + missing + `" (no such file or directory): want a file with the secret`,
+		},
+		"file empty": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", empty},
+			`--twilio.auth-token-file: "` + empty + `" is empty: want a file with the secret`,
+		},
+		"unused file empty": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "x"},
+			[]string{"--twilio.auth-token-file", empty},
+			`--twilio.auth-token-file: "` + empty + `" is empty: want a file with the secret`,
+		},
+
+		"base URL, scheme": {
+			account, []string{"--twilio.base-url=ftp://x"},
+			`--twilio.base-url (TWILIO_BASE_URL): "ftp://x"` + notAURL,
+		},
+		"base URL, host": {
+			account, []string{"--twilio.base-url=https:///v1"},
+			`--twilio.base-url (TWILIO_BASE_URL): "https:///v1"` + notAURL,
+		},
+		"base URL, port": {
+			account, []string{"--twilio.base-url=https://h:99999"},
+			`--twilio.base-url (TWILIO_BASE_URL): "https://h:99999"` + notAURL,
+		},
+		"base URL, user": {
+			account, []string{"--twilio.base-url=https://me:hunter2@h/v1"},
+			`--twilio.base-url (TWILIO_BASE_URL): "https://…@h/v1"` + notAURL,
+		},
+		"base URL, query": {
+			account, []string{"--twilio.base-url=https://h/v1?"},
+			`--twilio.base-url (TWILIO_BASE_URL): "https://h/v1?"` + notAURL,
+		},
+		"base URL, fragment": {
+			account, []string{"--twilio.base-url=https://h/v1#x"},
+			`--twilio.base-url (TWILIO_BASE_URL): "https://h/v1#x"` + notAURL,
+		},
+		"base URL, variable": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_BASE_URL": "nonsense"}, nil,
+			`--twilio.base-url (TWILIO_BASE_URL): "nonsense"` + notAURL,
+		},
+
+		"timeout 0": {
+			account, []string{"--twilio.timeout=0s"}, `--twilio.timeout: "0s" is not a duration above 0, such as 30s`,
+		},
+		"timeout negative": {
+			account, []string{"--twilio.timeout=-1s"}, `--twilio.timeout: "-1s" is not a duration above 0, such as 30s`,
+		},
+		"timeout, no unit": {
+			account, []string{"--twilio.timeout=30"}, `--twilio.timeout: "30" is not a duration above 0, such as 30s`,
+		},
+		"timeout, blank": {
+			account, []string{"--twilio.timeout="}, `--twilio.timeout: "" is not a duration above 0, such as 30s`,
+		},
+		"retries": {
+			account, []string{"--twilio.max-retries=-1"}, `--twilio.max-retries: "-1" is not a whole number from 0 to 100`,
+		},
+		"retries, fraction": {
+			account, []string{"--twilio.max-retries=1.5"}, `--twilio.max-retries: "1.5" is not a whole number from 0 to 100`,
+		},
+		"rate": {
+			account, []string{"--twilio.rate-limit=-1"},
+			`--twilio.rate-limit: "-1" is not a number of requests a second, 0 (no limit) or more`,
+		},
+		"rate NaN": {
+			account, []string{"--twilio.rate-limit=NaN"},
+			`--twilio.rate-limit: "NaN" is not a number of requests a second, 0 (no limit) or more`,
+		},
+		"rate infinite": {
+			account, []string{"--twilio.rate-limit=Inf"},
+			`--twilio.rate-limit: "Inf" is not a number of requests a second, 0 (no limit) or more`,
+		},
+		"interval negative": {
+			account, []string{"--collector.interval=-1m"},
+			`--collector.interval: "-1m" is not a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape`,
+		},
+		"interval tiny": {
+			account, []string{"--collector.interval=1ns"},
+			`--collector.interval: "1ns" is not a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape`,
+		},
+		"window short": {
+			account, []string{"--collector.window=59s"},
+			`--collector.window: "59s" is not a duration from 1m to 168h (Twilio keeps operations for 7 days)`,
+		},
+		"window long": {
+			account, []string{"--collector.window=8d"},
+			`--collector.window: "8d" is not a duration from 1m to 168h (Twilio keeps operations for 7 days)`,
+		},
+		"page size 0": {
+			account, []string{"--collector.page-size=0"}, `--collector.page-size: "0" is not a whole number from 1 to 1000`,
+		},
+		"page size 1001": {
+			account, []string{"--collector.page-size=1001"},
+			`--collector.page-size: "1001" is not a whole number from 1 to 1000`,
+		},
+		"concurrency": {
+			account, []string{"--collector.concurrency=0"}, `--collector.concurrency: "0" is not a whole number from 1 to 1000`,
+		},
+		"staleness": {
+			account, []string{"--collector.max-staleness=1.1"}, `--collector.max-staleness: "1.1" is not a number from 0 to 1`,
+		},
+		"staleness NaN": {
+			account, []string{"--collector.max-staleness=nan"}, `--collector.max-staleness: "nan" is not a number from 0 to 1`,
+		},
+		"refresh timeout": {
+			account, []string{"--collector.refresh-timeout=0"},
+			`--collector.refresh-timeout: "0" is not a duration above 0, such as 15m`,
+		},
+		"max age": {
+			account, []string{"--collector.max-age=0s"}, `--collector.max-age: "0s" is not a duration above 0, such as 10m`,
+		},
+		"offset": {
+			account, []string{"--web.scrape-timeout-offset=-1s"},
+			`--web.scrape-timeout-offset: "-1s" is not a duration of 0s or more, such as 500ms`,
+		},
+		"level": {
+			account, []string{"--log.level=loud"}, `--log.level: "loud" is not one of debug, info, warn and error`,
+		},
+		"format": {account, []string{"--log.format=xml"}, `--log.format: "xml" is not one of logfmt and json`},
+		"listen": {
+			account, []string{"--web.listen-address=9861"},
+			`--web.listen-address: "9861" is not an address to listen on, such as :9861 or 127.0.0.1:9861`,
+		},
+		"listen, port": {
+			account, []string{"--web.listen-address=:98610"},
+			`--web.listen-address: ":98610" is not an address to listen on, such as :9861 or 127.0.0.1:9861`,
+		},
+		"web config": {
+			account, []string{"--web.config.file", webConfig},
+			`--web.config.file: "` + webConfig + `" cannot be used: failed to read cert_file (` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `): open ` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `: no such file or directory`,
+		},
+		"telemetry, relative": {
+			account, []string{"--web.telemetry-path=metrics"},
+			`--web.telemetry-path: "metrics" is not a plain path that begins with a slash, such as /metrics`,
+		},
+		"telemetry, pattern": {
+			account, []string{"--web.telemetry-path=/{x"},
+			`--web.telemetry-path: "/{x" is not a plain path that begins with a slash, such as /metrics`,
+		},
+		"telemetry, dots": {
+			account, []string{"--web.telemetry-path=/a/../b"},
+			`--web.telemetry-path: "/a/../b" is not a plain path that begins with a slash, such as /metrics`,
+		},
+		"telemetry, taken": {
+			account, []string{"--web.telemetry-path=/-/ready"},
+			`--web.telemetry-path: "/-/ready" is not available: the exporter serves /- itself, choose another, such as /metrics`,
+		},
+		"telemetry, probe": {
+			account, []string{"--web.telemetry-path=/probe"},
+			`--web.telemetry-path: "/probe" is not available: the exporter serves /probe itself, choose another, such as /metrics`,
+		},
+
+		"file and SID": {
+			account, []string{"--config.file", file},
+			`--config.file and ` + sid + ` are mutually exclusive: the file defines the accounts, remove one of them`,
+		},
+		"file and token": {
+			map[string]string{"TWILIO_AUTH_TOKEN": "x"}, []string{"--config.file", file},
+			`--config.file and TWILIO_AUTH_TOKEN are mutually exclusive: the file defines the accounts, remove one of them`,
+		},
+		"file and secret": {
+			map[string]string{"TWILIO_API_SECRET": "x"}, []string{"--config.file", file},
+			`--config.file and TWILIO_API_SECRET are mutually exclusive: the file defines the accounts, remove one of them`,
+		},
+		"file and key": {
+			nil, []string{"--config.file", file, "--twilio.api-key=x"},
+			`--config.file and --twilio.api-key (TWILIO_API_KEY) are mutually exclusive: the file defines the accounts, remove one of them`,
+		},
+		"file missing yaml": {
+			nil, []string{"--config.file", missing}, `--config.file: open ` + missing + `: no such file or directory`,
+		},
+		"demo and file": {
+			nil, []string{"--demo", "--config.file", file}, `--demo and --config.file are mutually exclusive: use one of them`,
+		},
+		"demo and account": {
+			account, []string{"--demo"},
+			`--demo and ` + sid + ` are mutually exclusive: the demo has its own account, remove one of them`,
+		},
+		"demo and URL": {
+			map[string]string{"TWILIO_BASE_URL": "http://x"}, []string{"--demo"},
+			`--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: the demo has its own API, remove one of them`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.SetEnv(t, tc.env)
+			_, err := Load(tc.args, &bytes.Buffer{})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if err.Error() != tc.want {
+				t.Errorf("got  %s\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestLoadQuestions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		arg  string
+		want []string
+	}{
+		"version": {"--version", []string{"twilio_operations_exporter, version ", "go version: "}},
+		"help": {
+			"--help", []string{`--collector.window="24h"`, "--[no-]demo", "$TWILIO_API_SECRET", "($TWILIO_BASE_URL)"},
+		},
+		"short": {"-h", []string{"--web.listen-address"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.SetEnv(t, nil)
+			var out bytes.Buffer
+			if _, err := Load([]string{tc.arg}, &out); !errors.Is(err, ErrHelp) {
+				t.Fatalf("error %v", err)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("%q is missing in\n%s", want, out.String())
+				}
+			}
+		})
+	}
+}
+
+// testDefaults are the accounts' settings when no flag is given.
+func testDefaults(tb testing.TB) *Account {
+	tb.Helper()
+	var a Account
+	for _, s := range settings {
+		if !s.set(&a, s.defaultValue) {
+			tb.Fatalf("%s: the default %q is bad", s.flag, s.defaultValue)
+		}
+	}
+	return &a
+}
+
+func TestConfigFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"one": "token-1", "two": "secret-2"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	yml := `accounts:
+  - name: <script>alert(1)</script>
+    account_sid: ` + testutil.SID + `
+    auth_token_file: one
+    base_url: http://127.0.0.1:1/v1
+    window: 7d
+    interval: 0s
+    page_size: 50
+    concurrency: 2
+    rate_limit: 0.5
+    max_staleness: 0
+    proxy_url: http://me:pass@proxy.example:3128
+    tls_config: {insecure_skip_verify: true}
+  - &second
+    account_sid: ACffffffffffffffffffffffffffffffff
+    api_key: ` + testutil.Key + `
+    api_secret_file: ` + filepath.Join(dir, "two") + `
+    window:
+  - <<: *second
+    name: third
+`
+	accounts, warnings, err := parseConfigFile([]byte(yml), filepath.Join(dir, "accounts.yml"), testDefaults(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(accounts) != 3 || len(warnings) != 0 {
+		t.Fatalf("accounts %d, warnings %q", len(accounts), warnings)
+	}
+	a := accounts[0]
+	want := testDefaults(t).Settings
+	want.Account, want.Window, want.Interval, want.PageSize, want.Concurrency, want.MaxStaleness = "<script>alert(1)</script>", 168*time.Hour, 0, 50, 2, 0
+	if d := cmp.Diff(want, a.Settings); d != "" {
+		t.Errorf("settings (-want +got):\n%s", d)
+	}
+	if a.RateLimit != 0.5 || a.BaseURL.Port() != "1" || a.HTTP.BasicAuth.PasswordFile != filepath.Join(dir, "one") ||
+		a.HTTP.ProxyURL.Host != "proxy.example:3128" || a.HTTP.ProxyFromEnvironment || !a.HTTP.TLSConfig.InsecureSkipVerify || a.HTTP.FollowRedirects {
+		t.Errorf("%+v", a)
+	}
+	b, c := accounts[1], accounts[2]
+	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.HTTP.BasicAuth.Username != testutil.Key || b.Window != 24*time.Hour || !b.HTTP.ProxyFromEnvironment {
+		t.Errorf("%+v", b)
+	}
+	if c.Account != "third" || c.HTTP.BasicAuth.Username != testutil.Key {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestConfigFileErrors(t *testing.T) {
+	token := testutil.WriteFile(t, "token", testutil.Token)
+	dir := filepath.Dir(token)
+	file := filepath.Join(dir, "a.yml")
+	const head = "accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: token\n"
+	for name, tc := range map[string]struct{ yml, want string }{
+		"secret for account": {"accounts:\n- hunter2\n", ":2: unexpected value of type !!str"},
+		"empty":              {"", `:1: no accounts configured: want at least one under the key accounts`},
+		"no accounts":        {"accounts: []", `:1: no accounts configured: want at least one under the key accounts`},
+		"null account":       {"accounts: [~]", `:1: empty account`},
+		"not a mapping":      {"- a", ":1: unexpected value of type !!seq"},
+		"syntax":             {"accounts:\n- a: [", ":2: did not find expected node content"},
+		"second document":    {head + "---\naccounts: []\n", `:4: more than one YAML document: want a single one`},
+		"unknown key on top": {head + "account: []\n", `:4: unknown key "account"`},
+		"unknown key":        {head + "  shade: red\n", `:4: unknown key "shade"`},
+		"flag's name as key": {head + "  timeout: 1s\n", `:4: unknown key "timeout"`},
+		"unknown TLS key":    {head + "  tls_config:\n    ca_fil: x\n", `:5: unknown key "ca_fil"`},
+		"duplicate key":      {head + "  window: 1h\n  window: 2h\n", `:5: mapping key "window" already defined at line 4`},
+		"duplicate known key": {
+			head + "  auth_token_file: token\n", `:4: mapping key "auth_token_file" already defined at line 3`,
+		},
+		"secret in the file": {
+			head + "  auth_token: hunter2\n", `:4: auth_token: secrets are not accepted in this file: use auth_token_file`,
+		},
+		"list for a value": {head + "  window: [1h]\n", `:4: want a scalar value`},
+		"bad window": {
+			head + "  interval: 1m\n  window: 30s\n",
+			`:5: window: "30s" is not a duration from 1m to 168h (Twilio keeps operations for 7 days)`,
+		},
+		"bad page size": {head + "  page_size: many\n", `:4: page_size: "many" is not a whole number from 1 to 1000`},
+		"bad base URL": {
+			head + "  base_url: comms.twilio.com\n",
+			`:4: base_url: "comms.twilio.com"` + notAURL,
+		},
+		"bad proxy": {
+			head + "  proxy_url: http://me:hunter2@:1\n",
+			`:4: proxy_url: "http://…@:1" is not the URL of a proxy, such as http://proxy.example:3128`,
+		},
+		"no such CA": {
+			head + "  tls_config: {ca_file: nowhere}\n",
+			`:2: tls_config: unable to read CA cert: unable to read file ` + filepath.Join(dir, "nowhere") + `: open ` + filepath.Join(dir, "nowhere") + `: no such file or directory`,
+		},
+		"key without cert": {
+			head + "  tls_config: {key_file: token}\n",
+			`:2: tls_config: exactly one of cert or cert_file must be configured when a client key is configured`,
+		},
+		"no SID": {"accounts:\n- name: x\n", `:2: account_sid is missing: want an Account SID (AC…)`},
+		"odd SID": {
+			"accounts:\n- name: x\n  account_sid: a b\n",
+			`:3: account_sid: "a b" is not an Account SID: AC and 32 hexadecimal digits`,
+		},
+		"no secret": {
+			"accounts:\n- name: x\n  account_sid: " + testutil.SID + "\n",
+			`:3: account_sid: no credentials for "` + testutil.SID + `": set auth_token_file, or an API key and its secret`,
+		},
+		"no API secret": {
+			"accounts:\n- account_sid: " + testutil.SID + "\n  api_key: " + testutil.Key + "\n",
+			`:3: api_key: the API key's secret is missing: set api_secret_file`,
+		},
+		"no API key": {
+			"accounts:\n- account_sid: " + testutil.SID + "\n  api_secret_file: token\n",
+			`:3: api_secret_file: API secret without an API key: set api_key`,
+		},
+		"secret file missing": {
+			"accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: nowhere\n",
+			`:3: auth_token_file: cannot read "` + filepath.Join(dir, "nowhere") + `" (no such file or directory): want a file with the secret`,
+		},
+		"bad name": {head + "  name: \"a\\nb\"\n", `:4: name: "a\nb" is not a name: want text on one line`},
+		"two of one name": {
+			head + "  name: x\n- account_sid: " + testutil.SID + "\n  auth_token_file: token\n  name: x\n",
+			`:7: duplicate account name "x", also in line 4: names must be unique`,
+		},
+		"two of one SID": {
+			head + "- account_sid: " + testutil.SID + "\n  auth_token_file: token\n",
+			`:4: duplicate account name "` + testutil.SID + `", also in line 2: names must be unique`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := parseConfigFile([]byte(tc.yml), file, testDefaults(t))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if got := err.Error(); got != file+tc.want {
+				t.Errorf("got  %s\nwant %s", got, file+tc.want)
+			}
+		})
+	}
+}
+
+// checkAccount fails on an account that the rest of the program could not run.
+func checkAccount(t *testing.T, a *Account) {
+	t.Helper()
+	switch {
+	case !validName(a.Account),
+		a.Interval < 0, a.Interval > 0 && a.Interval < minInterval,
+		a.Window < time.Minute || a.Window > maxWindow,
+		a.RefreshTimeout <= 0, a.MaxAge <= 0, a.Timeout <= 0,
+		a.PageSize < 1 || a.PageSize > 1000, a.Concurrency < 1, a.MaxRetries < 0,
+		!(a.MaxStaleness >= 0 && a.MaxStaleness <= 1), !(a.RateLimit >= 0),
+		a.BaseURL == nil || a.BaseURL.Host == "" || a.BaseURL.User != nil,
+		a.HTTP.FollowRedirects, a.HTTP.BasicAuth == nil,
+		a.HTTP.BasicAuth.Password == "" && a.HTTP.BasicAuth.PasswordFile == "":
+		t.Fatalf("validated nonsense: %+v", a)
+	}
+	if _, err := config.NewRoundTripperFromConfig(a.HTTP, "twilio"); err != nil {
+		t.Fatalf("validated what cannot be used: %v", err)
+	}
+}
+
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	if s := err.Error(); s == "" || strings.ContainsFunc(s, unicode.IsControl) || strings.Contains(s, testutil.Token) {
+		t.Fatalf("not a line for a person: %q", s)
+	}
+}
+
+func FuzzConfigFile(f *testing.F) {
+	token := filepath.Join(f.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(testutil.Token), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	head := "accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: " + token + "\n"
+	f.Add(head + "  window: 1d\n  tls_config: {ca: x}\n  proxy_url: http://p:1\n")
+	f.Add(head + "  <<: {interval: 0s, page_size: 7}\n  max_staleness: 0.5\n")
+	f.Add("accounts: &a [*a]")
+	f.Add("accounts: [{name: ~, api_key: SK, api_secret_file: /dev/null}]\n---\n")
+	f.Fuzz(func(t *testing.T, yml string) {
+		accounts, _, err := parseConfigFile([]byte(yml), filepath.Join(filepath.Dir(token), "a.yml"), testDefaults(t))
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		names := map[string]bool{}
+		for i := range accounts {
+			a := &accounts[i]
+			checkAccount(t, a)
+			if names[a.Account] {
+				t.Fatalf("two accounts of one name: %q", a.Account)
+			}
+			names[a.Account] = true
+		}
+		if len(accounts) == 0 {
+			t.Fatal("no accounts, no error")
+		}
+	})
+}
+
+func FuzzLoad(f *testing.F) {
+	for _, s := range settings {
+		f.Add("--"+s.flag+"="+s.defaultValue, testutil.SID, testutil.Token)
+	}
+	f.Add("--web.telemetry-path=/m\x00--log.level=debug", "", "")
+	f.Add("--demo\x00--once\x00--config.check\x00--web.enable-pprof", "", "")
+	f.Add("--web.listen-address=[::1]:0\x00--web.scrape-timeout-offset=0", "x", " ")
+	for _, name := range testutil.Variables() {
+		if err := os.Unsetenv(name); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, args, sid, secret string) {
+		// What names a file is left out: the test must not read what it finds.
+		if strings.ContainsAny(args, "@") || strings.Contains(args, "file") || strings.Contains(args, "man") || strings.Contains(args, "completion") {
+			return
+		}
+		o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
+		if _, err := newApplication(o, &bytes.Buffer{}).Parse(strings.Split(args, "\x00")); err != nil {
+			return
+		}
+		o.accountSID, o.authToken = sid, strings.TrimSpace(secret)
+		c, err := o.validate()
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		for i := range c.accounts {
+			checkAccount(t, &c.accounts[i])
+		}
+	})
+}

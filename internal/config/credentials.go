@@ -1,0 +1,134 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/prometheus/common/config"
+
+	"twilio_operations_exporter/internal/sanitize"
+)
+
+// credentials are those of one account, from flags or from the file.
+type credentials struct {
+	sid, key              input
+	token, tokenFile      input
+	secret, secretFile    input
+	wantToken, wantSecret string // where the Auth Token, the API secret may come from
+}
+
+// The documented forms. Other values cause a warning only: the API decides which
+// it accepts.
+var (
+	accountSIDForm = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
+	apiKeyForm     = regexp.MustCompile(`^SK[0-9a-fA-F]{32}$`)
+)
+
+func (c *credentials) apply(a *Account) (warnings []string, err error) {
+	if !validUser(c.sid.value) {
+		return nil, c.sid.bad("an Account SID: AC and 32 hexadecimal digits")
+	}
+	if !accountSIDForm.MatchString(c.sid.value) {
+		warnings = append(
+			warnings,
+			fmt.Sprintf(
+				"%s: %s does not look like an Account SID (AC and 32 hexadecimal digits)", c.sid.where, sanitize.Quote(c.sid.value),
+			),
+		)
+	}
+	for _, both := range [][2]input{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
+		if both[0].value != "" && both[1].value != "" {
+			return nil, fmt.Errorf("%s and %s both set the same secret: remove one of them", both[1].where, both[0].where)
+		}
+	}
+	user, secret, file := c.sid, c.token, c.tokenFile
+	switch {
+	case c.key.value != "":
+		user, secret, file = c.key, c.secret, c.secretFile
+		if !validUser(user.value) {
+			return nil, user.bad("the SID of an API key: SK and 32 hexadecimal digits")
+		}
+		if !apiKeyForm.MatchString(user.value) {
+			warnings = append(
+				warnings,
+				fmt.Sprintf(
+					"%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where,
+					sanitize.Quote(user.value),
+				),
+			)
+		}
+		if secret.value == "" && file.value == "" {
+			return nil, fmt.Errorf("%s: the API key's secret is missing: set %s", user.where, c.wantSecret)
+		}
+	case c.secret.value != "" || c.secretFile.value != "":
+		where := c.secretFile.where
+		if c.secretFile.value == "" {
+			where = c.secret.where
+		}
+		return nil, fmt.Errorf("%s: API secret without an API key: set %s", where, c.key.where)
+	case secret.value == "" && file.value == "":
+		return nil, fmt.Errorf(
+			"%s: no credentials for %s: set %s, or an API key and its secret", user.where, sanitize.Quote(user.value),
+			c.wantToken,
+		)
+	}
+	// The file that is not used is checked too, or else its absence would show
+	// only when it is needed.
+	for _, f := range []input{c.tokenFile, c.secretFile} {
+		if err := checkSecretFile(f); err != nil {
+			return nil, err
+		}
+	}
+	tls, proxy := a.HTTP.TLSConfig, a.HTTP.ProxyConfig
+	a.HTTP = httpConfig(user.value, secret.value, file.value)
+	a.HTTP.TLSConfig = tls
+	if proxy.ProxyURL.URL != nil {
+		a.HTTP.ProxyConfig = proxy
+	}
+	return warnings, nil
+}
+
+// httpConfig does not follow redirects: they would send the credentials to another host.
+func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
+	return config.HTTPClientConfig{
+		BasicAuth:   &config.BasicAuth{Username: user, Password: config.Secret(secret), PasswordFile: secretFile},
+		EnableHTTP2: true,
+		ProxyConfig: config.ProxyConfig{ProxyFromEnvironment: true},
+	}
+}
+
+// checkSecretFile reads the file to report errors at startup; it is read again
+// for each request.
+func checkSecretFile(f input) error {
+	if f.value == "" {
+		return nil
+	}
+	b, err := os.ReadFile(f.value)
+	if err != nil {
+		var pathError *os.PathError
+		if errors.As(err, &pathError) {
+			err = pathError.Err
+		}
+		return fmt.Errorf("%s: cannot read %s (%w): want a file with the secret", f.where, sanitize.Quote(f.value), err)
+	}
+	if strings.TrimSpace(string(b)) == "" {
+		return fmt.Errorf("%s: %s is empty: want a file with the secret", f.where, sanitize.Quote(f.value))
+	}
+	return nil
+}
+
+// clearText warns of credentials that are sent unencrypted.
+func clearText(a *Account) []string {
+	if a.BaseURL.Scheme != "http" {
+		return nil
+	}
+	host := a.BaseURL.Hostname()
+	if addr, err := netip.ParseAddr(host); host == "localhost" || err == nil && addr.IsLoopback() {
+		return nil
+	}
+	return []string{fmt.Sprintf("account %q: credentials are sent to %s unencrypted", a.Account, a.BaseURL.Host)}
+}

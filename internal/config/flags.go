@@ -1,0 +1,270 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"twilio_operations_exporter/internal/sanitize"
+)
+
+// options are the command line and environment before any check.
+type options struct {
+	accountSID, authTokenFile, apiKey, apiSecretFile string
+	authToken, apiSecret                             string // from the environment alone
+
+	settings map[string]*string // by flag
+	isSet    map[string]*bool   // of settings: by flag or by variable
+
+	configFile          string
+	check, once, demo   bool
+	web                 *web.FlagConfig
+	telemetryPath       string
+	scrapeTimeoutOffset string
+	lifecycle, pprof    bool
+	logLevel, logFormat string
+	answered            bool
+}
+
+// Load validates a command line and the environment. Its error is one line that
+// names the flag, its value and what would be right. The text of --help and
+// --version goes to stdout; the error is then ErrHelp.
+func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
+	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
+	if _, err := newApplication(o, stdout).Parse(args); err != nil && !o.answered {
+		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
+	}
+	if o.answered {
+		return nil, ErrHelp
+	}
+	for _, s := range settings {
+		if s.env != "" && os.Getenv(s.env) != "" {
+			*o.isSet[s.flag] = true
+		}
+	}
+	o.authToken = strings.TrimSpace(os.Getenv("TWILIO_AUTH_TOKEN"))
+	o.apiSecret = strings.TrimSpace(os.Getenv("TWILIO_API_SECRET"))
+	return o.validate()
+}
+
+func newApplication(o *options, stdout io.Writer) *kingpin.Application {
+	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message operations, by status.")
+	app.UsageWriter(stdout)
+	app.Terminate(func(int) { o.answered = true })
+	app.Version(version.Print(ProgramName))
+	app.HelpFlag.Short('h')
+
+	app.Flag("twilio.account-sid", "Account SID (AC…); also the value of the account label.").
+		Envar("TWILIO_ACCOUNT_SID").PlaceHolder("AC…").StringVar(&o.accountSID)
+	app.Flag("twilio.auth-token-file", "File with the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
+		PlaceHolder("FILE").StringVar(&o.authTokenFile)
+	app.Flag("twilio.api-key", "API key SID (SK…), used instead of the Auth Token.").
+		Envar("TWILIO_API_KEY").PlaceHolder("SK…").StringVar(&o.apiKey)
+	app.Flag("twilio.api-secret-file",
+		"File with the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
+		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
+
+	for _, s := range settings {
+		value, isSet := new(string), new(bool)
+		o.settings[s.flag], o.isSet[s.flag] = value, isSet
+		flag := app.Flag(s.flag, s.help).Default(s.defaultValue).IsSetByUser(isSet)
+		if s.env != "" {
+			flag.Envar(s.env)
+		}
+		flag.StringVar(value)
+	}
+
+	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
+		PlaceHolder("FILE").StringVar(&o.configFile)
+	app.Flag("config.check", "Check the flags and the configuration file, then exit.").BoolVar(&o.check)
+	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").
+		BoolVar(&o.once)
+	app.Flag("demo", "Run against the built-in simulator, without an account or a network. "+
+		"Refreshes every 5s unless --collector.interval is set.").
+		BoolVar(&o.demo)
+
+	o.web = kingpinflag.AddFlags(app, ":9861")
+	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
+		Default("/metrics").StringVar(&o.telemetryPath)
+	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").
+		Default("500ms").StringVar(&o.scrapeTimeoutOffset)
+	app.Flag("web.enable-lifecycle", "Enable reloading by POST /-/reload.").BoolVar(&o.lifecycle)
+	app.Flag("web.enable-pprof", "Enable profiling under /debug/pprof/.").BoolVar(&o.pprof)
+
+	app.Flag("log.level", "Only log messages with the given severity or above. One of: debug, info, warn, error.").
+		Default("info").StringVar(&o.logLevel)
+	app.Flag("log.format", "Output format of log messages. One of: logfmt, json.").
+		Default("logfmt").StringVar(&o.logFormat)
+	return app
+}
+
+func (o *options) validate() (*ValidatedConfig, error) {
+	c := &ValidatedConfig{
+		demo: o.demo, once: o.once, check: o.check,
+		web:     Web{TelemetryPath: o.telemetryPath, EnableLifecycle: o.lifecycle, EnablePprof: o.pprof},
+		toolkit: o.web, log: Log{o.logLevel, o.logFormat},
+		configFile: o.configFile,
+	}
+	if err := o.validateWebAndLog(c); err != nil {
+		return nil, err
+	}
+	for _, s := range settings {
+		in := input{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
+		if !s.set(&c.defaults, in.value) {
+			return nil, in.bad(s.want)
+		}
+	}
+	if err := o.validateAccounts(c); err != nil {
+		return nil, err
+	}
+	if c.once {
+		// An account that refreshes on each scrape would refresh again when the
+		// metrics are printed.
+		for i := range c.accounts {
+			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
+		}
+	}
+	return c, nil
+}
+
+// reservedPaths are served by the exporter itself and cannot be the telemetry path.
+var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
+
+// plainPath is narrower than what a URL allows: the path becomes a pattern of
+// http.ServeMux, where braces and blanks have a meaning.
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
+
+func (o *options) validateWebAndLog(c *ValidatedConfig) error {
+	if in := (input{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, in.value) {
+		return in.bad("one of debug, info, warn and error")
+	}
+	if in := (input{"--log.format", o.logFormat}); in.value != "logfmt" && in.value != "json" {
+		return in.bad("one of logfmt and json")
+	}
+	offset := input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}
+	if !setDuration(&c.web.ScrapeTimeoutOffset, offset.value, 0, math.MaxInt64) {
+		return offset.bad("a duration of 0s or more, such as 500ms")
+	}
+	p := input{"--web.telemetry-path", o.telemetryPath}
+	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
+		return p.bad("a plain path that begins with a slash, such as /metrics")
+	}
+	for _, r := range reservedPaths {
+		if p.value == r || r != "/" && strings.HasPrefix(p.value, r+"/") {
+			return p.bad("available: the exporter serves " + r + " itself, choose another, such as /metrics")
+		}
+	}
+	if !*o.web.WebSystemdSocket {
+		for _, address := range *o.web.WebListenAddresses {
+			if in := (input{"--web.listen-address", address}); !validListenAddress(address) {
+				return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
+			}
+		}
+	}
+	if err := web.Validate(*o.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %q cannot be used: %s", *o.web.WebConfigFile, sanitize.OneLine(err.Error()))
+	}
+	return nil
+}
+
+func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
+	own := o.accountInputs()
+	switch {
+	case o.demo && o.configFile != "":
+		return errors.New("--demo and --config.file are mutually exclusive: use one of them")
+	case o.demo && len(own) > 0:
+		return fmt.Errorf("--demo and %s are mutually exclusive: the demo has its own account, remove one of them", own[0])
+	case o.demo && *o.isSet["twilio.base-url"]:
+		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: " +
+			"the demo has its own API, remove one of them")
+	case o.demo:
+		a := c.defaults
+		a.Account = DemoAccount
+		if !*o.isSet["collector.interval"] {
+			a.Interval = demoInterval
+		}
+		if !*o.isSet["twilio.rate-limit"] {
+			a.RateLimit = 0 // the simulator needs no protection
+		}
+		a.HTTP = httpConfig(DemoAccountSID, DemoAuthToken, "")
+		c.accounts = []Account{a}
+		return nil
+	case o.configFile != "" && len(own) > 0:
+		return fmt.Errorf(
+			"--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0],
+		)
+	case o.configFile != "":
+		c.accounts, c.warnings, err = readConfigFile(o.configFile, &c.defaults)
+		return err
+	}
+
+	//nolint:gosec // G101: names of flags and variables
+	const (
+		sid        = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
+		tokenFile  = "--twilio.auth-token-file"
+		token      = "TWILIO_AUTH_TOKEN"
+		key        = "--twilio.api-key (TWILIO_API_KEY)"
+		secretFile = "--twilio.api-secret-file"
+		secret     = "TWILIO_API_SECRET"
+	)
+	if o.accountSID == "" {
+		return errors.New(sid + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
+	}
+	a := c.defaults
+	a.Account = o.accountSID
+	c.warnings, err = (&credentials{
+		sid: input{sid, o.accountSID}, key: input{key, o.apiKey},
+		tokenFile: input{tokenFile, o.authTokenFile}, token: input{token, o.authToken},
+		secretFile: input{secretFile, o.apiSecretFile}, secret: input{secret, o.apiSecret},
+		wantToken:  tokenFile + " or " + token,
+		wantSecret: secretFile + " or " + secret,
+	}).apply(&a)
+	if err != nil {
+		return err
+	}
+	c.accounts, c.warnings = []Account{a}, append(c.warnings, clearText(&a)...)
+	return nil
+}
+
+// accountInputs names the flags and variables that are set and describe one account.
+func (o *options) accountInputs() (names []string) {
+	for _, in := range []input{
+		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
+		{"--twilio.auth-token-file", o.authTokenFile},
+		{"TWILIO_AUTH_TOKEN", o.authToken},
+		{"--twilio.api-key (TWILIO_API_KEY)", o.apiKey},
+		{"--twilio.api-secret-file", o.apiSecretFile},
+		{"TWILIO_API_SECRET", o.apiSecret},
+	} {
+		if in.value != "" {
+			names = append(names, in.where)
+		}
+	}
+	return names
+}
+
+// secretHint says how to pass a secret that was passed as a flag.
+func secretHint(args []string) string {
+	for _, arg := range args {
+		name, _, _ := strings.Cut(arg, "=")
+		switch name {
+		case "--twilio.auth-token":
+			return "; secrets are not accepted as flag values: use --twilio.auth-token-file or TWILIO_AUTH_TOKEN"
+		case "--twilio.api-secret":
+			return "; secrets are not accepted as flag values: use --twilio.api-secret-file or TWILIO_API_SECRET"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,28 @@
+package sanitize
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestQuote(t *testing.T) {
+	for value, want := range map[string]string{
+		"":                             `""`,
+		"a\nb":                         `"a\nb"`,
+		"http://me:hunter2@host/path":  `"http://…@host/path"`,
+		strings.Repeat("é", 101):       `"` + strings.Repeat("é", 100) + `…"`,
+		"a" + strings.Repeat("é", 101): `"a` + strings.Repeat("é", 99) + `…"`,
+	} {
+		if got := Quote(value); got != want {
+			t.Errorf("%q: got %s, want %s", value, got, want)
+		}
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	for s, want := range map[string]string{"": "", "one": "one", "one\ntwo\r\n\tthree\n": "one; two; three"} {
+		if got := OneLine(s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package testutil
+
+import (
+	"flag"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what is generated to the documents")
+
+// WantGenerated holds the section of a document between the comments NAME and
+// /NAME to what is generated. With -update it writes the section.
+func WantGenerated(tb testing.TB, file, name, want string) {
+	tb.Helper()
+	b, err := os.ReadFile(file) //nolint:gosec // G304: the test names it
+	if err != nil {
+		tb.Fatal(err)
+	}
+	section := regexp.MustCompile(`(?s)(<!-- ` + name + `:[^\n]*-->\n).*?(<!-- /` + name + ` -->)`)
+	if !section.Match(b) {
+		tb.Fatalf("%s has no place for %s", file, name)
+	}
+	whole := section.ReplaceAllString(string(b), "${1}"+strings.ReplaceAll(want, "$", "$$")+"${2}")
+	switch {
+	case whole == string(b):
+	case !*update:
+		tb.Fatalf("%s: the section %s differs from the code: run make docs", file, name)
+	default:
+		if err := os.WriteFile(file, []byte(whole), 0o600); err != nil { //nolint:gosec // G703: the test names it
+			tb.Fatal(err)
+		}
+	}
+}
+
+// Code is a value as Markdown; nothing stays nothing.
+func Code(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "`" + s + "`"
+}
+
+// Cell is text in a table of Markdown.
+func Cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

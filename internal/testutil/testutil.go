@@ -1,0 +1,200 @@
+// Package testutil helps tests: a simulated API with a fixed list, files and an
+// environment of the test's own, and a look at what comes out.
+package testutil
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+// Credentials that the simulated API accepts.
+const (
+	SID   = "AC0123456789abcdef0123456789abcdef"
+	Key   = "SK0123456789abcdef0123456789abcdef" // no API takes it
+	Token = "a-token-that-nobody-may-see"
+)
+
+// Operation returns operation n of a status, created an hour ago.
+func Operation(n int, status twilio.Status, stats twilio.Stats) twilio.Operation {
+	created := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	return twilio.Operation{
+		ID: fmt.Sprintf("comms_operation_0%025d", n), Status: status, Stats: stats,
+		CreatedAt: created, UpdatedAt: created.Add(time.Minute),
+	}
+}
+
+// API is a simulated API with a fixed list, on a server of its own.
+type API struct {
+	*simulator.Handler
+	URL string // base URL
+
+	held sync.RWMutex
+}
+
+// New serves a list until the test ends.
+func New(tb testing.TB, ops ...twilio.Operation) *API {
+	tb.Helper()
+	h := simulator.MustHandler(simulator.NewStatic(ops...), simulator.Settings{AccountSID: SID, AuthToken: Token})
+	a := &API{Handler: h}
+	s := httptest.NewServer(a)
+	a.URL = s.URL + "/v1"
+	tb.Cleanup(func() {
+		h.Close()
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return a
+}
+
+// Hold keeps requests waiting, before the simulator sees them, until release.
+func (a *API) Hold() (release func()) {
+	a.held.Lock()
+	return sync.OnceFunc(a.held.Unlock)
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.held.RLock()
+	defer a.held.RUnlock()
+	a.Handler.ServeHTTP(w, r)
+}
+
+// Env is the environment of a program whose account is a's.
+func (a *API) Env() map[string]string {
+	return map[string]string{"TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": Token, "TWILIO_BASE_URL": a.URL}
+}
+
+// SetEnv sets the variables of an account for the test; those that env does not
+// hold are cleared, as whoever runs the test may have some.
+func SetEnv(tb testing.TB, env map[string]string) {
+	tb.Helper()
+	for _, name := range Variables() {
+		tb.Setenv(name, env[name])
+	}
+}
+
+// Variables are the variables of an account.
+func Variables() []string {
+	return []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_API_KEY", "TWILIO_API_SECRET", "TWILIO_BASE_URL"}
+}
+
+// WriteFile returns the path of a file in a directory of its own.
+func WriteFile(tb testing.TB, name, content string) string {
+	tb.Helper()
+	p := filepath.Join(tb.TempDir(), name)
+	if err := os.WriteFile(p, []byte(content), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return p
+}
+
+// File is a configuration file that the test rewrites. Its accounts are the
+// API's.
+type File struct {
+	Path string
+
+	tb  testing.TB
+	api *API
+}
+
+// NewFile writes a file of accounts: see Write.
+func NewFile(tb testing.TB, api *API, accounts ...string) *File {
+	tb.Helper()
+	f := &File{Path: filepath.Join(filepath.Dir(WriteFile(tb, "token", Token)), "accounts.yml"), tb: tb, api: api}
+	f.Write(accounts...)
+	return f
+}
+
+// Write replaces the accounts; each is a name, a blank and further keys.
+func (f *File) Write(accounts ...string) {
+	f.tb.Helper()
+	var b strings.Builder
+	b.WriteString("accounts:\n")
+	for _, a := range accounts {
+		name, more, _ := strings.Cut(a, " ")
+		fmt.Fprintf(&b, "- {name: %s, account_sid: %s, auth_token_file: token, base_url: %q%s}\n", name, SID, f.api.URL, more)
+	}
+	f.WriteRaw(b.String())
+}
+
+// WriteRaw replaces the whole file.
+func (f *File) WriteRaw(content string) {
+	f.tb.Helper()
+	if err := os.WriteFile(f.Path, []byte(content), 0o600); err != nil {
+		f.tb.Fatal(err)
+	}
+}
+
+// Samples returns the lines of an exposition without comments.
+func Samples(text string) (lines []string) {
+	scanner := bufio.NewScanner(strings.NewReader(text))
+	for scanner.Scan() {
+		if line := scanner.Text(); line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// WantSamples fails the test for each sample that an exposition does not have.
+func WantSamples(tb testing.TB, text string, want ...string) {
+	tb.Helper()
+	lines := Samples(text)
+	for _, w := range want {
+		if !slices.Contains(lines, w) {
+			tb.Errorf("%q is missing in\n%s", w, strings.Join(lines, "\n"))
+		}
+	}
+}
+
+// ErrStatus is any status but 200.
+var ErrStatus = errors.New("status")
+
+// Get returns the body at a URL, and ErrStatus for another status than 200.
+func Get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	req.Close = true // leaves no idle connection, hence no goroutine
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%w %d", ErrStatus, resp.StatusCode)
+	}
+	return string(b), err
+}
+
+// WaitFor polls; what is waited for has no channel to say so.
+func WaitFor(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			tb.Fatalf("waited in vain for %s", what)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/collector/window"
+	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
+)
+
+func TestLandingPage(t *testing.T) {
+	api := testutil.New(t,
+		testutil.Operation(
+			1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100},
+		),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	)
+	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
+	unread := get(t, s, http.MethodGet, "/")
+	if strings.Contains(unread.Body.String(), "<details") {
+		t.Error("numbers before they are read")
+	}
+	refresh(t, s)
+	w := get(t, s, http.MethodGet, "/")
+	text := w.Body.String()
+	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/html; charset=utf-8" || !strings.HasPrefix(text, "<!DOCTYPE html>\n<html") {
+		t.Errorf("%d %s: %.60s", w.Code, w.Header().Get("Content-Type"), text)
+	}
+	for _, want := range []string{
+		"&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;", `<th scope="row">plain</th>`,
+		`<span class="state fresh">fresh 2</span>`, `<td data-label="Window">1d</td>`,
+		"2 operations, 2,003 messages, of which 74.9% delivered, 5% undelivered, 20% failed",
+		"400 (20%)", "Most failing", "In flight, longest without an update",
+		testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID,
+		`href="/metrics"`, `href="/-/ready"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if regexp.MustCompile(`(?i)<script|javascript:|\son\w+=|https?://|url\(`).MatchString(text) {
+		t.Errorf("scripts or external resources:\n%s", text)
+	}
+	// The policy admits the very style that the page has.
+	style := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindStringSubmatch(text)
+	if len(style) != 2 || w.Header().Get("Content-Security-Policy") != contentSecurityPolicy(style[1]) {
+		t.Errorf("policy %q", w.Header().Get("Content-Security-Policy"))
+	}
+	if strings.Contains(text, testutil.Token) {
+		t.Error("a secret is on the page")
+	}
+}
+
+func TestAccountView(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
+	snapshot := &window.Snapshot{Statuses: []window.StatusSums{
+		{Status: twilio.StatusCompleted, Operations: 1234, Stats: twilio.Stats{Total: 3_000_000, Delivered: 2_999_999}},
+		{Status: twilio.StatusCanceled},
+	}}
+	for name, tc := range map[string]struct {
+		settings collector.Settings
+		status   collector.Status
+		check    func(v accountView) bool
+	}{
+		"starting": {settings, collector.Status{State: collector.StateStarting, NextRefresh: now.Add(90 * time.Second)}, func(v accountView) bool {
+			return v.StateText == "starting" && v.Next == "in 1m 30s" && v.LastSuccess == "none yet" && v.Operations == "–" && v.Statuses == nil
+		}},
+		"reading": {settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100}, func(v accountView) bool {
+			return v.StateText == "first read 40%" && v.Next == "now"
+		}},
+		"reading more than expected": {settings, collector.Status{State: collector.StateReading, PagesRead: 101, PagesExpected: 100}, func(v accountView) bool {
+			return v.StateText == "first read 99%"
+		}},
+		"reading, how far unknown": {
+			settings, collector.Status{State: collector.StateReading},
+			func(v accountView) bool { return v.StateText == "first read" },
+		},
+		"failing": {settings, collector.Status{
+			State: collector.StateFailing, FailingSince: now.Add(-time.Hour), Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
+			Succeeded: now.Add(-26 * time.Hour), Snapshot: snapshot,
+		}, func(v accountView) bool {
+			return v.StateText == "failing since 11:00:00 UTC (1h)" && v.Error == "401:; no" && strings.Contains(v.Remedy, "account SID") &&
+				v.Stale && v.LastSuccess == "1d 2h ago, 2026-02-28 10:00:00 UTC"
+		}},
+		"throttled": {settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(13 * time.Hour)}, func(v accountView) bool {
+			return v.StateText == "throttled by Twilio until 2026-03-02 01:00:00 UTC"
+		}},
+		"fresh": {settings, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865}, func(v accountView) bool {
+			return v.StateText == "fresh" && !v.Stale && v.Requests == "1,865" && v.Operations == "1,234" && v.Messages == "3,000,000" &&
+				v.Shares == "of which >99.9% delivered, 0% undelivered, 0% failed" && v.Statuses[1].Delivered == "0" && v.Age == "5s"
+		}},
+		"on each scrape": {collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}}, func(v accountView) bool {
+			return v.Next == "at the next scrape" && v.Shares == ""
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if v := newAccountView(tc.settings, &tc.status, now); !tc.check(v) {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+}
+
+func TestNumberAndPercent(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
+		if got := number(n); got != want {
+			t.Errorf("number(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for want, of := range map[string][2]int64{
+		"–": {1, 0}, "0%": {0, 5}, "100%": {5, 5}, "<0.1%": {1, 1_000_000}, ">99.9%": {999_999, 1_000_000}, "33.3%": {1, 3}, "200%": {
+			2, 1,
+		},
+	} {
+		if got := percent(of[0], of[1]); got != want {
+			t.Errorf("percent(%d, %d) = %q, want %q", of[0], of[1], got, want)
+		}
+	}
+}

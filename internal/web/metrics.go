@@ -1,0 +1,118 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
+
+	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/sanitize"
+)
+
+const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
+
+// NewRegistry returns a registry with the collectors of every process, for all
+// metrics that do not depend on a scrape.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		versioncollector.NewCollector("twilio_exporter"),
+	)
+	return r
+}
+
+// scrape refreshes the accounts without an interval, for as long as ctx allows,
+// and returns the metrics of all accounts and of the exporter itself. The latter
+// are gathered last, so that they include this scrape's refreshes.
+func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
+	accounts := prometheus.NewRegistry()
+	accounts.MustRegister(collector.Scrape(ctx, s.accounts.Refreshers()))
+	return prometheus.Gatherers{accounts, s.registry}
+}
+
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := s.withScrapeTimeout(r)
+	defer cancel()
+	gatherer := s.scrape(ctx) //nolint:contextcheck // it is derived from the request's
+	setWriteDeadline(w)
+	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
+		ErrorLog: scrapeLog{s.logger},
+		// A scrape that fails as a whole would look like an exporter that is down.
+		ErrorHandling:                       promhttp.ContinueOnError,
+		EnableOpenMetrics:                   true,
+		EnableOpenMetricsTextCreatedSamples: true,
+	}).ServeHTTP(w, r)
+}
+
+// WriteMetrics writes the metrics of a scrape to w, in the text format.
+func (s *Server) WriteMetrics(ctx context.Context, w io.Writer) error {
+	families, err := s.scrape(ctx).Gather()
+	errs := []error{err}
+	e := expfmt.NewEncoder(w, expfmt.NewFormat(expfmt.TypeTextPlain))
+	for _, family := range families {
+		errs = append(errs, e.Encode(family))
+	}
+	return errors.Join(errs...)
+}
+
+// withScrapeTimeout returns the request's context with the timeout that
+// Prometheus sends. An invalid header is ignored.
+func (s *Server) withScrapeTimeout(r *http.Request) (context.Context, context.CancelFunc) {
+	header := r.Header.Get(scrapeTimeoutHeader)
+	timeout, err := scrapeTimeout(header, s.settings.ScrapeTimeoutOffset)
+	if err != nil {
+		level.Debug(s.logger).Log("msg", "scrape timeout ignored", "header", sanitize.Quote(header), "err", err)
+	}
+	if timeout == 0 {
+		return r.Context(), func() {}
+	}
+	return context.WithTimeout(r.Context(), timeout)
+}
+
+// scrapeTimeout is how long a scrape may take: the header's seconds less
+// offset, or half of them where that would leave nothing; 0 without a header.
+func scrapeTimeout(header string, offset time.Duration) (time.Duration, error) {
+	if header == "" {
+		return 0, nil
+	}
+	seconds, err := strconv.ParseFloat(header, 64)
+	if err != nil {
+		return 0, fmt.Errorf("not a number of seconds: %w", err)
+	}
+	if math.IsNaN(seconds) || seconds < time.Nanosecond.Seconds()*2 || seconds > time.Duration(math.MaxInt64).Seconds()/2 {
+		return 0, fmt.Errorf("no time to wait: %v s", seconds)
+	}
+	timeout := time.Duration(seconds * float64(time.Second))
+	if timeout <= offset {
+		return timeout / 2, nil
+	}
+	return timeout - offset, nil
+}
+
+// scrapeLog takes promhttp's messages.
+type scrapeLog struct{ log.Logger }
+
+// Println implements promhttp.Logger.
+func (l scrapeLog) Println(v ...any) {
+	logger := level.Debug(l) // the client went away: one message for each metric family
+	if len(v) > 0 && strings.HasPrefix(fmt.Sprint(v[0]), "error gathering") {
+		logger = level.Error(l)
+	}
+	logger.Log("msg", "error serving metrics", "err", sanitize.OneLine(fmt.Sprintln(v...)))
+}

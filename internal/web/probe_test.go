@@ -1,0 +1,233 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+// example is an example body of the API's reference. It is read here with
+// another decoder than the client's, and by the names of the reference.
+type example struct {
+	ID        string             `json:"id"`
+	Status    twilio.Status      `json:"status"`
+	Stats     map[string]float64 `json:"stats"`
+	CreatedAt time.Time          `json:"createdAt"`
+	UpdatedAt time.Time          `json:"updatedAt"`
+}
+
+// TestProbeExamples holds that a probe of each documented example gives exactly
+// its numbers.
+func TestProbeExamples(t *testing.T) {
+	files, err := filepath.Glob("../../twilio/testdata/operation-*.json")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("examples: %q, %v", files, err)
+	}
+	names := map[string]string{
+		"total": "messages", "recipients": "recipients", "attempts": "attempts", "unaddressable": "recipients_unaddressable",
+		"scheduled": "messages_scheduled", "queued": "messages_queued", "sent": "messages_sent", "delivered": "messages_delivered",
+		"read": "messages_read", "undelivered": "messages_undelivered", "failed": "messages_failed", "canceled": "messages_canceled",
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e example
+			if err := json.Unmarshal(b, &e); err != nil {
+				t.Fatal(err)
+			}
+			stat := func(name string) int64 { return int64(e.Stats[name]) }
+			s := testServer(t, testutil.New(t, twilio.Operation{
+				ID: e.ID, Status: e.Status, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
+				Stats: twilio.Stats{
+					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat(
+						"unaddressable",
+					),
+					Scheduled: stat("scheduled"), Queued: stat("queued"), Sent: stat("sent"), Delivered: stat("delivered"),
+					Read: stat("read"), Undelivered: stat("undelivered"), Failed: stat("failed"), Canceled: stat("canceled"),
+				},
+			}))
+			w := get(t, s, http.MethodGet, "/probe?target="+e.ID)
+			if w.Code != http.StatusOK {
+				t.Fatalf("%d %s", w.Code, w.Body)
+			}
+			text := w.Body.String()
+			labels := fmt.Sprintf(`{account=%q,operation=%q`, testutil.SID, e.ID)
+			want := []string{
+				fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID),
+				fmt.Sprintf(`twilio_probe_operation_info%s,status=%q} 1`, labels, e.Status),
+			}
+			if len(e.Stats) != len(names) {
+				t.Fatalf("%d stats", len(e.Stats))
+			}
+			for name, value := range e.Stats {
+				want = append(want, fmt.Sprintf("twilio_probe_%s%s} %v", names[name], labels, value))
+			}
+			testutil.WantSamples(t, text, want...)
+			got := families(t, text)
+			for name, at := range map[string]time.Time{"created": e.CreatedAt, "updated": e.UpdatedAt} {
+				value := got["twilio_probe_operation_"+name+"_timestamp_seconds"].GetMetric()[0].GetGauge().GetValue()
+				if want := float64(at.UnixMilli()) / 1000; value != want {
+					t.Errorf("%s: %v, want %v", name, value, want)
+				}
+			}
+			// Two without the operation, three about it, twelve stats: and nothing
+			// under the names of /metrics.
+			if len(got) != 5+len(names) {
+				t.Errorf("%d families", len(got))
+			}
+			for name := range got {
+				if !strings.HasPrefix(name, "twilio_probe_") {
+					t.Errorf("family %s", name)
+				}
+			}
+		})
+	}
+}
+
+func TestProbeParameters(t *testing.T) {
+	id := testutil.Operation(1, "", twilio.Stats{}).ID
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	one := testServer(t, api)
+	two, _ := testFileServer(t, api, "a", "b")
+	const usage = ": /probe?target=comms_operation_…&account=NAME\n"
+	for name, tc := range map[string]struct {
+		s     *Server
+		query string
+		code  int
+		body  string // "": not compared
+	}{
+		"no target":    {one, "", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"empty target": {one, "target=", http.StatusBadRequest, "want exactly one target, an operation ID" + usage},
+		"two targets": {
+			one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want exactly one target, an operation ID" + usage,
+		},
+		"bad target": {
+			one, "target=..%2Fx", http.StatusBadRequest,
+			`target "../x" is not an operation ID: want /probe?target=comms_operation_…&account=NAME` + "\n",
+		},
+		"two accounts": {
+			one, "target=" + id + "&account=a&account=b", http.StatusBadRequest, "want at most one account" + usage,
+		},
+		"unknown account": {
+			one, "target=" + id + "&account=x%0Ay", http.StatusBadRequest,
+			`account "x\ny" is unknown: choose one of "` + testutil.SID + "\"\n",
+		},
+		"account needed": {
+			two, "target=" + id, http.StatusBadRequest, `there are several accounts: choose one of "a", "b"` + usage,
+		},
+		"account":       {two, "target=" + id + "&account=b", http.StatusOK, ""},
+		"own account":   {one, "target=" + id + "&account=" + testutil.SID, http.StatusOK, ""},
+		"empty account": {one, "target=" + id + "&account=", http.StatusOK, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := api.Requests().Started()
+			w := get(t, tc.s, http.MethodGet, "/probe?"+tc.query)
+			if w.Code != tc.code || tc.body != "" && w.Body.String() != tc.body {
+				t.Errorf("%d %q, want %d %q", w.Code, w.Body, tc.code, tc.body)
+			}
+			if asked := api.Requests().Started() - before; asked != 0 && tc.code != http.StatusOK {
+				t.Errorf("%d requests for nonsense", asked)
+			}
+		})
+	}
+	if w := get(t, one, http.MethodPost, "/probe?target="+id); w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+func TestSomeNames(t *testing.T) {
+	if got, want := someNames(strings.Split("abcdefghijkl", "")), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestProbeFailures holds that what cannot be read is an answer with success 0
+// and nothing about an operation.
+func TestProbeFailures(t *testing.T) {
+	one, two := testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID
+	for name, tc := range map[string]struct {
+		fault  simulator.Fault
+		target string
+		hangs  bool
+	}{
+		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, two, false},
+		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, one, false},
+		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, one, false},
+		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, one, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			s := testServer(t, api)
+			api.Faults().MustAdd(tc.fault)
+			var timeout []string
+			if tc.hangs {
+				timeout = []string{scrapeTimeoutHeader + ": 0.2"}
+			}
+			w := get(t, s, http.MethodGet, "/probe?target="+tc.target, timeout...)
+			if tc.hangs {
+				testutil.WaitFor(t, "the fetch to go on", func() bool {
+					n, _ := api.Requests().InFlight()
+					return n == 1
+				})
+			}
+			lines := testutil.Samples(w.Body.String())
+			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) {
+				t.Errorf("%d %q", w.Code, lines)
+			}
+		})
+	}
+}
+
+func TestProbesShareAFetch(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api)
+	release := api.Hold()
+	const probes = 50
+	var wg sync.WaitGroup
+	for range probes {
+		wg.Go(func() {
+			w := get(t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID)
+			testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID))
+		})
+	}
+	testutil.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
+	release()
+	wg.Wait()
+	if got := api.Requests().Started(); got != 1 {
+		t.Errorf("%d requests", got)
+	}
+}
+
+// TestProbeKeepsTheGate holds that a probe waits like every request of its
+// account when the API has asked for patience.
+func TestProbeKeepsTheGate(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
+	api.Faults().MustAdd(
+		simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1},
+	)
+	if err := s.accounts.List()[0].Refresher.Refresh(t.Context()); err == nil {
+		t.Fatal("no error")
+	}
+	w := get(
+		t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3",
+	)
+	testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID))
+	if got := api.Requests().Started(); got != 1 {
+		t.Errorf("%d requests", got)
+	}
+}

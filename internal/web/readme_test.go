@@ -1,0 +1,108 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+// TestReadme holds the README's tables of metrics to the code.
+func TestReadme(t *testing.T) {
+	testutil.WantGenerated(t, filepath.Join("..", "..", "README.md"), "metrics", metricTables(t))
+}
+
+// metricTables lists the metrics of a demo that has refreshed, in groups.
+func metricTables(t *testing.T) string {
+	c, err := config.Load([]string{"--demo"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := simulator.Demo(nil)
+	demo := httptest.NewServer(api)
+	t.Cleanup(func() {
+		api.Close()
+		demo.CloseClientConnections()
+		demo.Close()
+	})
+	u, err := url.Parse(demo.URL + "/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := run(t, c.WithDemoURL(u))
+	if err = s.accounts.RefreshOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	families, err := s.scrape(t.Context()).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	probes := prometheus.NewRegistry()
+	probes.MustRegister(
+		&probed{account: "demo", ok: true, op: twilio.Operation{CreatedAt: time.Unix(0, 0), UpdatedAt: time.Unix(0, 0)}},
+	)
+	probe, err := probes.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var b strings.Builder
+	for _, group := range []struct {
+		title string
+		holds func(*dto.MetricFamily) bool
+		of    []*dto.MetricFamily
+	}{
+		{
+			"Operations in the window",
+			func(f *dto.MetricFamily) bool { return f.GetType() == dto.MetricType_GAUGE && !aboutItself(f) }, families,
+		},
+		{
+			"Growth", func(f *dto.MetricFamily) bool { return f.GetType() == dto.MetricType_COUNTER && !aboutItself(f) },
+			families,
+		},
+		{"The exporter about itself", aboutItself, families},
+		{"`/probe`", func(*dto.MetricFamily) bool { return true }, probe},
+	} {
+		fmt.Fprintf(&b, "**%s**\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", group.title)
+		for _, f := range group.of {
+			if strings.HasPrefix(f.GetName(), "twilio_") && group.holds(f) {
+				fmt.Fprintf(
+					&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labelsOf(f),
+					testutil.Cell(f.GetHelp()),
+				)
+			}
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func aboutItself(f *dto.MetricFamily) bool { return strings.HasPrefix(f.GetName(), "twilio_exporter_") }
+
+func labelsOf(f *dto.MetricFamily) string {
+	if strings.HasSuffix(f.GetName(), "_build_info") {
+		return "versions"
+	}
+	var names []string
+	for _, m := range f.GetMetric() {
+		for _, l := range m.GetLabel() {
+			if name := testutil.Code(l.GetName()); !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return strings.Join(names, ", ")
+}

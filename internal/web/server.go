@@ -1,0 +1,216 @@
+// Package web serves the metrics, the landing page and the endpoints for
+// operating the program.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/config"
+)
+
+const (
+	// writeTimeout is the time to write a response, waiting for the API excluded.
+	writeTimeout = 30 * time.Second
+	readTimeout  = 10 * time.Second
+	idleTimeout  = 2 * time.Minute
+)
+
+// newHTTPServer returns a server without an address. It does not use the default
+// mux, to which any library may add.
+func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		// net/http reports problems of single connections, such as a failed TLS
+		// handshake: those are the client's.
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// stopTimeout is well below the 5 seconds within which the program ends: requests
+// in flight have been cancelled and only write their responses.
+const stopTimeout = 2 * time.Second
+
+// shutdown waits for the requests in flight. It needs a context of its own, as
+// ctx has ended.
+func shutdown(ctx context.Context, server *http.Server) {
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(stopping); err != nil {
+		_ = server.Close()
+	}
+}
+
+// Server is the HTTP interface of the program.
+type Server struct {
+	settings config.Web
+	accounts *account.Manager
+	registry *prometheus.Registry // of what does not depend on a scrape
+	logger   log.Logger
+	started  time.Time
+}
+
+// New returns a server that shows the accounts, and what the registry holds.
+func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
+	return &Server{settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now()}
+}
+
+// Handler returns the handler of all paths. Accounts that a reload starts run
+// until ctx ends.
+func (s *Server) Handler(ctx context.Context) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(s.settings.TelemetryPath, withoutDeadlines(s.metrics))
+	mux.Handle("GET /probe", withoutDeadlines(s.probe))
+	mux.HandleFunc("GET /-/healthy", s.healthy)
+	mux.HandleFunc("GET /-/ready", s.ready)
+	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) })
+	mux.HandleFunc("GET /{$}", s.landing)
+	if s.settings.EnablePprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// withoutDeadlines lifts the server's deadlines for a request that may wait for
+// the API for long: the write deadline would cut off the response, and when the
+// read deadline passes, net/http cancels the request. The handler calls
+// setWriteDeadline once it has something to write.
+func withoutDeadlines(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		// An error means that there is no deadline to lift, as in a recorder.
+		_ = c.SetReadDeadline(time.Time{})
+		_ = c.SetWriteDeadline(time.Time{})
+		h(w, r)
+	})
+}
+
+// setWriteDeadline sets the deadline of a response that is written now.
+func setWriteDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+}
+
+// writeText responds with a line of plain text.
+func writeText(w http.ResponseWriter, code int, format string, args ...any) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = fmt.Fprintf(w, format+"\n", args...)
+}
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
+	var stuck []string
+	for _, a := range s.accounts.List() {
+		if !a.Refresher.Healthy() {
+			stuck = append(stuck, fmt.Sprintf("%q", a.Name()))
+		}
+	}
+	if len(stuck) > 0 {
+		writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", strings.Join(stuck, ", "))
+		return
+	}
+	writeText(w, http.StatusOK, "Healthy.")
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	var waiting []string
+	for _, a := range s.accounts.List() {
+		if a.Refresher.Ready() {
+			continue
+		}
+		read, expected := a.Refresher.Progress()
+		waiting = append(waiting, fmt.Sprintf("%q: %s", a.Name(), progress(read, expected)))
+	}
+	if len(waiting) > 0 {
+		writeText(
+			w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(waiting, "\n"),
+		)
+		return
+	}
+	writeText(w, http.StatusOK, "Ready.")
+}
+
+// progress describes how far a refresh is.
+func progress(read, expected int) string {
+	switch {
+	case read == 0 && expected == 0:
+		return "not started"
+	case expected == 0:
+		return fmt.Sprintf("%d pages read", read)
+	default:
+		return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
+	}
+}
+
+func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
+	if !s.settings.EnableLifecycle {
+		writeText(
+			w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.",
+		)
+		return
+	}
+	if err := s.accounts.Reload(ctx); err != nil {
+		writeText(w, http.StatusInternalServerError, "Reload failed, keeping the previous configuration: %s", err)
+		return
+	}
+	writeText(w, http.StatusOK, "Reloaded.")
+}
+
+// Serve listens on the addresses of flags and serves until ctx ends. It calls
+// onListening once, when all listeners are open and before the first request.
+func (s *Server) Serve(ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func()) error {
+	server := newHTTPServer(s.Handler(ctx), logger)
+	once := sync.OnceFunc(onListening)
+	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on
+	// them in one call; net/http asks for the base context in between. That it is
+	// ctx ends requests that wait for the API.
+	server.BaseContext = func(net.Listener) context.Context { once(); return ctx }
+	served := make(chan error, 1)
+	go func() { served <- toolkit.ListenAndServe(server, flags, logger) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		shutdown(ctx, server)
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// ServeLocal serves h on a free port of the loopback interface until the program
+// ends, and returns the base URL of an API there.
+func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: readTimeout}
+	go func() { _ = server.Serve(l) }()
+	return &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/v1"}, nil
+}

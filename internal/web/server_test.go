@@ -1,0 +1,480 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
+
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/logging"
+	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// testServer is a server of an account that reads api.
+func testServer(tb testing.TB, api *testutil.API, args ...string) *Server {
+	tb.Helper()
+	testutil.SetEnv(tb, api.Env())
+	return load(tb, args...)
+}
+
+// testFileServer is a server of the accounts of a file.
+func testFileServer(tb testing.TB, api *testutil.API, accounts ...string) (*Server, *testutil.File) {
+	tb.Helper()
+	file := testutil.NewFile(tb, api, accounts...)
+	testutil.SetEnv(tb, nil)
+	return load(tb, "--config.file", file.Path, "--web.enable-lifecycle", "--log.level=warn"), file
+}
+
+func load(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	c, err := config.Load(append([]string{"--twilio.rate-limit=0", "--twilio.max-retries=0"}, args...), io.Discard)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return run(tb, c)
+}
+
+// run starts the accounts; those with an interval are refreshed by the test alone.
+func run(tb testing.TB, c *config.ValidatedConfig) *Server {
+	tb.Helper()
+	logger, _ := logging.New(tb.Output(), c.Log().Level, c.Log().Format)
+	registry := NewRegistry()
+	accounts, err := account.NewManager(c, registry, logger)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	accounts.Start(context.Background(), account.OnDemand)
+	tb.Cleanup(accounts.Stop)
+	return New(c.Web(), accounts, registry, logger)
+}
+
+// refresh refreshes every account once.
+func refresh(tb testing.TB, s *Server) {
+	tb.Helper()
+	if err := s.accounts.RefreshOnce(tb.Context()); err != nil {
+		tb.Error(err)
+	}
+}
+
+// get asks the handler; header is "Name: value" pairs.
+func get(tb testing.TB, s *Server, method, path string, header ...string) *httptest.ResponseRecorder {
+	tb.Helper()
+	r := httptest.NewRequestWithContext(tb.Context(), method, path, http.NoBody)
+	for _, h := range header {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	w := httptest.NewRecorder()
+	s.Handler(context.Background()).ServeHTTP(w, r)
+	return w
+}
+
+func families(tb testing.TB, text string) map[string]*dto.MetricFamily {
+	tb.Helper()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	f, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		tb.Fatalf("not an exposition: %v\n%s", err, text)
+	}
+	return f
+}
+
+func TestScrapeTimeout(t *testing.T) {
+	for name, tc := range map[string]struct {
+		header string
+		offset time.Duration
+		want   time.Duration
+		bad    bool
+	}{
+		"none":              {"", time.Second, 0, false},
+		"usual":             {"10", 500 * time.Millisecond, 9500 * time.Millisecond, false},
+		"fraction":          {"0.75", 500 * time.Millisecond, 250 * time.Millisecond, false},
+		"no offset":         {"10", 0, 10 * time.Second, false},
+		"exponent":          {"1e1", 0, 10 * time.Second, false},
+		"equal to offset":   {"0.5", 500 * time.Millisecond, 250 * time.Millisecond, false},
+		"less than offset":  {"0.1", 500 * time.Millisecond, 50 * time.Millisecond, false},
+		"zero":              {"0", 0, 0, true},
+		"negative":          {"-1", 0, 0, true},
+		"not a number":      {"NaN", 0, 0, true},
+		"infinite":          {"+Inf", 0, 0, true},
+		"too large":         {"1e300", 0, 0, true},
+		"too small":         {"1e-300", 0, 0, true},
+		"out of range":      {"1e999", 0, 0, true},
+		"with a unit":       {"10s", 0, 0, true},
+		"blank":             {" ", 0, 0, true},
+		"two values joined": {"10, 10", 0, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := scrapeTimeout(tc.header, tc.offset)
+			if got != tc.want || (err != nil) != tc.bad {
+				t.Errorf("got %v, %v; want %v, bad %t", got, err, tc.want, tc.bad)
+			}
+		})
+	}
+}
+
+func FuzzScrapeTimeout(f *testing.F) {
+	for _, s := range []string{"", "10", "0.1", "-1", "NaN", "Inf", "1e300", "0x1p3", "10s"} {
+		f.Add(s, int64(500*time.Millisecond))
+	}
+	f.Fuzz(func(t *testing.T, header string, offset int64) {
+		if offset < 0 {
+			return // validation lets none through
+		}
+		got, err := scrapeTimeout(header, time.Duration(offset))
+		switch {
+		case err != nil && got != 0, got < 0:
+			t.Fatalf("%q: %v, %v", header, got, err)
+		case err == nil && header != "" && got == 0:
+			t.Fatalf("%q: no bound and no error", header)
+		case got == 0:
+			return
+		}
+		var seconds float64
+		if _, err := fmt.Sscan(header, &seconds); err == nil && got.Seconds() > seconds*(1+1e-9)+1e-9 {
+			t.Fatalf("%q: %v is longer than asked for", header, got)
+		}
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	api := testutil.New(t,
+		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+	)
+	s := testServer(t, api)
+
+	before := get(t, s, http.MethodGet, "/metrics")
+	if before.Code != http.StatusOK {
+		t.Fatalf("status %d", before.Code)
+	}
+	testutil.WantSamples(
+		t, before.Body.String(), `twilio_up{account="`+testutil.SID+`"} 0`,
+		`twilio_messages_total{account="`+testutil.SID+`"} 0`,
+	)
+	if strings.Contains(before.Body.String(), "twilio_operations{") {
+		t.Error("operations are counted before they are read")
+	}
+
+	refresh(t, s)
+	text := get(t, s, http.MethodGet, "/metrics")
+	testutil.WantSamples(t, text.Body.String(),
+		`twilio_up{account="`+testutil.SID+`"} 1`,
+		`twilio_operations{account="`+testutil.SID+`",status="COMPLETED"} 1`,
+		`twilio_operations{account="`+testutil.SID+`",status="CANCELED"} 0`,
+		`twilio_operation_messages{account="`+testutil.SID+`",status="COMPLETED"} 200`,
+		`twilio_operation_messages_queued{account="`+testutil.SID+`",status="PROCESSING"} 3`,
+		`twilio_operations_failing{account="`+testutil.SID+`",status="COMPLETED"} 1`,
+		`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 1`,
+		`twilio_exporter_config_last_reload_successful 1`,
+	)
+	got := families(t, text.Body.String())
+	for _, name := range []string{
+		"twilio_exporter_build_info", "go_goroutines", "process_start_time_seconds",
+		"twilio_exporter_config_last_reload_success_timestamp_seconds",
+	} {
+		if got[name] == nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	for name, f := range got {
+		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_build_info") || strings.Contains(name, "_config_") {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "account" && l.GetValue() == testutil.SID }) {
+				t.Errorf("%s: %v has no account", name, m)
+			}
+			if m.TimestampMs != nil {
+				t.Errorf("%s has a timestamp", name)
+			}
+		}
+	}
+	problems, err := promlint.New(strings.NewReader(text.Body.String())).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v %v", problems, err)
+	}
+
+	open := get(t, s, http.MethodGet, "/metrics", "Accept: application/openmetrics-text; version=1.0.0")
+	if ct := open.Header().Get("Content-Type"); !strings.HasPrefix(ct, "application/openmetrics-text") {
+		t.Errorf("content type %q", ct)
+	}
+	for _, want := range []string{`twilio_messages_created{account="` + testutil.SID + `"} `, "# EOF\n"} {
+		if !strings.Contains(open.Body.String(), want) {
+			t.Errorf("%q is missing in OpenMetrics", want)
+		}
+	}
+}
+
+// TestScrapesCostNothing holds that only /metrics in on-scrape mode and /probe
+// make requests.
+func TestScrapesCostNothing(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	s := testServer(t, api)
+	refresh(t, s)
+	before := api.Requests().Started()
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			for _, path := range []string{"/metrics", "/", "/-/healthy", "/-/ready"} {
+				if w := get(t, s, http.MethodGet, path); w.Code != http.StatusOK {
+					t.Errorf("%s: %d %s", path, w.Code, w.Body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if after := api.Requests().Started(); after != before {
+		t.Errorf("%d requests", after-before)
+	}
+}
+
+func TestOnScrapeSharesARefresh(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	s := testServer(t, api, "--collector.interval=0s")
+	get(t, s, http.MethodGet, "/metrics")
+	alone := api.Requests().Started()
+
+	release := api.Hold()
+	const scrapes = 100
+	bodies := make([]string, scrapes)
+	var wg sync.WaitGroup
+	for i := range bodies {
+		wg.Go(func() { bodies[i] = get(t, s, http.MethodGet, "/metrics").Body.String() })
+	}
+	testutil.WaitFor(
+		t, "all scrapes to wait", func() bool { return blockedIn("collector.(*Refresher).Refresh(") == scrapes },
+	)
+	release()
+	wg.Wait()
+	for _, body := range bodies {
+		testutil.WantSamples(
+			t, body, `twilio_up{account="`+testutil.SID+`"} 1`,
+			`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 2`,
+		)
+	}
+	if got := api.Requests().Started() - alone; got > alone {
+		t.Errorf("%d scrapes made %d requests, one alone makes %d", scrapes, got, alone)
+	}
+}
+
+// blockedIn counts goroutines that wait in a select of a function.
+func blockedIn(function string) (n int) {
+	var stacks strings.Builder
+	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 2); err != nil {
+		return -1
+	}
+	for stack := range strings.SplitSeq(stacks.String(), "\n\n") {
+		head, _, _ := strings.Cut(stack, "\n")
+		if strings.Contains(head, "[select") && strings.Contains(stack, function) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestScrapeTimeoutIsKept holds that a scrape is answered in time, with the
+// last good numbers, while the refresh goes on.
+func TestScrapeTimeoutIsKept(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api, "--collector.interval=0s", "--web.scrape-timeout-offset=100ms")
+	good := get(t, s, http.MethodGet, "/metrics", scrapeTimeoutHeader+": 60")
+	testutil.WantSamples(t, good.Body.String(), `twilio_up{account="`+testutil.SID+`"} 1`)
+
+	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
+	late := get(t, s, http.MethodGet, "/metrics", scrapeTimeoutHeader+": 0.2")
+	testutil.WantSamples(t, late.Body.String(),
+		`twilio_up{account="`+testutil.SID+`"} 0`,
+		`twilio_operation_messages{account="`+testutil.SID+`",status="COMPLETED"} 7`,
+		`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="error"} 0`, // it goes on
+	)
+	testutil.WaitFor(t, "the refresh to go on", func() bool {
+		n, _ := api.Requests().InFlight()
+		return n == 1
+	})
+	if w := get(t, s, http.MethodGet, "/-/healthy"); w.Code != http.StatusOK {
+		t.Errorf("healthy: %d", w.Code)
+	}
+	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusOK {
+		t.Errorf("ready: %d", w.Code)
+	}
+}
+
+func TestReady(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api)
+	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testutil.SID+`": not started`) {
+		t.Errorf("before: %d %s", w.Code, w.Body)
+	}
+	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError})
+	if err := s.accounts.List()[0].Refresher.Refresh(t.Context()); err == nil {
+		t.Fatal("no error")
+	}
+	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusOK {
+		t.Errorf("after a failed refresh: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	for want, pages := range map[string][2]int{
+		"not started":                 {0, 0},
+		"3 pages read":                {3, 0},
+		"120 of about 865 pages read": {120, 865},
+		"900 of about 900 pages read": {900, 865},
+		"0 of about 865 pages read":   {0, 865},
+	} {
+		if got := progress(pages[0], pages[1]); got != want {
+			t.Errorf("%v: %q, want %q", pages, got, want)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	api := testutil.New(t)
+	for name, tc := range map[string]struct {
+		args         []string
+		method, path string
+		code         int
+		body         string
+	}{
+		"healthy":         {nil, http.MethodGet, "/-/healthy", http.StatusOK, "Healthy.\n"},
+		"healthy by HEAD": {nil, http.MethodHead, "/-/healthy", http.StatusOK, "Healthy.\n"},
+		"healthy by POST": {nil, http.MethodPost, "/-/healthy", http.StatusMethodNotAllowed, "Method Not Allowed\n"},
+		"reload off": {
+			nil, http.MethodPost, "/-/reload", http.StatusForbidden,
+			"Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.\n",
+		},
+		"reload by GET": {
+			[]string{"--web.enable-lifecycle"}, http.MethodGet, "/-/reload", http.StatusMethodNotAllowed, "Method Not Allowed\n",
+		},
+		"reload, no file": {[]string{"--web.enable-lifecycle"}, http.MethodPost, "/-/reload", http.StatusOK, "Reloaded.\n"},
+		"unknown":         {nil, http.MethodGet, "/nowhere", http.StatusNotFound, "404 page not found\n"},
+		"pprof off":       {nil, http.MethodGet, "/debug/pprof/cmdline", http.StatusNotFound, "404 page not found\n"},
+		"other path": {
+			[]string{"--web.telemetry-path=/m"}, http.MethodGet, "/metrics", http.StatusNotFound, "404 page not found\n",
+		},
+		"requests off mux": {nil, http.MethodGet, "/debug/requests", http.StatusNotFound, "404 page not found\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := get(t, testServer(t, api, tc.args...), tc.method, tc.path)
+			if w.Code != tc.code || w.Body.String() != tc.body {
+				t.Errorf("%d %q, want %d %q", w.Code, w.Body, tc.code, tc.body)
+			}
+			if w.Header().Get("X-Content-Type-Options") != "nosniff" {
+				t.Error("browsers may guess the type")
+			}
+		})
+	}
+	s := testServer(t, api, "--web.enable-pprof", "--web.telemetry-path=/m")
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=1", "/m"} {
+		if w := get(t, s, http.MethodGet, path); w.Code != http.StatusOK {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}
+
+// pipeListener accepts connections within the process, so that a server can run
+// by a simulated clock.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// Accept implements net.Listener.
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (*pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// TestWithoutDeadlines holds that a long wait for the API outlives the server's
+// deadlines, which other requests have.
+func TestWithoutDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mux := http.NewServeMux()
+		mux.Handle("/lifted", withoutDeadlines(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * writeTimeout)
+			setWriteDeadline(w)
+			writeText(w, http.StatusOK, "context: %v", r.Context().Err())
+		}))
+		mux.HandleFunc("/kept", func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(2 * writeTimeout)
+			writeText(w, http.StatusOK, "late")
+		})
+		l := newPipeListener()
+		server := newHTTPServer(mux, slog.New(slog.DiscardHandler))
+		go func() { _ = server.Serve(l) }()
+		defer func() { _ = server.Close() }()
+		client := &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
+		request := func(path string) (string, error) {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://exporter"+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := client.Do(req)
+			if err != nil {
+				return "", err
+			}
+			defer func() { _ = resp.Body.Close() }()
+			b, err := io.ReadAll(resp.Body)
+			return string(b), err
+		}
+		if body, err := request("/lifted"); err != nil || body != "context: <nil>\n" {
+			t.Errorf("lifted: %q, %v", body, err)
+		}
+		if body, err := request("/kept"); err == nil {
+			t.Errorf("the server has no deadline: %q", body)
+		}
+	})
+}
