@@ -86,7 +86,6 @@ func (b *byStatus) of(status twilio.Status) *Totals {
 
 const (
 	maxUndocumented = 16
-	statusOther     = twilio.Status("other")
 )
 
 var documented = []twilio.Status{
@@ -98,7 +97,7 @@ type statusNames []twilio.Status
 
 // fold returns the status under which an operation counts.
 func (n *statusNames) fold(s twilio.Status) twilio.Status {
-	if slices.Contains(documented, s) || s == statusOther {
+	if slices.Contains(documented, s) || s == twilio.StatusOther {
 		return s
 	}
 	s = twilio.Status(strings.ToValidUTF8(string(s), "\uFFFD")) // a label must be
@@ -106,7 +105,7 @@ func (n *statusNames) fold(s twilio.Status) twilio.Status {
 	case i >= 0:
 		return (*n)[i]
 	case len(*n) == maxUndocumented:
-		return statusOther
+		return twilio.StatusOther
 	}
 	*n = append(*n, s)
 	return s
