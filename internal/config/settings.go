@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -18,12 +19,27 @@ import (
 
 // input is a value and where it came from.
 type input struct {
-	where string // "--twilio.timeout", "accounts.yml:3: interval"
-	value string
+	where  string // "--twilio.timeout", "accounts.yml:3: interval"
+	value  string
+	hidden bool // it may hold a secret, if only by mistake
+}
+
+// show is the one place that decides which values errors and warnings show.
+func (in input) show() string {
+	if in.hidden && in.value != "" {
+		return fmt.Sprintf("<%d characters, not shown>", utf8.RuneCountInString(in.value))
+	}
+	return sanitize.Quote(in.value)
 }
 
 func (in input) bad(want string) error {
-	return fmt.Errorf("%s: %s is not %s", in.where, sanitize.Quote(in.value), want)
+	return fmt.Errorf("%s: %s is not %s", in.where, in.show(), want)
+}
+
+// pathInput is the path of a file of secrets. A relative one may as well be a
+// secret in the wrong place.
+func pathInput(where, path string) input {
+	return input{where: where, value: path, hidden: !filepath.IsAbs(path)}
 }
 
 // setting is a value of an account that has a default. One row defines the flag,
@@ -33,15 +49,17 @@ type setting struct {
 	defaultValue   string
 	help           string
 	want           string // completes "X is not …"
+	hidden         bool   // see input
 	set            func(a *Account, value string) bool
 }
 
 var settings = []setting{
 	{
 		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", defaultValue: "https://comms.twilio.com/v1",
-		help: "Base URL of the API. Credentials are sent to this host only.",
-		want: "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
-		set:  func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
+		help:   "Base URL of the API. Credentials are sent to this host only.",
+		want:   "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
+		hidden: true,
+		set:    func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
 	},
 	{
 		flag: "twilio.timeout", defaultValue: "30s",
@@ -105,6 +123,12 @@ var settings = []setting{
 		help: "How long to keep exporting the last good gauges while refreshes fail; at least two intervals.",
 		want: "a duration above 0, such as 10m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.MaxAge, v, 1, math.MaxInt64) },
+	},
+	{
+		flag: "collector.named-operations", defaultValue: "3",
+		help: "How many failing and how many stuck operations of each account to export by id, 0 to 20.",
+		want: "a whole number from 0 to 20",
+		set:  func(a *Account, v string) bool { return setInt(&a.Named, v, 0, 20) },
 	},
 }
 
