@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -636,6 +638,7 @@ func TestConfigFileErrors(t *testing.T) {
 		"null account":       {"accounts: [~]", `:1: empty account`},
 		"not a mapping":      {"- a", ":1: unexpected value of type !!seq"},
 		"syntax":             {"accounts:\n- a: [", ":2: did not find expected node content"},
+		"account in itself":  {"accounts: &a [*a]", ":1: unexpected value of type !!seq"},
 		"second document":    {head + "---\naccounts: []\n", `:4: more than one YAML document: want a single one`},
 		"unknown key on top": {head + "account: []\n", `:4: unknown key "account"`},
 		"unknown key":        {head + "  shade: red\n", `:4: unknown key "shade"`},
@@ -708,6 +711,42 @@ func TestConfigFileErrors(t *testing.T) {
 			}
 			if got := err.Error(); got != file+tc.want {
 				t.Errorf("got  %s\nwant %s", got, file+tc.want)
+			}
+		})
+	}
+}
+
+// TestConfigFileBombs holds that a small file that stands for a huge one is
+// refused, with file and line.
+func TestConfigFileBombs(t *testing.T) {
+	// Each level is nine times the one before.
+	levels := func(first, open, end string) string {
+		var b strings.Builder
+		b.WriteString("- &a0 " + first + "\n")
+		for i := range 9 {
+			alias := "*a" + strconv.Itoa(i)
+			b.WriteString("- &a" + strconv.Itoa(i+1) + " " + open + strings.Repeat(alias+", ", 8) + alias + end + "\n")
+		}
+		return b.String()
+	}
+	for name, yml := range map[string]string{
+		"lists":         "accounts:\n" + levels("[x]", "[", "]"),
+		"merged":        "accounts:\n" + levels("{name: x}", "{<<: [", "]}"),
+		"values":        "accounts:\n" + levels("{name: x}", "{tls_config: [", "]}"),
+		"unknown key":   "bombs:\n" + levels("[x]", "[", "]") + "accounts: *a9\n",
+		"many accounts": "accounts: [&a {name: x}" + strings.Repeat(", *a", 50_000) + "]\n",
+		"deep":          "accounts: " + strings.Repeat("[", 200_000),
+		"deep mappings": "accounts: " + strings.Repeat("{a: ", 200_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := testutil.WriteFile(t, "accounts.yml", yml)
+			_, _, err := readConfigFile(file, testDefaults(t))
+			if err == nil || !regexp.MustCompile(`^`+regexp.QuoteMeta(file)+`:\d+: `).MatchString(err.Error()) {
+				t.Fatalf("error %v", err)
+			}
+			checkError(t, err)
+			if len(err.Error()) > 500 {
+				t.Errorf("a long line: %s", err)
 			}
 		})
 	}

@@ -57,7 +57,7 @@ func (s *scalar) UnmarshalYAML(n *yaml.Node) error {
 // readConfigFile returns the accounts of a file, and what looks like a mistake
 // in it. Every error is one line that begins with file and line.
 func readConfigFile(file string, defaults *Account) (accounts []Account, warnings []string, err error) {
-	b, err := readFile(file)
+	b, err := readFile(file, maxConfigFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--config.file: %w", err)
 	}
@@ -101,8 +101,10 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 		accounts, warnings = append(accounts, a), append(warnings, w...)
 		sid := [2]string{fa.AccountSID.value, a.BaseURL.String()}
 		if other, ok := sids[sid]; ok {
-			warnings = append(warnings, fmt.Sprintf("%s: account_sid: also that of account %s: each reads the API at its own rate limit",
-				at.of(fa.AccountSID), sanitize.Quote(other)))
+			warnings = append(warnings, fmt.Sprintf(
+				"%s: account_sid: also that of account %s: each reads the API at its own rate limit",
+				at.of(fa.AccountSID), sanitize.Quote(other),
+			))
 		} else {
 			sids[sid] = a.Account
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -15,13 +16,16 @@ import (
 	"github.com/prometheus/common/config"
 )
 
-// maxFileSize is far beyond any secret, certificate or configuration file.
-const maxFileSize = 1 << 20
+// What files hold at most, in MiB: far more than any secret or certificate, and
+// the configuration of 10,000 accounts.
+const (
+	maxFile       = 1
+	maxConfigFile = 4
+)
 
-// readFile returns the contents of a regular file of at most maxFileSize bytes,
-// of text, without a byte order mark. It never waits: a FIFO is opened without a
+// readFile returns the contents of a regular file of at most limit MiB of text, without a byte order mark. It never waits: a FIFO is opened without a
 // writer and then refused. Its errors are of type *fs.PathError.
-func readFile(path string) ([]byte, error) {
+func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names it
 	if err != nil {
 		return nil, err
@@ -37,12 +41,12 @@ func readFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return refuse("not a regular file")
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	b, err := io.ReadAll(io.LimitReader(f, limit<<20+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(b) > maxFileSize:
-		return refuse("larger than 1 MiB")
+	case int64(len(b)) > limit<<20:
+		return refuse(fmt.Sprintf("larger than %d MiB", limit))
 	case !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0:
 		return refuse("not text in UTF-8")
 	}
@@ -55,8 +59,10 @@ func readFile(path string) ([]byte, error) {
 type SecretFile string
 
 // Fetch implements config.SecretReader. Its errors are of type *fs.PathError.
-func (f SecretFile) Fetch(context.Context) (string, error) {
-	b, err := readFile(string(f))
+func (f SecretFile) Fetch(context.Context) (string, error) { return f.read() }
+
+func (f SecretFile) read() (string, error) {
+	b, err := readFile(string(f), maxFile)
 	if err != nil {
 		return "", err
 	}
@@ -77,8 +83,8 @@ func (SecretFile) Immutable() bool { return false }
 // manager of secrets, whose names are paths here.
 type secretFiles struct{}
 
-func (secretFiles) Fetch(ctx context.Context, path string) (string, error) {
-	return SecretFile(path).Fetch(ctx)
+func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
+	return SecretFile(path).read()
 }
 
 // NewTransport returns the transport of an account's HTTP settings.

@@ -31,9 +31,9 @@ func oddFiles(t *testing.T) map[string]string {
 		os.DevNull:    "not a regular file",
 		"/dev/zero":   "not a regular file",
 		"/nowhere/at": "no such file or directory",
-		testutil.WriteFile(t, "huge", strings.Repeat("x", maxFileSize+1)): "larger than 1 MiB",
-		testutil.WriteFile(t, "utf16", "\xff\xfet\x00"):                   "not text in UTF-8",
-		testutil.WriteFile(t, "utf16-without-mark", "t\x00o\x00"):         "not text in UTF-8",
+		testutil.WriteFile(t, "huge", strings.Repeat("x", maxConfigFile<<20+1)): "larger than ",
+		testutil.WriteFile(t, "utf16", "\xff\xfet\x00"):                         "not text in UTF-8",
+		testutil.WriteFile(t, "utf16-without-mark", "t\x00o\x00"):               "not text in UTF-8",
 	}
 }
 
@@ -136,7 +136,7 @@ func TestSecretFileWhileRunning(t *testing.T) {
 		"mark only": text("\uFEFF"),
 		"FIFO":      func() error { return makeFIFO(file) },
 		"directory": func() error { return os.Mkdir(file, 0o700) },
-		"huge":      text(strings.Repeat("x", maxFileSize+1)),
+		"huge":      text(strings.Repeat("x", maxFile<<20+1)),
 	} {
 		replace(with)
 		var pathError *fs.PathError

@@ -27,7 +27,7 @@ type options struct {
 	ignored                                          []string // variables that are set
 
 	settings map[string]*string // by flag
-	isSet    map[string]*bool   // of settings: by flag or by variable
+	isSet    map[string]*bool   // of settings, by flag
 
 	configFile             string
 	autoReload             bool
@@ -75,8 +75,6 @@ func parse(args []string, stdout io.Writer, environment bool) (*options, error) 
 		variables = append(variables, f.Envar)
 		if !environment {
 			app.GetFlag(f.Name).NoEnvar()
-		} else if set := o.isSet[f.Name]; set != nil && os.Getenv(f.Envar) != "" {
-			defer func() { *set = true }() // kingpin counts flags alone
 		}
 	}
 	if _, err := app.Parse(args); err != nil && !o.answered {
@@ -100,14 +98,15 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
 
-	app.Flag("twilio.account-sid", "Account SID (AC…); also the value of the account label.").
+	app.Flag("twilio.account-sid", "Twilio Account SID. Also the value of the account label.").
 		Envar("TWILIO_ACCOUNT_SID").PlaceHolder("AC…").StringVar(&o.accountSID)
-	app.Flag("twilio.auth-token-file", "File with the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
+	app.Flag("twilio.auth-token-file",
+		"Path to a file that contains the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
 		PlaceHolder("FILE").StringVar(&o.authTokenFile)
-	app.Flag("twilio.api-key", "API key SID (SK…), used instead of the Auth Token.").
+	app.Flag("twilio.api-key", "SID of an API key to use instead of the Auth Token.").
 		Envar("TWILIO_API_KEY").PlaceHolder("SK…").StringVar(&o.apiKey)
 	app.Flag("twilio.api-secret-file",
-		"File with the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
+		"Path to a file that contains the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
 		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
 
 	for _, s := range settings {
@@ -120,30 +119,33 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 		flag.StringVar(value)
 	}
 
-	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
+	app.Flag("config.file", "Path to a YAML file of accounts. The other flags are their defaults.").
 		PlaceHolder("FILE").StringVar(&o.configFile)
-	app.Flag("config.auto-reload", "Reload when the content of the configuration file has changed.").
+	app.Flag("config.auto-reload", "Reload the configuration file automatically when its content changes.").
 		BoolVar(&o.autoReload)
-	app.Flag("config.auto-reload-interval", "How often to check the configuration file for changes.").
+	app.Flag("config.auto-reload-interval",
+		"How often to check the configuration file for changes, if automatic reload is enabled.").
 		Default("30s").StringVar(&o.autoReloadInterval)
-	app.Flag("shard.index", "Index of this process among those that share the accounts of --config.file, from 0.").
+	app.Flag("shard.index",
+		"Index of this shard, from 0. The accounts of --config.file are distributed among the shards.").
 		Default("0").Envar("TWILIO_SHARD_INDEX").StringVar(&o.shardIndex)
-	app.Flag("shard.total", "Number of processes that share the accounts of --config.file.").
+	app.Flag("shard.total", "Total number of shards.").
 		Default("1").Envar("TWILIO_SHARD_TOTAL").StringVar(&o.shardTotal)
-	app.Flag("config.check", "Check the flags and the configuration file, then exit.").BoolVar(&o.check)
-	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").
+	app.Flag("config.check", "Validate the flags and the configuration file, then exit.").BoolVar(&o.check)
+	app.Flag("once", "Refresh once, print the metrics and exit. The exit status is 1 if any account failed.").
 		BoolVar(&o.once)
-	app.Flag("demo", "Run against the built-in simulator, without an account or a network. "+
+	app.Flag("demo", "Run against a built-in simulator of the API: no account or network access is needed. "+
 		"Refreshes every 5s unless --collector.interval is set.").
 		BoolVar(&o.demo)
 
 	o.web = kingpinflag.AddFlags(app, ":9861")
 	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
 		Default("/metrics").StringVar(&o.telemetryPath)
-	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").
+	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout announced by Prometheus.").
 		Default("500ms").StringVar(&o.scrapeTimeoutOffset)
-	app.Flag("web.enable-lifecycle", "Enable reloading by POST /-/reload.").BoolVar(&o.lifecycle)
-	app.Flag("web.enable-pprof", "Enable profiling under /debug/pprof/.").BoolVar(&o.pprof)
+	app.Flag("web.enable-lifecycle", "Enable reloading the configuration file via HTTP POST to /-/reload.").
+		BoolVar(&o.lifecycle)
+	app.Flag("web.enable-pprof", "Enable profiling endpoints under /debug/pprof/.").BoolVar(&o.pprof)
 
 	app.Flag("log.level", "Only log messages with the given severity or above. One of: debug, info, warn, error.").
 		Default("info").StringVar(&o.logLevel)
@@ -203,7 +205,8 @@ var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
 func (o *options) validateWebAndLog(c *ValidatedConfig) error {
-	if in := (input{where: "--log.level", value: o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, in.value) {
+	levels := []string{"debug", "info", "warn", "error"}
+	if in := (input{where: "--log.level", value: o.logLevel}); !slices.Contains(levels, in.value) {
 		return in.bad("one of debug, info, warn and error")
 	}
 	if in := (input{where: "--log.format", value: o.logFormat}); in.value != "logfmt" && in.value != "json" {
@@ -230,7 +233,7 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 		}
 	}
 	if *o.web.WebConfigFile != "" {
-		if _, err := readFile(*o.web.WebConfigFile); err != nil {
+		if _, err := readFile(*o.web.WebConfigFile, maxFile); err != nil {
 			return fmt.Errorf("--web.config.file: %w", err)
 		}
 	}
