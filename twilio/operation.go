@@ -9,8 +9,11 @@ import (
 )
 
 // Status is the state of an operation. The API documents four; a status that
-// is none of them is passed on as it came.
+// is none of them is passed on as it came, if it has at most 64 bytes.
 type Status string
+
+// StatusOther stands for a status that is longer.
+const StatusOther Status = "other"
 
 // The documented statuses (Operations resource, CommunicationOperationStatus).
 const (
