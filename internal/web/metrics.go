@@ -50,7 +50,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
 	gatherer := s.scrape(ctx) //nolint:contextcheck // it is derived from the request's
-	setWriteDeadline(w)
+	setDeadlines(w)
 	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger},
 		// A scrape that fails as a whole would look like an exporter that is down.

@@ -21,7 +21,7 @@ import (
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
-		setWriteDeadline(w)
+		setDeadlines(w)
 		writeText(w, http.StatusBadRequest, "%s", err)
 		return
 	}
@@ -34,7 +34,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&probed{account: a.Name(), op: op, duration: time.Since(begin), ok: err == nil})
-	setWriteDeadline(w)
+	setDeadlines(w)
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger}, ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true,
 	}).ServeHTTP(w, r)

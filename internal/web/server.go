@@ -77,18 +77,22 @@ func New(settings config.Web, accounts *account.Manager, registry *prometheus.Re
 // until ctx ends.
 func (s *Server) Handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(s.settings.TelemetryPath, withoutDeadlines(s.metrics))
+	mux.Handle("GET "+s.settings.TelemetryPath, withoutDeadlines(s.metrics))
 	mux.Handle("GET /probe", withoutDeadlines(s.probe))
+	mux.HandleFunc("GET /sd/operations", s.operations)
 	mux.HandleFunc("GET /-/healthy", s.healthy)
 	mux.HandleFunc("GET /-/ready", s.ready)
-	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) })
+	// A page of another origin must not make a browser reload.
+	mux.Handle("POST /-/reload", http.NewCrossOriginProtection().Handler(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) }),
+	))
 	mux.HandleFunc("GET /{$}", s.landing)
 	if s.settings.EnablePprof {
-		mux.HandleFunc("/debug/pprof/", pprof.Index)
-		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -99,7 +103,7 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 // withoutDeadlines lifts the server's deadlines for a request that may wait for
 // the API for long: the write deadline would cut off the response, and when the
 // read deadline passes, net/http cancels the request. The handler calls
-// setWriteDeadline once it has something to write.
+// setDeadlines once it has something to write.
 func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
@@ -110,9 +114,12 @@ func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	})
 }
 
-// setWriteDeadline sets the deadline of a response that is written now.
-func setWriteDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+// setDeadlines sets the deadlines of a response that is written now. There is one
+// for reading, too: net/http reads what is left of the request's body.
+func setDeadlines(w http.ResponseWriter) {
+	c, now := http.NewResponseController(w), time.Now()
+	_ = c.SetReadDeadline(now.Add(readTimeout))
+	_ = c.SetWriteDeadline(now.Add(writeTimeout))
 }
 
 // writeText responds with a line of plain text.

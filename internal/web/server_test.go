@@ -445,7 +445,7 @@ func TestWithoutDeadlines(t *testing.T) {
 		mux := http.NewServeMux()
 		mux.Handle("/lifted", withoutDeadlines(func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(2 * writeTimeout)
-			setWriteDeadline(w)
+			setDeadlines(w)
 			writeText(w, http.StatusOK, "context: %v", r.Context().Err())
 		}))
 		mux.HandleFunc("/kept", func(w http.ResponseWriter, _ *http.Request) {
@@ -477,4 +477,67 @@ func TestWithoutDeadlines(t *testing.T) {
 			t.Errorf("the server has no deadline: %q", body)
 		}
 	})
+}
+
+// TestMissingBody holds that a request whose body never comes ends: net/http
+// reads what is left of a body after the handler.
+func TestMissingBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		server := newHTTPServer(withoutDeadlines(func(w http.ResponseWriter, _ *http.Request) {
+			setDeadlines(w)
+			writeText(w, http.StatusOK, "done")
+		}), slog.New(slog.DiscardHandler))
+		go func() { _ = server.Serve(l) }()
+		defer func() { _ = server.Close() }()
+		conn, err := l.dial(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn) // until the server hangs up
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK") {
+			t.Errorf("%q, %v", answer, err)
+		}
+	})
+}
+
+// TestMethods holds that nothing but GET and HEAD reads, and that no other
+// method costs a request.
+func TestMethods(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api, "--collector.interval=0s", "--web.enable-pprof")
+	paths := []string{"/metrics", "/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID, "/sd/operations", "/", "/debug/pprof/symbol"}
+	for _, path := range paths {
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "ODD"} {
+			if w := get(t, s, method, path); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s %s: %d, Allow %q", method, path, w.Code, w.Header().Get("Allow"))
+			}
+		}
+	}
+	if n := api.Requests().Started(); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	for _, path := range paths[:2] {
+		if w := get(t, s, http.MethodHead, path); w.Code != http.StatusOK {
+			t.Errorf("HEAD %s: %d", path, w.Code)
+		}
+	}
+}
+
+func TestReloadFromAnotherOrigin(t *testing.T) {
+	s, _ := testFileServer(t, testutil.New(t), "a")
+	for header, code := range map[string]int{
+		"Sec-Fetch-Site: cross-site":   http.StatusForbidden,
+		"Origin: http://other.example": http.StatusForbidden,
+		"Sec-Fetch-Site: same-origin":  http.StatusOK,
+		"User-Agent: curl":             http.StatusOK,
+	} {
+		if w := get(t, s, http.MethodPost, "/-/reload", header); w.Code != code {
+			t.Errorf("%s: %d, want %d", header, w.Code, code)
+		}
+	}
 }
