@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"reflect"
 	"slices"
@@ -17,11 +16,9 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
-	"twilio_operations_exporter/internal/sanitize"
 )
 
 const (
@@ -31,6 +28,10 @@ const (
 	// OnDemand is a first delay longer than any process runs: accounts with an
 	// interval refresh only when RefreshOnce asks.
 	OnDemand = 100 * 365 * 24 * time.Hour
+	// stopTimeout is how long to wait for an account that is to end. Its context
+	// has ended then, so that only what cannot be interrupted takes longer, such as
+	// a secret on a file system that does not answer.
+	stopTimeout = 3 * time.Second
 )
 
 // Manager owns the running accounts. All methods may be called concurrently.
@@ -67,7 +68,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 
 	m.warn(c.Warnings())
 	configs := c.Accounts()
-	transports, err := newTransports(configs)
+	transports, err := newTransports(configs, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -84,22 +85,6 @@ func (m *Manager) warn(warnings []string) {
 	for _, w := range warnings {
 		level.Warn(m.logger).Log("msg", w)
 	}
-}
-
-// newTransports makes the only part of an account that can fail, for all
-// accounts before any of them is changed.
-func newTransports(configs []config.Account) ([]http.RoundTripper, error) {
-	transports := make([]http.RoundTripper, len(configs))
-	for i := range configs {
-		// The name is a label of the library's own metrics, which are not removed
-		// with the account: hence the same one for all.
-		t, err := promconfig.NewRoundTripperFromConfig(configs[i].HTTP, "twilio")
-		if err != nil {
-			return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
-		}
-		transports[i] = t
-	}
-	return transports, nil
 }
 
 // List returns the current accounts, in the order of the configuration. The
@@ -142,22 +127,31 @@ func stagger(i, n int, interval time.Duration) time.Duration {
 	return time.Duration(i) * min(staggerStep, interval/2/time.Duration(n))
 }
 
-// Stop ends all accounts and waits for them.
+// Stop ends all accounts and waits for them, for a few seconds at most.
 func (m *Manager) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.running {
-		stopAll(m.List())
+		m.end(m.List())
+		closeIdle(transportsOf(m.List()), nil)
 		m.running = false
 	}
 }
 
-func stopAll(list []*Account) {
+// end ends accounts and waits for them, for stopTimeout at most.
+func (m *Manager) end(list []*Account) {
 	for _, a := range list {
 		a.cancel()
 	}
+	timeout := time.NewTimer(stopTimeout)
+	defer timeout.Stop()
 	for _, a := range list {
-		a.stop()
+		select {
+		case <-a.ended:
+		case <-timeout.C:
+			level.Error(m.logger).Log("msg", "account has not stopped in time, going on without it", "account", a.Name())
+			return
+		}
 	}
 }
 
@@ -232,7 +226,8 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		}
 		fresh = append(fresh, *c)
 	}
-	transports, err := newTransports(fresh)
+	before := transportsOf(m.List())
+	transports, err := newTransports(fresh, before)
 	if err != nil {
 		return err
 	}
@@ -252,7 +247,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	m.current.Store(&visible)
 	// Series are removed after the account has ended: a late request would bring
 	// them back.
-	stopAll(gone)
+	m.end(gone)
 	for _, a := range gone {
 		m.metrics.Remove(a.config.Account)
 	}
@@ -261,8 +256,8 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	for i := range configs {
 		if next[i] == nil {
 			next[i] = m.newAccount(&configs[i], transports[len(started)])
-			if before := old[configs[i].Account]; before != nil && *before.config.BaseURL == *configs[i].BaseURL {
-				next[i].client.ShareCooldown(before.client) // a Retry-After outlasts a change of settings
+			if a := old[configs[i].Account]; a != nil && *a.config.BaseURL == *configs[i].BaseURL {
+				next[i].client.ShareCooldown(a.client) // a Retry-After outlasts a change of settings
 			}
 			started = append(started, next[i])
 		}
@@ -271,6 +266,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		a.start(ctx, stagger(i, len(started), a.config.Interval))
 	}
 	m.current.Store(&next)
+	closeIdle(before, next)
 	level.Info(m.logger).Log("msg", "accounts replaced",
 		"unchanged", len(next)-len(started), "started", len(started), "stopped", len(gone))
 	return nil

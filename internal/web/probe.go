@@ -28,9 +28,9 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
 	begin := time.Now()
-	op, err := a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
+	op, err := a.Fetch(ctx, id)
 	if err != nil {
-		level.Info(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
+		level.Debug(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&probed{account: a.Name(), op: op, duration: time.Since(begin), ok: err == nil})
