@@ -49,15 +49,19 @@ func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
-	gatherer := s.scrape(ctx) //nolint:contextcheck // it is derived from the request's
-	setDeadlines(w)
-	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
+	handler := promhttp.HandlerFor(s.scrape(ctx), promhttp.HandlerOpts{ //nolint:contextcheck // it is derived from the request's
 		ErrorLog: scrapeLog{s.logger},
 		// A scrape that fails as a whole would look like an exporter that is down.
 		ErrorHandling:                       promhttp.ContinueOnError,
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: true,
-	}).ServeHTTP(w, r)
+	})
+	// It waits for its turn as long as somebody waits for the answer: when the time
+	// of the scrape is over, Prometheus hangs up.
+	if !s.renderer.render(r.Context(), w, r, len(s.accounts.List()), handler) {
+		setDeadlines(w)
+		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
+	}
 }
 
 // WriteMetrics writes the metrics of a scrape to w, in the text format.

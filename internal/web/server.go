@@ -66,11 +66,14 @@ type Server struct {
 	registry *prometheus.Registry // of what does not depend on a scrape
 	logger   log.Logger
 	started  time.Time
+	renderer *renderer
 }
 
 // New returns a server that shows the accounts, and what the registry holds.
 func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
-	return &Server{settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now()}
+	return &Server{
+		settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now(), renderer: newRenderer(),
+	}
 }
 
 // Handler returns the handler of all paths. Accounts that a reload starts run
