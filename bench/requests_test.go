@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"net/url"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,20 +80,20 @@ func testRequests(t *testing.T) []cost {
 						Rate: k.rate / scale, Lifetime: k.lifetime, LifetimeSpread: 0.5,
 						ScheduledShare: k.scheduled, ScheduledAhead: day, MaxRecipients: 100,
 					})
-					api := simulator.MustPager(world, simulator.ListSettings{}, time.Now)
+					client, handler := connect(world)
 					s := settings(k.window)
 					s.PageSize /= scale
-					e := startExporter(t.Context(), s, api)
+					e := startExporter(t.Context(), s, client)
 					defer e.stop()
 
 					<-time.After(s.Interval / 2) // to be between two refreshes from now on
 					c := cost{kind: k}
 					<-time.After(steadyAfter(&s))
-					before := api.Requests()
+					before := handler.Requests().Started()
 					<-time.After(refreshes * s.Interval)
-					c.steady = float64(api.Requests()-before) / refreshes
+					c.steady = float64(handler.Requests().Started()-before) / refreshes
 					e.check(t)
-					for _, err := range api.Pages(t.Context(), twilio.Query{StartDate: time.Now().Add(-s.Window), PageSize: s.PageSize}) {
+					for _, err := range client.Pages(t.Context(), twilio.Query{StartDate: time.Now().Add(-s.Window), PageSize: s.PageSize}) {
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -110,6 +111,16 @@ func testRequests(t *testing.T) []cost {
 		}
 	})
 	return costs
+}
+
+// connect returns a client of a simulated API, without a socket and compression
+// between them.
+func connect(world *simulator.World) (*twilio.Client, *simulator.Handler) {
+	handler := simulator.MustHandler(world, simulator.Settings{LogSize: -1, NoGzip: true})
+	return twilio.NewClient(twilio.Options{
+		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
+		Transport: simulator.Transport(handler),
+	}), handler
 }
 
 // exporter is the part of the program that refreshes an account and shows it.

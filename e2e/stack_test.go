@@ -231,12 +231,12 @@ func (a *account) run(address string) {
 // trouble makes operations go wrong from now on.
 func (a *account) trouble(kind simulator.TroubleKind, rate float64) {
 	a.t.Helper()
-	if _, err := a.world.AddTrouble(simulator.Trouble{Kind: kind, Share: 1, Rate: rate, From: time.Now()}); err != nil {
+	if err := a.world.AddTrouble(simulator.Trouble{Kind: kind, Share: 1, Rate: rate, From: time.Now()}); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a *account) calm() { a.world.EndTrouble(0, time.Now()) }
+func (a *account) calm() { a.world.EndTrouble(time.Now()) }
 
 // refuse answers every request with this status until the faults are cleared.
 func (a *account) refuse(status int) {

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"io"
 	"iter"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -84,7 +85,7 @@ type Client struct {
 	logger   log.Logger
 	list     *url.URL // of the list of operations
 	limiter  *rate.Limiter
-	inFlight chan struct{} // nil = no limit
+	inFlight chan struct{} // a place for each request under way
 	cooldown *cooldown
 	clock    clock
 
@@ -114,7 +115,6 @@ func NewClient(o Options) *Client {
 		list:         base.JoinPath("Messages", "Operations"),
 		limiter:      rate.NewLimiter(limit, 1),
 		cooldown:     newCooldown(),
-		fetches:      make(chan struct{}, maxFetches),
 		fetchLimiter: rate.NewLimiter(half, 1),
 		backoff:      backoff,
 		maxPages:     maxPages,
@@ -125,10 +125,11 @@ func NewClient(o Options) *Client {
 	if c.options.Proxy == nil {
 		c.options.Proxy = http.ProxyFromEnvironment
 	}
-	if o.InFlight > 0 {
-		c.inFlight = make(chan struct{}, o.InFlight)
-		c.fetches = make(chan struct{}, min(maxFetches, max(o.InFlight/2, 1)))
+	if o.InFlight <= 0 {
+		o.InFlight = math.MaxInt32 // places take no memory
 	}
+	c.inFlight = make(chan struct{}, o.InFlight)
+	c.fetches = make(chan struct{}, min(maxFetches, max(o.InFlight/2, 1)))
 	return c
 }
 
@@ -136,7 +137,7 @@ func NewClient(o Options) *Client {
 // the same account. It must be called before the first request.
 func (c *Client) ShareCooldown(with *Client) { c.cooldown = with.cooldown }
 
-var pages = sync.Pool{New: func() any { return new(Page) }}
+var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
 
 // Pages reads the list page by page, from the first to the one without a next
 // token. It yields a page, or one error and then ends. A page is valid until
@@ -148,27 +149,37 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
 		c.lists.Add(1)
 		defer c.lists.Add(-1)
-		page, _ := pages.Get().(*Page)
-		defer pages.Put(page)
 		seed, seen := maphash.MakeSeed(), map[uint64]bool{} // tokens may be long
-		for n, token := 1, ""; ; n, token = n+1, page.Next {
-			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error { return decodePage(body, page) })
-			next := maphash.String(seed, page.Next)
-			switch {
-			case err != nil:
-			case page.Next != "" && seen[next]:
-				err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
-			case page.Next != "" && n == c.maxPages:
-				err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n, Limit: n})
+		token := ""
+		for n := 1; ; n++ {
+			var page *pageBuffer // taken when there is something to decode
+			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error {
+				if page == nil {
+					page, _ = pageBuffers.Get().(*pageBuffer)
+				}
+				return decodePage(body, page)
+			})
+			if err == nil && page.Next != "" {
+				token = page.Next
+				hash := maphash.String(seed, token)
+				switch {
+				case seen[hash]:
+					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
+				case n == c.maxPages:
+					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n, Limit: n})
+				}
+				seen[hash] = true
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if !yield(page, nil) || page.Next == "" {
+			last := page.Next == ""
+			more := yield(&page.Page, nil)
+			pageBuffers.Put(page)
+			if last || !more {
 				return
 			}
-			seen[next] = true
 		}
 	}
 }
@@ -213,7 +224,9 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 	}
 	defer release(c.fetches)
 	var op Operation
-	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error { return decodeOperation(body, &op) })
+	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error {
+		return decodeOperation(body, &op)
+	})
 	if err == nil && op.ID != id {
 		err = fmt.Errorf("%s: %w", EndpointFetch, &DecodeError{Pointer: "/id", Problem: "another operation's"})
 	}

@@ -317,12 +317,14 @@ func TestGzip(t *testing.T) {
 func TestBodyLimit(t *testing.T) {
 	// A page that is padded to n bytes with a member nobody asked for.
 	padded := func(n int) []byte {
-		head, tail := `{"pad":[[0`, "]],"+pageOf(`"next":null`, one)[1:]
-		zeros := strings.Repeat(",0", (n-len(head)-len(tail))/2)
-		return []byte(head + zeros + strings.Repeat(" ", (n-len(head)-len(tail))%2) + tail)
+		head, tail := `{"pad":[["`, `"]],`+pageOf(`"next":null`, one)[1:]
+		full := strings.Repeat("a", 1<<17) + `","`
+		left := n - len(head) - len(tail)
+		return []byte(head + strings.Repeat(full, left/len(full)) + strings.Repeat("a", left%len(full)) + tail)
 	}
 	// Streams in a row are one: an array that does not end.
-	bomb := slices.Concat(compressed(t, []byte(`{"x":[[0`)), bytes.Repeat(compressed(t, bytes.Repeat([]byte(",0"), 1<<19)), 65))
+	strings1M := compressed(t, bytes.Repeat([]byte(`a","`), 1<<18))
+	bomb := slices.Concat(compressed(t, []byte(`{"x":[["`)), bytes.Repeat(strings1M, 65))
 	blank := bytes.Repeat(compressed(t, bytes.Repeat([]byte(" "), 1<<20)), 65)
 	for _, tt := range []struct {
 		name     string
@@ -446,7 +448,8 @@ func TestOneRequest(t *testing.T) {
 			})
 			_, err := readAll(t, testClient(t, base, transport))
 			var apiErr *Error
-			if !errors.As(err, &apiErr) || apiErr.StatusCode != status || len(apiErr.Details) != 1 || apiErr.Details[0].Code != code {
+			if !errors.As(err, &apiErr) || apiErr.StatusCode != status ||
+				len(apiErr.Details) != 1 || apiErr.Details[0].Code != code {
 				t.Errorf("got %v", err)
 			}
 			if n.Load() != 1 {

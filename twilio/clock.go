@@ -31,11 +31,11 @@ func (c *clock) observe(date, local time.Time) (tooLarge bool) {
 	defer c.mu.Unlock()
 	skew := date.Round(0).Sub(local.Round(0))
 	agrees := func(with time.Duration) bool { return (skew - with).Abs() <= skewAgree }
-	if c.known && !agrees(c.skew) && !(c.doubt && agrees(c.doubted)) {
+	if c.known && !agrees(c.skew) && (!c.doubt || !agrees(c.doubted)) {
 		c.doubted, c.doubt = skew, true
 		return false
 	}
-	tooLarge = skew.Abs() > maxSkew && !(c.known && c.skew.Abs() > maxSkew)
+	tooLarge = skew.Abs() > maxSkew && c.skew.Abs() <= maxSkew
 	c.skew, c.known, c.doubt = skew, true, false
 	return tooLarge
 }

@@ -66,28 +66,30 @@ func (c *cooldown) beyond(ctx context.Context) error {
 // wait returns when the cooldown is over, or an error as soon as that is known
 // to be after ctx's deadline.
 func (c *cooldown) wait(ctx context.Context) error {
-	for waiting := false; ; {
+	if c.retryAt().IsZero() {
+		return ctx.Err()
+	}
+	if err := c.beyond(ctx); err != nil {
+		return err
+	}
+	c.count(+1)
+	defer c.count(-1)
+	for {
 		c.mu.Lock()
 		left, changed := time.Until(c.until), c.changed
 		c.mu.Unlock()
-		if left <= 0 || ctx.Err() != nil {
+		if left <= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(left):
+		case <-changed:
+			if err := c.beyond(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := c.beyond(ctx); err != nil {
-			return err
-		}
-		if !waiting {
-			waiting = true
-			c.count(+1)
-			defer c.count(-1)
-		}
-		timer := time.NewTimer(left)
-		select {
-		case <-timer.C:
-		case <-changed: // maybe later than ctx allows
-		case <-ctx.Done():
-		}
-		timer.Stop()
 	}
 }
 

@@ -346,12 +346,14 @@ func TestRetryAfterAnHourAtMost(t *testing.T) {
 		"seconds":             {"Retry-After", "99999999999"},
 		"no number for it":    {"Retry-After", strings.Repeat("9", 400)},
 		"date":                {"Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT"},
-		"date, wrong by ages": {"Retry-After", time.Now().UTC().Format(http.TimeFormat), "Date", "Thu, 01 Jan 1970 00:00:00 GMT"},
+		"date, wrong by ages": {"Retry-After", "Sun, 01 Mar 2026 12:00:00 GMT", "Date", "Thu, 01 Jan 1970 00:00:00 GMT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
-				api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) { return answer(req, 429, "", header...), nil })
+				api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
+					return answer(req, 429, "", header...), nil
+				})
 				c := testClient(t, "https://api.test", api, withLog(&log))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()

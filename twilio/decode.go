@@ -8,8 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -19,7 +17,7 @@ import (
 const (
 	maxBody   = 16 << 20  // bytes of a 200, decompressed
 	maxValue  = 256 << 10 // bytes of one JSON value or run of white space
-	maxDepth  = 16        // of nested JSON values; the names on the way to one are kept
+	maxDepth  = 10        // of nested JSON values; the names on the way to one are kept
 	maxName   = 64        // bytes of an operation's id or status
 	maxOnPage = 10_000    // operations, ten times what is documented
 )
@@ -136,80 +134,67 @@ func count(dec *jsontext.Decoder) (int64, error) {
 	return 0, wrong(dec, "not a whole number of 0 or more")
 }
 
-// operation is what w says, if it says all that it should. The pointer of an
-// error is relative to it.
-func (w *wireOperation) operation() (Operation, *DecodeError) {
-	op := Operation{
+// operation fills op from w. The pointer of an error is relative to it.
+func (w *wireOperation) operation(op *Operation) *DecodeError {
+	*op = Operation{
 		ID: w.ID.value, Status: w.Status.value, Stats: Stats(w.Stats.value),
 		CreatedAt: w.CreatedAt.value.UTC(), UpdatedAt: w.UpdatedAt.value.UTC(),
-	}
-	var e *DecodeError
-	switch {
-	case !w.ID.seen:
-		e = &DecodeError{"", "no id"}
-	case !w.Status.seen:
-		e = &DecodeError{"", "no status"}
-	case !w.Stats.seen:
-		e = &DecodeError{"", "no stats"}
-	case !w.CreatedAt.seen:
-		e = &DecodeError{"", "no createdAt"}
-	case !w.UpdatedAt.seen:
-		e = &DecodeError{"", "no updatedAt"}
-	case op.ID == "":
-		e = &DecodeError{"/id", "empty"}
-	case len(op.ID) > maxName:
-		e = &DecodeError{"/id", fmt.Sprintf("longer than %d bytes", maxName)}
-	case op.Status == "":
-		e = &DecodeError{"/status", "empty"}
-	case op.CreatedAt.IsZero():
-		e = &DecodeError{"/createdAt", "not an RFC 3339 time"}
-	case op.UpdatedAt.IsZero():
-		e = &DecodeError{"/updatedAt", "not an RFC 3339 time"}
 	}
 	if len(op.Status) > maxName {
 		op.Status = StatusOther
 	}
-	return op, e
+	switch {
+	case !w.ID.seen:
+		return &DecodeError{"", "no id"}
+	case !w.Status.seen:
+		return &DecodeError{"", "no status"}
+	case !w.Stats.seen:
+		return &DecodeError{"", "no stats"}
+	case !w.CreatedAt.seen:
+		return &DecodeError{"", "no createdAt"}
+	case !w.UpdatedAt.seen:
+		return &DecodeError{"", "no updatedAt"}
+	case op.ID == "":
+		return &DecodeError{"/id", "empty"}
+	case len(op.ID) > maxName:
+		return &DecodeError{"/id", fmt.Sprintf("longer than %d bytes", maxName)}
+	case op.Status == "":
+		return &DecodeError{"/status", "empty"}
+	case op.CreatedAt.IsZero():
+		return &DecodeError{"/createdAt", "not an RFC 3339 time"}
+	case op.UpdatedAt.IsZero():
+		return &DecodeError{"/updatedAt", "not an RFC 3339 time"}
+	}
+	return nil
 }
 
-// A decoder reads one body. It holds at most about maxValue of it.
-type decoder struct {
-	json *jsontext.Decoder
-	page wirePage
-
-	body io.Reader
-	n    int64 // bytes read of body
-	err  error // why reading ended early
+// A pageBuffer is a page with the memory that decoding it takes.
+type pageBuffer struct {
+	Page
+	wire wirePage
 }
 
-var decoders = sync.Pool{New: func() any { return &decoder{json: jsontext.NewDecoder(strings.NewReader(""))} }}
-
-// decodePage fills p from a page of the list, reusing its operations' memory.
-// What p holds after an error is of no use.
-func decodePage(body io.Reader, p *Page) error {
+// decodePage fills p from a page of the list, reusing its memory. What p holds
+// after an error is of no use.
+func decodePage(body io.Reader, p *pageBuffer) error {
+	p.wire = wirePage{Operations: member[[]member[wireOperation]]{value: p.wire.Operations.value}}
 	p.Operations, p.Next = p.Operations[:0], ""
-	return decode(body, func(d *decoder) error {
-		buffer := d.page.Operations.value[:0]
-		d.page = wirePage{Operations: member[[]member[wireOperation]]{value: buffer}}
-		if err := object(d.json, &d.page); err != nil {
-			return err
-		}
-		switch page := &d.page; {
-		case !page.Operations.seen:
+	return decode(body, &p.wire, func() *DecodeError {
+		switch next := p.wire.Pagination.value.Next.value; {
+		case !p.wire.Operations.seen:
 			return &DecodeError{"", "no operations"}
-		case !page.Pagination.seen:
+		case !p.wire.Pagination.seen:
 			return &DecodeError{"", "no pagination"}
-		case page.Pagination.value.Next.value != nil:
-			p.Next = *page.Pagination.value.Next.value
+		case next != nil:
+			p.Next = *next
 		}
-		p.Operations = slices.Grow(p.Operations, len(d.page.Operations.value))
-		for i := range d.page.Operations.value {
-			op, err := d.page.Operations.value[i].value.operation()
-			if err != nil {
+		list := p.wire.Operations.value
+		p.Operations = slices.Grow(p.Operations, len(list))[:len(list)]
+		for i := range list {
+			if err := list[i].value.operation(&p.Operations[i]); err != nil {
 				err.Pointer = fmt.Sprintf("/operations/%d%s", i, err.Pointer)
 				return err
 			}
-			p.Operations = append(p.Operations, op)
 		}
 		return nil
 	})
@@ -217,59 +202,54 @@ func decodePage(body io.Reader, p *Page) error {
 
 // decodeOperation fills op from an answer that is one operation.
 func decodeOperation(body io.Reader, op *Operation) error {
-	return decode(body, func(d *decoder) error {
-		var w wireOperation
-		err := object(d.json, &w)
-		if err != nil {
-			return err
-		}
-		var e *DecodeError
-		if *op, e = w.operation(); e != nil {
-			return e
-		}
-		return nil
-	})
+	var w wireOperation
+	return decode(body, &w, func() *DecodeError { return w.operation(op) })
 }
 
-// object reads an object.
-func object(dec *jsontext.Decoder, into any) error {
-	if k := dec.PeekKind(); k == 'n' {
-		return kindError("", k, reflect.TypeOf(into).Elem())
-	}
-	return json.UnmarshalDecode(dec, into)
-}
-
-// decode has f read the one JSON value that body holds.
-func decode(body io.Reader, f func(*decoder) error) error {
-	d, _ := decoders.Get().(*decoder)
-	defer decoders.Put(d)
-	d.body, d.n, d.err = body, 0, nil
+// decode reads the one JSON object that body holds into a struct, which check
+// then looks at.
+func decode(body io.Reader, into any, check func() *DecodeError) error {
+	d := &decoder{body: body}
 	// Repetitions are refused by member. The library would have to remember all
 	// names, also those of what is not documented.
-	d.json.Reset(d, jsontext.AllowDuplicateNames(true))
-	err := f(d)
-	if err == nil {
-		if _, err = d.json.ReadToken(); errors.Is(err, io.EOF) {
-			err = nil
-		} else {
-			err = &DecodeError{Problem: "more follows the JSON value"}
-		}
+	d.json = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
+	if d.json.PeekKind() == 'n' {
+		return kindError("", 'n', reflect.TypeOf(into).Elem())
 	}
-	err = d.explain(err)
-	d.json.Reset(strings.NewReader(""))
-	d.body = nil
-	return err
+	if err := json.UnmarshalDecode(d.json, into); err != nil {
+		return d.explain(err)
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	switch _, err := d.json.ReadToken(); {
+	case d.err != nil:
+		return d.explain(d.err)
+	case !errors.Is(err, io.EOF):
+		return &DecodeError{"", "more follows the JSON value"}
+	}
+	return nil
+}
+
+// A decoder reads one body. It holds at most about maxValue of it.
+type decoder struct {
+	json *jsontext.Decoder
+	body io.Reader
+	n    int64 // bytes read of body
+	err  error // why reading ended early
 }
 
 // Read implements io.Reader for the JSON decoder, which asks for more when what
 // it has does not hold a whole token, and keeps all of it until it does.
 func (d *decoder) Read(p []byte) (int, error) {
+	depth := d.json.StackDepth()
+	_, length := d.json.StackIndex(min(depth, 2)) // of the operations, if it is them
 	switch {
 	case d.n-d.json.InputOffset() > maxValue:
 		d.err = &DecodeError{Problem: fmt.Sprintf("a value or white space of more than %d bytes", maxValue)}
-	case d.length() > maxOnPage:
+	case length > maxOnPage:
 		d.err = &DecodeError{Problem: fmt.Sprintf("more than %d values", maxOnPage)}
-	case d.json.StackDepth() > maxDepth:
+	case depth > maxDepth:
 		d.err = &DecodeError{Problem: fmt.Sprintf("nested more than %d deep", maxDepth)}
 	}
 	if d.err != nil {
@@ -287,15 +267,6 @@ func (d *decoder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// length is how many values were read of the operations, or of what else the
-// answer holds.
-func (d *decoder) length() (n int64) {
-	if d.json.StackDepth() > 1 {
-		_, n = d.json.StackIndex(2)
-	}
-	return n
-}
-
 // explain is what an error of the library means.
 func (d *decoder) explain(err error) error {
 	var mine *DecodeError
@@ -306,8 +277,6 @@ func (d *decoder) explain(err error) error {
 		return wrong(d.json, mine.Problem)
 	case d.err != nil:
 		return d.err
-	case err == nil:
-		return nil
 	case errors.As(err, &mine):
 		return mine
 	case errors.As(err, &syntax) && errors.Is(err, io.ErrUnexpectedEOF):
@@ -330,13 +299,13 @@ func wrong(dec *jsontext.Decoder, problem string) error {
 // kindError says that a value is not of the kind that goes into a type.
 func kindError(at jsontext.Pointer, got jsontext.Kind, into reflect.Type) error {
 	want := map[reflect.Kind]string{
-		reflect.Struct: "an object", reflect.Slice: "an array", reflect.Pointer: "a string", reflect.String: "a string", reflect.Int64: "a number",
+		reflect.Struct: "an object", reflect.Slice: "an array", reflect.Int64: "a number",
 	}[into.Kind()]
-	if into == reflect.TypeFor[time.Time]() {
+	if into == reflect.TypeFor[time.Time]() || want == "" {
 		want = "a string"
-		if got == '"' {
-			return &DecodeError{string(at), "not an RFC 3339 time"}
-		}
+	}
+	if want == kindNames[got] {
+		return &DecodeError{string(at), "not an RFC 3339 time"}
 	}
 	return &DecodeError{string(at), kindNames[got] + " where " + want + " should be"}
 }

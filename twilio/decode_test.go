@@ -72,8 +72,9 @@ func pageOf(next string, operations ...string) string {
 func TestDecodePage(t *testing.T) {
 	strange := oneDecoded
 	strange.Status = "PAUSED"
-	longest, other := oneDecoded, oneDecoded
-	longest.ID, longest.Status = strings.Repeat("i", 64), Status(strings.Repeat("S", 64))
+	replaced := func(from, to string) string { return pageOf(``, strings.Replace(one, from, to, 1)) }
+	longID, long, other := oneDecoded, oneDecoded, oneDecoded
+	longID.ID, long.Status = strings.Repeat("i", 64), Status(strings.Repeat("S", 64))
 	other.Status = StatusOther
 	largest := oneDecoded
 	largest.Stats.Total = 9223372036854775807
@@ -94,14 +95,15 @@ func TestDecodePage(t *testing.T) {
 			`"pagination":{"previous":null,"next":"t"},"new":2}`, Page{[]Operation{oneDecoded}, "t"}},
 		{"escaped names", strings.Replace(pageOf(`"n\u0065xt":"t"`, one), `"total"`, `"t\u006ftal"`, 1), Page{[]Operation{oneDecoded}, "t"}},
 		{"undocumented status", pageOf(``, strings.Replace(one, "PROCESSING", "PAUSED", 1)), Page{[]Operation{strange}, ""}},
-		{"longest id and status", pageOf(``, strings.NewReplacer(oneDecoded.ID, strings.Repeat("i", 64), "PROCESSING", strings.Repeat("S", 64)).Replace(one)), Page{[]Operation{longest}, ""}},
-		{"status too long", pageOf(``, strings.Replace(one, "PROCESSING", strings.Repeat("S", 65), 1)), Page{[]Operation{other}, ""}},
+		{"longest id", replaced(oneDecoded.ID, longID.ID), Page{[]Operation{longID}, ""}},
+		{"longest status", replaced("PROCESSING", string(long.Status)), Page{[]Operation{long}, ""}},
+		{"status too long", replaced("PROCESSING", string(long.Status)+"S"), Page{[]Operation{other}, ""}},
 		{"largest number", pageOf(``, strings.Replace(one, `"total":1`, `"total":9223372036854775807`, 1)), Page{[]Operation{largest}, ""}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// A page that was used before must not show through.
-			got := Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}
+			got := pageBuffer{Page: Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}}
 			if err := decodePage(strings.NewReader(tt.body), &got); err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +146,7 @@ func TestDecodePageErrors(t *testing.T) {
 
 		{"empty id", replace("comms_operation_01h2xcejqtf2nbrexx3vqjhp41", ""), "/operations/1/id", "empty"},
 		{"id a number", replace(`"comms_operation_01h2xcejqtf2nbrexx3vqjhp41"`, "7"), "/operations/1/id", "a number where a string should be"},
-		{"id too long", replace("comms_operation_01h2xcejqtf2nbrexx3vqjhp41", strings.Repeat("i", 65)), "/operations/1/id", "longer than 64 bytes"},
+		{"id too long", replace(oneDecoded.ID, strings.Repeat("i", 65)), "/operations/1/id", "longer than 64 bytes"},
 		{"stats twice", replace(`"stats"`, `"stats":{"total":1},"stats"`), "/operations/1/stats", "no recipients"},
 		{"stats twice, whole", replace(`"createdAt"`, `"stats":{},"createdAt"`), "/operations/1/stats", "given twice"},
 		{"pagination twice", `{"operations":[],"pagination":{},"pagination":{}}`, "/pagination", "given twice"},
@@ -177,7 +179,7 @@ func TestDecodePageErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := decodePage(strings.NewReader(tt.body), new(Page))
+			err := decodePage(strings.NewReader(tt.body), new(pageBuffer))
 			var decode *DecodeError
 			if !errors.As(err, &decode) {
 				t.Fatalf("got %v, want a *DecodeError", err)
@@ -201,7 +203,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 		pageOf("", `{"`+long+`":<}`),
 		long,
 	} {
-		err := decodePage(strings.NewReader(body), new(Page))
+		err := decodePage(strings.NewReader(body), new(pageBuffer))
 		var decode *DecodeError
 		if !errors.As(err, &decode) {
 			t.Fatalf("got %v", err)
@@ -215,7 +217,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 
 func TestDecodePageReusesMemory(t *testing.T) {
 	body := []byte(pageJSON(1000, "null"))
-	var p Page
+	var p pageBuffer
 	if err := decodePage(bytes.NewReader(body), &p); err != nil {
 		t.Fatal(err)
 	}
@@ -257,29 +259,32 @@ func (e *endless) Read(p []byte) (int, error) {
 // A hostile body ends with an error, and before it takes memory worth naming.
 func TestHostileBodies(t *testing.T) {
 	unknown := func(text string) *endless { return &endless{head: `{"x":`, text: text} }
+	const long = "a value or white space of more than 262144 bytes"
+	string1k := `,"` + strings.Repeat("a", 1000) + `"`
 	for _, tt := range []struct {
 		name string
 		body io.Reader
 		want string
 	}{
-		{"white space", &endless{text: " \n"}, "a value or white space of more than 262144 bytes"},
-		{"white space in an object", unknown(" "), "/x: a value or white space of more than 262144 bytes"},
-		{"a string nobody asked for", &endless{head: `{"x":"`, text: "a"}, "/x: a value or white space of more than 262144 bytes"},
-		{"a name", &endless{head: `{"`, text: "a"}, "a value or white space of more than 262144 bytes"},
-		{"an id", &endless{head: `{"operations":[{"id":"`, text: "a"}, "/operations/0/id: a value or white space of more than 262144 bytes"},
-		{"a number", &endless{head: `{"operations":[{"stats":{"total":`, text: "1"}, "/operations/0/stats/total: a value or white space of more than 262144 bytes"},
-		{"an array for an id", &endless{head: `{"operations":[{"id":[0`, text: ",0"}, "/operations/0/id: a value or white space of more than 262144 bytes"},
+		{"white space", &endless{text: " \n"}, long},
+		{"white space in an object", unknown(" "), "/x: " + long},
+		{"a string nobody asked for", &endless{head: `{"x":"`, text: "a"}, "/x: " + long},
+		{"a name", &endless{head: `{"`, text: "a"}, long},
+		{"an id", &endless{head: `{"operations":[{"id":"`, text: "a"}, "/operations/0/id: " + long},
+		{"a number", &endless{head: `{"operations":[{"stats":{"total":`, text: "1"}, "/operations/0/stats/total: " + long},
+		{"an array for an id", &endless{head: `{"operations":[{"id":[0`, text: ",0"}, "/operations/0/id: " + long},
 		{"an array nobody asked for", &endless{head: `{"x":[0`, text: ",0"}, "more than 10000 values"},
-		{"a nested array", &endless{head: `{"x":[[0`, text: `,"` + strings.Repeat("a", 1000) + `"`}, "longer than 16777216 bytes"},
-		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":"` + strings.Repeat("a", 1000) + `"`}, "longer than 16777216 bytes"},
-		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 16 deep"},
-		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 16 deep"},
+		{"a nested array", &endless{head: `{"x":[[0`, text: string1k}, "longer than 16777216 bytes"},
+		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "more than 10000 values"},
+		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: string1k + ":0"}, "longer than 16777216 bytes"},
+		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 10 deep"},
+		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 10 deep"},
 		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := decodePage(tt.body, new(Page))
+			err := decodePage(tt.body, new(pageBuffer))
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %s", err, tt.want)
@@ -298,7 +303,7 @@ func TestKeptIDsDoNotPinThePage(t *testing.T) {
 	var kept []string
 	for range 40 {
 		body := bytes.Clone(template)
-		var p Page
+		var p pageBuffer
 		if err := decodePage(bytes.NewReader(body), &p); err != nil {
 			t.Fatal(err)
 		}
@@ -410,7 +415,7 @@ func FuzzDecodePage(f *testing.F) {
 	f.Add([]byte("<html>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := bytes.Clone(body)
-		var got Page
+		var got pageBuffer
 		err := decodePage(bytes.NewReader(body), &got)
 		if !bytes.Equal(before, body) {
 			t.Fatal("the decoder wrote to its input")
@@ -429,7 +434,7 @@ func FuzzDecodePage(f *testing.F) {
 			if refErr != nil {
 				t.Fatalf("taken, but encoding/json says %v", refErr)
 			}
-			samePage(t, got, want)
+			samePage(t, got.Page, want)
 		}
 		if refErr == nil {
 			// Written anew it has no doubled members and no broken UTF-8, which
@@ -444,7 +449,7 @@ func FuzzDecodePage(f *testing.F) {
 			if err = decodePage(bytes.NewReader(anew), &got); err != nil {
 				t.Fatalf("refused, though encoding/json takes it: %v\n%s", err, anew)
 			}
-			samePage(t, got, want)
+			samePage(t, got.Page, want)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package twilio
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +23,8 @@ var (
 	// ErrThrottled is any *ThrottledError, and any *Error of status 429.
 	ErrThrottled = errors.New("throttled by the API")
 	// ErrInvalidOperationID is returned before any request is made.
-	ErrInvalidOperationID = errors.New("invalid operation id, it should look like comms_operation_01h9krwprkeee8fzqspvwy6nq8")
+	ErrInvalidOperationID = errors.New("invalid operation id, it should look like " +
+		"comms_operation_01h9krwprkeee8fzqspvwy6nq8")
 )
 
 const (
@@ -93,13 +93,12 @@ type ThrottledError struct {
 }
 
 func (e *ThrottledError) Error() string {
-	return fmt.Sprintf("%v with %d: no request before %s", ErrThrottled, e.StatusCode, e.RetryAt.UTC().Format(time.RFC3339))
+	at := e.RetryAt.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("%v with %d: no request before %s", ErrThrottled, e.StatusCode, at)
 }
 
 // Is reports whether target is ErrThrottled.
-func (e *ThrottledError) Is(target error) bool {
-	return target == ErrThrottled
-}
+func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
 // NetworkError means that a request got no complete answer: no connection, a
 // broken one, no trust in the certificate, or more time than Options.Timeout.
@@ -119,15 +118,9 @@ func (e *NetworkError) Timeout() bool {
 
 // Temporary tells what may pass from what stays until somebody mends it.
 func (e *NetworkError) Temporary() bool {
-	var (
-		certificate *tls.CertificateVerificationError
-		authority   x509.UnknownAuthorityError
-		host        x509.HostnameError
-		invalid     x509.CertificateInvalidError
-		file        *fs.PathError // of a secret or a certificate
-	)
-	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &authority) && !errors.As(e.Err, &host) &&
-		!errors.As(e.Err, &invalid) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
+	var certificate *tls.CertificateVerificationError
+	var file *fs.PathError // of a secret or a certificate
+	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
 }
 
 // timeoutError is the cause of a NetworkError: Options.Timeout has passed.

@@ -24,7 +24,8 @@ func api(w http.ResponseWriter, r *http.Request) {
 	}
 	_, _ = fmt.Fprintf(w, `{"operations":[{"id":%q,"status":"COMPLETED","createdAt":"2026-03-01T12:00:00Z",
 		"updatedAt":"2026-03-01T12:05:00Z","stats":{"total":2,"recipients":2,"attempts":2,"unaddressable":0,"scheduled":0,
-		"queued":0,"sent":0,"delivered":1,"read":0,"undelivered":1,"failed":0,"canceled":0}}],"pagination":{"next":%s}}`, id, next)
+		"queued":0,"sent":0,"delivered":1,"read":0,"undelivered":1,"failed":0,"canceled":0}}],
+		"pagination":{"next":%s}}`, id, next)
 }
 
 // withCredentials is a transport that adds the account's credentials.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,7 @@ func isFetch(req *http.Request) bool { return strings.Contains(req.URL.Path, "co
 // by no more than half of the requests in flight.
 func TestFetchesComeSecond(t *testing.T) {
 	for _, tt := range []struct{ inFlight, fetches int }{{0, 4}, {1, 1}, {4, 2}, {16, 4}} {
-		t.Run(fmt.Sprint(tt.inFlight), func(t *testing.T) {
+		t.Run(strconv.Itoa(tt.inFlight), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const pages = 100
 				var lists, fetches, flying, most atomic.Int32

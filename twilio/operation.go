@@ -1,9 +1,21 @@
-// Package twilio reads Twilio's Message Operations: it pages through the list,
-// fetches one operation, and keeps to the pace the API asks for. It knows
-// nothing of metrics beyond telling a hook about each request it made.
+// Package twilio reads Twilio's Message Operations: it pages through the list
+// and fetches single operations.
+//
+// A [Client] belongs to one account. Its requests share a rate limit, a bound on
+// requests in flight, and a cooldown: after a 429 or 503 none goes out before
+// the Retry-After has passed. What may pass is sent again (429, 502, 503, 504, a
+// lost connection), everything else is not, a 500 least of all: the API forbids
+// it. Answers are decoded strictly and in bounded memory. An error says what went
+// wrong by its type, such as [*Error] or [*DecodeError], and never holds
+// credentials, whatever the server or a proxy sends back.
+//
+// [Client.Now] is the API's clock, by which the list is asked for.
+//
+// The package knows nothing of metrics beyond a hook for each request made.
 package twilio
 
 import (
+	"math"
 	"regexp"
 	"time"
 )
@@ -46,20 +58,29 @@ type Stats struct {
 	Canceled      int64 // messages canceled through the API
 }
 
-// Add adds each count of o.
+// Fields are the twelve counts, in order.
+func (s *Stats) Fields() [12]*int64 {
+	return [...]*int64{
+		&s.Total, &s.Recipients, &s.Attempts, &s.Unaddressable, &s.Scheduled, &s.Queued,
+		&s.Sent, &s.Delivered, &s.Read, &s.Undelivered, &s.Failed, &s.Canceled,
+	}
+}
+
+// Add adds each count of o, as AddSaturating does.
 func (s *Stats) Add(o *Stats) {
-	s.Total += o.Total
-	s.Recipients += o.Recipients
-	s.Attempts += o.Attempts
-	s.Unaddressable += o.Unaddressable
-	s.Scheduled += o.Scheduled
-	s.Queued += o.Queued
-	s.Sent += o.Sent
-	s.Delivered += o.Delivered
-	s.Read += o.Read
-	s.Undelivered += o.Undelivered
-	s.Failed += o.Failed
-	s.Canceled += o.Canceled
+	from := o.Fields()
+	for i, n := range s.Fields() {
+		*n = AddSaturating(*n, *from[i])
+	}
+}
+
+// AddSaturating adds two counts. What is too large for an int64 stays at its maximum, so that absurd counts never
+// add up to a negative number.
+func AddSaturating(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // Operation is one request to send messages to up to 10,000 recipients.
@@ -76,6 +97,4 @@ type Operation struct {
 var operationID = regexp.MustCompile(`^comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}$`)
 
 // ValidOperationID reports whether id has the documented form.
-func ValidOperationID(id string) bool {
-	return operationID.MatchString(id)
-}
+func ValidOperationID(id string) bool { return operationID.MatchString(id) }

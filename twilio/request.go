@@ -4,6 +4,7 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -52,11 +53,6 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 		case ctx.Err() != nil && last != nil:
 			return fmt.Errorf("%s: %w (last failure: %v)", endpoint, err, last) //nolint:errorlint // it is ctx's
 		case !retryable(err) || r.attempts > c.options.MaxRetries:
-			if throttles(err) {
-				if beyond := c.cooldown.beyond(ctx); beyond != nil {
-					err = beyond
-				}
-			}
 			if r.attempts > 1 {
 				return fmt.Errorf("%s: %w (%d attempts)", endpoint, err, r.attempts)
 			}
@@ -65,8 +61,13 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 		last = err
 		_ = level.Warn(c.logger).Log("msg", "retrying an API request", "endpoint", endpoint,
 			"retry", r.attempts, "max_retries", c.options.MaxRetries, "reason", err)
-		if !throttles(err) { // else there is a cooldown
-			sleep(ctx, c.backoff(r.attempts-1))
+		var api *Error
+		if errors.As(err, &api) && api.throttles() {
+			continue // to the cooldown
+		}
+		select {
+		case <-time.After(c.backoff(r.attempts - 1)):
+		case <-ctx.Done():
 		}
 	}
 }
@@ -76,20 +77,15 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 func retryable(err error) bool {
 	var api *Error
 	var network *NetworkError
-	switch {
-	case errors.As(err, &network):
-		return network.Temporary()
-	case errors.As(err, &api):
-		return throttles(err) || api.StatusCode == http.StatusBadGateway || api.StatusCode == http.StatusGatewayTimeout
+	if errors.As(err, &api) {
+		return api.throttles() || api.StatusCode == http.StatusBadGateway || api.StatusCode == http.StatusGatewayTimeout
 	}
-	return false
+	return errors.As(err, &network) && network.Temporary()
 }
 
-// throttles tells whether err is an answer that starts a cooldown.
-func throttles(err error) bool {
-	var api *Error
-	return errors.As(err, &api) &&
-		(api.StatusCode == http.StatusTooManyRequests || api.StatusCode == http.StatusServiceUnavailable)
+// throttles tells whether the answer starts a cooldown.
+func (e *Error) throttles() bool {
+	return e.StatusCode == http.StatusTooManyRequests || e.StatusCode == http.StatusServiceUnavailable
 }
 
 // attempt waits for its turn, sends the request once and reads the answer.
@@ -154,7 +150,7 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Header.Set("User-Agent", version.ComponentUserAgent("twilio_operations_exporter"))
-	if proxy, err := c.options.Proxy(req); err == nil && proxy != nil {
+	if proxy, _ := c.options.Proxy(req); proxy != nil { // the transport tells of its error
 		r.sanitize.addUser(proxy.User)
 	}
 	// The transport itself, without an http.Client: no redirect is followed.
@@ -166,10 +162,14 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 	var api *Error
 	var decode *DecodeError
 	var tooLarge *BodyTooLargeError
+	var record tls.RecordHeaderError
 	switch {
 	case err == nil:
 		return http.StatusOK, nil
 	case errors.As(err, &api):
+		if beyond := c.cooldown.beyond(ctx); beyond != nil && api.throttles() {
+			return api.StatusCode, beyond
+		}
 		return api.StatusCode, api
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
@@ -180,6 +180,8 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 		return http.StatusOK, decode
 	case errors.As(err, &tooLarge):
 		return 0, tooLarge
+	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/":
+		return 0, &NetworkError{http.ErrSchemeMismatch}
 	}
 	return 0, &NetworkError{r.sanitize.err(err)}
 }
@@ -280,34 +282,17 @@ func pace(ctx context.Context, limiter *rate.Limiter) error {
 	return fmt.Errorf("%w: the rate limit leaves no request before it", context.DeadlineExceeded)
 }
 
-// acquire takes one of the places of a semaphore; nil has no limit.
-func acquire(ctx context.Context, semaphore chan struct{}) error {
-	if semaphore == nil {
-		return ctx.Err()
-	}
+// acquire takes one of the places that a channel has.
+func acquire(ctx context.Context, places chan struct{}) error {
 	select {
-	case semaphore <- struct{}{}:
+	case places <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func release(semaphore chan struct{}) {
-	if semaphore != nil {
-		<-semaphore
-	}
-}
-
-// sleep returns after d or when ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
+func release(places chan struct{}) { <-places }
 
 // backoff doubles with each attempt, from 0; half of it is chance.
 func backoff(attempt int) time.Duration {

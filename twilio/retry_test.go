@@ -3,12 +3,15 @@ package twilio
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,10 +109,7 @@ func TestRetries(t *testing.T) {
 // Failures that stay until somebody mends them are not retried.
 func TestNoRetry(t *testing.T) {
 	for _, failure := range []error{
-		x509.UnknownAuthorityError{},
-		x509.HostnameError{Certificate: &x509.Certificate{}, Host: "api.test"},
-		x509.CertificateInvalidError{Reason: x509.Expired},
-		http.ErrSchemeMismatch,
+		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
 		&fs.PathError{Op: "open", Path: "/run/secrets/token", Err: fs.ErrNotExist},
 	} {
 		t.Run(fmt.Sprintf("%T", failure), func(t *testing.T) {
@@ -125,6 +125,27 @@ func TestNoRetry(t *testing.T) {
 			}
 		})
 	}
+	t.Run("real servers", func(t *testing.T) {
+		quiet := slog.NewLogLogger(slog.DiscardHandler, 0)
+		secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+		secure.Config.ErrorLog = quiet
+		secure.StartTLS()
+		defer secure.Close()
+		plain := httptest.NewServer(http.NotFoundHandler())
+		defer plain.Close()
+		for base, want := range map[string]string{
+			secure.URL: "certificate",
+			strings.Replace(plain.URL, "http", "https", 1): "server gave HTTP response to HTTPS client",
+		} {
+			observed := &records{}
+			transport := &http.Transport{}
+			err := first(t.Context(), testClient(t, base, transport, withObserve(observed)))
+			if err == nil || !strings.Contains(err.Error(), want) || len(observed.codes()) != 1 {
+				t.Errorf("%d requests, got %v, want %s", len(observed.codes()), err, want)
+			}
+			transport.CloseIdleConnections()
+		}
+	})
 	for _, base := range []string{"ftp://api.test", "api.test/v1", "https:///v1"} {
 		t.Run(base, func(t *testing.T) {
 			api := newFakeAPI(func(int, *http.Request) (*http.Response, error) { return nil, errors.New("asked") })

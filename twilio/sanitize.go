@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"unicode"
-	"unicode/utf8"
 )
 
 const (
@@ -37,38 +36,35 @@ type sanitizer struct {
 // back without.
 func (s *sanitizer) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{WroteHeaderField: func(name string, values []string) {
-		if name = http.CanonicalHeaderKey(name); name == "Authorization" || name == "Proxy-Authorization" {
-			for _, value := range values {
-				s.addAuthorization(value)
-			}
+		if name = http.CanonicalHeaderKey(name); name != "Authorization" && name != "Proxy-Authorization" {
+			return
+		}
+		req := http.Request{Header: http.Header{"Authorization": values}}
+		if user, password, ok := req.BasicAuth(); ok {
+			s.addUser(url.UserPassword(user, password))
+		} else {
+			s.add(strings.Fields(strings.Join(values, " "))...)
 		}
 	}}
 }
 
-func (s *sanitizer) addAuthorization(value string) {
-	_, credentials, _ := strings.Cut(value, " ")
-	s.add(credentials)
-	if plain, err := base64.StdEncoding.DecodeString(credentials); err == nil {
-		user, password, _ := strings.Cut(string(plain), ":")
-		s.add(password)
-		if !strings.HasPrefix(user, "AC") { // an account's SID is its name, an API key's is half a secret
-			s.add(user)
-		}
-	}
-}
-
-// addUser adds what a proxy is sent.
+// addUser adds what basic authentication sends. An account's SID is its name,
+// an API key's is half a secret.
 func (s *sanitizer) addUser(user *url.Userinfo) {
-	if password, ok := user.Password(); ok {
-		s.addAuthorization("Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
+	password, _ := user.Password()
+	s.add(password)
+	if !strings.HasPrefix(user.Username(), "AC") {
+		s.add(user.Username())
 	}
 }
 
-func (s *sanitizer) add(secret string) {
+func (s *sanitizer) add(secrets ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if secret != "" && !slices.Contains(s.secrets, secret) {
-		s.secrets = append(s.secrets, secret)
+	for _, secret := range secrets {
+		if secret != "" && !slices.Contains(s.secrets, secret) {
+			s.secrets = append(s.secrets, secret)
+		}
 	}
 }
 
@@ -144,13 +140,7 @@ func (s *sanitizer) decodeError(e *DecodeError) {
 func oneLine(s string, limit int) string {
 	long := len(s) > limit
 	if long {
-		s = s[:limit]
-		for s != "" {
-			if r, n := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || n != 1 {
-				break
-			}
-			s = s[:len(s)-1] // half a character
-		}
+		s = strings.ToValidUTF8(s[:limit], "") // no half characters
 	}
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -114,7 +115,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 		},
 	}
 	forms := map[string]string{
-		"plain": hardSecret, "user": hardUser, "quoted": fmt.Sprintf("%q", hardSecret), "quoted twice": fmt.Sprintf("%q", fmt.Sprintf("%q", hardSecret)),
+		"plain": hardSecret, "user": hardUser,
+		"quoted": fmt.Sprintf("%q", hardSecret), "quoted twice": fmt.Sprintf("%q", fmt.Sprintf("%q", hardSecret)),
 		"query": url.QueryEscape(hardSecret), "path": url.PathEscape(hardSecret),
 		"credentials": b64(hardUser + ":" + hardSecret), "base64": b64(hardSecret),
 		"base64, shifted": b64("Yousent" + hardSecret + "."), "base64, shifted more": b64("Yousent:" + hardSecret),
@@ -125,8 +127,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 			for form, text := range forms {
 				var logged bytes.Buffer
 				transport := &http.Transport{DisableCompression: true}
-				c := testClient(t, "http://"+rawServer(t, answer(text)), basicAuth(transport, hardUser, hardSecret), withLog(&logged),
-					func(o *Options) { o.MaxRetries = 1 })
+				c := testClient(t, "http://"+rawServer(t, answer(text)), basicAuth(transport, hardUser, hardSecret),
+					withLog(&logged), func(o *Options) { o.MaxRetries = 1 })
 				c.backoff = func(int) time.Duration { return 0 }
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute) // less than the Retry-After
 				err := first(ctx, c)
@@ -142,12 +144,33 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
+// The API speaks HTTP/2, whose headers are written elsewhere.
+func TestSecretsAreRedactedOverHTTP2(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Error("not HTTP/2")
+		}
+		_, password, _ := r.BasicAuth()
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = fmt.Fprintf(w, `{"errors":[{"code":1,"message":%q,"context":%q}]}`, password, r.Header.Get("Authorization"))
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	err := first(t.Context(), testClient(t, server.URL, basicAuth(server.Client().Transport, hardUser, hardSecret)))
+	if err == nil || !strings.Contains(err.Error(), "1 "+redacted+" (at Basic "+redacted) {
+		t.Errorf("got %v", err)
+	}
+	checkNoSecret(t, deep(err))
+}
+
 // A proxy's credentials are kept back as the API's are: what it refuses with is
 // an error of the transport, and so is a URL that is none.
 func TestProxySecretsAreRedacted(t *testing.T) {
 	basic := base64.StdEncoding.EncodeToString([]byte(hardUser + ":" + hardSecret))
 	for _, reason := range []string{basic, hardSecret, hardUser + ":" + hardSecret, url.QueryEscape(hardSecret)} {
-		proxy := &url.URL{Scheme: "http", User: url.UserPassword(hardUser, hardSecret), Host: rawServer(t, "HTTP/1.1 407 you sent "+reason+"\r\n\r\n")}
+		address := rawServer(t, "HTTP/1.1 407 you sent "+reason+"\r\n\r\n")
+		proxy := &url.URL{Scheme: "http", User: url.UserPassword(hardUser, hardSecret), Host: address}
 		transport := &http.Transport{Proxy: http.ProxyURL(proxy)}
 		c := testClient(t, "https://api.test", transport, func(o *Options) { o.MaxRetries, o.Proxy = 0, transport.Proxy })
 		err := first(t.Context(), c)
@@ -157,8 +180,12 @@ func TestProxySecretsAreRedacted(t *testing.T) {
 		checkNoSecret(t, deep(err))
 		transport.CloseIdleConnections()
 	}
-	for _, bad := range []string{"http://u:S3cret@proxy:3128", "u:S3cret@proxy", "http:/u:S3cret@h", "http://u:S3\ncret p4ss@h", "://S3cret p4ss@h"} {
-		transport := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, fmt.Errorf("invalid proxy %q: odd", bad) }}
+	for _, bad := range []string{
+		"http://u:S3cret@proxy:3128", "u:S3cret@proxy", "http:/u:S3cret@h", "http://u:S3\ncret p4ss@h", "://S3cret p4ss@h",
+	} {
+		transport := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) {
+			return nil, fmt.Errorf("invalid proxy %q: odd", bad)
+		}}
 		err := first(t.Context(), testClient(t, "https://api.test", transport, func(o *Options) { o.MaxRetries = 0 }))
 		if err == nil || !strings.Contains(err.Error(), "invalid proxy") || !strings.Contains(err.Error(), "odd") {
 			t.Errorf("%q: got %v", bad, err)
@@ -175,7 +202,8 @@ func TestSanitizedErrorsKeepTheirCause(t *testing.T) {
 	if err := s.err(fmt.Errorf("reading: %w", cause)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	if err := s.err(fmt.Errorf("reading s3cret: %w", cause)); errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "s3cret") {
+	err := s.err(fmt.Errorf("reading s3cret: %w", cause))
+	if errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -12,14 +12,12 @@ const unread = time.Duration(-1)
 
 // bucket is what is known of the operations created within one minute.
 type bucket struct {
-	// read is the start of the refresh that read the minute last, by the
-	// window's clock.
+	// read is the start of the refresh that read the minute last, by the window's clock.
 	read time.Duration
-	// dirty says that done is known to be wrong: the minute is due whatever its
-	// age.
+	// dirty says that done is known to be wrong: the minute is due whatever its age.
 	dirty bool
-	// baseline says that what is in the minute at the next publication was
-	// there before counting began, or has been counted before.
+	// baseline says that what is in the minute at the next publication was there before counting began, or has
+	// been counted before.
 	baseline bool
 	// contents are nil where there are no operations and never were.
 	*contents
@@ -28,13 +26,13 @@ type bucket struct {
 type contents struct {
 	// done sums the operations that were not in flight when the minute was read.
 	done byStatus
-	// inFlight holds those that are, by id. An operation in it never changes: it
-	// is replaced, since snapshots share it.
+	// inFlight holds those that are, by id. An operation in it never changes: it is replaced, since snapshots
+	// share it.
 	inFlight map[string]inFlight
 	// failing are the worst of those done, as many as a snapshot names.
 	failing []*twilio.Operation
-	// peak is the most that the sums have come to. It is nil where that is the
-	// sum of done and nothing is in flight, as in nearly all minutes.
+	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in
+	// flight, as in nearly all minutes.
 	peak *peak
 }
 
@@ -52,17 +50,23 @@ type peak struct {
 }
 
 func (p *peak) add(s *twilio.Stats) {
-	addStats(&p.Stats, s)
-	p.reached = addSaturating(p.reached, addSaturating(s.Delivered, s.Read))
+	p.Stats.Add(s)
+	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s.Delivered, s.Read))
+}
+
+// get returns the contents, empty ones where there are none.
+func (b *bucket) get() contents {
+	if b.contents == nil {
+		return contents{}
+	}
+	return *b.contents
 }
 
 func (b *bucket) operations() int64 {
-	if b.contents == nil {
-		return 0
-	}
-	n := int64(len(b.inFlight))
-	for i := range b.done {
-		n += b.done[i].operations
+	c := b.get()
+	n := int64(len(c.inFlight))
+	for i := range c.done {
+		n += c.done[i].operations
 	}
 	return n
 }
@@ -75,8 +79,7 @@ func (c *contents) settled() (sum peak) {
 	return sum
 }
 
-// fill makes contents where there are none, and keeps the peak before what it
-// is derived from changes.
+// fill makes contents where there are none, and keeps the peak before what it is derived from changes.
 func (b *bucket) fill() {
 	if b.contents == nil {
 		b.contents = new(contents)
@@ -96,8 +99,7 @@ func (b *bucket) join(op *twilio.Operation, refresh int) {
 	b.inFlight[op.ID] = inFlight{op, refresh}
 }
 
-// leave drops the operations in flight for which gone is true and reports
-// whether there were any.
+// leave drops the operations in flight for which gone is true and reports whether there were any.
 func (b *bucket) leave(gone func(inFlight) bool) (left bool) {
 	if b.contents == nil {
 		return false
@@ -114,9 +116,8 @@ func (b *bucket) leave(gone func(inFlight) bool) (left bool) {
 	return left
 }
 
-// replace puts what a list read to its end has shown of the minute in the place
-// of what was known; r is nil where it showed nothing. met tells whether the
-// list had an operation.
+// replace puts what a list read to its end has shown of the minute in the place of what was known; r is nil where
+// it showed nothing. met tells whether the list had an operation.
 func (b *bucket) replace(r *minuteReading, met func(id string) bool, at time.Duration, refresh int) (left bool) {
 	b.read, b.dirty = at, false
 	if r == nil && b.contents == nil {

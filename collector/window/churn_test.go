@@ -148,7 +148,7 @@ func (c *churn) check(w *Window) {
 	var shown totals
 	for i := range snapshot.Statuses {
 		shown.operations += snapshot.Statuses[i].Operations
-		addStats(&shown.stats, &snapshot.Statuses[i].Stats)
+		shown.stats.Add(&snapshot.Statuses[i].Stats)
 	}
 	if shown.operations != all.operations || shown.stats != all.stats {
 		c.t.Fatalf("the snapshot shows %+v, the minutes hold %+v", shown, all)

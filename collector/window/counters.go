@@ -1,11 +1,9 @@
 package window
 
-// Counters move when a refresh has ended well, and at no other time. They grow by what each minute's sums exceed
-// their peak: a message that wanders between statuses, a list that is incomplete for a while, an operation that the
-// API forgets or that leaves the window take nothing away and are not counted again.
+import "twilio_operations_exporter/twilio"
 
-// publish moves the counters. At the first publication the peaks are set and
-// nothing is counted.
+// publish moves the counters by what each minute's sums exceed their peak. At the first publication the peaks are
+// set and nothing is counted.
 func (w *Window) publish() {
 	for i := range w.buckets {
 		b := &w.buckets[i]
@@ -26,20 +24,19 @@ func (w *Window) count(b *bucket, counts bool) {
 	for _, op := range b.inFlight {
 		total.add(&op.Stats)
 	}
-	grown := fields(&w.grown)
-	now, peak := fields(&total.Stats), fields(&b.peak.Stats)
+	grown, now, peak := w.grown.Fields(), total.Fields(), b.peak.Fields()
 	reached := max(0, total.reached-b.peak.reached)
 	b.peak.reached += reached
 	for j := range now {
 		excess := max(0, *now[j]-*peak[j])
 		*peak[j] += excess
-		// Where delivered falls as read rises, the growth of delivered alone would
-		// miss what was read between two refreshes.
+		// Where delivered falls as read rises, the growth of delivered alone would miss what was read between two
+		// refreshes.
 		if now[j] == &total.Stats.Delivered && w.readReplacesDelivered {
 			excess = reached
 		}
 		if counts {
-			*grown[j] = addSaturating(*grown[j], excess)
+			*grown[j] = twilio.AddSaturating(*grown[j], excess)
 		}
 	}
 	if b.inFlight == nil && *b.peak == settled {

@@ -308,3 +308,11 @@ func refreshed(t *testing.T, w *Window, api API) *Snapshot {
 func sortByTime(ops []*fakeOperation) {
 	slices.SortFunc(ops, func(x, y *fakeOperation) int { return x.CreatedAt.Compare(y.CreatedAt) })
 }
+
+// at returns the bucket of a minute, or nil where the window does not hold it.
+func (w *Window) at(m minute) *bucket {
+	if m < w.first || m >= w.end() {
+		return nil
+	}
+	return &w.buckets[m-w.first]
+}

@@ -42,11 +42,10 @@ func TestFirstReadIsFast(t *testing.T) {
 		}, 4},
 	}
 	for _, tt := range tests {
-		orders := fakeOrders
-		if *seeds <= fewSeeds {
-			orders = orders[:3]
-		}
-		for _, order := range orders {
+		for i, order := range fakeOrders {
+			if *seeds <= fewSeeds && i > 0 && (tt.name != "even" || i > 2) {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s, %v", tt.name, order), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					rnd := rand.New(rand.NewPCG(1, 1))

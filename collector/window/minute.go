@@ -43,55 +43,28 @@ func (t *totals) add(s *twilio.Stats) {
 	if Failing(s) {
 		t.failing++
 	}
-	addStats(&t.stats, s)
+	t.stats.Add(s)
 }
 
 func (t *totals) merge(o *totals) {
 	t.operations += o.operations
 	t.failing += o.failing
-	addStats(&t.stats, &o.stats)
+	t.stats.Add(&o.stats)
 }
 
-// An operation fails as a campaign when it is large enough to judge and a
-// tenth of it did not arrive.
+// An operation fails as a campaign when it is large enough to judge and a tenth of it did not arrive.
 const (
 	FailingMinMessages = 100
 	FailingOneIn       = 10
 )
 
-// Failing reports whether an operation has at least 100 messages of which at
-// least 10% failed or are undelivered.
+// Failing reports whether an operation has at least 100 messages of which at least 10% failed or are undelivered.
 func Failing(s *twilio.Stats) bool {
 	return s.Total >= FailingMinMessages && Lost(s) >= s.Total/FailingOneIn+min(1, s.Total%FailingOneIn)
 }
 
-// Lost is the number of messages of an operation that failed or are
-// undelivered.
-func Lost(s *twilio.Stats) int64 { return addSaturating(s.Failed, s.Undelivered) }
-
-// addSaturating adds two numbers that are not negative. What is too large for
-// an int64 stays at its maximum: a wrong answer is not to become a negative sum.
-func addSaturating(a, b int64) int64 {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
-}
-
-func addStats(to, s *twilio.Stats) {
-	from := fields(s)
-	for i, n := range fields(to) {
-		*n = addSaturating(*n, *from[i])
-	}
-}
-
-// fields are the twelve stats, in order.
-func fields(s *twilio.Stats) [12]*int64 {
-	return [...]*int64{
-		&s.Total, &s.Recipients, &s.Attempts, &s.Unaddressable, &s.Scheduled, &s.Queued,
-		&s.Sent, &s.Delivered, &s.Read, &s.Undelivered, &s.Failed, &s.Canceled,
-	}
-}
+// Lost is the number of messages of an operation that failed or are undelivered.
+func Lost(s *twilio.Stats) int64 { return twilio.AddSaturating(s.Failed, s.Undelivered) }
 
 // statusTotals are the totals of one status.
 type statusTotals struct {
@@ -121,8 +94,8 @@ var documented = []twilio.Status{
 	twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,
 }
 
-// statusNames bounds the statuses told apart: the documented ones, and the
-// first undocumented ones that are met. It is safe for concurrent use.
+// statusNames bounds the statuses told apart: the documented ones, and the first undocumented ones that are met.
+// It is safe for concurrent use.
 type statusNames struct {
 	mu           sync.Mutex
 	undocumented []twilio.Status

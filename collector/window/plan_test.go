@@ -52,7 +52,7 @@ func TestDueByAge(t *testing.T) {
 			}
 			b.done.of(twilio.StatusCompleted).operations = 7
 			w.buckets = []bucket{b}
-			got := w.states(at, since)
+			got, _ := w.states(at, since)
 			if d := got[0].due - tt.want; d > 1e-9 || d < -1e-9 {
 				t.Errorf("due %v, want %v", got[0].due, tt.want)
 			}
@@ -67,7 +67,7 @@ func TestDueByAge(t *testing.T) {
 func TestDensity(t *testing.T) {
 	w := New(testOptions())
 	w.buckets = make([]bucket, 4)
-	if d := w.density(); d != 0 {
+	if _, d := w.states(time.Now(), 0); d != 0 {
 		t.Errorf("density %v of nothing", d)
 	}
 	w.buckets[0].fill()
@@ -76,7 +76,7 @@ func TestDensity(t *testing.T) {
 		w.buckets[1].join(&twilio.Operation{ID: id}, 1)
 	}
 	w.buckets[2].read, w.buckets[3].read = unread, unread
-	if d := w.density(); d != 6 {
+	if _, d := w.states(time.Now(), 0); d != 6 {
 		t.Errorf("density %v, want 6", d)
 	}
 }

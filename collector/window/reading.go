@@ -2,14 +2,13 @@ package window
 
 import (
 	"hash/maphash"
-	"slices"
 	"time"
 
 	"twilio_operations_exporter/twilio"
 )
 
-// piece is a span that one worker reads by a list of its own, to its end; with
-// a status, a question for the operations of that status alone.
+// piece is a span that one worker reads by a list of its own, to its end; with a status, a question for the
+// operations of that status alone.
 type piece struct {
 	span
 	status twilio.Status
@@ -18,9 +17,7 @@ type piece struct {
 // reading gathers the operations of a piece from the pages of its list.
 type reading struct {
 	piece
-	statuses *statusNames
-	named    int
-	farthest minute
+	f *refresh
 
 	ids     map[uint64]struct{} // hashes: an id counts once
 	minutes map[minute]*minuteReading
@@ -38,10 +35,7 @@ type minuteReading struct {
 var idSeed = maphash.MakeSeed()
 
 func (f *refresh) newReading(p piece) *reading {
-	return &reading{
-		piece: p, statuses: &f.w.statuses, named: f.w.options.Named, farthest: f.farthest(),
-		ids: make(map[uint64]struct{}), minutes: make(map[minute]*minuteReading),
-	}
+	return &reading{piece: p, f: f, ids: make(map[uint64]struct{}), minutes: make(map[minute]*minuteReading)}
 }
 
 // met reports whether the list had an operation.
@@ -50,11 +44,10 @@ func (r *reading) met(id string) bool {
 	return ok
 }
 
-// add takes in an operation; one of beyond the edges is left to whoever reads
-// there. An operation met again counts only if it was in flight and is not any
-// more.
+// add takes in an operation; one of beyond the edges is left to whoever reads there. An operation met again
+// counts only if it was in flight and is not any more.
 func (r *reading) add(op *twilio.Operation) {
-	m := min(minuteOf(op.CreatedAt), r.farthest)
+	m := min(minuteOf(op.CreatedAt), r.f.farthest())
 	if !r.holds(m) {
 		return
 	}
@@ -78,12 +71,13 @@ func (r *reading) add(op *twilio.Operation) {
 		return
 	}
 	delete(read.inFlight, op.ID)
-	read.done.of(r.statuses.fold(op.Status)).add(&op.Stats)
-	if Failing(&op.Stats) && r.named > 0 {
+	read.done.of(r.f.w.statuses.fold(op.Status)).add(&op.Stats)
+	if named := r.f.w.options.Named; named > 0 && Failing(&op.Stats) {
 		copied := *op
+		copied.Status = r.f.w.statuses.fold(op.Status)
 		read.failing = append(read.failing, &copied)
-		if len(read.failing) >= 2*r.named {
-			read.failing = first(read.failing, r.named, byLost)
+		if len(read.failing) >= 2*named {
+			read.failing = first(read.failing, named, byLost)
 		}
 	}
 }
@@ -98,20 +92,12 @@ func (r *reading) measure(created time.Time) {
 	}
 }
 
-// density estimates how many operations a minute has, from the pages read so
-// far: rightly if they are one end of an ordered list, too low if they are a
-// sample. It is false where that cannot be told.
+// density estimates how many operations a minute has, from the pages read so far: rightly if they are one end of
+// an ordered list, too low if they are a sample. It is false where that cannot be told.
 func (r *reading) density() (perMinute float64, ok bool) {
 	length := r.last.Sub(r.first)
 	if length <= 0 {
 		return 0, false
 	}
 	return float64(len(r.ids)-1) / length.Minutes(), true
-}
-
-// first returns the first n of a list, in an order.
-func first(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) int) []*twilio.Operation {
-	slices.SortFunc(ops, order)
-	clear(ops[min(len(ops), n):])
-	return ops[:min(len(ops), n)]
 }

@@ -15,28 +15,23 @@ import (
 )
 
 const (
-	// margin is how much wider than it is a span is asked for, at each edge, so
-	// that it does not matter whether the API's bounds include what lies on
-	// them, nor whether they are rounded to whole seconds.
+	// margin is how much wider than it is a span is asked for, at each edge, so that it does not matter whether
+	// the API's bounds include what lies on them, nor whether they are rounded to whole seconds.
 	margin = time.Second
 
-	// kept is how long Twilio keeps operations. Lists reaching further back
-	// "may be incomplete" (Twilio, Message Operations).
-	kept = 7 * 24 * time.Hour
-
-	// keptSlack is how far apart the API's clock and ours may be without our
-	// correcting it (twilio.Client.Now).
+	// kept is how long Twilio keeps operations; lists reaching further back "may be incomplete" (Twilio, Message
+	// Operations). The slack is how far the API's clock may be off without being corrected (twilio.Client.Now).
+	kept      = 7 * 24 * time.Hour
 	keptSlack = 2 * time.Second
 
-	// clockTolerance is how far the API's clock may move during a refresh, apart
-	// from the time that passes, before what was asked for has wrong edges.
+	// clockTolerance is how far the API's clock may move during a refresh, apart from the time that passes,
+	// before what was asked for has wrong edges.
 	clockTolerance = time.Minute
 
 	// maxStarts bounds how often a refresh starts over since the clock moved.
 	maxStarts = 4
 
-	// filterRetry is how long a window goes on without asking by status after
-	// the API has not selected by it.
+	// filterRetry is how long a window goes on without asking by status after the API has not selected by it.
 	filterRetry = time.Hour
 )
 
@@ -46,10 +41,9 @@ var (
 	errUnfiltered = errors.New("operations of other statuses were listed")
 )
 
-// Refresh reads what may have changed. When all of it was read, it moves the
-// counters and makes a new snapshot. On an error nothing that is shown has
-// changed; the minutes that were read to their end need not be read again soon.
-// Errors are those of the API's Pages.
+// Refresh reads what may have changed. When all of it was read, it moves the counters and makes a new snapshot.
+// On an error nothing that is shown has changed; the minutes that were read to their end need not be read again
+// soon. Errors are those of the API's Pages.
 func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 	err := errClockMoved
 	for n := 0; n < maxStarts && errors.Is(err, errClockMoved); n++ {
@@ -62,16 +56,11 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 	w.maxPages = maxPages
 	w.publish()
 	w.snapshot = w.snapshotAt(api.Now())
-	if saturated := w.snapshot.saturated(); saturated != w.saturated {
-		if w.saturated = saturated; saturated && p.Warn != nil {
-			p.Warn("sums are too large to count and stay at their maximum", nil)
-		}
-	}
 	return nil
 }
 
-// refresh is one try to read what is due. Its workers share it and the window
-// under mu, which is never held across a request.
+// refresh is one try to read what is due. Its workers share it and the window under mu, which is never held
+// across a request.
 type refresh struct {
 	api      API
 	progress *Progress
@@ -84,8 +73,7 @@ type refresh struct {
 	mu    sync.Mutex
 	w     *Window
 	queue []piece
-	// rest is the part of a window of which nothing is known that no worker has
-	// taken yet.
+	// rest is the part of a window of which nothing is known that no worker has taken yet.
 	rest     span
 	density  float64 // operations a minute, as far as is known of it
 	read     int64   // operations of the pieces of rest that have ended
@@ -117,65 +105,51 @@ func (f *refresh) run(ctx context.Context) error {
 	if w.unknown() {
 		return f.discover(ctx, whole.span)
 	}
-	states := w.states(f.now, f.at)
+	states, density := w.states(f.now, f.at)
 	for _, s := range states {
 		whole.operations += s.operations
 	}
 	all := f.paging.pages(whole.operations)
 	due := plan(w.first, states, f.paging)
-	if w.unfiltered && f.at >= w.filterAgain {
-		w.unfiltered = false
-	}
-	if !w.unfiltered {
-		questions := f.questions(whole)
-		churn := w.density() * float64(w.churn)
-		if len(questions)+f.paging.allPages(due)+f.paging.pages(churn)-1 < all {
-			f.expect(len(questions) + f.paging.allPages(due))
-			if err := f.ask(ctx, questions); err != nil {
-				return err
-			}
-			states = w.states(f.now, f.at)
-			due = plan(w.first, states, f.paging)
-		} else {
-			due = []part{whole}
+	w.unfiltered = w.unfiltered && f.at < w.filterAgain
+	questions := f.questions(whole)
+	churn := f.paging.pages(density*float64(w.churn)) - 1
+	ask := !w.unfiltered && len(questions)+f.paging.allPages(due)+churn < all
+	if ask {
+		f.expect(len(questions) + f.paging.allPages(due))
+		if err := f.ask(ctx, questions); err != nil {
+			return err
 		}
+		states, _ = w.states(f.now, f.at)
+		due = plan(w.first, states, f.paging)
 	}
-	if f.paging.allPages(due) >= all {
+	if !ask && !w.unfiltered || f.paging.allPages(due) >= all {
 		due = []part{whole}
 	}
 	f.expect(int(f.progress.Read.Load()) + f.paging.allPages(due))
 	return f.readAll(ctx, f.cut(due, func(m minute) float64 { return states[m-w.first].operations }, ""))
 }
 
-// unknown tells whether too little is known to plan by: nothing, or no more
-// than a page's worth in a window most of which was never read.
+// unknown tells whether too little is known to plan by: nothing, or no more than a page's worth in a window most
+// of which was never read.
 func (w *Window) unknown() bool {
-	operations, never := int64(0), 0
-	for i := range w.buckets {
-		operations += w.buckets[i].operations()
-		if w.buckets[i].read == unread {
-			never++
-		}
-	}
-	return operations == 0 || float64(operations) <= w.pageSize && 2*never > len(w.buckets)
+	operations, read := w.known()
+	return operations == 0 || operations <= w.pageSize && 2*read < len(w.buckets)
 }
 
-// questions are the pieces that ask for operations in flight, by status. They
-// are read side by side, and in whatever order: see leave.
+// questions are the pieces that ask for operations in flight, by status. They are read side by side, and in
+// whatever order: see leave.
 func (f *refresh) questions(whole part) (pieces []piece) {
-	for _, status := range []twilio.Status{twilio.StatusScheduled, twilio.StatusProcessing} {
+	for _, status := range documented[:2] {
 		counts := make([]float64, len(f.w.buckets))
-		asked := whole
-		asked.operations = 0
+		asked := part{span: whole.span}
 		for i := range f.w.buckets {
-			if b := f.w.buckets[i].contents; b != nil {
-				for _, op := range b.inFlight {
-					if op.Status == status {
-						counts[i]++
-					}
+			for _, op := range f.w.buckets[i].get().inFlight {
+				if op.Status == status {
+					counts[i]++
+					asked.operations++
 				}
 			}
-			asked.operations += counts[i]
 		}
 		pieces = append(pieces, f.cut([]part{asked}, func(m minute) float64 { return counts[m-f.w.first] }, status)...)
 	}
@@ -191,9 +165,8 @@ func (f *refresh) cut(parts []part, count func(minute) float64, status twilio.St
 	return pieces
 }
 
-// ask reads the operations in flight. An API that does not select by status is
-// asked again after filterRetry; until then minutes with operations in flight
-// are due at every refresh.
+// ask reads the operations in flight. An API that does not select by status is asked again after filterRetry;
+// until then minutes with operations in flight are due at every refresh.
 func (f *refresh) ask(ctx context.Context, questions []piece) error {
 	err := f.readAll(ctx, questions)
 	var refused *twilio.Error
@@ -203,16 +176,17 @@ func (f *refresh) ask(ctx context.Context, questions []piece) error {
 		return nil
 	case errors.Is(err, errUnfiltered), errors.As(err, &refused) && refused.StatusCode == http.StatusBadRequest:
 		f.w.unfiltered, f.w.filterAgain = true, f.at+filterRetry
-		f.warn("the API does not select operations by status, reading all that have some in flight", err)
+		if f.progress.Warn != nil {
+			f.progress.Warn("the API does not select operations by status, reading all minutes with some in flight", err)
+		}
 		return nil
 	}
 	return err
 }
 
-// leave drops the operations in flight that the questions have not shown, and
-// marks their minutes: they stand there as something else now. So it does not
-// matter if one that moves from one status to the other slips through between
-// the two questions: it is found when its minute is read.
+// leave drops the operations in flight that the questions have not shown, and marks their minutes: they stand
+// there as something else now. So it does not matter if one that moves from one status to the other slips through
+// between the two questions: it is found when its minute is read.
 func (f *refresh) leave() {
 	for i := range f.w.buckets {
 		b := &f.w.buckets[i]
@@ -223,9 +197,8 @@ func (f *refresh) leave() {
 	}
 }
 
-// readAll has the workers read pieces, and what there is of rest. The first
-// request of a refresh goes alone: credentials that are refused are not to be
-// tried by each worker.
+// readAll has the workers read pieces, and what there is of rest. The first request of a refresh goes alone:
+// credentials that are refused are not to be tried by each worker.
 func (f *refresh) readAll(ctx context.Context, pieces []piece) error {
 	f.queue = pieces
 	g, ctx := errgroup.WithContext(ctx)
@@ -276,10 +249,9 @@ func (f *refresh) next() (piece, bool) {
 	return piece{span: f.carve()}, true
 }
 
-// discover reads a window of which nothing is known. If its list has no more
-// than a page, that is all. Otherwise the first page has told how dense the
-// operations are, and pieces with lists of their own are cut off the newer end
-// as workers come for them; each that ends sharpens the density.
+// discover reads a window of which nothing is known. If its list has no more than a page, that is all. Otherwise
+// the first page has told how dense the operations are, and pieces with lists of their own are cut off the newer
+// end as workers come for them; each that ends sharpens the density.
 func (f *refresh) discover(ctx context.Context, whole span) error {
 	f.expect(1)
 	r := f.newReading(piece{span: whole})
@@ -300,10 +272,9 @@ func (f *refresh) discover(ctx context.Context, whole span) error {
 	return nil
 }
 
-// carve cuts a piece off the newer end of rest. There are about two for each
-// worker, of worthCutting to maxPages pages. However few operations are
-// expected, none is so wide that a worker could be left alone with most of them;
-// as long as nothing is measured, failures make them narrower still.
+// carve cuts a piece off the newer end of rest. There are about two for each worker, of worthCutting to maxPages
+// pages. However few operations are expected, none is so wide that a worker could be left alone with most of
+// them; as long as nothing is measured, failures make them narrower still.
 func (f *refresh) carve() span {
 	w, length := f.w, float64(len(f.w.buckets))
 	pieces := 2 * float64(w.options.Concurrency)
@@ -343,16 +314,13 @@ func (f *refresh) query(p piece) twilio.Query {
 
 // page takes in a page of a piece's list.
 func (f *refresh) page(r *reading, page *twilio.Page) error {
-	if p := f.progress; p.OnPage != nil {
-		p.OnPage(len(page.Operations))
+	f.progress.Read.Add(1)
+	if f.progress.OnPage != nil {
+		f.progress.OnPage(len(page.Operations))
 	}
-	read := f.progress.Read.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.answered = true
-	if f.progress.Expected.Load() < read {
-		f.expect(int(read))
-	}
 	f.fullest = max(f.fullest, len(page.Operations))
 	f.more = f.more || page.Next != ""
 	if f.clockMoved() {
@@ -361,9 +329,7 @@ func (f *refresh) page(r *reading, page *twilio.Page) error {
 	others := 0
 	for i := range page.Operations {
 		op := &page.Operations[i]
-		if op.Stats.Read > op.Stats.Delivered {
-			f.w.readReplacesDelivered = true
-		}
+		f.notice(&op.Stats)
 		switch {
 		case r.status == "":
 			r.add(op)
@@ -381,9 +347,16 @@ func (f *refresh) page(r *reading, page *twilio.Page) error {
 	return nil
 }
 
-// clockMoved reports whether the API's clock is not where it was expected when
-// the refresh began; before the first that ended well also whether the window
-// reaches further back by it.
+// notice takes note of whether delivered falls as read rises, which is not documented. If it did not, no
+// operation would have more messages read than delivered.
+func (f *refresh) notice(s *twilio.Stats) {
+	if s.Read > s.Delivered {
+		f.w.readReplacesDelivered = true
+	}
+}
+
+// clockMoved reports whether the API's clock is not where it was expected when the refresh began; before the
+// first that ended well also whether the window reaches further back by it.
 func (f *refresh) clockMoved() bool {
 	now := f.api.Now()
 	moved := now.Sub(f.now) - time.Since(f.began)
@@ -391,25 +364,20 @@ func (f *refresh) clockMoved() bool {
 		!f.w.published && minuteOf(now.Add(-f.w.options.Length)) < f.w.first
 }
 
-// join takes in an operation that the API has just called in flight. Its minute
-// is marked if that may hold it as something else, or if the two questions do
-// not agree.
+// join takes in an operation that the API has just called in flight. Its minute is marked if that may hold it as
+// something else, or if the two questions do not agree.
 func (f *refresh) join(op *twilio.Operation) {
 	m := min(minuteOf(op.CreatedAt), f.farthest())
 	if m < f.w.first {
 		return
 	}
 	b := f.w.hold(m, f.farthest())
-	copied := *op
-	known := inFlight{}
-	if b.contents != nil {
-		known = b.inFlight[op.ID]
-	}
-	if known.Operation == nil {
+	if known, ok := b.get().inFlight[op.ID]; ok {
+		b.dirty = b.dirty || known.seen == f.number && known.Status != op.Status
+	} else {
 		b.dirty = b.dirty || b.read != unread
-	} else if known.seen == f.number && known.Status != op.Status {
-		b.dirty = true
 	}
+	copied := *op
 	b.join(&copied, f.number)
 }
 
@@ -436,8 +404,7 @@ func (f *refresh) finish(r *reading) {
 
 func (f *refresh) farthest() minute { return minuteOf(f.now) + maxAhead }
 
-// learned is how full pages are: the API may put fewer operations on a page
-// than were asked for.
+// learned is how full pages are: the API may put fewer operations on a page than were asked for.
 func (f *refresh) learned() paging {
 	if f.more || paging(f.fullest) > f.paging {
 		return paging(max(f.fullest, 1))
@@ -446,9 +413,3 @@ func (f *refresh) learned() paging {
 }
 
 func (f *refresh) expect(pages int) { f.progress.Expected.Store(int64(pages)) }
-
-func (f *refresh) warn(msg string, err error) {
-	if f.progress.Warn != nil {
-		f.progress.Warn(msg, err)
-	}
-}

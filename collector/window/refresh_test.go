@@ -155,7 +155,10 @@ func TestFirstReadGetsOnThroughFailures(t *testing.T) {
 // what is shown in the end.
 func TestListsOneAfterTheOther(t *testing.T) {
 	for _, order := range []fakeOrder{fakeTwoGroups, fakeTwelve, grouped(2, oldestFirst), grouped(12, newestFirst)} {
-		for _, workers := range []int{1, 4} {
+		for _, workers := range []int{4, 1} {
+			if workers == 1 && *seeds <= fewSeeds {
+				continue
+			}
 			for at := range 41 {
 				synctest.Test(t, func(t *testing.T) {
 					api := &fakeAPI{order: order}
@@ -464,10 +467,8 @@ func TestSaturation(t *testing.T) {
 			api.add(op)
 		}
 		w := New(testOptions())
-		var warnings []string
-		p := &Progress{Warn: func(msg string, _ error) { warnings = append(warnings, msg) }}
 		for i := range 3 {
-			if err := w.Refresh(t.Context(), api, p); err != nil {
+			if err := w.Refresh(t.Context(), api, &Progress{}); err != nil {
 				t.Fatal(err)
 			}
 			want := []int64{1, 1, 1}
@@ -485,9 +486,6 @@ func TestSaturation(t *testing.T) {
 				}
 			})
 			<-time.After(time.Minute)
-		}
-		if len(warnings) != 1 {
-			t.Errorf("warnings %q, want one", warnings)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package window
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"time"
 
@@ -15,9 +14,8 @@ type StatusSums struct {
 	Operations int64
 	Failing    int64 // operations for which [Failing] holds
 	Stats      twilio.Stats
-	// OldestCreated and OldestUpdated are the creation of the oldest and the
-	// last update of the longest untouched operation; zero where there is none
-	// and for statuses that are not in flight.
+	// OldestCreated and OldestUpdated are the creation of the oldest and the last update of the longest untouched
+	// operation; zero where there is none and for statuses that are not in flight.
 	OldestCreated, OldestUpdated time.Time
 }
 
@@ -26,25 +24,21 @@ type Snapshot struct {
 	At time.Time // end of the refresh, by the local clock
 	// Statuses are the documented four and then those that occur.
 	Statuses []StatusSums
-	// Failing are operations for which [Failing] holds: those in flight or
-	// created within the last hour first, then those that lost most messages.
-	// Stuck are PROCESSING, those that have gone longest without an update
+	// Failing are operations for which [Failing] holds: those in flight or created within the last hour first,
+	// then those that lost most messages. Stuck are PROCESSING, those that have gone longest without an update
 	// first. Each holds Options.Named at most.
 	Failing, Stuck []*twilio.Operation
-	// InFlight are the SCHEDULED and the PROCESSING operations, the largest
-	// first, MaxInFlight of each status at most.
+	// InFlight are the SCHEDULED and the PROCESSING operations, the largest first, MaxInFlight of each status at
+	// most.
 	InFlight []*twilio.Operation
-	// Grown are the counters: what the stats have grown by since the first
-	// refresh that ended well.
+	// Grown are the counters: what the stats have grown by since the first refresh that ended well.
 	Grown twilio.Stats
 }
 
-// MaxInFlight bounds the operations in flight that a snapshot holds, for each
-// status.
+// MaxInFlight bounds the operations in flight that a snapshot holds, for each status.
 const MaxInFlight = 200
 
-// recent is how young an operation is that on-call people can still do
-// something about.
+// recent is how young an operation is that on-call people can still do something about.
 const recent = time.Hour
 
 // Operations is how many operations there are in all.
@@ -54,29 +48,6 @@ func (s *Snapshot) Operations() (n int64) {
 	}
 	return n
 }
-
-// saturated reports whether a sum is too large for its type.
-func (s *Snapshot) saturated() bool {
-	return slices.ContainsFunc(s.Statuses, func(sums StatusSums) bool {
-		all := fields(&sums.Stats)
-		return slices.ContainsFunc(all[:], func(n *int64) bool { return *n == math.MaxInt64 })
-	})
-}
-
-// A top keeps the first few of many operations.
-type top struct {
-	most  int
-	order func(a, b *twilio.Operation) int
-	ops   []*twilio.Operation
-}
-
-func (t *top) add(op *twilio.Operation) {
-	if t.ops = append(t.ops, op); len(t.ops) >= 2*t.most+16 {
-		t.ops = first(t.ops, t.most, t.order)
-	}
-}
-
-func (t *top) list() []*twilio.Operation { return first(t.ops, t.most, t.order) }
 
 func byLost(a, b *twilio.Operation) int {
 	return cmp.Or(cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)), cmp.Compare(a.ID, b.ID))
@@ -92,7 +63,26 @@ func bySize(a, b *twilio.Operation) int {
 
 // snapshotAt sums the window as it is, now by the API's clock.
 func (w *Window) snapshotAt(now time.Time) *Snapshot {
-	failing := top{most: w.options.Named, order: func(a, b *twilio.Operation) int {
+	s := &Snapshot{At: time.Now(), Grown: w.grown}
+	for _, status := range documented {
+		s.Statuses = append(s.Statuses, StatusSums{Status: status})
+	}
+	inFlight := map[twilio.Status][]*twilio.Operation{}
+	for i := range w.buckets {
+		b := w.buckets[i].get()
+		for j := range b.done {
+			s.of(b.done[j].status).merge(&b.done[j].totals)
+		}
+		s.Failing = append(s.Failing, b.failing...)
+		for _, op := range b.inFlight {
+			s.of(op.Status).met(op.Operation)
+			inFlight[op.Status] = append(inFlight[op.Status], op.Operation)
+			if Failing(&op.Stats) {
+				s.Failing = append(s.Failing, op.Operation)
+			}
+		}
+	}
+	s.Failing = first(s.Failing, w.options.Named, func(a, b *twilio.Operation) int {
 		old := func(op *twilio.Operation) int {
 			if op.Status.Live() || now.Sub(op.CreatedAt) <= recent {
 				return 0
@@ -100,57 +90,35 @@ func (w *Window) snapshotAt(now time.Time) *Snapshot {
 			return 1
 		}
 		return cmp.Or(cmp.Compare(old(a), old(b)), byLost(a, b))
-	}}
-	stuck := top{most: w.options.Named, order: byUpdate}
-	inFlight := map[twilio.Status]*top{}
-	sums := make([]StatusSums, len(documented))
-	for i, status := range documented {
-		sums[i].Status = status
-		inFlight[status] = &top{most: MaxInFlight, order: bySize}
-	}
-	of := func(status twilio.Status) *StatusSums {
-		i := slices.IndexFunc(sums, func(s StatusSums) bool { return s.Status == status })
-		if i < 0 {
-			i = len(sums)
-			sums = append(sums, StatusSums{Status: status})
-		}
-		return &sums[i]
-	}
-	for i := range w.buckets {
-		b := w.buckets[i].contents
-		if b == nil {
-			continue
-		}
-		for j := range b.done {
-			of(b.done[j].status).merge(&b.done[j].totals)
-		}
-		for _, op := range b.failing {
-			failing.add(op)
-		}
-		for _, f := range b.inFlight {
-			op := f.Operation
-			of(op.Status).met(op)
-			inFlight[op.Status].add(op)
-			if Failing(&op.Stats) {
-				failing.add(op)
-			}
-			if op.Status == twilio.StatusProcessing {
-				stuck.add(op)
-			}
-		}
-	}
-	s := &Snapshot{At: time.Now(), Statuses: sums, Failing: failing.list(), Stuck: stuck.list(), Grown: w.grown}
-	for _, status := range documented {
-		s.InFlight = append(s.InFlight, inFlight[status].list()...)
+	})
+	s.Stuck = first(slices.Clone(inFlight[twilio.StatusProcessing]), w.options.Named, byUpdate)
+	for _, ops := range inFlight {
+		s.InFlight = append(s.InFlight, first(ops, MaxInFlight, bySize)...)
 	}
 	slices.SortFunc(s.InFlight, bySize)
 	return s
 }
 
+// of returns the sums of a status.
+func (s *Snapshot) of(status twilio.Status) *StatusSums {
+	i := slices.IndexFunc(s.Statuses, func(sums StatusSums) bool { return sums.Status == status })
+	if i < 0 {
+		i = len(s.Statuses)
+		s.Statuses = append(s.Statuses, StatusSums{Status: status})
+	}
+	return &s.Statuses[i]
+}
+
+// first returns the first n of a list, in an order. It may change the list.
+func first(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) int) []*twilio.Operation {
+	slices.SortFunc(ops, order)
+	return slices.Clone(ops[:min(len(ops), n)])
+}
+
 func (s *StatusSums) merge(t *totals) {
 	s.Operations += t.operations
 	s.Failing += t.failing
-	addStats(&s.Stats, &t.stats)
+	s.Stats.Add(&t.stats)
 }
 
 // met adds an operation in flight.

@@ -10,8 +10,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Options say how a window is kept. They are taken as they are: whoever makes
-// them validates them.
+// Options say how a window is kept. They are taken as they are: whoever makes them validates them.
 type Options struct {
 	Length       time.Duration // operations created in the last this long count
 	Interval     time.Duration // between refreshes; 0 = whenever asked for
@@ -37,8 +36,8 @@ type Progress struct {
 	Warn   func(msg string, err error) // is told of what whoever runs this should know
 }
 
-// Window keeps the sums of the operations created within a time. Refresh and
-// Snapshot are not safe for concurrent use.
+// Window keeps the sums of the operations created within a time. Refresh and Snapshot are not safe for concurrent
+// use.
 type Window struct {
 	options  Options
 	clock    clock
@@ -52,18 +51,16 @@ type Window struct {
 	maxPages int // of a piece
 	// churn is how many minutes operations in flight left in the last refresh.
 	churn int
-	// unfiltered is set while the API does not select by status, until
-	// filterAgain by the window's clock.
+	// unfiltered is set while the API does not select by status, until filterAgain by the window's clock.
 	unfiltered  bool
 	filterAgain time.Duration
 
 	published bool
 	newest    minute // the newest minute that held operations when it was published
 	grown     twilio.Stats
-	// readReplacesDelivered says that delivered falls as read rises: an
-	// operation was seen of which more was read than is delivered.
+	// readReplacesDelivered says that delivered falls as read rises: an operation was seen of which more was read
+	// than is delivered.
 	readReplacesDelivered bool
-	saturated             bool // a sum has reached its maximum
 	snapshot              *Snapshot
 }
 
@@ -75,9 +72,8 @@ func New(o Options) *Window {
 // Snapshot is what the last refresh that ended well has left; nil before.
 func (w *Window) Snapshot() *Snapshot { return w.snapshot }
 
-// A clock tells the time since it was made. It goes as fast as the faster of
-// the local clocks: the monotonic one stands still while the machine is
-// suspended, and the other can be set back. So nothing is due later than by the
+// A clock tells the time since it was made. It goes as fast as the faster of the local clocks: the monotonic one
+// stands still while the machine is suspended, and the other can be set back. So nothing is due later than by the
 // clock that says it is older.
 type clock struct {
 	monotonic func() time.Duration
@@ -104,20 +100,12 @@ func (c *clock) read() time.Duration {
 	return c.now
 }
 
-// maxAhead bounds how far beyond now minutes are kept apart. Operations
-// created later than that, by a clock gone wrong, share the last one.
+// maxAhead bounds how far beyond now minutes are kept apart. Operations created later than that, by a clock gone
+// wrong, share the last one.
 const maxAhead = minute(24 * 60)
 
 // end is the minute after the last one kept.
 func (w *Window) end() minute { return w.first + minute(len(w.buckets)) }
-
-// at returns the bucket of a minute, or nil where the window does not hold it.
-func (w *Window) at(m minute) *bucket {
-	if m < w.first || m >= w.end() {
-		return nil
-	}
-	return &w.buckets[m-w.first]
-}
 
 // each goes through the minutes of a span that the window holds.
 func (w *Window) each(s span) iter.Seq2[minute, *bucket] {
@@ -130,10 +118,9 @@ func (w *Window) each(s span) iter.Seq2[minute, *bucket] {
 	}
 }
 
-// slide moves the window to end at now, by the API's clock. Minutes that leave
-// are forgotten. A minute that comes back, or that comes in at the old end, as
-// it does when a clock is set, is not new: what is in it counts as having been
-// there.
+// slide moves the window to end at now, by the API's clock. Minutes that leave are forgotten. A minute that comes
+// back, or that comes in at the old end, as it does when a clock is set, is not new: what is in it counts as
+// having been there.
 func (w *Window) slide(now time.Time) {
 	first, last := minuteOf(now.Add(-w.options.Length)), minuteOf(now)
 	switch {
@@ -162,9 +149,8 @@ func (w *Window) extend(m minute) {
 	}
 }
 
-// hold returns the bucket of minute m, which is extended to where it must be.
-// What is in the farthest minute there can be counts as having been there: it
-// goes on with the clock, and would be counted at every step.
+// hold returns the bucket of minute m, which is extended to where it must be. What is in the farthest minute
+// there can be counts as having been there: it goes on with the clock, and would be counted at every step.
 func (w *Window) hold(m, farthest minute) *bucket {
 	w.extend(m)
 	b := &w.buckets[m-w.first]

@@ -321,12 +321,25 @@ func TestOnce(t *testing.T) {
 			t.Errorf("last line: %s", last)
 		}
 	})
+	t.Run("told to stop", func(t *testing.T) {
+		api := testutil.New(t)
+		api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
+		p := execute(t, accountEnv(api), "--once")
+		testutil.WaitFor(t, "a request that hangs", func() bool { n, _ := api.Requests().InFlight(); return n == 1 })
+		p.signal(syscall.SIGTERM)
+		if status := p.end(); status != 0 || strings.Contains(p.log.String(), "error:") {
+			t.Errorf("status %d: %s", status, p.log.String())
+		}
+	})
 	t.Run("demo", func(t *testing.T) {
-		p := execute(t, nil, "--once", "--demo")
+		p := execute(t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=" + testutil.Token}, "--once", "--demo")
 		if status := p.end(); status != 0 {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
 		testutil.WantSamples(t, p.stdout.String(), `twilio_up{account="demo"} 1`)
+		if !strings.Contains(p.log.String(), "ignoring TWILIO_AUTH_TOKEN, TWILIO_ACCOUNT_SID") {
+			t.Errorf("no warning: %s", p.log.String())
+		}
 	})
 }
 
@@ -510,6 +523,38 @@ func TestNoSecretAnywhere(t *testing.T) {
 	}
 }
 
+// TestShards holds that processes with the same file share its accounts, and that
+// one without accounts runs.
+func TestShards(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	f := testutil.NewFile(t, api, "a", "b")
+	owners := map[string]int{}
+	for shard := range 3 {
+		p := serve(t, []string{fmt.Sprintf("TWILIO_SHARD_INDEX=%d", shard)}, "--config.file", f.Path, "--shard.total=3")
+		testutil.WaitFor(t, "the shard to be ready", func() bool {
+			_, err := testutil.Get(t.Context(), p.url+"/-/ready")
+			return err == nil
+		})
+		values := p.scrape()
+		if v := values[fmt.Sprintf(`twilio_exporter_shard_info{shard="%d",shards="3"}`, shard)]; v != "1" {
+			t.Errorf("shard_info %q", v)
+		}
+		n := 0
+		for _, name := range []string{"a", "b"} {
+			if values[fmt.Sprintf(`twilio_up{account=%q}`, name)] == "1" {
+				owners[name]++
+				n++
+			}
+		}
+		if warned := strings.Contains(p.log.String(), "none of the 2 accounts belongs to shard"); warned != (n == 0) {
+			t.Errorf("shard %d with %d accounts: %s", shard, n, p.log.String())
+		}
+	}
+	if owners["a"] != 1 || owners["b"] != 1 {
+		t.Errorf("accounts on shards: %v", owners)
+	}
+}
+
 func TestSighup(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	f := testutil.NewFile(t, api, "a")
@@ -541,6 +586,40 @@ func TestSighup(t *testing.T) {
 	testutil.WaitFor(
 		t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) },
 	)
+}
+
+// TestAutoReload holds that a change of a mounted ConfigMap is taken over: the
+// kubelet swaps a symbolic link to the directory of the files.
+func TestAutoReload(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	old, changed := testutil.NewFile(t, api, "a"), testutil.NewFile(t, api, "b")
+	mount := t.TempDir()
+	link := func(f *testutil.File) {
+		t.Helper()
+		if err := os.Symlink(filepath.Dir(f.Path), filepath.Join(mount, "..data_tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(mount, "..data_tmp"), filepath.Join(mount, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(old)
+	for _, name := range []string{"accounts.yml", "token"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(mount, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := serve(
+		t, nil, "--config.file", filepath.Join(mount, "accounts.yml"),
+		"--config.auto-reload", "--config.auto-reload-interval=100ms",
+	)
+	testutil.WaitFor(t, "the first account", func() bool { return p.scrape()[`twilio_up{account="a"}`] == "1" })
+	link(changed)
+	testutil.WaitFor(t, "the new account", func() bool {
+		values := p.scrape()
+		_, a := values[`twilio_up{account="a"}`]
+		return !a && values[`twilio_up{account="b"}`] == "1"
+	})
 }
 
 // TestRotatedSecret holds that a secret file is read again without a reload.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestLoadDefaults(t *testing.T) {
 	type view struct {
 		Account, BaseURL                              string
 		Timeout, Interval, Window, Refresh, Age       time.Duration
-		Retries, PageSize, Concurrency                int
+		Retries, PageSize, Concurrency, Named         int
 		Rate, Staleness                               float64
 		User, Secret                                  string
 		Redirects                                     bool
@@ -49,14 +50,14 @@ func TestLoadDefaults(t *testing.T) {
 	}
 	got := view{
 		a.Account, a.BaseURL.String(), a.Timeout, a.Interval, a.Window, a.RefreshTimeout, a.MaxAge,
-		a.MaxRetries, a.PageSize, a.Concurrency, a.RateLimit, a.MaxStaleness,
+		a.MaxRetries, a.PageSize, a.Concurrency, a.Named, a.RateLimit, a.MaxStaleness,
 		a.HTTP.BasicAuth.Username, string(a.HTTP.BasicAuth.Password), a.HTTP.FollowRedirects,
 		c.web.TelemetryPath, c.web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
 		c.web.EnableLifecycle, c.web.EnablePprof, c.demo, c.once, c.check, a.HTTP.ProxyFromEnvironment,
 	}
 	want := view{
 		testutil.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
-		4, 1000, 4, 10, 0.1,
+		4, 1000, 4, 3, 10, 0.1,
 		testutil.SID, testutil.Token, false,
 		"/metrics", 500 * time.Millisecond, ":9861",
 		false, false, false, false, false, true,
@@ -102,6 +103,9 @@ func TestLoadGood(t *testing.T) {
 			account, []string{"--collector.window=1.5h"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Window == 90*time.Minute },
 		},
+		"no named operations": {
+			account, []string{"--collector.named-operations=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].Named == 0 },
+		},
 		"no limit": {
 			account, []string{"--twilio.rate-limit=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].RateLimit == 0 },
 		},
@@ -124,6 +128,19 @@ func TestLoadGood(t *testing.T) {
 		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
 			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
 		}},
+		"demo, variables": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key,
+				"TWILIO_API_SECRET": "s", "TWILIO_BASE_URL": "nonsense", "TWILIO_SHARD_TOTAL": "3",
+			},
+			[]string{"--demo"}, func(c *ValidatedConfig) bool {
+				return c.accounts[0].Account == "demo" && c.accounts[0].HTTP.BasicAuth.Username == DemoAccountSID &&
+					c.accounts[0].BaseURL.Host == "comms.twilio.com" && c.shard.Total == 1 && slices.Equal(c.warnings, []string{
+					"--demo has its own account and API, ignoring TWILIO_AUTH_TOKEN, TWILIO_API_SECRET, TWILIO_ACCOUNT_SID, " +
+						"TWILIO_API_KEY, TWILIO_BASE_URL, TWILIO_SHARD_TOTAL",
+				})
+			},
+		},
 		"once, on scrape": {
 			account, []string{"--once", "--collector.interval=0s"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
@@ -363,6 +380,10 @@ func TestLoadErrors(t *testing.T) {
 			account, []string{"--collector.interval=1ns"},
 			`--collector.interval: "1ns" is not a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape`,
 		},
+		"named operations": {
+			account, []string{"--collector.named-operations=21"},
+			`--collector.named-operations: "21" is not a whole number from 0 to 20`,
+		},
 		"window short": {
 			account, []string{"--collector.window=59s"},
 			`--collector.window: "59s" is not a duration from 1m to 168h (Twilio keeps operations for 7 days)`,
@@ -454,16 +475,39 @@ func TestLoadErrors(t *testing.T) {
 		"file missing yaml": {
 			nil, []string{"--config.file", missing}, `--config.file: open ` + missing + `: no such file or directory`,
 		},
+		"auto-reload without file": {
+			account, []string{"--config.auto-reload"}, `--config.auto-reload: there is no file to reload: use --config.file`,
+		},
+		"auto-reload too often": {
+			account, []string{"--config.auto-reload-interval=1ms"},
+			`--config.auto-reload-interval: "1ms" is not a duration of at least 100ms, such as 30s`,
+		},
+		"shards without file": {
+			account, []string{"--shard.total=2"},
+			`--shard.total (TWILIO_SHARD_TOTAL): more than one shard requires several accounts: use --config.file`,
+		},
+		"no shards": {
+			account, []string{"--shard.total=0"},
+			`--shard.total (TWILIO_SHARD_TOTAL): "0" is not a whole number from 1 to 1000`,
+		},
+		"shard index": {
+			nil, []string{"--config.file", file, "--shard.total=3", "--shard.index=3"},
+			`--shard.index (TWILIO_SHARD_INDEX): "3" is not a whole number from 0 to 2, one less than --shard.total (TWILIO_SHARD_TOTAL)`,
+		},
+		"shard index, variable": {
+			map[string]string{"TWILIO_SHARD_INDEX": "-1"}, nil,
+			`--shard.index (TWILIO_SHARD_INDEX): "-1" is not a whole number from 0 to 0, one less than --shard.total (TWILIO_SHARD_TOTAL)`,
+		},
 		"demo and file": {
 			nil, []string{"--demo", "--config.file", file}, `--demo and --config.file are mutually exclusive: use one of them`,
 		},
 		"demo and account": {
-			account, []string{"--demo"},
+			nil, []string{"--demo", "--twilio.account-sid=" + testutil.SID},
 			`--demo and ` + sid + ` are mutually exclusive: the demo has its own account, remove one of them`,
 		},
 		"demo and URL": {
-			map[string]string{"TWILIO_BASE_URL": "http://x"}, []string{"--demo"},
-			`--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: the demo has its own API, remove one of them`,
+			nil, []string{"--demo", "--twilio.base-url=http://x"},
+			`--demo and --twilio.base-url are mutually exclusive: the demo has its own API, remove one of them`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

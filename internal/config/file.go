@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -58,7 +57,7 @@ func (s *scalar) UnmarshalYAML(n *yaml.Node) error {
 // readConfigFile returns the accounts of a file, and what looks like a mistake
 // in it. Every error is one line that begins with file and line.
 func readConfigFile(file string, defaults *Account) (accounts []Account, warnings []string, err error) {
-	b, err := os.ReadFile(file) //nolint:gosec // G304: the operator names it
+	b, err := readFile(file)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--config.file: %w", err)
 	}

@@ -23,40 +23,74 @@ import (
 // options are the command line and environment before any check.
 type options struct {
 	accountSID, authTokenFile, apiKey, apiSecretFile string
-	authToken, apiSecret                             string // from the environment alone
+	authToken, apiSecret                             string   // from the environment alone
+	ignored                                          []string // variables that are set
 
 	settings map[string]*string // by flag
 	isSet    map[string]*bool   // of settings: by flag or by variable
 
-	configFile          string
-	check, once, demo   bool
-	web                 *web.FlagConfig
-	telemetryPath       string
-	scrapeTimeoutOffset string
-	lifecycle, pprof    bool
-	logLevel, logFormat string
-	answered            bool
+	configFile             string
+	autoReload             bool
+	autoReloadInterval     string
+	shardIndex, shardTotal string
+	check, once, demo      bool
+	web                    *web.FlagConfig
+	telemetryPath          string
+	scrapeTimeoutOffset    string
+	lifecycle, pprof       bool
+	logLevel, logFormat    string
+	answered               bool
 }
+
+// Secrets that have no flag: its value would show in the list of processes.
+const (
+	tokenVariable  = "TWILIO_AUTH_TOKEN" //nolint:gosec // G101: a name
+	secretVariable = "TWILIO_API_SECRET" //nolint:gosec // G101: a name
+)
 
 // Load validates a command line and the environment. Its error is one line that
 // names the flag, its value and what would be right. The text of --help and
 // --version goes to stdout; the error is then ErrHelp.
 func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
+	o, err := parse(args, stdout, true)
+	if err == nil && o.demo {
+		o, err = parse(args, stdout, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o.validate()
+}
+
+// parse reads the command line and, if wanted, the environment. Otherwise, it
+// notes the variables that are ignored.
+func parse(args []string, stdout io.Writer, environment bool) (*options, error) {
 	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
-	if _, err := newApplication(o, stdout).Parse(args); err != nil && !o.answered {
+	app := newApplication(o, stdout)
+	variables := []string{tokenVariable, secretVariable}
+	for _, f := range app.Model().Flags {
+		if f.Envar == "" {
+			continue
+		}
+		variables = append(variables, f.Envar)
+		if !environment {
+			app.GetFlag(f.Name).NoEnvar()
+		} else if set := o.isSet[f.Name]; set != nil && os.Getenv(f.Envar) != "" {
+			defer func() { *set = true }() // kingpin counts flags alone
+		}
+	}
+	if _, err := app.Parse(args); err != nil && !o.answered {
 		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
 	}
 	if o.answered {
 		return nil, ErrHelp
 	}
-	for _, s := range settings {
-		if s.env != "" && os.Getenv(s.env) != "" {
-			*o.isSet[s.flag] = true
-		}
+	if environment {
+		o.authToken, o.apiSecret = strings.TrimSpace(os.Getenv(tokenVariable)), strings.TrimSpace(os.Getenv(secretVariable))
+		return o, nil
 	}
-	o.authToken = strings.TrimSpace(os.Getenv("TWILIO_AUTH_TOKEN"))
-	o.apiSecret = strings.TrimSpace(os.Getenv("TWILIO_API_SECRET"))
-	return o.validate()
+	o.ignored = slices.DeleteFunc(variables, func(name string) bool { return os.Getenv(name) == "" })
+	return o, nil
 }
 
 func newApplication(o *options, stdout io.Writer) *kingpin.Application {
@@ -88,6 +122,14 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 
 	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
 		PlaceHolder("FILE").StringVar(&o.configFile)
+	app.Flag("config.auto-reload", "Reload when the content of the configuration file has changed.").
+		BoolVar(&o.autoReload)
+	app.Flag("config.auto-reload-interval", "How often to check the configuration file for changes.").
+		Default("30s").StringVar(&o.autoReloadInterval)
+	app.Flag("shard.index", "Index of this process among those that share the accounts of --config.file, from 0.").
+		Default("0").Envar("TWILIO_SHARD_INDEX").StringVar(&o.shardIndex)
+	app.Flag("shard.total", "Number of processes that share the accounts of --config.file.").
+		Default("1").Envar("TWILIO_SHARD_TOTAL").StringVar(&o.shardTotal)
 	app.Flag("config.check", "Check the flags and the configuration file, then exit.").BoolVar(&o.check)
 	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").
 		BoolVar(&o.once)
@@ -126,6 +168,20 @@ func (o *options) validate() (*ValidatedConfig, error) {
 			return nil, in.bad(s.want)
 		}
 	}
+	interval := input{"--config.auto-reload-interval", o.autoReloadInterval}
+	switch {
+	case !setDuration(&c.autoReload, interval.value, minInterval, math.MaxInt64):
+		return nil, interval.bad("a duration of at least 100ms, such as 30s")
+	case !o.autoReload:
+		c.autoReload = 0
+	case o.configFile == "":
+		return nil, errors.New("--config.auto-reload: there is no file to reload: use --config.file")
+	}
+	shard, err := o.validateShard()
+	if err != nil {
+		return nil, err
+	}
+	c.shard = shard
 	if err := o.validateAccounts(c); err != nil {
 		return nil, err
 	}
@@ -187,8 +243,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	case o.demo && len(own) > 0:
 		return fmt.Errorf("--demo and %s are mutually exclusive: the demo has its own account, remove one of them", own[0])
 	case o.demo && *o.isSet["twilio.base-url"]:
-		return errors.New("--demo and --twilio.base-url (TWILIO_BASE_URL) are mutually exclusive: " +
-			"the demo has its own API, remove one of them")
+		return errors.New("--demo and --twilio.base-url are mutually exclusive: the demo has its own API, remove one of them")
 	case o.demo:
 		a := c.defaults
 		a.Account = DemoAccount
@@ -200,13 +255,17 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 		}
 		a.HTTP = httpConfig(DemoAccountSID, DemoAuthToken, "")
 		c.accounts = []Account{a}
+		if len(o.ignored) > 0 {
+			c.warnings = []string{"--demo has its own account and API, ignoring " + strings.Join(o.ignored, ", ")}
+		}
 		return nil
 	case o.configFile != "" && len(own) > 0:
 		return fmt.Errorf(
 			"--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0],
 		)
 	case o.configFile != "":
-		c.accounts, c.warnings, err = readConfigFile(o.configFile, &c.defaults)
+		c.checksum = c.Current()
+		c.accounts, c.warnings, err = c.readConfigFile()
 		return err
 	}
 
@@ -214,10 +273,10 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	const (
 		sid        = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
 		tokenFile  = "--twilio.auth-token-file"
-		token      = "TWILIO_AUTH_TOKEN"
+		token      = tokenVariable
 		key        = "--twilio.api-key (TWILIO_API_KEY)"
 		secretFile = "--twilio.api-secret-file"
-		secret     = "TWILIO_API_SECRET"
+		secret     = secretVariable
 	)
 	if o.accountSID == "" {
 		return errors.New(sid + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
@@ -243,10 +302,10 @@ func (o *options) accountInputs() (names []string) {
 	for _, in := range []input{
 		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
 		{"--twilio.auth-token-file", o.authTokenFile},
-		{"TWILIO_AUTH_TOKEN", o.authToken},
+		{tokenVariable, o.authToken},
 		{"--twilio.api-key (TWILIO_API_KEY)", o.apiKey},
 		{"--twilio.api-secret-file", o.apiSecretFile},
-		{"TWILIO_API_SECRET", o.apiSecret},
+		{secretVariable, o.apiSecret},
 	} {
 		if in.value != "" {
 			names = append(names, in.where)

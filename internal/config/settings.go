@@ -106,6 +106,12 @@ var settings = []setting{
 		want: "a duration above 0, such as 10m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.MaxAge, v, 1, math.MaxInt64) },
 	},
+	{
+		flag: "collector.named-operations", defaultValue: "3",
+		help: "How many failing and how many stuck operations of each account to export by id, 0 to 20.",
+		want: "a whole number from 0 to 20",
+		set:  func(a *Account, v string) bool { return setInt(&a.Named, v, 0, 20) },
+	},
 }
 
 // validUser holds for what can be the user of basic authentication (RFC 7617)

@@ -1,7 +1,9 @@
 package simulator
 
 import (
-	"math"
+	"encoding/base32"
+	"encoding/binary"
+	"strings"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -24,12 +26,9 @@ type campaign struct {
 	lastTick   int64 // it is canceled at this tick if under ticks
 	stuckAt    int64 // time of processing at which it gets stuck
 	release    int64 // when it goes on after having been stuck
-	end        int64 // COMPLETED or CANCELED from then on
-	reopened   int64 // PROCESSING once more from then on, 0 if never
-	final      int64 // for good
-	canceledAt int64 // before the start
-
-	scheduled, canceled bool
+	end        int64 // COMPLETED or CANCELED from then on; before the start if canceled while scheduled
+	canceled   bool
+	planned    int64 // recipients, if it has trouble of its own
 }
 
 const (
@@ -40,22 +39,18 @@ const (
 
 func (c *campaign) status(at int64) twilio.Status {
 	switch {
-	case c.canceledAt != 0 && at >= c.canceledAt:
+	case at >= c.end && c.canceled:
 		return twilio.StatusCanceled
-	case at < c.start:
-		return twilio.StatusScheduled
-	case at < c.end:
-		return twilio.StatusProcessing
-	case c.canceled:
-		return twilio.StatusCanceled
-	case c.reopened != 0 && at >= c.reopened && at < c.final:
+	case at >= c.end:
+		return twilio.StatusCompleted
+	case at >= c.start:
 		return twilio.StatusProcessing
 	default:
-		return twilio.StatusCompleted
+		return twilio.StatusScheduled
 	}
 }
 
-// tickTime is when the tick happens, as the stuck count time.
+// tickTime is when a tick of processing happens, time spent stuck included.
 func (c *campaign) tickTime(tick int64) int64 {
 	elapsed := c.processing * tick / ticks
 	if elapsed > c.stuckAt {
@@ -64,51 +59,22 @@ func (c *campaign) tickTime(tick int64) int64 {
 	return c.start + elapsed
 }
 
-// tick is the last one that has happened, while processing.
-func (c *campaign) tick(at int64) int64 {
-	elapsed := at - c.start
-	if elapsed > c.stuckAt {
-		elapsed = max(c.stuckAt, c.stuckAt+at-c.release)
-	}
-	tick := min(elapsed*ticks/c.processing, c.lastTick)
-	for tick < c.lastTick && c.tickTime(tick+1) <= at {
-		tick++
-	}
-	for tick > 0 && c.tickTime(tick) > at {
-		tick--
-	}
-	return tick
-}
-
-// lateTickTime is when the tick after the end happens: they grow rarer.
+// lateTickTime is when a tick after the end happens: they grow rarer.
 func (c *campaign) lateTickTime(tick int64) int64 {
 	return c.end + c.w.later*tick*tick/(lateTicks*lateTicks)
 }
 
-func (c *campaign) lateTick(at int64) int64 {
-	if c.w.later == 0 {
-		return lateTicks
-	}
-	since := float64(at-c.end) / float64(c.w.later)
-	tick := int64(min(1, math.Sqrt(since)) * lateTicks)
-	for tick < lateTicks && c.lateTickTime(tick+1) <= at {
-		tick++
-	}
-	for tick > 0 && c.lateTickTime(tick) > at {
+// latest is the latest tick, of those up to last, that has happened, and when.
+func latest(last, at int64, timeOf func(int64) int64) (tick, when int64) {
+	for tick = last; tick > 0 && timeOf(tick) > at; {
 		tick--
 	}
-	return tick
+	return tick, timeOf(tick)
 }
 
 // operation is the campaign as it stands at a time not before its creation.
 func (c *campaign) operation(at int64) twilio.Operation {
 	stats, updated := c.stats(at)
-	if c.reopened != 0 && at >= c.reopened {
-		updated = max(updated, c.reopened)
-		if at >= c.final {
-			updated = max(updated, c.final)
-		}
-	}
 	return twilio.Operation{
 		ID:        c.id(),
 		Status:    c.status(at),
@@ -124,53 +90,47 @@ type outcome struct{ all, started, settled int64 }
 func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	w := c.w
 	r := newRandom(uint64(c.random), streamContent)
-	s.Recipients = r.logBetween(w.recipients)
+	s.Recipients = r.logBetween(int64(w.s.MinRecipients), int64(w.s.MaxRecipients))
 	s.Total = s.Recipients
-	group := r.float() < w.s.GroupShare && s.Recipients > 1
+	group := r.float() < w.s.GroupShare && s.Recipients > 1 && c.planned == 0
+	if c.planned > 0 {
+		s.Recipients, s.Total = c.planned, c.planned
+	}
 	if group {
 		s.Total = (s.Recipients + groupSize - 1) / groupSize
 	}
-	if at < c.start {
-		if c.canceledAt != 0 && at >= c.canceledAt {
-			s.Canceled = s.Total
-			return s, c.canceledAt
-		}
+	switch {
+	case at >= c.end && c.end < c.start:
+		s.Canceled = s.Total
+		return s, c.end
+	case at < c.start:
 		s.Scheduled = s.Total
 		return s, c.created
 	}
-	if c.canceledAt != 0 {
-		s.Canceled = s.Total
-		return s, c.canceledAt
-	}
 
-	rates := c.rates(&r)
+	failedShare, undeliveredShare, unaddressableShare := c.rates(&r)
 	if !group {
-		s.Unaddressable = share(&r, s.Recipients, rates.unaddressable)
+		s.Unaddressable = share(&r, s.Recipients, unaddressableShare)
 	}
 	sending := s.Total - s.Unaddressable
 	var failed, undelivered, delivered outcome
-	failed.all = share(&r, sending, rates.failed)
-	undelivered.all = share(&r, sending-failed.all, rates.undelivered)
+	failed.all = share(&r, sending, failedShare)
+	undelivered.all = share(&r, sending-failed.all, undeliveredShare)
 	delivered.all = sending - failed.all - undelivered.all
 	late := min(0.5, w.s.LateShare*2*r.float())
-	if w.later == 0 {
-		late = 0
-	}
 	readShare := w.s.ReadShare * (0.5 + r.float()/2)
 	fallback := 0.0
 	if r.float() < w.s.FallbackShare && !group {
 		fallback = r.float()
 	}
 
-	tick, after := c.lastTick, 0.0
+	tick, lateTick := c.lastTick, int64(0)
 	if at < c.end {
-		tick = c.tick(at)
-		updated = c.tickTime(tick)
+		tick, updated = latest(c.lastTick, at, c.tickTime)
 	} else {
-		t := c.lateTick(at)
-		updated = max(c.end, c.lateTickTime(t))
-		after = float64(t) / lateTicks
+		lateTick, updated = latest(lateTicks, at, c.lateTickTime)
 	}
+	after := float64(lateTick) / lateTicks
 	x := float64(tick) / ticks
 	// A message is started before it is settled, whatever the rounding: both
 	// are rounded alike, and the one share is never below the other.
@@ -179,9 +139,7 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	for _, o := range []*outcome{&failed, &undelivered, &delivered} {
 		o.started = rounded(o.all, started)
 		o.settled = rounded(o.all, settled)
-		if at >= c.end {
-			o.settled += rounded(o.started-o.settled, after)
-		}
+		o.settled += rounded(o.started-o.settled, after)
 	}
 	failed.settled = failed.started // fails on leaving the queue
 	read := 0.3*x + (1-0.3*x)*after
@@ -195,8 +153,8 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	s.Sent = undelivered.started - undelivered.settled + delivered.started - delivered.settled
 	s.Failed = failed.settled
 	if group {
-		// The reference's example: a group message that has been sent is
-		// counted under no outcome, its receipts tell.
+		// As in the reference's example: a group message that has been sent is
+		// counted under no outcome.
 		return s, updated
 	}
 	s.Undelivered = undelivered.settled
@@ -208,36 +166,28 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	return s, updated
 }
 
-type rates struct{ failed, undelivered, unaddressable float64 }
-
-// rates are what becomes of this campaign's messages, trouble included.
-func (c *campaign) rates(r *random) rates {
+// rates are the shares of this campaign's messages, or recipients, that end
+// badly, trouble included.
+func (c *campaign) rates(r *random) (failed, undelivered, unaddressable float64) {
 	s := &c.w.s
-	out := rates{
-		failed:      min(1, s.FailedShare*2*r.float()),
-		undelivered: min(1, s.UndeliveredShare*2*r.float()),
-	}
-	if r.float() < s.UnaddressableShare {
-		out.unaddressable = 0.05 + 0.25*r.float()
+	failed, undelivered = min(1, s.FailedShare*2*r.float()), min(1, s.UndeliveredShare*2*r.float())
+	if r.float() < s.UnaddressableShare && c.planned == 0 {
+		unaddressable = 0.05 + 0.25*r.float()
 	}
 	if r.float() < s.BadShare {
-		out.failed = 0.3
+		failed = 0.3
 	}
-	for _, t := range c.w.troubles() {
-		if _, on := t.at(c.start); !on || !t.hits(c.random) {
-			continue
-		}
-		switch t.Kind {
-		case TroubleFailing:
-			out.failed = max(out.failed, t.Rate)
-		case TroubleUndelivered:
-			out.undelivered = max(out.undelivered, t.Rate)
-		case TroubleUnaddressable:
-			out.unaddressable = max(out.unaddressable, t.Rate)
-		case TroubleStuck: // a matter of time, see derive
+	for _, t := range *c.w.trouble.Load() {
+		switch _, hit := t.hits(c); {
+		case hit && t.Kind == TroubleFailing:
+			failed = max(failed, t.Rate)
+		case hit && t.Kind == TroubleUndelivered:
+			undelivered = max(undelivered, t.Rate)
+		case hit && t.Kind == TroubleUnaddressable:
+			unaddressable = max(unaddressable, t.Rate)
 		}
 	}
-	return out
+	return failed, undelivered, unaddressable
 }
 
 // share is that part of n, rounded up or down by chance: of single messages,
@@ -251,55 +201,26 @@ func rounded(n int64, part float64) int64 {
 	return int64(float64(n)*part + 0.5)
 }
 
-const (
-	idPrefix   = "comms_operation_"
-	idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-	idTime     = 10 // characters of the time
-	idIndex    = 5  // characters of the index within the minute
-	idLength   = 26
-)
+const idPrefix = "comms_operation_"
 
-// id is a ULID: the time of creation, and 80 bits that here begin with the
-// index in the minute, so that ids sort as operations do, none occurs twice,
-// and an operation is found by its id.
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// id is like a ULID: 48 bits of time, the index within the minute, and random
+// bits. So ids are sorted as operations are, and unique.
 func (c *campaign) id() string {
-	var b [len(idPrefix) + idLength]byte
-	copy(b[:], idPrefix)
-	ulid := b[len(idPrefix):]
-	putBase32(ulid[:idTime], uint64(c.created))             //nolint:gosec // after 1970
-	putBase32(ulid[idTime:idTime+idIndex], uint64(c.index)) //nolint:gosec // not negative
+	var b [16]byte
 	r := newRandom(uint64(c.random), streamID)
-	putBase32(ulid[idTime+idIndex:], r.next())
-	return string(b[:])
+	binary.BigEndian.PutUint64(b[8:], r.next())
+	binary.BigEndian.PutUint64(b[:], uint64(c.created)<<16) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint32(b[6:], uint32(c.index))      //nolint:gosec // not negative
+	return string(idEncoding.AppendEncode([]byte(idPrefix), b[:]))
 }
 
-func putBase32(b []byte, v uint64) {
-	for i := len(b) - 1; i >= 0; i-- {
-		b[i] = idAlphabet[v&31]
-		v >>= 5
+// parseID returns the time of creation in an id, in milliseconds.
+func parseID(id string) (created int64, ok bool) {
+	b, err := idEncoding.DecodeString(strings.TrimPrefix(id, idPrefix))
+	if err != nil || len(b) != 16 {
+		return 0, false
 	}
+	return int64(binary.BigEndian.Uint64(b) >> 16), true //nolint:gosec // 48 bits
 }
-
-// parseID reads what id wrote; ok says no more than that it could.
-func parseID(id string) (created int64, index int, ok bool) {
-	if !twilio.ValidOperationID(id) || len(id) != len(idPrefix)+idLength {
-		return 0, 0, false
-	}
-	ulid := id[len(idPrefix):]
-	return int64(getBase32(ulid[:idTime])), int(getBase32(ulid[idTime : idTime+idIndex])), true //nolint:gosec // 50 and 25 bits
-}
-
-func getBase32(s string) uint64 {
-	var v uint64
-	for i := range len(s) {
-		v = v<<5 | uint64(base32Values[s[i]])
-	}
-	return v
-}
-
-var base32Values = func() (values [256]byte) {
-	for i := range len(idAlphabet) {
-		values[idAlphabet[i]] = byte(i)
-	}
-	return values
-}()

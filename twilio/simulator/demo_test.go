@@ -35,7 +35,7 @@ func TestDemoIsLively(t *testing.T) {
 		t.Errorf("%d operations in a day", operations)
 	}
 	was, before := sums(time.Hour)
-	for range 60 {
+	for range 30 {
 		clock = clock.Add(5 * time.Second)
 		now, after := sums(time.Hour)
 		if after == before || now[twilio.StatusProcessing] == was[twilio.StatusProcessing] || now[twilio.StatusCompleted] == was[twilio.StatusCompleted] {
@@ -53,7 +53,32 @@ func TestDemoIsLively(t *testing.T) {
 	if failing < 20 || share < 0.02 || share > 0.1 || day.Unaddressable == 0 {
 		t.Errorf("%d campaigns failing, a share of %.3f failed or undelivered", failing, share)
 	}
-	if h.Settings().AccountSID != DemoAccountSID || h.Settings().AuthToken != DemoAuthToken {
-		t.Error("other credentials")
+}
+
+// TestDemoAlwaysShowsTrouble holds the demo to one failing and one stuck
+// campaign at any time of a day, and so in the first second of a run.
+func TestDemoAlwaysShowsTrouble(t *testing.T) {
+	world := MustWorld(DemoWorld())
+	failing, stuck := map[string]bool{}, map[string]bool{}
+	start := time.Date(2026, 11, 23, 9, 41, 17, 0, time.UTC)
+	for clock := start; clock.Before(start.Add(25 * time.Hour)); clock = clock.Add(19*time.Minute + 13*time.Second) {
+		failingNow, stuckNow := "", ""
+		for op := range world.Operations(clock, clock.Add(-time.Hour), clock) {
+			if op.Stats.Total >= 1000 && op.Stats.Failed*10 >= op.Stats.Total*3 {
+				failingNow = op.ID
+			}
+		}
+		for op := range world.List(clock, Filter{From: clock.Add(-4 * time.Hour), Status: twilio.StatusProcessing}, false) {
+			if op.Stats.Total > 100 && clock.Sub(op.UpdatedAt) > 30*time.Minute {
+				stuckNow = op.ID
+			}
+		}
+		if failingNow == "" || stuckNow == "" {
+			t.Fatalf("%v: failing %q, stuck %q", clock, failingNow, stuckNow)
+		}
+		failing[failingNow], stuck[stuckNow] = true, true
+	}
+	if len(failing) < 30 || len(stuck) < 10 || len(stuck) > 15 {
+		t.Errorf("%d campaigns failing and %d stuck, by turns", len(failing), len(stuck))
 	}
 }

@@ -1,11 +1,11 @@
 package simulator
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,75 +17,56 @@ type FaultKind string
 
 // Kinds of faults.
 const (
-	FaultStatus      FaultKind = "status"       // another HTTP status: Status, RetryAfter, Location
-	FaultLatency     FaultKind = "latency"      // an answer that takes Latency longer; goes with other faults
+	FaultStatus      FaultKind = "status"       // another HTTP status: Status, RetryAfter
+	FaultLatency     FaultKind = "latency"      // the answer takes Latency longer; combines with other faults
+	FaultDate        FaultKind = "date"         // the Date header is wrong by Offset; combines with other faults
 	FaultReset       FaultKind = "reset"        // the connection is reset
 	FaultHang        FaultKind = "hang"         // no answer until the client gives up or the handler is closed
-	FaultStall       FaultKind = "stall"        // half an answer, and no more until then
-	FaultTruncated   FaultKind = "truncated"    // half an answer, and the end of the connection
-	FaultHTML        FaultKind = "html"         // 200 with a page for people
-	FaultNotJSON     FaultKind = "not_json"     // 200 with broken JSON
-	FaultShape       FaultKind = "shape"        // 200 with JSON of another shape
-	FaultField       FaultKind = "field"        // Field is missing from the answer, or is Value
-	FaultHuge        FaultKind = "huge"         // 200 with a body of Size bytes, streamed
+	FaultHTML        FaultKind = "html"         // 200 with an HTML page
 	FaultRepeatToken FaultKind = "repeat_token" // the next token is the page's own
-	FaultEndless     FaultKind = "endless"      // a next token on every page, always another
 )
 
-// FaultKinds are all kinds.
-func FaultKinds() []FaultKind {
-	return []FaultKind{
-		FaultStatus, FaultLatency, FaultReset, FaultHang, FaultStall, FaultTruncated, FaultHTML,
-		FaultNotJSON, FaultShape, FaultField, FaultHuge, FaultRepeatToken, FaultEndless,
-	}
-}
+var faultKinds = []FaultKind{FaultStatus, FaultLatency, FaultDate, FaultReset, FaultHang, FaultHTML, FaultRepeatToken}
 
-// Fault makes some requests fail. Of several that fit a request the first
-// added counts, while latencies add up.
+// Fault makes some requests fail. Of several that match a request the first
+// added counts; latencies and offsets add up.
 type Fault struct {
-	Kind FaultKind
+	Kind FaultKind `json:"kind"`
 
 	// Which requests: all conditions must hold.
-	Endpoint twilio.Endpoint          // "": both
-	Query    string                   // such as "status=PROCESSING": these values are among the request's
-	Match    func(*http.Request) bool // nil: all
-	From, To time.Time                // by the handler's clock; zero: always, for ever
-	Skip     int                      // not the first so many of those that fit
-	Every    int                      // then every so manyth of them; 0: each
-	Count    int                      // then only so many; 0: until removed
+	Endpoint twilio.Endpoint `json:"endpoint,omitzero"` // "": both
+	Query    string          `json:"query,omitzero"`    // such as "status=PROCESSING": these values are among the request's
+	From     time.Time       `json:"from,omitzero"`     // by the handler's clock; zero: always
+	To       time.Time       `json:"to,omitzero"`       // zero: forever
+	Skip     int             `json:"skip,omitzero"`     // not the first n that match
+	Every    int             `json:"every,omitzero"`    // then every n-th of them; 0: each
+	Count    int             `json:"count,omitzero"`    // then only n of these; 0: all
 
 	// What happens.
-	Status         int           // with FaultStatus
-	RetryAfter     time.Duration // adds the header; rounded up to seconds
-	RetryAfterDate bool          // as an HTTP date by the handler's clock
-	RetryAfterRaw  string        // adds the header as it is here, however wrong
-	Location       string        // adds the header
-	Latency        time.Duration // with FaultLatency
-	Field          string        // with FaultField: such as "id", "delivered", "createdAt" of the first operation, "next", "operations"
-	Value          string        // JSON; "" leaves the field out
-	Size           int64         // with FaultHuge; 0: 65 MiB
+	Status         int           `json:"status,omitzero"`         // with FaultStatus
+	RetryAfter     time.Duration `json:"retryAfter,omitzero"`     // adds the header; rounded up to seconds
+	RetryAfterDate bool          `json:"retryAfterDate,omitzero"` // as an HTTP date
+	Latency        time.Duration `json:"latency,omitzero"`        // before the answer, with any kind
+	Offset         time.Duration `json:"offset,omitzero"`         // of the Date header, with any kind; positive: ahead
+
+	Struck int `json:"struck"` // number of requests that it was applied to; set by Faults
+
+	query   url.Values
+	matched int // number of requests that matched
 }
 
 func (f *Fault) validate() error {
-	if !slices.Contains(FaultKinds(), f.Kind) {
-		return fmt.Errorf("fault kind %q is none of %q", f.Kind, FaultKinds())
-	}
-	if _, err := url.ParseQuery(f.Query); err != nil {
-		return fmt.Errorf("fault query %q: %w", f.Query, err)
-	}
 	switch {
-	case f.Skip < 0 || f.Every < 0 || f.Count < 0 || f.Size < 0 || f.Latency < 0 || f.RetryAfter < 0:
+	case !slices.Contains(faultKinds, f.Kind):
+		return fmt.Errorf("fault kind %q is none of %q", f.Kind, faultKinds)
+	case f.Skip < 0 || f.Every < 0 || f.Count < 0 || f.Latency < 0 || f.RetryAfter < 0:
 		return fmt.Errorf("fault %q has a negative number", f.Kind)
 	case f.Endpoint != "" && f.Endpoint != twilio.EndpointList && f.Endpoint != twilio.EndpointFetch:
 		return fmt.Errorf("fault endpoint %q is neither %q nor %q", f.Endpoint, twilio.EndpointList, twilio.EndpointFetch)
 	case f.Kind == FaultStatus && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("fault status %d is not from 200 to 599", f.Status)
-	case f.Kind == FaultLatency && f.Latency == 0:
-		return fmt.Errorf("fault %q needs a latency", f.Kind)
-	case f.Kind == FaultField && f.Field == "":
-		return fmt.Errorf("fault %q needs a field", f.Kind)
-	case f.Value != "" && !json.Valid([]byte(f.Value)):
-		return fmt.Errorf("fault value %q is no JSON", f.Value)
+	case f.Kind == FaultLatency && f.Latency == 0, f.Kind == FaultDate && f.Offset == 0:
+		return fmt.Errorf("fault %q without its latency or offset", f.Kind)
 	}
 	return nil
 }
@@ -93,61 +74,28 @@ func (f *Fault) validate() error {
 // Faults are those of a handler. They can be switched at any time.
 type Faults struct {
 	mu   sync.Mutex
-	last int
-	list []*activeFault
+	list []*Fault
 }
 
-type activeFault struct {
-	Fault
-	number int
-	query  url.Values
-	seen   int // requests that fitted
-	hit    int
-}
-
-// NumberedFault is a fault with the number that removes it, and how often it
-// has struck.
-type NumberedFault struct {
-	Number int
-	Struck int
-	Fault
-}
-
-// Add switches a fault on. It returns the number by which to remove it, or
-// what is wrong with it.
-func (s *Faults) Add(f Fault) (int, error) {
+// Add switches a fault on, or returns an error that names the wrong field.
+func (s *Faults) Add(f Fault) error {
 	if err := f.validate(); err != nil {
-		return 0, err
+		return err
 	}
 	query, err := url.ParseQuery(f.Query)
 	if err != nil {
-		return 0, err
+		return fmt.Errorf("fault query %q: %w", f.Query, err)
 	}
+	f.Struck, f.query = 0, query
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last++
-	s.list = append(s.list, &activeFault{Fault: f, number: s.last, query: query})
-	return s.last, nil
+	s.list = append(s.list, &f)
+	return nil
 }
 
 // MustAdd is Add for faults that are known to be right; it panics when one is
 // not.
-func (s *Faults) MustAdd(f Fault) int {
-	number, err := s.Add(f)
-	if err != nil {
-		panic(err)
-	}
-	return number
-}
-
-// Remove switches a fault off; false if there is none of this number.
-func (s *Faults) Remove(number int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := len(s.list)
-	s.list = slices.DeleteFunc(s.list, func(f *activeFault) bool { return f.number == number })
-	return len(s.list) < before
-}
+func (s *Faults) MustAdd(f Fault) { must(f, s.Add(f)) }
 
 // Clear switches all faults off.
 func (s *Faults) Clear() {
@@ -156,58 +104,107 @@ func (s *Faults) Clear() {
 	s.list = nil
 }
 
-// List returns the faults that have not been removed, those used up included.
-func (s *Faults) List() []NumberedFault {
+// List returns the faults, those used up included.
+func (s *Faults) List() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := make([]NumberedFault, len(s.list))
+	list := make([]Fault, len(s.list))
 	for i, f := range s.list {
-		list[i] = NumberedFault{Number: f.number, Struck: f.hit, Fault: f.Fault}
+		list[i] = *f
 	}
 	return list
 }
 
-// pick is what happens to a request.
-func (s *Faults) pick(endpoint twilio.Endpoint, r *http.Request, now time.Time) (fault *Fault, latency time.Duration) {
+// pick says what happens to a request: a fault with a zero Kind where nothing
+// does.
+func (s *Faults) pick(endpoint twilio.Endpoint, query url.Values, now time.Time) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.list) == 0 {
-		return nil, 0
-	}
-	query := r.URL.Query()
+	var picked Fault
+	var latency, offset time.Duration
 	for _, f := range s.list {
-		if fault != nil && f.Kind != FaultLatency || !f.strikes(endpoint, r, query, now) {
+		combines := f.Kind == FaultLatency || f.Kind == FaultDate
+		if !combines && picked.Kind != "" || !f.strikes(endpoint, query, now) {
 			continue
 		}
-		if f.Kind == FaultLatency {
-			latency += f.Latency
-			continue
+		latency += f.Latency
+		offset += f.Offset
+		if !combines {
+			picked = *f
 		}
-		chosen := f.Fault
-		fault = &chosen
 	}
-	return fault, latency
+	picked.Latency, picked.Offset = latency, offset
+	return picked
 }
 
-func (f *activeFault) strikes(endpoint twilio.Endpoint, r *http.Request, query url.Values, now time.Time) bool {
+func (f *Fault) strikes(endpoint twilio.Endpoint, query url.Values, now time.Time) bool {
 	if f.Endpoint != "" && f.Endpoint != endpoint ||
-		f.Match != nil && !f.Match(r) ||
 		!f.From.IsZero() && now.Before(f.From) ||
 		!f.To.IsZero() && !now.Before(f.To) ||
-		f.Count > 0 && f.hit >= f.Count {
+		f.Count > 0 && f.Struck >= f.Count {
 		return false
 	}
-	for name, values := range f.query {
-		for _, v := range values {
-			if !slices.Contains(query[name], v) {
-				return false
-			}
+	for name := range f.query {
+		if !slices.Contains(query[name], f.query.Get(name)) {
+			return false
 		}
 	}
-	f.seen++
-	if f.seen <= f.Skip || f.Every > 0 && (f.seen-f.Skip)%f.Every != 0 {
+	f.matched++
+	if f.matched <= f.Skip || f.Every > 0 && (f.matched-f.Skip)%f.Every != 0 {
 		return false
 	}
-	f.hit++
+	f.Struck++
 	return true
+}
+
+// fail does to a request what a fault wants; false when the request is to be
+// answered.
+func (x *exchange) fail(f *Fault) bool {
+	switch f.Kind {
+	case FaultStatus:
+		x.failStatus(f)
+	case FaultReset:
+		x.reset()
+	case FaultHang:
+		x.wait(0)
+	case FaultHTML:
+		x.html(http.StatusOK, "Maintenance")
+	default:
+		return false
+	}
+	return true
+}
+
+func (x *exchange) failStatus(f *Fault) {
+	if f.RetryAfter > 0 {
+		after := strconv.Itoa(int((f.RetryAfter + time.Second - 1) / time.Second))
+		if f.RetryAfterDate {
+			// Rounded up, so that it is not over too early.
+			after = x.date.Add(f.RetryAfter + time.Second - 1).UTC().Format(http.TimeFormat)
+		}
+		x.Header().Set("Retry-After", after)
+	}
+	if _, known := documented[f.Status]; known {
+		x.error(f.Status)
+		return
+	}
+	// As from a proxy in between.
+	x.html(f.Status, fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status)))
+}
+
+func (x *exchange) html(code int, title string) {
+	x.send(code, "text/html; charset=utf-8", []byte("<!DOCTYPE html>\n<html><head><title>"+title+"</title></head><body><h1>"+title+"</h1></body></html>\n"))
+}
+
+// reset closes the connection in a way that the peer sees as a reset, where
+// there is a TCP connection.
+func (x *exchange) reset() {
+	if conn, _, err := http.NewResponseController(x.ResponseWriter).Hijack(); err == nil {
+		if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
+			_ = tcp.SetLinger(0) // what is in the buffers is dropped
+		}
+		_ = conn.Close()
+		return
+	}
+	panic(http.ErrAbortHandler)
 }

@@ -2,170 +2,132 @@ package simulator
 
 import (
 	"compress/gzip"
-	"context"
-	"crypto/sha256"
-	"crypto/subtle"
+	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"twilio_operations_exporter/twilio"
 )
 
 // Settings configure a Handler.
 type Settings struct {
-	Prefix string           // of the paths; "": /v1, "/": none
-	Now    func() time.Time // the API's clock, which the source is asked by; nil: the system's
-	List   ListSettings
+	Now  func() time.Time // the API's clock, also the source's; nil: the system's
+	List ListSettings
 
-	// Credentials that are accepted; an empty name is no pair. Without any
-	// pair nobody is asked.
-	AccountSID, AuthToken string
-	APIKey, APISecret     string
+	AccountSID, AuthToken string // credentials that are accepted; without an account SID, any or none
 
-	Throttle  Throttle
-	TokenSeed uint64 // handlers of one seed understand each other's tokens
-	NoGzip    bool   // even when asked for
-	LogSize   int    // requests remembered; 0: 1000, negative: none
+	RateLimit   float64 // requests a second, and at once, before 429 is answered; 0: no limit
+	MaxInFlight int     // requests in flight before 429 is answered; 0: no limit
+
+	NoGzip  bool // even when the request accepts it
+	LogSize int  // number of requests remembered; 0: 1000, negative: none
 }
 
-// Throttle answers 429 with a Retry-After to requests that are too many.
-type Throttle struct {
-	Rate       float64       // requests a second; 0: no limit
-	Burst      int           // at once, with Rate; 0: 1
-	Concurrent int           // requests in flight; 0: no limit
-	RetryAfter time.Duration // at least; rounded up to seconds, and at least one
-}
-
-// Handler serves a Source as the API does. It is safe for concurrent use.
+// Handler serves a Source as the API does, below /v1. It is safe for concurrent
+// use.
 type Handler struct {
 	source  Source
 	s       Settings
 	listing listing
-	tokens  *tokens
+	limiter *rate.Limiter
 	faults  Faults
 	log     *RequestLog
-	skew    atomic.Int64
-
-	throttle struct {
-		sync.Mutex
-		tokens  float64
-		updated time.Time
-	}
 
 	closed    chan struct{}
 	closeOnce sync.Once
 }
 
-// NewHandler returns a handler, or an error that names the setting that makes
-// no sense.
+// NewHandler returns a handler, or an error that names the wrong setting.
 func NewHandler(source Source, s Settings) (*Handler, error) {
 	if err := s.List.validate(); err != nil {
 		return nil, err
 	}
-	if t := s.Throttle; t.Rate < 0 || t.Burst < 0 || t.Concurrent < 0 || t.RetryAfter < 0 {
-		return nil, fmt.Errorf("throttle %+v has a negative number", t)
+	if s.RateLimit < 0 || s.MaxInFlight < 0 {
+		return nil, fmt.Errorf("rate limit %v or requests in flight %d is negative", s.RateLimit, s.MaxInFlight)
 	}
-	if s.Prefix == "" {
-		s.Prefix = "/v1"
-	}
-	s.Prefix = strings.TrimRight(s.Prefix, "/")
 	if s.Now == nil {
 		s.Now = time.Now
 	}
 	if s.LogSize == 0 {
 		s.LogSize = 1000
 	}
-	h := &Handler{
+	limiter := rate.NewLimiter(rate.Inf, 0)
+	if s.RateLimit > 0 {
+		limiter = rate.NewLimiter(rate.Limit(s.RateLimit), max(1, int(s.RateLimit)))
+	}
+	return &Handler{
 		source:  source,
 		s:       s,
 		listing: listing{source: source, s: s.List},
-		tokens:  newTokens(s.TokenSeed, s.List.Alphabet),
-		log:     newRequestLog(max(0, s.LogSize)),
+		limiter: limiter,
+		log:     &RequestLog{size: max(0, s.LogSize)},
 		closed:  make(chan struct{}),
-	}
-	h.throttle.tokens = float64(max(1, s.Throttle.Burst))
-	return h, nil
+	}, nil
 }
 
 // MustHandler is NewHandler for settings that are known to be right; it panics
 // when they are not.
-func MustHandler(source Source, s Settings) *Handler {
-	h, err := NewHandler(source, s)
+func MustHandler(source Source, s Settings) *Handler { return must(NewHandler(source, s)) }
+
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return h
+	return v
 }
-
-// Settings returns what the handler was made with, defaults filled in.
-func (h *Handler) Settings() Settings { return h.s }
 
 // Source returns what the handler serves.
 func (h *Handler) Source() Source { return h.source }
 
-// Faults are the handler's.
+// Faults returns the handler's faults.
 func (h *Handler) Faults() *Faults { return &h.faults }
 
-// Requests is the handler's log.
+// Requests returns the handler's log.
 func (h *Handler) Requests() *RequestLog { return h.log }
-
-// Now is the API's clock, skew included.
-func (h *Handler) Now() time.Time { return h.s.Now().Add(time.Duration(h.skew.Load())) }
-
-// SetSkew makes the API's clock run ahead of Settings.Now by this, or behind.
-func (h *Handler) SetSkew(d time.Duration) { h.skew.Store(int64(d)) }
 
 // Close ends the requests that a fault makes hang. The handler goes on
 // answering.
 func (h *Handler) Close() { h.closeOnce.Do(func() { close(h.closed) }) }
 
 // ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where
-// a fault wants the connection gone.
+// a fault closes the connection.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	number, inFlight := h.log.begin()
-	endpoint, id := h.route(r.URL.Path)
+	now := h.s.Now()
+	endpoint, id := route(r.URL.Path)
 	user, _, _ := r.BasicAuth()
-	began := time.Now()
-	x := &exchange{ResponseWriter: w, h: h, r: r, endpoint: endpoint, id: id}
+	x := &exchange{ResponseWriter: w, h: h, r: r, id: id}
 	x.entry = Request{
-		Number: number, Time: h.Now(), Method: r.Method, Path: r.URL.Path,
+		Number: number, Time: now, Method: r.Method, Path: r.URL.Path,
 		Query: r.URL.Query(), Endpoint: endpoint, User: user,
 	}
-	defer func() {
-		x.entry.Code, x.entry.Bytes, x.entry.Duration = x.code, x.bytes, time.Since(began)
-		h.log.end(x.entry)
-	}()
+	defer func() { h.log.end(x.entry) }()
 
-	fault, latency := h.faults.pick(endpoint, r, h.Now())
-	if latency > 0 && !h.wait(r.Context(), latency) {
-		panic(http.ErrAbortHandler)
+	x.fault = h.faults.pick(endpoint, x.entry.Query, now)
+	x.entry.Fault = x.fault.Kind
+	if x.fault.Latency > 0 {
+		x.wait(x.fault.Latency)
 	}
-	x.Header().Set("Date", h.Now().UTC().Format(http.TimeFormat))
-	if fault != nil {
-		x.entry.Fault = fault.Kind
-		if x.fail(fault) {
-			return
-		}
-	}
+	x.date = h.s.Now().Add(x.fault.Offset)
+	x.Header().Set("Date", x.date.UTC().Format(http.TimeFormat))
 	switch {
-	case h.throttled(x, inFlight):
+	case x.fail(&x.fault):
+	case h.s.MaxInFlight > 0 && inFlight > h.s.MaxInFlight:
+		x.failStatus(&Fault{Status: http.StatusTooManyRequests, RetryAfter: time.Second})
+	case !h.limiter.AllowN(now, 1):
+		x.failStatus(&Fault{Status: http.StatusTooManyRequests, RetryAfter: time.Duration(float64(time.Second) / h.s.RateLimit)})
 	case !h.authorized(r):
-		x.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
 		x.error(http.StatusUnauthorized)
-	case endpoint == "":
+	case endpoint == "" || r.Method != http.MethodGet:
 		x.error(http.StatusNotFound)
-	case r.Method != http.MethodGet:
-		x.Header().Set("Allow", http.MethodGet)
-		x.error(http.StatusMethodNotAllowed)
 	case endpoint == twilio.EndpointFetch:
 		x.fetch()
 	default:
@@ -173,123 +135,55 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *Handler) route(path string) (endpoint twilio.Endpoint, id string) {
-	rest, ok := strings.CutPrefix(path, h.s.Prefix+"/Messages/Operations")
-	if !ok {
-		return "", ""
-	}
-	if rest == "" {
+func route(path string) (endpoint twilio.Endpoint, id string) {
+	const list = "/v1/Messages/Operations"
+	if path == list {
 		return twilio.EndpointList, ""
 	}
-	id, ok = strings.CutPrefix(rest, "/")
-	if !ok || id == "" || strings.Contains(id, "/") {
-		return "", ""
+	if id, ok := strings.CutPrefix(path, list+"/"); ok && id != "" && !strings.Contains(id, "/") {
+		return twilio.EndpointFetch, id
 	}
-	return twilio.EndpointFetch, id
-}
-
-// wait is false when the client gave up, or the handler was closed, before
-// the time was over.
-func (h *Handler) wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-	case <-h.closed:
-	}
-	return false
+	return "", ""
 }
 
 func (h *Handler) authorized(r *http.Request) bool {
-	s := &h.s
-	if s.AccountSID == "" && s.APIKey == "" {
-		return true
-	}
 	user, password, ok := r.BasicAuth()
-	account := s.AccountSID != "" && equal(user, s.AccountSID) && equal(password, s.AuthToken)
-	key := s.APIKey != "" && equal(user, s.APIKey) && equal(password, s.APISecret)
-	return ok && (account || key)
-}
-
-func equal(a, b string) bool {
-	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
-	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
-}
-
-// throttled answers 429 if the request is one too many.
-func (h *Handler) throttled(x *exchange, inFlight int) bool {
-	t := &h.s.Throttle
-	wait := time.Duration(0)
-	if t.Concurrent > 0 && inFlight > t.Concurrent {
-		wait = time.Second
-	}
-	if t.Rate > 0 && wait == 0 {
-		wait = h.takeToken()
-	}
-	if wait == 0 {
-		return false
-	}
-	x.Header().Set("Retry-After", seconds(max(wait, t.RetryAfter)))
-	x.error(http.StatusTooManyRequests)
-	return true
-}
-
-// takeToken is 0, or how long to wait until there will be a token.
-func (h *Handler) takeToken() time.Duration {
-	b, now, rate := &h.throttle, h.Now(), h.s.Throttle.Rate
-	b.Lock()
-	defer b.Unlock()
-	if since := now.Sub(b.updated).Seconds(); since > 0 && !b.updated.IsZero() {
-		b.tokens = min(b.tokens+since*rate, float64(max(1, h.s.Throttle.Burst)))
-	}
-	b.updated = now
-	if b.tokens >= 1 {
-		b.tokens--
-		return 0
-	}
-	return time.Duration(math.Ceil((1 - b.tokens) / rate * float64(time.Second)))
-}
-
-func seconds(d time.Duration) string {
-	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+	return h.s.AccountSID == "" || ok && user == h.s.AccountSID && password == h.s.AuthToken
 }
 
 // exchange is one request and its answer.
 type exchange struct {
 	http.ResponseWriter
-	h        *Handler
-	r        *http.Request
-	endpoint twilio.Endpoint
-	id       string
-	entry    Request
-	fault    *Fault // that changes an answer, if any
-	code     int
-	bytes    int64
+	h     *Handler
+	r     *http.Request
+	id    string // of the operation to fetch
+	entry Request
+	fault Fault
+	date  time.Time // of the answer
 }
 
+// WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(code int) {
-	if x.code == 0 {
-		x.code = code
-	}
+	x.entry.Code = code
 	x.ResponseWriter.WriteHeader(code)
 }
 
-func (x *exchange) Write(b []byte) (int, error) {
-	n, err := x.ResponseWriter.Write(b)
-	x.bytes += int64(n)
-	return n, err
-}
-
-// Unwrap is for http.ResponseController.
-func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
-
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
-
-type buffer struct {
-	ops  []twilio.Operation
-	body []byte
+// wait returns after d; 0 is forever. It aborts the request when the client
+// gives up or the handler is closed.
+func (x *exchange) wait(d time.Duration) {
+	var over <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-over:
+		return
+	case <-x.r.Context().Done():
+	case <-x.h.closed:
+	}
+	panic(http.ErrAbortHandler)
 }
 
 func (x *exchange) fetch() {
@@ -297,182 +191,121 @@ func (x *exchange) fetch() {
 		x.error(http.StatusBadRequest)
 		return
 	}
-	op, ok := x.h.source.Operation(x.h.Now(), x.id)
+	op, ok := x.h.source.Operation(x.h.s.Now(), x.id)
 	if !ok {
 		x.error(http.StatusNotFound)
 		return
 	}
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
-	b.body = appendOperation(b.body[:0], &op)
-	x.answer(b.body)
+	x.send(http.StatusOK, "application/json", appendOperation(nil, &op))
 }
 
 func (x *exchange) list() {
-	h := x.h
-	q, problems := h.parse(x.r.URL.RawQuery)
+	list := &x.h.s.List
+	q, problems := list.parse(x.r.URL.RawQuery)
 	if len(problems) > 0 {
-		x.json(http.StatusBadRequest, appendErrors(nil, problems...))
+		x.error(http.StatusBadRequest, problems...)
 		return
 	}
-	from, to := h.s.List.Bounds.span(q.filters.start, q.filters.end)
-	b := buffers.Get().(*buffer)
-	defer buffers.Put(b)
-	ops, next := h.listing.page(h.Now(), Filter{From: from, To: to, Status: q.filters.status}, q.size, q.cursor, b.ops[:0])
-	b.ops = ops
+	ops, place := x.h.listing.page(x.h.s.Now(), q.filter, q.size, q.token.Cursor)
 	x.entry.Operations = len(ops)
 
-	spelling := pageNext{spelt: h.s.List.LastNext}
-	self := h.tokens.seal(token{cursor: q.cursor, filters: q.filters, size: q.size})
-	if x.fault != nil && x.fault.Kind == FaultEndless && next == nil {
-		again := q.cursor
-		again.page++
-		if n := len(ops); n > 0 {
-			again.given += n
-			again.key = h.listing.key(&ops[n-1])
-		}
-		next = &again
-	}
+	self, next := q.token.encode(list.Alphabet), ""
 	switch {
-	case x.fault != nil && x.fault.Kind == FaultRepeatToken:
-		spelling.token = self
-	case next != nil:
-		spelling.token = h.tokens.seal(token{cursor: *next, filters: q.filters, size: q.size})
-	default:
-		spelling.last = true
+	case x.fault.Kind == FaultRepeatToken:
+		next = self
+	case place != nil:
+		next = token{*place, q.token.Filters}.encode(list.Alphabet)
 	}
-	b.body = appendPage(b.body[:0], ops, spelling, self)
-	x.answer(b.body)
+	body := bodies.Get().(*[]byte)
+	defer bodies.Put(body)
+	*body = appendPage((*body)[:0], ops, next, list.LastNext, self)
+	x.send(http.StatusOK, "application/json", *body)
 }
 
-// query is a list request that has been understood.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// query is a list request that has been parsed.
 type query struct {
-	filters filters
-	size    int
-	cursor  cursor
+	filter Filter
+	size   int
+	token  token // of the page
 }
 
-// parse understands a list request, or says all that is wrong with it.
-// Parameters that it does not know do not matter.
-func (h *Handler) parse(raw string) (query, []apiError) {
-	var problems []apiError
+// parse reads a list request, or says all that is wrong with it. Unknown
+// parameters are ignored.
+func (s *ListSettings) parse(raw string) (q query, problems []apiError) {
 	problem := func(parameter, message string) {
 		// The code is the one of the reference's example of a 400.
-		problems = append(problems, apiError{documented[400].code, message, "$." + parameter})
+		problems = append(problems, newError(documented[400].Code, message, "$."+parameter))
 	}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		problem("query", "The query cannot be parsed.")
 	}
-	one := func(name string) (string, bool) {
-		v := values[name]
-		if len(v) > 1 {
-			problem(name, name+" is given more than once.")
-		}
-		return strings.Join(v, ","), len(v) == 1
-	}
-	date := func(name string) time.Time {
-		v, ok := one(name)
-		if !ok {
-			return time.Time{}
-		}
-		t, wrong := parseDate(v)
-		if wrong != nil {
-			problem(name, name+" is not a date or date-time.")
-		}
-		return t
-	}
-	sent := filters{start: date("startDate"), end: date("endDate")}
-	if v, ok := one("status"); ok {
-		sent.status = twilio.Status(v)
-		if !knownStatus(sent.status) {
-			problem("status", "status is not one of SCHEDULED, PROCESSING, COMPLETED, CANCELED.")
+	// parameter calls f with a parameter's value, if it is there.
+	parameter := func(name string, f func(value string) bool) {
+		if v := values[name]; len(v) > 1 || len(v) == 1 && !f(v[0]) {
+			problem(name, name+" is not valid.")
 		}
 	}
-	q := query{filters: sent, size: defaultPageSize}
-	size, sized := one("pageSize")
-	if sized {
-		n, wrong := strconv.Atoi(size)
-		if wrong != nil || n < 1 || n > maxPageSize {
-			problem("pageSize", "pageSize is not from 1 to 1000.")
+	date := func(t *time.Time) func(string) bool {
+		return func(value string) bool {
+			// A date alone, as in the reference's example, is midnight UTC.
+			parsed, wrong := time.Parse(time.RFC3339, value)
+			if wrong != nil {
+				parsed, wrong = time.Parse(time.DateOnly, value)
+			}
+			*t = parsed.UTC()
+			return wrong == nil
 		}
-		q.size = n
 	}
-	tok, paged := one("pageToken")
-	if !paged || len(problems) > 0 {
-		return q, problems
-	}
-	t, err := h.tokens.open(tok)
-	if err != nil {
-		problem("pageToken", "pageToken is not a token of this list.")
-		return q, problems
-	}
-	q.cursor = t.cursor
-	switch h.s.List.TokenFilters {
-	case TokenBound:
-		if !sent.equal(t.filters) {
-			problem("pageToken", "pageToken was issued for other filters.")
+	var start, end time.Time
+	parameter("startDate", date(&start))
+	parameter("endDate", date(&end))
+	parameter("status", func(value string) bool {
+		q.filter.Status = twilio.Status(value)
+		switch q.filter.Status {
+		case twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled:
+			return s.StatusFilter != StatusRefused
 		}
-	case TokenCarries:
-		if !sent.equal(filters{}) && !sent.equal(t.filters) {
-			problem("pageToken", "pageToken was issued for other filters.")
-		}
-		q.filters = t.filters
-		if !sized {
-			q.size = t.size
-		}
-	case TokenBare:
-	}
+		return false
+	})
+	q.size = defaultPageSize
+	parameter("pageSize", func(value string) bool {
+		q.size, err = strconv.Atoi(value)
+		return err == nil && q.size >= 1 && q.size <= maxPageSize
+	})
+	filters := fmt.Sprint(start.UnixMicro(), end.UnixMicro(), q.filter.Status)
+	parameter("pageToken", func(value string) bool {
+		q.token, err = decodeToken(value, s.Alphabet)
+		return err == nil && q.token.Filters == filters
+	})
+	q.token.Filters = filters
+	q.filter.From, q.filter.To = s.Bounds.span(start, end)
 	return q, problems
 }
 
-// parseDate reads a date-time, or a date alone as in the reference's example
-// of a request, which is midnight UTC.
-func parseDate(s string) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t.UTC(), nil
+// error sends errors, by default the documented one of the status.
+func (x *exchange) error(code int, errs ...apiError) {
+	if len(errs) == 0 {
+		errs = []apiError{documented[code]}
 	}
-	return time.Parse(time.DateOnly, s)
-}
-
-func knownStatus(s twilio.Status) bool {
-	return slices.Contains([]twilio.Status{
-		twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,
-	}, s)
-}
-
-// answer sends the body of a 200, damaged as the fault wants it.
-func (x *exchange) answer(body []byte) {
-	if x.fault != nil {
-		switch x.fault.Kind { //nolint:exhaustive // the others have had their way
-		case FaultField:
-			body = setField(body, x.endpoint, x.fault.Field, x.fault.Value)
-		case FaultTruncated, FaultStall:
-			x.half(body)
-		}
+	if code == http.StatusUnauthorized {
+		x.Header().Set("WWW-Authenticate", `Basic realm="Twilio API"`)
 	}
-	x.json(http.StatusOK, body)
+	x.send(code, "application/json", must(json.Marshal(map[string]any{"errors": errs})))
 }
 
-// error sends the documented body of a status.
-func (x *exchange) error(code int) {
-	x.json(code, appendErrors(nil, documented[code]))
-}
-
-func (x *exchange) json(code int, body []byte) {
-	x.Header().Set("Content-Type", "application/json")
-	x.send(code, body)
-}
-
-func (x *exchange) send(code int, body []byte) {
-	if !x.h.s.NoGzip && acceptsGzip(x.r.Header) {
+func (x *exchange) send(code int, contentType string, body []byte) {
+	x.Header().Set("Content-Type", contentType)
+	x.entry.Bytes = len(body)
+	// A client that has gone does not want to know of errors.
+	if !x.h.s.NoGzip && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {
 		x.Header().Set("Content-Encoding", "gzip")
-		x.Header().Add("Vary", "Accept-Encoding")
 		x.WriteHeader(code)
 		z := gzipWriters.Get().(*gzip.Writer)
 		defer gzipWriters.Put(z)
 		z.Reset(x)
-		// A client that has gone does not want to know.
 		_, _ = z.Write(body)
 		_ = z.Close()
 		return
@@ -482,25 +315,4 @@ func (x *exchange) send(code int, body []byte) {
 	_, _ = x.Write(body)
 }
 
-var gzipWriters = sync.Pool{New: func() any {
-	z, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
-	if err != nil {
-		panic(err) // the level exists
-	}
-	return z
-}}
-
-func acceptsGzip(h http.Header) bool {
-	for _, field := range h.Values("Accept-Encoding") {
-		for coding := range strings.SplitSeq(field, ",") {
-			name, parameter, _ := strings.Cut(coding, ";")
-			if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
-				continue
-			}
-			weight, weighted := strings.CutPrefix(strings.ReplaceAll(parameter, " ", ""), "q=")
-			q, err := strconv.ParseFloat(weight, 64)
-			return !weighted || err == nil && q > 0
-		}
-	}
-	return false
-}
+var gzipWriters = sync.Pool{New: func() any { return must(gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)) }}

@@ -3,9 +3,7 @@ package simulator
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -40,7 +38,7 @@ func (w wireOperation) operation() twilio.Operation { return twilio.Operation(w)
 
 // readAll reads a list to its end as a client does that sends the same
 // parameters with each token.
-func readAll(t *testing.T, h http.Handler, q url.Values, sendAgain bool) (pages [][]twilio.Operation) {
+func readAll(t *testing.T, h http.Handler, q url.Values) (pages [][]twilio.Operation) {
 	t.Helper()
 	values := url.Values{}
 	for k, v := range q {
@@ -55,9 +53,6 @@ func readAll(t *testing.T, h http.Handler, q url.Values, sendAgain bool) (pages 
 		pages = append(pages, ops)
 		if p.Pagination.Next == nil || *p.Pagination.Next == "" {
 			return pages
-		}
-		if !sendAgain {
-			values = url.Values{}
 		}
 		values.Set("pageToken", *p.Pagination.Next)
 	}
@@ -85,19 +80,8 @@ func get(h http.Handler, target string) *httptest.ResponseRecorder {
 	return w
 }
 
-func collectPages(t *testing.T, pages iter.Seq2[*twilio.Page, error]) (all [][]twilio.Operation) {
-	t.Helper()
-	for p, err := range pages {
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, slices.Clone(p.Operations))
-	}
-	return all
-}
-
 // TestPagesEqualBruteForce reads the whole list and filtered parts of it under
-// every combination of settings, over HTTP's handler and without it.
+// every combination of settings.
 func TestPagesEqualBruteForce(t *testing.T) {
 	s := smallWorld()
 	s.Rate = 0.35
@@ -105,30 +89,31 @@ func TestPagesEqualBruteForce(t *testing.T) {
 	// The world stands still here, so most combinations read a copy.
 	still := NewStatic(slices.Collect(world.Operations(noon, s.Epoch, noon.Add(time.Hour)))...)
 	combination := 0
-	for order := NewestFirst; order <= UpdatedLast; order++ {
+	for order := NewestFirst; order <= Grouped; order++ {
 		for bounds := ExclusiveMillis; bounds <= InclusiveSeconds; bounds++ {
-			for paging := Keyset; paging <= Offsets; paging++ {
+			for status := StatusApplied; status <= StatusIgnored; status++ {
 				for _, pageCap := range []int{0, 7} {
 					for _, emptyEvery := range []int{0, 3} {
-						for _, lazy := range []bool{false, true} {
-							for _, repeat := range []int{0, 4} {
-								combination++
-								list := ListSettings{
-									Order: order, Bounds: bounds, Paging: paging, PageCap: pageCap, EmptyEvery: emptyEvery, LazyEnd: lazy, Repeat: repeat,
-									// These do not depend on the others: take turns.
-									LastNext:     LastNext(combination % 3),
-									TokenFilters: TokenFilters(combination / 3 % 3),
-									Alphabet:     Alphabet(combination / 9 % 2),
-								}
-								size := 8 + combination*7%17
-								if combination%50 == 0 {
-									size = 1
-								}
-								if combination%20 == 0 {
-									checkPages(t, world, still, list, size)
-								}
-								checkPages(t, still, still, list, size)
+						for _, repeat := range []int{0, 4} {
+							combination++
+							list := ListSettings{
+								Order: order, Bounds: bounds, StatusFilter: status, PageCap: pageCap, EmptyEvery: emptyEvery, Repeat: repeat,
+								// These do not depend on the others: take turns.
+								Groups:   []int{0, 12, 1}[combination%3],
+								LastNext: LastNext(combination % 3),
+								Alphabet: Alphabet(combination / 3 % 2),
 							}
+							if combination%4 == 0 {
+								list.Jitter, list.Displaced = 2*time.Minute, 5
+							}
+							size := 8 + combination*7%17
+							if combination%50 == 0 {
+								size = 1
+							}
+							if combination%20 == 0 {
+								checkPages(t, world, still, list, size)
+							}
+							checkPages(t, still, still, list, size)
 						}
 					}
 				}
@@ -146,17 +131,14 @@ func checkPages(t *testing.T, source Source, truth *Static, list ListSettings, s
 		{PageSize: size, EndDate: end, Status: twilio.StatusScheduled},
 	} {
 		var want []twilio.Operation
-		for op := range truth.Operations(time.Time{}, time.Time{}) {
-			if within(list.Bounds, op.CreatedAt, q.StartDate, q.EndDate) && (q.Status == "" || op.Status == q.Status) {
+		for op := range truth.List(noon, Filter{}, false) {
+			applied := q.Status != "" && list.StatusFilter == StatusApplied
+			if within(list.Bounds, op.CreatedAt, q.StartDate, q.EndDate) && (!applied || op.Status == q.Status) {
 				want = append(want, op)
 			}
 		}
 		h := MustHandler(source, Settings{Now: at(noon), List: list})
-		served := readAll(t, h, values(q), list.TokenFilters != TokenCarries)
-		paged := collectPages(t, MustPager(source, list, at(noon)).Pages(context.Background(), q))
-		if !slices.EqualFunc(served, paged, slices.Equal[[]twilio.Operation]) {
-			t.Fatalf("%+v, %+v: handler and pager differ", list, q)
-		}
+		served := readAll(t, h, values(q))
 		checkOrder(t, list, q, served, want)
 	}
 }
@@ -228,12 +210,30 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 			return b.UpdatedAt.Compare(a.UpdatedAt)
 		case UpdatedLast:
 			return a.UpdatedAt.Compare(b.UpdatedAt)
-		case Shuffled:
+		case Shuffled, Grouped:
 		}
 		return 0
 	}
-	if !slices.IsSortedFunc(got, less) {
+	disturbed := list.Jitter > 0 && (list.Order == NewestFirst || list.Order == OldestFirst)
+	if sorted := slices.IsSortedFunc(got, less); !sorted && !disturbed {
 		t.Fatalf("%+v, %+v: out of order", list, q)
+	} else if sorted && disturbed && len(got) > 10 {
+		t.Fatalf("%+v, %+v: in order", list, q)
+	}
+	if list.Order == Grouped && list.Jitter == 0 {
+		lists := 1
+		for i := range got[:max(0, len(got)-1)] {
+			if got[i].ID < got[i+1].ID {
+				lists++
+			}
+		}
+		most := list.Groups
+		if most == 0 {
+			most = 2
+		}
+		if lists > most || lists < most && len(got) > 10*most {
+			t.Fatalf("%+v, %+v: %d lists", list, q, lists)
+		}
 	}
 	byID := func(a, b twilio.Operation) int { return strings.Compare(a.ID, b.ID) }
 	if list.Order == Shuffled && len(got) > 10 && (slices.IsSortedFunc(got, byID) || slices.IsSortedFunc(got, func(a, b twilio.Operation) int { return byID(b, a) })) {
@@ -272,32 +272,32 @@ func TestShiftingList(t *testing.T) {
 	update := func(s *Static) { s.Update("00", func(op *twilio.Operation) { op.UpdatedAt = noon.Add(time.Hour) }) }
 	for _, tt := range []struct {
 		name              string
-		list              ListSettings
+		order             Order
 		change            func(*Static)
 		repeated, skipped int
 	}{
-		{"offsets, arrival", ListSettings{Paging: Offsets}, arrive, 1, 0},
-		{"keyset, arrival", ListSettings{}, arrive, 0, 0},
-		{"offsets, departure", ListSettings{Paging: Offsets}, leave, 0, 1},
-		{"keyset, departure", ListSettings{}, leave, 0, 0},
-		{"latest update first, update", ListSettings{Order: UpdatedFirst}, update, 0, 1},
-		{"latest update last, update", ListSettings{Order: UpdatedLast}, update, 1, 0},
-		{"oldest first, arrival", ListSettings{Order: OldestFirst, Paging: Offsets}, arrive, 0, 0},
+		{"arrival", NewestFirst, arrive, 0, 0},
+		{"departure", NewestFirst, leave, 0, 0},
+		{"latest update first, update", UpdatedFirst, update, 0, 1},
+		{"latest update last, update", UpdatedLast, update, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			source := NewStatic(ops...)
-			p := MustPager(source, tt.list, at(noon))
-			p.Before(func(_ context.Context, _ twilio.Query, page int) error {
+			h := MustHandler(source, Settings{Now: at(noon), List: ListSettings{Order: tt.order}})
+			seen := map[string]int{}
+			q := url.Values{"pageSize": {"10"}, "status": {"COMPLETED"}}
+			for page := 0; ; page++ {
 				if page == 1 {
 					tt.change(source)
 				}
-				return nil
-			})
-			seen := map[string]int{}
-			for _, page := range collectPages(t, p.Pages(context.Background(), twilio.Query{PageSize: 10, Status: twilio.StatusCompleted})) {
-				for _, op := range page {
+				p := getPage(t, h, q)
+				for _, op := range p.Operations {
 					seen[op.ID]++
 				}
+				if p.Pagination.Next == nil {
+					break
+				}
+				q.Set("pageToken", *p.Pagination.Next)
 			}
 			repeated, skipped := 0, 0
 			for _, op := range ops {
@@ -316,159 +316,57 @@ func TestShiftingList(t *testing.T) {
 	}
 }
 
-func TestLateAndOmitted(t *testing.T) {
-	s := smallWorld()
-	s.ScheduledShare = 0
-	world := MustWorld(s)
-	clock := noon
-	list := ListSettings{Late: Late{Share: 0.5, By: 10 * time.Minute}, Omit: Omit{Share: 0.2, For: 5 * time.Minute}}
-	h := MustHandler(world, Settings{Now: func() time.Time { return clock }, List: list})
-	ever, hidden := map[string]bool{}, 0
-	for range 12 {
-		shown := map[string]bool{}
-		for _, page := range readAll(t, h, url.Values{"pageSize": {"1000"}}, true) {
-			for _, op := range page {
-				shown[op.ID], ever[op.ID] = true, true
-			}
+// TestJitter holds the disturbed order to what the settings say.
+func TestJitter(t *testing.T) {
+	s := DefaultWorldSettings()
+	s.Rate = 600
+	h := MustHandler(MustWorld(s), Settings{Now: at(noon), List: ListSettings{Jitter: 300 * time.Millisecond, Displaced: 500}})
+	q := url.Values{"pageSize": {"1000"}, "startDate": {noon.Add(-10 * time.Minute).Format(time.RFC3339)}}
+	var all []twilio.Operation
+	for _, page := range readAll(t, h, q) {
+		all = append(all, page...)
+	}
+	disturbed, displaced := 0, 0
+	oldest := noon
+	for _, op := range all {
+		switch behind := op.CreatedAt.Sub(oldest); {
+		case behind > 300*time.Millisecond:
+			t.Fatalf("%v comes after %v", op.CreatedAt, oldest)
+		case behind > 0:
+			disturbed++
+		case behind < -50*time.Second: // listed among those created a minute later
+			displaced++
+			continue
 		}
-		for op := range world.Operations(clock, s.Epoch, clock) {
-			if shown[op.ID] == list.Hidden(op, clock) {
-				t.Fatalf("Hidden says %v of an operation that is shown: %v", list.Hidden(op, clock), shown[op.ID])
-			}
-			if !shown[op.ID] {
-				hidden++
-				if w := get(h, "/v1/Messages/Operations/"+op.ID); w.Code != http.StatusOK {
-					t.Fatalf("a hidden operation cannot be fetched: %d", w.Code)
-				}
-			}
-		}
-		clock = clock.Add(5 * time.Minute)
+		oldest = op.CreatedAt
 	}
-	if hidden < 500 {
-		t.Errorf("only %d hidden", hidden)
-	}
-	for op := range world.Operations(noon, s.Epoch, noon) {
-		if !ever[op.ID] {
-			t.Errorf("hidden for an hour: %s", op.ID)
-		}
-	}
-}
-
-// Pager is to have what the collector asks of an account; the interface is
-// repeated here because nothing in this room imports the collector.
-var _ interface {
-	Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error]
-	Now() time.Time
-	Skew() (time.Duration, bool)
-	RetryAt() time.Time
-	Throttled() time.Duration
-} = (*Pager)(nil)
-
-func TestPager(t *testing.T) {
-	p := MustPager(MustWorld(smallWorld()), ListSettings{}, at(noon))
-	p.SetSkew(3 * time.Minute)
-	if _, known := p.Skew(); known || !p.Now().Equal(noon.Add(-3*time.Minute)) {
-		t.Error("the skew is known before the first page")
-	}
-	broken := errors.New("broken")
-	p.Before(func(_ context.Context, _ twilio.Query, page int) error {
-		if page == 2 {
-			return broken
-		}
-		return nil
-	})
-	var got error
-	pages := 0
-	for page, err := range p.Pages(context.Background(), twilio.Query{}) {
-		if got = err; err == nil {
-			pages++
-			if len(page.Operations) != 50 || page.Next == "" {
-				t.Errorf("%d operations, next %q", len(page.Operations), page.Next)
-			}
-		}
-	}
-	if pages != 2 || !errors.Is(got, broken) || p.Requests() != 3 || p.Given() != 100 {
-		t.Errorf("%d pages, error %v, %d requests, %d operations", pages, got, p.Requests(), p.Given())
-	}
-	if skew, known := p.Skew(); !known || skew != 3*time.Minute || !p.Now().Equal(noon) {
-		t.Errorf("skew %v, %v, now %v", skew, known, p.Now())
-	}
-	p.SetSkew(time.Second)
-	if !p.Now().Equal(noon.Add(-time.Second)) {
-		t.Error("a skew under 2 s is not ignored")
-	}
-	p.SetRetryAt(noon)
-	p.AddThrottled(time.Second)
-	if !p.RetryAt().Equal(noon) || p.Throttled() != time.Second {
-		t.Errorf("retry at %v, throttled %v", p.RetryAt(), p.Throttled())
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	for _, err := range p.Pages(ctx, twilio.Query{}) {
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("canceled: %v", err)
-		}
-	}
-	for _, size := range []int{-1, 1001} {
-		for _, err := range p.Pages(context.Background(), twilio.Query{PageSize: size}) {
-			if err == nil {
-				t.Errorf("page size %d taken", size)
-			}
-		}
+	if len(all) < 5000 || disturbed < 1000 || displaced < 3 || displaced > 40 {
+		t.Errorf("%d operations, %d disturbed, %d displaced", len(all), disturbed, displaced)
 	}
 }
 
 func TestListSettingsRefused(t *testing.T) {
 	for _, s := range []ListSettings{
-		{Order: 5}, {Bounds: 4}, {Paging: 2}, {LastNext: 3}, {TokenFilters: 3}, {Alphabet: 2}, {PageCap: -1}, {EmptyEvery: 1},
-		{EmptyEvery: -1}, {Repeat: -1}, {Late: Late{Share: 2}}, {Omit: Omit{Share: -1}}, {Omit: Omit{Share: 1}},
+		{Order: 6}, {Bounds: 4}, {StatusFilter: 3}, {LastNext: 3}, {Alphabet: 2}, {PageCap: -1}, {EmptyEvery: 1},
+		{EmptyEvery: -1}, {Repeat: -1}, {Groups: -1}, {Jitter: -1}, {Displaced: -1},
 	} {
 		if _, err := NewHandler(NewStatic(), Settings{List: s}); err == nil {
 			t.Errorf("handler takes %+v", s)
-		}
-		if _, err := NewPager(NewStatic(), s, time.Now); err == nil {
-			t.Errorf("pager takes %+v", s)
 		}
 	}
 }
 
 func TestTokens(t *testing.T) {
-	if len(awkward) != 64 || len(awkwardValues) != 64 {
-		t.Fatalf("%d awkward characters, %d different ones", len(awkward), len(awkwardValues))
-	}
-	want := token{
-		cursor:  cursor{page: 3, given: 2800, key: key{noon.UnixNano(), "comms_operation_01h2xcejqtf2nbrexx3vqjhp41"}},
-		filters: filters{start: noon, status: twilio.StatusScheduled},
-		size:    1000,
-	}
+	want := token{cursor{Page: 3, Key: key{1, noon.UnixNano(), exampleID}}, "SCHEDULED"}
 	for _, alphabet := range []Alphabet{URLSafe, Awkward} {
-		a, b := newTokens(1, alphabet), newTokens(2, alphabet)
-		s := a.seal(want)
-		if s != a.seal(want) {
-			t.Error("one place has two tokens")
+		s := want.encode(alphabet)
+		if got, err := decodeToken(s, alphabet); err != nil || got != want {
+			t.Errorf("%q: %+v, %v", s, got, err)
 		}
-		if strings.Contains(s, "comms") || strings.Contains(s, "SCHEDULED") {
-			t.Errorf("token %q shows what is in it", s)
-		}
-		got, err := a.open(s)
-		if err != nil || got != want {
-			t.Errorf("opened %+v, %v", got, err)
-		}
-		runes := []rune(s)
-		runes[len(runes)/2] = runes[len(runes)/2+1] ^ 1
-		for _, bad := range []string{"", "x", s[:len(s)-1], s + "A", string(runes), "ß€", b.seal(want), strings.Repeat("A", 100)} {
-			if got, err := a.open(bad); err == nil {
-				t.Errorf("token %q opens to %+v", bad, got)
+		for _, bad := range []string{"", "x", s[1:], s + "A", "ß€", want.encode(1 - alphabet)} {
+			if got, err := decodeToken(bad, alphabet); err == nil {
+				t.Errorf("token %q is taken for %+v", bad, got)
 			}
-		}
-	}
-	var many strings.Builder
-	for n := range 50 {
-		many.WriteString(newTokens(1, Awkward).seal(token{size: n}))
-	}
-	for _, c := range awkward {
-		if !strings.ContainsRune(many.String(), c) {
-			t.Errorf("no %q in 50 awkward tokens", c)
 		}
 	}
 }

@@ -37,20 +37,9 @@ func (r *random) between(low, high int64) int64 {
 	return low + int64(r.float()*float64(high-low+1))
 }
 
-// logRange is a range from which to draw log-uniformly: as likely in one octave
-// as in the next, and evenly within it.
-type logRange struct {
-	low, high int64
-	octaves   float64
-}
-
-func newLogRange(low, high int64) logRange {
-	return logRange{low, high, math.Log2(float64(high+1) / float64(low))}
-}
-
-func (r *random) logBetween(in logRange) int64 {
-	octave, part := math.Modf(in.octaves * r.float())
-	return min(int64(float64(in.low)*float64(uint64(1)<<uint(octave))*(1+part)), in.high)
+// logBetween is log-uniform in [low, high], low being above 0.
+func (r *random) logBetween(low, high int64) int64 {
+	return min(high, int64(float64(low)*math.Exp(r.float()*math.Log(float64(high+1)/float64(low)))))
 }
 
 // poisson is the number of arrivals where mean are expected.

@@ -10,7 +10,7 @@ import (
 // TroubleKind says what goes wrong with an operation.
 type TroubleKind string
 
-// What can go wrong.
+// Kinds of trouble.
 const (
 	TroubleFailing       TroubleKind = "failing"       // messages end as failed
 	TroubleUndelivered   TroubleKind = "undelivered"   // messages end as undelivered, as in a carrier's outage
@@ -18,34 +18,38 @@ const (
 	TroubleStuck         TroubleKind = "stuck"         // operations stay in PROCESSING, without an update, while the trouble lasts
 )
 
-// TroubleKinds are all kinds.
-func TroubleKinds() []TroubleKind {
-	return []TroubleKind{TroubleFailing, TroubleUndelivered, TroubleUnaddressable, TroubleStuck}
-}
+var troubleKinds = []TroubleKind{TroubleFailing, TroubleUndelivered, TroubleUnaddressable, TroubleStuck}
 
-// Trouble goes wrong for a share of the operations that begin to send within
-// its time. Operations that began before are not touched, so switching trouble
-// on or off never changes what was seen before.
+// Trouble makes a share of the operations go wrong that start to send within
+// its time. Operations that started before are not affected, so adding or
+// ending trouble never changes what was seen before.
 type Trouble struct {
-	Kind  TroubleKind
-	Share float64       // of the operations, 0 to 1
-	Rate  float64       // of such an operation's messages or recipients, 0 to 1; means nothing when stuck
-	From  time.Time     // first occurrence
-	To    time.Time     // end of it all; zero: open
-	Every time.Duration // recurs so often; 0: one occurrence, From to To
-	For   time.Duration // length of each occurrence, with Every
+	Kind  TroubleKind   `json:"kind"`
+	Share float64       `json:"share"`          // of the operations, 0 to 1
+	Rate  float64       `json:"rate"`           // of such an operation's messages or recipients, 0 to 1; ignored when stuck
+	From  time.Time     `json:"from,omitzero"`  // start of the first occurrence; zero: 1970
+	To    time.Time     `json:"to,omitzero"`    // end of the last occurrence; zero: none
+	Every time.Duration `json:"every,omitzero"` // from one occurrence to the next; 0: there is one
+	For   time.Duration `json:"for,omitzero"`   // length of each occurrence; 0: until To
+
+	// Recipients, if not 0, makes this the trouble of one operation in each
+	// occurrence, whatever Share says: the first created in the minute in which
+	// the occurrence starts, which then has so many recipients.
+	Recipients int64 `json:"recipients,omitzero"`
+
+	number uint64 // keeps the draws of different trouble apart
 }
 
 func (t *Trouble) validate() error {
 	switch {
-	case !slices.Contains(TroubleKinds(), t.Kind):
-		return fmt.Errorf("trouble kind %q is none of %q", t.Kind, TroubleKinds())
-	case !isShare(t.Share):
-		return fmt.Errorf("trouble share %v is not from 0 to 1", t.Share)
-	case !isShare(t.Rate):
-		return fmt.Errorf("trouble rate %v is not from 0 to 1", t.Rate)
-	case t.Every < 0 || t.For < 0 || t.For > t.Every:
-		return fmt.Errorf("trouble that lasts %v cannot recur every %v", t.For, t.Every)
+	case !slices.Contains(troubleKinds, t.Kind):
+		return fmt.Errorf("trouble kind %q is none of %q", t.Kind, troubleKinds)
+	case !isShare(t.Share) || !isShare(t.Rate):
+		return fmt.Errorf("trouble share %v or rate %v is not from 0 to 1", t.Share, t.Rate)
+	case t.Every < 0 || t.For < 0 || t.Every > 0 && (t.For == 0 || t.For > t.Every):
+		return fmt.Errorf("trouble for %v cannot recur every %v", t.For, t.Every)
+	case t.Recipients < 0 || t.Recipients > 0 && (t.From.UnixMilli()%minuteMillis != 0 || t.Every%time.Minute != 0):
+		return fmt.Errorf("trouble of one operation of %d recipients must start at whole minutes", t.Recipients)
 	}
 	return nil
 }
@@ -54,97 +58,69 @@ func isShare(x float64) bool { return x >= 0 && x <= 1 }
 
 const forever = math.MaxInt64 / 4 // in milliseconds; leaves room for additions
 
-// trouble is a Trouble in the units in which operations are derived.
-type trouble struct {
-	Trouble
-	id          int
-	from, to    int64 // milliseconds
-	every, last int64
-}
-
-func newTrouble(id int, t Trouble) trouble {
-	c := trouble{Trouble: t, id: id, from: t.From.UnixMilli(), to: forever, every: t.Every.Milliseconds(), last: t.For.Milliseconds()}
-	if t.From.IsZero() {
-		c.from = 0
-	}
+// end is when the last occurrence ends, in milliseconds.
+func (t *Trouble) end() int64 {
+	end := int64(forever)
 	if !t.To.IsZero() {
-		c.to = t.To.UnixMilli()
+		end = t.To.UnixMilli()
 	}
-	return c
+	if t.Every == 0 && t.For > 0 {
+		end = min(end, t.From.Add(t.For).UnixMilli())
+	}
+	return end
 }
 
-// at says whether the trouble is on at this time, and when that occurrence ends.
-func (t *trouble) at(ms int64) (until int64, on bool) {
-	if ms < t.from || ms >= t.to {
+// hits says whether this is the trouble of an operation, and until when. One with
+// trouble of its own has no other.
+func (t *Trouble) hits(c *campaign) (until int64, hit bool) {
+	since, until := c.start-t.From.UnixMilli(), t.end()
+	if since < 0 || c.start >= until {
 		return 0, false
 	}
-	if t.every == 0 {
-		return t.to, true
+	if t.Every > 0 {
+		since %= t.Every.Milliseconds()
+		until = min(until, c.start-since+t.For.Milliseconds())
 	}
-	phase := (ms - t.from) % t.every
-	return min(t.to, ms-phase+t.last), phase < t.last
+	if t.Recipients > 0 {
+		return until, c.start < until && c.index == 0 && t.startsIn(c.created/minuteMillis)
+	}
+	r := newRandom(uint64(c.random), t.number)
+	return until, c.start < until && c.planned == 0 && r.float() < t.Share
 }
 
-// hits says whether the trouble is that of the operation with this seed.
-func (t *trouble) hits(operation random) bool {
-	r := newRandom(uint64(operation), uint64(t.id)) //nolint:gosec // an id, not a quantity
-	return r.float() < t.Share
+// startsIn says whether an occurrence starts at a minute.
+func (t *Trouble) startsIn(minute int64) bool {
+	since := minute*minuteMillis - t.From.UnixMilli()
+	return since == 0 || since > 0 && t.Every > 0 && since%t.Every.Milliseconds() == 0
 }
 
-// AddTrouble switches trouble on and returns the number by which to end it. A
-// zero From means that it has always been there.
-func (w *World) AddTrouble(t Trouble) (int, error) {
+// AddTrouble adds trouble, or returns an error that names the wrong field.
+func (w *World) AddTrouble(t Trouble) error {
 	if err := t.validate(); err != nil {
-		return 0, err
+		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lastTrouble++
-	all := append(slices.Clone(w.troubles()), newTrouble(w.lastTrouble, t))
+	all := w.Troubles()
+	t.number = uint64(len(all)) + 1
+	all = append(all, t)
 	w.trouble.Store(&all)
-	// Operations that had ended may now be stuck.
-	w.live.forget()
-	return w.lastTrouble, nil
+	return nil
 }
 
-// EndTrouble ends one trouble, or all for number 0, at this time: operations
-// that have begun to send keep theirs, stuck ones go on. It returns how many
-// it ended.
-func (w *World) EndTrouble(number int, at time.Time) int {
+// EndTrouble ends all trouble at this time: operations that have started to
+// send keep theirs, stuck ones go on.
+func (w *World) EndTrouble(at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all, ended := slices.Clone(w.troubles()), 0
+	all := w.Troubles()
 	for i := range all {
-		t := &all[i]
-		if (number == 0 || t.id == number) && t.to > at.UnixMilli() {
-			t.To = at
-			t.to = at.UnixMilli()
-			ended++
+		if all[i].end() > at.UnixMilli() {
+			all[i].To = at
 		}
 	}
 	w.trouble.Store(&all)
-	return ended
-}
-
-// NumberedTrouble is a Trouble with the number that ends it.
-type NumberedTrouble struct {
-	Number int
-	Trouble
 }
 
 // Troubles returns all trouble there has been, ended or not.
-func (w *World) Troubles() []NumberedTrouble {
-	all := w.troubles()
-	list := make([]NumberedTrouble, len(all))
-	for i := range all {
-		list[i] = NumberedTrouble{all[i].id, all[i].Trouble}
-	}
-	return list
-}
-
-func (w *World) troubles() []trouble {
-	if p := w.trouble.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
+func (w *World) Troubles() []Trouble { return slices.Clone(*w.trouble.Load()) }

@@ -1,9 +1,11 @@
 package simulator
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,9 +13,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// WorldSettings say what happens in a World. Shares are from 0 to 1, and zero
-// values mean none of it, save where noted; DefaultWorldSettings is the place
-// to start from.
+// WorldSettings say what happens in a World. Shares are from 0 to 1; zero
+// values mean none, except where noted. Start from DefaultWorldSettings.
 type WorldSettings struct {
 	Seed uint64
 
@@ -23,17 +24,16 @@ type WorldSettings struct {
 	Curve     func(minute time.Time) float64 // multiplies Rate; nil: 1 always. See DayCurve and Bursts
 	Epoch     time.Time                      // nothing was created before; zero: no such time
 	Until     time.Time                      // nothing is created from then on; zero: no such time
-	Retention time.Duration                  // how long operations are kept after creation; 0: 168h, as Twilio does
+	Retention time.Duration                  // how long operations are kept after creation; 0: 168h, as at Twilio
 
 	// Operations.
 	MinRecipients, MaxRecipients int           // sizes are log-uniform between them; 0: 1 and 10000, as Twilio allows
 	Lifetime                     time.Duration // in PROCESSING, on average; 0: 3m
 	LifetimeSpread               float64       // a lifetime is Lifetime × (1 ± this)
 	ScheduledShare               float64       // of the operations are scheduled ahead
-	ScheduledAhead               time.Duration // at most so long, and at least a minute or this; 0: 24h
+	ScheduledAhead               time.Duration // at most; 0: 24h
 	CanceledShare                float64       // of the operations are canceled, before they begin or on the way
-	ReopenedShare                float64       // of the operations are in PROCESSING once more within the hour after COMPLETED
-	GroupShare                   float64       // of the operations send group messages, whose outcomes no stat tells
+	GroupShare                   float64       // of the operations send group messages, whose outcomes no stat counts
 	FallbackShare                float64       // of the operations try a second channel for some messages
 	UnaddressableShare           float64       // of the operations have recipients without an address
 	BadShare                     float64       // of the operations are bad campaigns: 30% of their messages fail
@@ -53,25 +53,13 @@ type WorldSettings struct {
 // a little of everything.
 func DefaultWorldSettings() WorldSettings {
 	return WorldSettings{
-		Seed:               1,
-		Rate:               10,
-		Retention:          168 * time.Hour,
-		MinRecipients:      1,
-		MaxRecipients:      10_000,
-		Lifetime:           3 * time.Minute,
-		LifetimeSpread:     0.8,
-		ScheduledShare:     0.1,
-		ScheduledAhead:     24 * time.Hour,
-		CanceledShare:      0.01,
-		GroupShare:         0.03,
-		FallbackShare:      0.1,
-		UnaddressableShare: 0.05,
-		BadShare:           0.002,
-		FailedShare:        0.01,
-		UndeliveredShare:   0.03,
-		ReadShare:          0.4,
-		LateShare:          0.02,
-		LateFor:            6 * time.Hour,
+		Seed: 1, Rate: 10, Retention: 168 * time.Hour,
+		MinRecipients: 1, MaxRecipients: 10_000,
+		Lifetime: 3 * time.Minute, LifetimeSpread: 0.8,
+		ScheduledShare: 0.1, ScheduledAhead: 24 * time.Hour, CanceledShare: 0.01,
+		GroupShare: 0.03, FallbackShare: 0.1, UnaddressableShare: 0.05, BadShare: 0.002,
+		FailedShare: 0.01, UndeliveredShare: 0.03, ReadShare: 0.4,
+		LateShare: 0.02, LateFor: 6 * time.Hour,
 	}
 }
 
@@ -97,78 +85,54 @@ func Bursts(factor float64, period, length time.Duration) func(time.Time) float6
 
 const (
 	minuteMillis = 60_000
-	hourMillis   = 60 * minuteMillis
-	dayMillis    = 24 * hourMillis
+	dayMillis    = 24 * 60 * minuteMillis
 )
 
 // World is a Source that is computed, not stored. See the package comment.
 type World struct {
-	s                 WorldSettings
-	seed              uint64
-	epoch, until      int64 // milliseconds, as all plain integers of time here
-	retention         int64
-	recipients, ahead logRange
-	lifetime, later   int64
+	s               WorldSettings
+	epoch, until    int64 // milliseconds, as all plain integers of time here
+	lifetime, later int64
+	longest         int64 // from creation to the end, unless stuck
 
-	mu          sync.Mutex // held while trouble changes
-	lastTrouble int
-	trouble     atomic.Pointer[[]trouble]
-	live        liveIndex
+	mu      sync.Mutex // held while trouble changes
+	trouble atomic.Pointer[[]Trouble]
 }
 
-// NewWorld returns a world, or an error that names the setting that makes no
-// sense.
+// NewWorld returns a world, or an error that names the wrong setting.
 func NewWorld(s WorldSettings) (*World, error) {
-	for _, share := range []struct {
-		name  string
-		value float64
-	}{
-		{"lifetime spread", s.LifetimeSpread}, {"scheduled", s.ScheduledShare}, {"canceled", s.CanceledShare},
-		{"reopened", s.ReopenedShare}, {"group", s.GroupShare}, {"fallback", s.FallbackShare},
-		{"unaddressable", s.UnaddressableShare}, {"bad campaign", s.BadShare}, {"failed", s.FailedShare},
-		{"undelivered", s.UndeliveredShare}, {"read", s.ReadShare}, {"late", s.LateShare},
+	for name, share := range map[string]float64{
+		"lifetime spread": s.LifetimeSpread, "scheduled": s.ScheduledShare, "canceled": s.CanceledShare, "group": s.GroupShare,
+		"fallback": s.FallbackShare, "unaddressable": s.UnaddressableShare, "bad campaign": s.BadShare, "failed": s.FailedShare,
+		"undelivered": s.UndeliveredShare, "read": s.ReadShare, "late": s.LateShare,
 	} {
-		if !isShare(share.value) {
-			return nil, fmt.Errorf("%s share %v is not from 0 to 1", share.name, share.value)
+		if !isShare(share) {
+			return nil, fmt.Errorf("%s share %v is not from 0 to 1", name, share)
 		}
 	}
-	if s.MinRecipients == 0 {
-		s.MinRecipients = 1
-	}
-	if s.MaxRecipients == 0 {
-		s.MaxRecipients = max(10_000, s.MinRecipients)
-	}
-	if s.Retention == 0 {
-		s.Retention = 168 * time.Hour
-	}
-	if s.Lifetime == 0 {
-		s.Lifetime = 3 * time.Minute
-	}
-	if s.ScheduledAhead == 0 {
-		s.ScheduledAhead = 24 * time.Hour
-	}
+	s.MinRecipients = cmp.Or(s.MinRecipients, 1)
+	s.MaxRecipients = cmp.Or(s.MaxRecipients, max(10_000, s.MinRecipients))
+	s.Retention = cmp.Or(s.Retention, 168*time.Hour)
+	s.Lifetime = cmp.Or(s.Lifetime, 3*time.Minute)
+	s.ScheduledAhead = cmp.Or(s.ScheduledAhead, 24*time.Hour)
 	switch {
 	case !(s.Rate >= 0 && s.Rate <= 1e6):
 		return nil, fmt.Errorf("rate %v is not from 0 to 1000000 operations a minute", s.Rate)
 	case s.MinRecipients < 1 || s.MaxRecipients < s.MinRecipients:
-		return nil, fmt.Errorf("recipients from %d to %d make no range above 0", s.MinRecipients, s.MaxRecipients)
+		return nil, fmt.Errorf("recipients from %d to %d are not a range above 0", s.MinRecipients, s.MaxRecipients)
 	case s.Retention < time.Minute:
 		return nil, fmt.Errorf("retention %v is under a minute", s.Retention)
 	case s.Lifetime < time.Second:
 		return nil, fmt.Errorf("lifetime %v is under a second", s.Lifetime)
 	case s.ScheduledAhead < time.Second:
-		return nil, fmt.Errorf("operations are scheduled %v ahead, under a second", s.ScheduledAhead)
+		return nil, fmt.Errorf("scheduled ahead %v is under a second", s.ScheduledAhead)
 	case s.LateFor < 0:
-		return nil, fmt.Errorf("changes for %v after the end", s.LateFor)
+		return nil, fmt.Errorf("late for %v is negative", s.LateFor)
 	}
-	w := &World{
-		s: s, seed: s.Seed,
-		epoch: 0, until: forever,
-		retention:  s.Retention.Milliseconds(),
-		recipients: newLogRange(int64(s.MinRecipients), int64(s.MaxRecipients)),
-		ahead:      newLogRange(min(minuteMillis, s.ScheduledAhead.Milliseconds()), s.ScheduledAhead.Milliseconds()),
-		lifetime:   s.Lifetime.Milliseconds(),
-		later:      s.LateFor.Milliseconds(),
+	w := &World{s: s, until: forever, lifetime: s.Lifetime.Milliseconds(), later: s.LateFor.Milliseconds()}
+	w.longest = 2*w.lifetime + ticks
+	if s.ScheduledShare > 0 {
+		w.longest += s.ScheduledAhead.Milliseconds()
 	}
 	if !s.Epoch.IsZero() {
 		w.epoch = s.Epoch.UnixMilli()
@@ -176,8 +140,9 @@ func NewWorld(s WorldSettings) (*World, error) {
 	if !s.Until.IsZero() {
 		w.until = s.Until.UnixMilli()
 	}
+	w.trouble.Store(new([]Trouble))
 	for _, t := range s.Troubles {
-		if _, err := w.AddTrouble(t); err != nil {
+		if err := w.AddTrouble(t); err != nil {
 			return nil, err
 		}
 	}
@@ -186,33 +151,12 @@ func NewWorld(s WorldSettings) (*World, error) {
 
 // MustWorld is NewWorld for settings that are known to be right; it panics
 // when they are not.
-func MustWorld(s WorldSettings) *World {
-	w, err := NewWorld(s)
-	if err != nil {
-		panic(err)
-	}
-	return w
-}
+func MustWorld(s WorldSettings) *World { return must(NewWorld(s)) }
 
-// Settings returns what the world was made with, defaults filled in.
-func (w *World) Settings() WorldSettings { return w.s }
-
-// Operations yields what a brute-force count needs: every operation created in
-// [from, to) and kept, as it stands at now, the oldest first. It uses no index.
+// Operations yields every operation created in [from, to) and kept, as it
+// stands at now, the oldest first.
 func (w *World) Operations(now, from, to time.Time) iter.Seq[twilio.Operation] {
-	return func(yield func(twilio.Operation) bool) {
-		at := now.UnixMilli()
-		low, high := w.span(at, Filter{From: from, To: to})
-		for m := floorDiv(low, minuteMillis); m*minuteMillis < high; m++ {
-			n := w.count(m)
-			for i := range n {
-				c := w.derive(m, i, n)
-				if c.created >= low && c.created < high && !yield(c.operation(at)) {
-					return
-				}
-			}
-		}
-	}
+	return w.List(now, Filter{From: from, To: to}, false)
 }
 
 // Sums adds up the operations created in [from, to), as they stand at now.
@@ -220,36 +164,28 @@ func (w *World) Sums(now, from, to time.Time) Sums {
 	return SumOf(w.Operations(now, from, to))
 }
 
-// List implements Source. A minute that the filter does not touch costs
-// nothing, and one without live operations next to nothing when the filter
-// asks for those.
+// List implements Source. Minutes that the filter excludes cost nothing.
 func (w *World) List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.Operation] {
 	return func(yield func(twilio.Operation) bool) {
 		at := now.UnixMilli()
 		low, high := w.span(at, f)
+		stuck := func(t Trouble) bool { return t.Kind == TroubleStuck }
+		if f.Status.Live() && !slices.ContainsFunc(*w.trouble.Load(), stuck) {
+			low = max(low, at-w.longest)
+		}
 		if low >= high {
 			return
 		}
-		first, last := floorDiv(low, minuteMillis), floorDiv(high-1, minuteMillis)
-		var indices []uint32
+		first, last := low/minuteMillis, (high-1)/minuteMillis
 		for k := range last - first + 1 {
 			m := first + k
 			if newestFirst {
 				m = last - k
 			}
 			n := w.count(m)
-			count := n
-			if f.Status.Live() {
-				indices = w.live.minute(w, m, at, indices[:0])
-				count = len(indices)
-			}
-			for j := range count {
-				i := j
+			for i := range n {
 				if newestFirst {
-					i = count - 1 - j
-				}
-				if f.Status.Live() {
-					i = int(indices[i])
+					i = n - 1 - i
 				}
 				c := w.derive(m, i, n)
 				if c.created < low || c.created >= high || f.Status != "" && c.status(at) != f.Status {
@@ -265,50 +201,29 @@ func (w *World) List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.
 
 // Operation implements Source.
 func (w *World) Operation(now time.Time, id string) (twilio.Operation, bool) {
-	created, i, ok := parseID(id)
-	if !ok {
-		return twilio.Operation{}, false
+	if created, ok := parseID(id); ok {
+		t := time.UnixMilli(created)
+		for op := range w.Operations(now, t, t.Add(time.Millisecond)) {
+			if op.ID == id {
+				return op, true
+			}
+		}
 	}
-	at := now.UnixMilli()
-	low, high := w.span(at, Filter{})
-	if created < low || created >= high {
-		return twilio.Operation{}, false
-	}
-	m := floorDiv(created, minuteMillis)
-	n := w.count(m)
-	if i >= n {
-		return twilio.Operation{}, false
-	}
-	c := w.derive(m, i, n)
-	if c.created != created || c.id() != id {
-		return twilio.Operation{}, false
-	}
-	return c.operation(at), true
+	return twilio.Operation{}, false
 }
 
 // span is the part of a filter's time, in milliseconds, from which there can
 // be operations: kept, and created by now.
 func (w *World) span(at int64, f Filter) (low, high int64) {
-	low, high = max(w.epoch, at-w.retention), min(w.until, at+1)
+	low, high = max(w.epoch, at-w.s.Retention.Milliseconds()), min(w.until, at+1)
+	const roundUp = time.Millisecond - 1
 	if !f.From.IsZero() {
-		low = max(low, ceilMillis(f.From))
+		low = max(low, f.From.Add(roundUp).UnixMilli())
 	}
 	if !f.To.IsZero() {
-		high = min(high, ceilMillis(f.To))
+		high = min(high, f.To.Add(roundUp).UnixMilli())
 	}
 	return low, high
-}
-
-func ceilMillis(t time.Time) int64 {
-	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
-}
-
-func floorDiv(a, b int64) int64 {
-	q := a / b
-	if a%b < 0 {
-		q--
-	}
-	return q
 }
 
 // count is the number of operations created in a minute, those before the
@@ -318,12 +233,27 @@ func (w *World) count(minute int64) int {
 	if w.s.Curve != nil {
 		rate *= max(0, w.s.Curve(time.UnixMilli(minute*minuteMillis).UTC()))
 	}
+	least := 0
+	if w.planned(minute) > 0 {
+		least = 1
+	}
 	if w.s.Uniform {
 		// Fractions add up to whole operations over the minutes.
-		return int(math.Floor(float64(minute+1)*rate) - math.Floor(float64(minute)*rate))
+		return max(least, int(math.Floor(float64(minute+1)*rate)-math.Floor(float64(minute)*rate)))
 	}
-	r := newRandom(w.seed, streamArrivals, uint64(minute)) //nolint:gosec // hashed, not counted
-	return r.poisson(rate)
+	r := newRandom(w.s.Seed, streamArrivals, uint64(minute)) //nolint:gosec // hashed, not counted
+	return max(least, r.poisson(rate))
+}
+
+// planned is the number of recipients of a minute's first operation, if that is
+// one with trouble of its own, else 0.
+func (w *World) planned(minute int64) int64 {
+	for _, t := range *w.trouble.Load() {
+		if t.Recipients > 0 && t.startsIn(minute) {
+			return t.Recipients
+		}
+	}
+	return 0
 }
 
 // Streams keep the draws for different things apart.
@@ -337,8 +267,11 @@ const (
 // derive computes when operation i of the n of a minute was created, begins
 // and ends; what it holds is left to operation.
 func (w *World) derive(minute int64, i, n int) campaign {
-	r := newRandom(w.seed, streamOperation, uint64(minute)<<24^uint64(i)) //nolint:gosec // hashed, not counted
+	r := newRandom(w.s.Seed, streamOperation, uint64(minute)<<24^uint64(i)) //nolint:gosec // hashed, not counted
 	c := campaign{w: w, random: r, index: i}
+	if i == 0 {
+		c.planned = w.planned(minute)
+	}
 	c.created = minute*minuteMillis + w.offset(&r, i, n)
 	c.start = c.created
 
@@ -348,41 +281,36 @@ func (w *World) derive(minute int64, i, n int) campaign {
 	}
 	c.processing = max(processing, ticks)
 	scheduled, canceled, when := r.float(), r.float(), r.float()
+	if c.planned > 0 {
+		scheduled, canceled = 1, 1 // neither
+	}
 	if scheduled < w.s.ScheduledShare {
-		c.start += r.logBetween(w.ahead)
-		c.scheduled = true
+		ahead := w.s.ScheduledAhead.Milliseconds()
+		c.start += r.logBetween(min(minuteMillis, ahead), ahead)
 	}
 	c.release = c.start
 	c.lastTick = ticks
 	c.stuckAt = forever
 	if canceled < w.s.CanceledShare {
-		if c.scheduled {
-			c.canceled = true
-			c.canceledAt = c.created + 1 + int64(when*float64(c.start-c.created-1))
-			c.end, c.final = c.canceledAt, c.canceledAt
+		c.canceled = true
+		if c.start > c.created {
+			c.end = c.created + 1 + int64(when*float64(c.start-c.created-1))
 			return c
 		}
-		c.canceled = true
 		c.lastTick = 1 + int64(when*(ticks-2))
 	}
 	length := c.processing * c.lastTick / ticks
 	c.end = c.start + length
-
-	for _, t := range w.troubles() {
+	for _, t := range *w.trouble.Load() {
 		if t.Kind != TroubleStuck {
 			continue
 		}
-		if until, on := t.at(c.start); on && t.hits(c.random) {
+		if until, hit := t.hits(&c); hit {
 			c.stuckAt = length * 2 / 5
 			c.release = max(until, c.start+c.stuckAt)
 			c.end = c.release + length - c.stuckAt
 			break
 		}
-	}
-	c.final = c.end
-	if w.s.ReopenedShare > 0 && !c.canceled && r.float() < w.s.ReopenedShare {
-		c.reopened = c.end + r.between(minuteMillis, hourMillis)
-		c.final = c.reopened + r.between(minuteMillis/2, 3*minuteMillis)
 	}
 	return c
 }
@@ -400,89 +328,4 @@ func (w *World) offset(r *random, i, n int) int64 {
 		return second
 	}
 	return low + int64(u*float64(high-low))
-}
-
-// liveIndex remembers, minute by minute, which operations may still be live,
-// so that asking for the few live ones does not derive all of them. Operations
-// only ever leave it; time that goes backwards starts an hour anew.
-type liveIndex struct {
-	mu    sync.Mutex
-	hours map[int64]*liveHour
-}
-
-type liveHour struct {
-	at      int64 // what is missing had ended by then
-	minutes [60][]uint32
-}
-
-const (
-	pruneEvery   = 30_000 // milliseconds of the world's time
-	maxLiveHours = 24 * 32
-)
-
-func (x *liveIndex) forget() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.hours = nil
-}
-
-// minute appends the indices, ascending, of a minute's operations that may be
-// live at this time.
-func (x *liveIndex) minute(w *World, minute, at int64, indices []uint32) []uint32 {
-	hour := floorDiv(minute, 60)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	h := x.hours[hour]
-	if h == nil || at < h.at {
-		h = x.build(w, hour, at)
-	}
-	live := &h.minutes[minute-hour*60]
-	if at-h.at >= pruneEvery {
-		h.prune(w, hour, at)
-	}
-	return append(indices, *live...)
-}
-
-func (x *liveIndex) build(w *World, hour, at int64) *liveHour {
-	if x.hours == nil || len(x.hours) >= maxLiveHours {
-		x.hours = map[int64]*liveHour{}
-	}
-	for old := range x.hours {
-		if (old+1)*hourMillis < at-w.retention {
-			delete(x.hours, old)
-		}
-	}
-	h := &liveHour{at: at}
-	for k := range h.minutes {
-		minute := hour*60 + int64(k)
-		n := w.count(minute)
-		for i := range n {
-			if c := w.derive(minute, i, n); c.final > at {
-				h.minutes[k] = append(h.minutes[k], uint32(i))
-			}
-		}
-	}
-	x.hours[hour] = h
-	return h
-}
-
-func (h *liveHour) prune(w *World, hour, at int64) {
-	for k, live := range h.minutes {
-		if len(live) == 0 {
-			continue
-		}
-		minute := hour*60 + int64(k)
-		n := w.count(minute)
-		kept := live[:0]
-		for _, i := range live {
-			if c := w.derive(minute, int(i), n); c.final > at {
-				kept = append(kept, i)
-			}
-		}
-		if len(kept) < cap(live)/4 {
-			kept = append([]uint32(nil), kept...)
-		}
-		h.minutes[k] = kept
-	}
-	h.at = at
 }

@@ -22,12 +22,12 @@ func TestRun(t *testing.T) {
 	var stderr bytes.Buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"--listen-address=127.0.0.1:0", "--prefix=/v2", "--rate=30", "--api-key=SK1", "--api-secret=s", "--order=oldest", "--latency=1ms"}, stdout, &stderr)
+		ended <- run(ctx, []string{"--listen-address=127.0.0.1:0", "--rate=30", "--account-sid=SK1", "--auth-token=s", "--order=oldest", "--latency=1ms"}, stdout, &stderr)
 		_ = stdout.Close()
 	}()
 	lines := bufio.NewScanner(out)
 	base := ""
-	for range 3 {
+	for range 2 {
 		if !lines.Scan() {
 			t.Fatalf("ended early: %s", &stderr)
 		}
@@ -35,7 +35,7 @@ func TestRun(t *testing.T) {
 			base = rest
 		}
 	}
-	if !strings.HasSuffix(base, "/v2") || lines.Text() != "API key: SK1, secret: s" {
+	if !strings.HasSuffix(base, "/v1") || lines.Text() != "account SID: SK1, auth token: s" {
 		t.Fatalf("base URL %q, then %q", base, lines.Text())
 	}
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -62,8 +62,8 @@ func TestRun(t *testing.T) {
 	if code, _ := ask(http.MethodGet, base+"/Messages/Operations", "AC1"); code != http.StatusUnauthorized {
 		t.Errorf("bad credentials: %d", code)
 	}
-	admin := strings.TrimSuffix(base, "/v2") + "/simulator/"
-	if code, body := ask(http.MethodPost, admin+"faults", ""); code != http.StatusOK {
+	admin := strings.TrimSuffix(base, "/v1") + "/simulator/"
+	if code, body := ask(http.MethodPost, admin+"faults", ""); code != http.StatusNoContent {
 		t.Errorf("fault: %d %s", code, body)
 	}
 	if _, body := ask(http.MethodGet, base+"/Messages/Operations", "SK1"); !strings.HasPrefix(body, "<!DOCTYPE html>") {
@@ -85,15 +85,17 @@ func TestFlags(t *testing.T) {
 		say  string
 	}{
 		{"--help", 0, "--scheduled-share"},
+		{"--help", 0, "POST   /simulator/faults"},
+		{"--help", 0, "POST   /simulator/trouble"},
 		{"--surprise", 1, "surprise"},
 		{"--rate=-1", 1, "rate -1"},
 		{"--rate=x", 1, "x"},
-		{"--order=random", 1, "random"},
-		{"--empty-every=1", 1, "never end"},
+		{"--order=random", 1, `--order "random" is none of newest`},
+		{"--empty-every=1", 1, "never ends"},
 		{"--late-share=3", 1, "late share 3"},
 		{"--latency=-1s", 1, "negative"},
-		{"--throttle-rate=-1", 1, "throttle"},
-		{"--demo --rate=3 --uniform", 1, "--rate, --uniform"},
+		{"--rate-limit=-1", 1, "rate limit -1"},
+		{"--demo --rate=3 --uniform", 1, "--demo excludes"},
 		{"--demo --listen-address=127.0.0.1:none", 1, "none"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

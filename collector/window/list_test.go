@@ -1,0 +1,113 @@
+package window
+
+import (
+	"net/url"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/config"
+
+	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
+)
+
+// kindsOfList are the values of each thing that the API leaves open, and of two of our own settings.
+var kindsOfList = [][]func(*simulator.ListSettings, *Options){
+	each(func(l *simulator.ListSettings, _ *Options, v simulator.Order) { l.Order = v },
+		simulator.NewestFirst, simulator.OldestFirst, simulator.Shuffled, simulator.UpdatedFirst, simulator.UpdatedLast, simulator.Grouped),
+	each(func(l *simulator.ListSettings, _ *Options, v simulator.Bounds) { l.Bounds = v },
+		simulator.ExclusiveMillis, simulator.Inclusive, simulator.ExclusiveSeconds, simulator.InclusiveSeconds),
+	each(func(l *simulator.ListSettings, _ *Options, v int) { l.PageCap = v }, 0, 3),
+	each(func(l *simulator.ListSettings, _ *Options, v int) { l.EmptyEvery = v }, 0, 2),
+	each(func(l *simulator.ListSettings, _ *Options, v simulator.LastNext) { l.LastNext = v },
+		simulator.LastNull, simulator.LastEmpty, simulator.LastAbsent),
+	each(func(l *simulator.ListSettings, _ *Options, v int) { l.Repeat = v }, 0, 1, 2),
+	each(func(l *simulator.ListSettings, _ *Options, v simulator.Alphabet) { l.Alphabet = v }, simulator.URLSafe, simulator.Awkward),
+	each(func(_ *simulator.ListSettings, o *Options, v int) { o.PageSize = v }, 4, 25, 1000),
+	each(func(_ *simulator.ListSettings, o *Options, v int) { o.Concurrency = v }, 1, 3),
+}
+
+func each[V any](set func(*simulator.ListSettings, *Options, V), values ...V) (settings []func(*simulator.ListSettings, *Options)) {
+	for _, v := range values {
+		settings = append(settings, func(l *simulator.ListSettings, o *Options) { set(l, o, v) })
+	}
+	return settings
+}
+
+// combinations of values, by number; all of them, or so few that each pair of values occurs.
+func combinations(all bool) (combinations [][]int) {
+	total := 1
+	for _, values := range kindsOfList {
+		total *= len(values)
+	}
+	covered := map[[4]int]bool{}
+	for n := range total {
+		// A step that has no common divisor with total makes neighbours differ in everything.
+		rest, c := n*7919%total, []int{}
+		for _, values := range kindsOfList {
+			c = append(c, rest%len(values))
+			rest /= len(values)
+		}
+		news := 0
+		for i := range c {
+			for j := range i {
+				if pair := [4]int{i, c[i], j, c[j]}; !covered[pair] {
+					covered[pair] = true
+					news++
+				}
+			}
+		}
+		if all || news > 0 {
+			combinations = append(combinations, c)
+		}
+	}
+	return combinations
+}
+
+// TestEveryKindOfList reads the simulated world by combinations of what the API leaves open, through the real client,
+// and holds the sums against a brute-force count: after a first refresh and one more.
+func TestEveryKindOfList(t *testing.T) {
+	cs := combinations(*seeds > fewSeeds)
+	t.Logf("%d combinations", len(cs))
+	synctest.Test(t, func(t *testing.T) {
+		<-time.After(30*time.Second + 250*time.Millisecond) // the middle of a minute
+		world := simulator.MustWorld(simulator.WorldSettings{
+			Rate: 1.5, MaxRecipients: 1000, Lifetime: 3 * time.Minute, LifetimeSpread: 0.5, ScheduledShare: 0.2, ScheduledAhead: 10 * time.Minute,
+			CanceledShare: 0.1, BadShare: 0.1, FailedShare: 0.05, Until: time.Now(),
+		})
+		for i, c := range cs {
+			o := testOptions()
+			o.Length = 30 * time.Minute
+			var list simulator.ListSettings
+			for k, v := range c {
+				kindsOfList[k][v](&list, &o)
+			}
+			handler := simulator.MustHandler(world, simulator.Settings{
+				AccountSID: "AC1", AuthToken: "secret", List: list, LogSize: -1, NoGzip: i%7 > 0,
+			})
+			client := twilio.NewClient(twilio.Options{
+				BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
+				Transport: config.NewBasicAuthRoundTripper(config.NewInlineSecret("AC1"), config.NewInlineSecret("secret"), simulator.Transport(handler)),
+				Timeout:   30 * time.Second,
+			})
+			w := New(o)
+			for range 2 {
+				if err := w.Refresh(t.Context(), client, &Progress{}); err != nil {
+					t.Fatalf("%+v: %v", list, err)
+				}
+			}
+			want := world.Sums(time.Now(), w.first.time(), time.Now())
+			got := make(simulator.Sums)
+			for _, sums := range w.Snapshot().Statuses {
+				if sums.Operations > 0 {
+					got[sums.Status] = simulator.Sum{Operations: sums.Operations, Stats: sums.Stats}
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("%+v (-want +got):\n%s", list, diff)
+			}
+		}
+	})
+}
