@@ -44,10 +44,12 @@ type Manager struct {
 	metrics *collector.Metrics
 	logger  log.Logger
 	current atomic.Pointer[[]*Account]
+	ready   atomic.Bool // since when every account had finished a refresh
 
 	mu      sync.Mutex // held by one change of the accounts at a time
 	running bool
 
+	failed           atomic.Pointer[failedReload] // the last reload, if it failed
 	reloadSuccessful prometheus.Gauge
 	reloadTimestamp  prometheus.Gauge
 }
@@ -120,6 +122,25 @@ func (m *Manager) Names() []string {
 		names[i] = a.Name()
 	}
 	return names
+}
+
+// Waiting returns the accounts without which the program is not ready, as they
+// have not finished a refresh. Once there is none there never will be one: what a
+// reload adds takes nothing away from the others.
+func (m *Manager) Waiting() []*Account {
+	if m.ready.Load() {
+		return nil
+	}
+	var waiting []*Account
+	for _, a := range m.List() {
+		if !a.Refresher.Ready() {
+			waiting = append(waiting, a)
+		}
+	}
+	if waiting == nil {
+		m.ready.Store(true)
+	}
+	return waiting
 }
 
 // Start runs the accounts until ctx ends or Stop is called. Their first
@@ -195,13 +216,28 @@ func (m *Manager) Reload(ctx context.Context) error {
 	}
 	if err != nil {
 		m.reloadSuccessful.Set(0)
+		m.failed.Store(&failedReload{time.Now(), err})
 		level.Error(m.logger).Log("msg", "reload failed, keeping the previous configuration", "err", err)
 		return err
 	}
 	m.warn(warnings)
+	m.failed.Store(nil)
 	m.reloadSuccessful.Set(1)
 	m.reloadTimestamp.SetToCurrentTime()
 	return nil
+}
+
+type failedReload struct {
+	at  time.Time
+	err error
+}
+
+// FailedReload is when and why the last reload failed; nil if it did not.
+func (m *Manager) FailedReload() (time.Time, error) {
+	if f := m.failed.Load(); f != nil {
+		return f.at, f.err
+	}
+	return time.Time{}, nil
 }
 
 // ReloadOn reloads on every signal, until ctx ends.
@@ -257,6 +293,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	if !m.running {
 		return errors.New("the accounts are not running")
 	}
+	m.Waiting() // of the accounts before
 	old := map[string]*Account{}
 	for _, a := range m.List() {
 		old[a.config.Account] = a

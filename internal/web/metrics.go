@@ -29,7 +29,13 @@ const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 // metrics that do not depend on a scrape.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
+	started := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "twilio_exporter_start_time_seconds",
+		Help: "Unix time at which the exporter started. Unlike process_start_time_seconds it needs no /proc.",
+	})
+	started.SetToCurrentTime()
 	r.MustRegister(
+		started,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("twilio_exporter"),
@@ -56,12 +62,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: true,
 	})
-	// It waits for its turn as long as somebody waits for the answer: when the time
-	// of the scrape is over, Prometheus hangs up.
-	if !s.renderer.render(r.Context(), w, r, len(s.accounts.List()), handler) {
-		setDeadlines(w)
-		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
-	}
+	s.renderer.render(w, r, len(s.accounts.List()), handler)
 }
 
 // WriteMetrics writes the metrics of a scrape to w, in the text format.

@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"context"
 	"net/http"
 	"slices"
 	"sync"
@@ -41,12 +40,15 @@ type answer struct {
 func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(renderedAtOnce)} }
 
 // render renders h's answer, which shows that many accounts, when it is its
-// turn, and writes it. Rendering waits for nobody, so that a turn comes soon. It
-// returns false, and writes nothing, when ctx ends before.
-func (r *renderer) render(ctx context.Context, w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) bool {
+// turn, and writes it. Rendering waits for nobody, so that a turn comes soon. The
+// request waits for it as long as somebody waits for the answer: when the time of a
+// scrape is over, Prometheus hangs up.
+func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
 	weight := int64(min(max(1, accounts), renderedAtOnce))
-	if r.places.Acquire(ctx, weight) != nil {
-		return false
+	if r.places.Acquire(req.Context(), weight) != nil {
+		setDeadlines(w)
+		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
+		return
 	}
 	a := &answer{header: w.Header(), code: http.StatusOK, to: http.NewResponseController(w)}
 	func() {
@@ -58,7 +60,6 @@ func (r *renderer) render(ctx context.Context, w http.ResponseWriter, req *http.
 	defer r.remove(a)
 	w.WriteHeader(a.code)
 	_, _ = w.Write(a.body.Bytes())
-	return true
 }
 
 // add takes in an answer, and cuts off the oldest ones where they hold too much:

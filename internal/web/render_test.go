@@ -21,7 +21,7 @@ func TestSlowReaders(t *testing.T) {
 	r := newRenderer()
 	large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		r.render(req.Context(), w, req, 1, large)
+		r.render(w, req, 1, large)
 	}))
 	defer server.Close()
 	most, started := 0, 0

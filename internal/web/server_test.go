@@ -195,7 +195,7 @@ func TestMetrics(t *testing.T) {
 	)
 	got := families(t, text.Body.String())
 	for _, name := range []string{
-		"twilio_exporter_build_info", "go_goroutines", "process_start_time_seconds",
+		"twilio_exporter_build_info", "go_goroutines", "process_start_time_seconds", "twilio_exporter_start_time_seconds",
 		"twilio_exporter_config_last_reload_success_timestamp_seconds",
 	} {
 		if got[name] == nil {
@@ -203,7 +203,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for name, f := range got {
-		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_info") || strings.Contains(name, "_config_") {
+		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_info") || strings.HasSuffix(name, "_start_time_seconds") || strings.Contains(name, "_config_") {
 			continue
 		}
 		for _, m := range f.GetMetric() {
@@ -540,5 +540,53 @@ func TestReloadFromAnotherOrigin(t *testing.T) {
 		if w := get(t, s, http.MethodPost, "/-/reload", header); w.Code != code {
 			t.Errorf("%s: %d, want %d", header, w.Code, code)
 		}
+	}
+}
+
+// TestServerLog holds at which level net/http's messages are logged: what is
+// wrong with the program is an error, what is wrong with a client is not.
+func TestServerLog(t *testing.T) {
+	var b strings.Builder
+	server := newHTTPServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	for message, want := range map[string]string{
+		"http: panic serving 127.0.0.1:1: oops\ngoroutine 1 [running]": `level=ERROR msg="http: panic serving 127.0.0.1:1: oops; goroutine 1 [running]"`,
+		"http: Accept error: too many open files; retrying in 5ms":     "level=ERROR",
+		"http: TLS handshake error from 127.0.0.1:1: EOF":              "level=DEBUG",
+	} {
+		b.Reset()
+		server.ErrorLog.Print(message)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is logged as %s", message, &b)
+		}
+	}
+}
+
+// TestReadyOnce holds that an account that a reload adds takes nothing away from
+// readiness, whether or not somebody has asked before.
+func TestReadyOnce(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s, file := testFileServer(t, api, "a", "b")
+	if err := refresherOf(s, "a").Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, page := get(t, s, http.MethodGet, "/-/ready"), get(t, s, http.MethodGet, "/")
+	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "Not ready, waiting for the first refresh:\n\"b\": not started\n" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	const missing = "Not ready: waiting for the first refresh of &#34;b&#34;."
+	if !strings.Contains(page.Body.String(), missing) {
+		t.Errorf("%q is missing in\n%s", missing, page.Body)
+	}
+	refresh(t, s)
+	file.Write("a", "b", "hanging")
+	if err := s.accounts.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	w, page = get(t, s, http.MethodGet, "/-/ready"), get(t, s, http.MethodGet, "/")
+	if w.Code != http.StatusOK {
+		t.Errorf("after a reload: %d %s", w.Code, w.Body)
+	}
+	if strings.Contains(page.Body.String(), "Not ready") {
+		t.Error("the page does not agree")
 	}
 }
