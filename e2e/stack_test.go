@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -267,6 +269,7 @@ func startPager(t *testing.T, divisor int) *pager {
 	dir := t.TempDir()
 	copyTree(t, alertmanagerFiles, dir)
 	file := filepath.Join(dir, "alertmanager.yml")
+	writeFile(t, file, uncommented(t, file))
 	editYAML(t, file, func(config map[string]any) {
 		receivers, _ := config["receivers"].([]any)
 		for _, r := range receivers {
@@ -292,6 +295,20 @@ func startPager(t *testing.T, divisor int) *pager {
 	})
 	return p
 }
+
+// uncommented returns a file with the lines that its users may switch on: those
+// that begin with a sign and two spaces or more.
+func uncommented(t *testing.T, file string) []byte {
+	t.Helper()
+	before := readFile(t, file)
+	after := commentedOut.ReplaceAll(before, []byte("  "))
+	if bytes.Equal(before, after) {
+		t.Fatalf("%s has nothing to switch on", file)
+	}
+	return after
+}
+
+var commentedOut = regexp.MustCompile(`(?m)^#  `)
 
 // divideWaits divides the waits of a route and of those below it.
 func divideWaits(route any, divisor int) error {

@@ -68,7 +68,7 @@ const stuckFor = 4*time.Minute + 30*time.Second
 
 // scenarios are what happens, by the name of the account to which it does.
 var scenarios = map[string]func(*testing.T, *hospital, *account){
-	"marketing":     messagesFail, // has a route of its own in alertmanager.yml
+	"acme":          messagesFail, // has a route of its own in alertmanager.yml
 	"dropped":       deliveryDrops,
 	"unaddressable": nobodyThere,
 	"stuck":         operationsStuck,
@@ -217,7 +217,7 @@ func alert(name string, a *account, severity string) map[string]string {
 func messagesFail(t *testing.T, h *hospital, a *account) {
 	a.trouble(simulator.TroubleFailing, 0.5)
 	critical := with(alert("TwilioFailedShareHigh", a, "critical"), "scope", "messages", "over", "1h")
-	n := h.told("marketing-pager", "firing", critical)
+	n := h.told("acme-pager", "firing", critical)
 	for key, want := range map[string]string{
 		"summary": a.name, "description": "%", "runbook_url": "docs/runbooks/TwilioFailedShareHigh.md",
 	} {
@@ -226,11 +226,11 @@ func messagesFail(t *testing.T, h *hospital, a *account) {
 		}
 	}
 	h.muted(with(critical, "severity", "warning"))
-	h.told("marketing", "firing", alert("TwilioCampaignFailing", a, "warning"))
+	h.told("acme", "firing", alert("TwilioCampaignFailing", a, "warning"))
 
 	a.calm()
-	h.told("marketing-pager", "resolved", critical)
-	h.told("marketing", "resolved", alert("TwilioCampaignFailing", a, "warning"))
+	h.told("acme-pager", "resolved", critical)
+	h.told("acme", "resolved", alert("TwilioCampaignFailing", a, "warning"))
 }
 
 func deliveryDrops(_ *testing.T, h *hospital, a *account) {
