@@ -37,10 +37,39 @@ var (
 // job is the name of the exporter's job in prometheus.yml.
 const job = "twilio_operations"
 
+// Where the links of alerts lead.
+const (
+	runbookBase   = "https://wiki.example.com/runbooks"
+	dashboardBase = "https://grafana.example.com"
+)
+
 // stack is a Prometheus with the files of deploy/prometheus.
 type stack struct {
 	dir        string // copy of the files
 	prometheus *process
+
+	mu         sync.Mutex
+	discovered []targetGroup
+}
+
+// targetGroup is a group of a file of targets.
+type targetGroup struct {
+	Targets []string          `yaml:"targets"`
+	Labels  map[string]string `yaml:"labels,omitempty"`
+}
+
+// discover changes which exporters Prometheus finds.
+func (s *stack) discover(t *testing.T, change func([]targetGroup) []targetGroup) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discovered = change(s.discovered)
+	file := filepath.Join(s.dir, "targets", "exporter.yml")
+	// In one go, because Prometheus reads it as soon as it changes.
+	writeYAML(t, file+".new", s.discovered)
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startStack runs Prometheus with a copy of the files, in which only the
@@ -49,7 +78,13 @@ func startStack(t *testing.T, name string, divisor int, exporters []string, aler
 	t.Helper()
 	s := &stack{dir: t.TempDir()}
 	copyTree(t, prometheusFiles, s.dir)
-	writeYAML(t, filepath.Join(s.dir, "targets", "exporter.yml"), targets(exporters...))
+	s.discover(t, func([]targetGroup) []targetGroup {
+		groups := make([]targetGroup, len(exporters))
+		for i, address := range exporters {
+			groups[i].Targets = []string{address}
+		}
+		return groups
+	})
 	writeYAML(t, filepath.Join(s.dir, "targets", "alertmanager.yml"), targets(alertmanager))
 	editYAML(t, filepath.Join(s.dir, "prometheus.yml"), func(config map[string]any) {
 		global, ok := config["global"].(map[string]any)
@@ -57,6 +92,7 @@ func startStack(t *testing.T, name string, divisor int, exporters []string, aler
 			t.Fatal("prometheus.yml has no global section")
 		}
 		global["scrape_interval"], global["evaluation_interval"] = step.String(), step.String()
+		global["external_labels"] = map[string]any{"runbook_base": runbookBase, "dashboard_base": dashboardBase}
 		if divisor == fast {
 			// Panels ask for native histograms first, and for classic ones where
 			// Prometheus keeps those: one stack has the first, one the second.
