@@ -73,11 +73,17 @@ func (s *stack) discover(t *testing.T, change func([]targetGroup) []targetGroup)
 }
 
 // startStack runs Prometheus with a copy of the files, in which only the
-// addresses and the paces are others. history is in OpenMetrics; "" is none.
-func startStack(t *testing.T, name string, divisor int, exporters []string, alertmanager, history string) *stack {
+// addresses and the paces are others, and what edits change beforehand. history
+// is in OpenMetrics; "" is none.
+func startStack(
+	t *testing.T, name string, divisor int, exporters []string, alertmanager, history string, edits ...func(dir string),
+) *stack {
 	t.Helper()
 	s := &stack{dir: t.TempDir()}
 	copyTree(t, prometheusFiles, s.dir)
+	for _, edit := range edits {
+		edit(s.dir)
+	}
 	s.discover(t, func([]targetGroup) []targetGroup {
 		groups := make([]targetGroup, len(exporters))
 		for i, address := range exporters {
