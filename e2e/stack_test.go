@@ -350,7 +350,7 @@ func uncommented(t *testing.T, file string) []byte {
 	return after
 }
 
-var commentedOut = regexp.MustCompile(`(?m)^#  `)
+var commentedOut = regexp.MustCompile(`(?m)^# {2}`)
 
 // divideWaits divides the waits of a route and of those below it.
 func divideWaits(route any, divisor int) error {
