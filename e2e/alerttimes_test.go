@@ -42,8 +42,8 @@ func TestAlertTimes(t *testing.T) {
 // alertsDoc is docs/alerts.md; TABLE and WEEK are measured.
 const alertsDoc = `# When alerts begin and end
 
-Measured with the rules of ` + "`deploy/prometheus`" + ` on simulated accounts, with the intervals as they are shipped: scrapes and
-evaluations every 30 s, a refresh every minute. The test ` + "`TestAlertTimes`" + ` in ` + "`e2e/`" + ` writes this file, and fails when a goal is
+Measured with the rules of ` + "`deploy/prometheus`" + ` on simulated accounts, at the intervals as they are shipped: scrapes and
+evaluations every 30 s, a refresh every minute. ` + "`TestAlertTimes`" + ` in ` + "`e2e/`" + ` writes this file, and fails when a goal is
 missed or the file was another: do not edit it.
 
 Minutes to begin count from the first scrape that shows the trouble, minutes to end from the first scrape that shows it
@@ -53,8 +53,8 @@ mended. To this come up to a minute and a half until a scrape shows what the API
 TABLE
 
 An account sends 600 messages a minute where nothing else is said. TwilioOperationScheduledTooLong is not in the table:
-it is as late as its limit and 10 minutes. An account with fewer than 100 outcomes in every hour is judged by the day, and
-its alert lasts for as long as the hour is bad.
+it is as late as its limit and 10 minutes. An account with fewer than 100 outcomes in every hour is judged by the day,
+and its alert lasts for as long as the hour is bad.
 
 ## A quiet week
 
@@ -65,7 +65,8 @@ WEEK
 A share of messages is an alert when it is above its threshold over a long window, which makes it significant, and over
 the last five minutes, which says that it goes on. The long window is a quarter of an hour where enough messages reach
 an outcome in that time, else an hour, else a day. Each severity has a least number of outcomes and of failures. All
-figures are in [` + "`thresholds.yml`" + `](../deploy/prometheus/rules/thresholds.yml); each alert has a [runbook](runbooks/README.md).
+figures are in [` + "`thresholds.yml`" + `](../deploy/prometheus/rules/thresholds.yml); each alert has a
+[runbook](runbooks/README.md).
 `
 
 const (
