@@ -390,6 +390,12 @@ func troubleCases() []troubleCase {
 // which there is nothing.
 var epoch = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 
+// historyRecords are what alerts compare with the days before.
+var historyRecords = []string{"account:twilio_messages_delivered:increase1h", "account:twilio_attempts:increase1h"}
+
+// ofExporters are alerts that have no account.
+var ofExporters = []string{"TwilioExporterClockSkew", "TwilioExporterReloadFailed", "TwilioExporterRestarting"}
+
 // measure runs all cases beside each other and returns the table.
 func measure(t *testing.T) string {
 	t.Helper()
@@ -418,7 +424,7 @@ func measure(t *testing.T) string {
 		history = history[:0]
 		for _, c := range cases {
 			if c.account.usual > 0 {
-				for _, record := range []string{"account:twilio_messages_delivered:increase1h", "account:twilio_attempts:increase1h"} {
+				for _, record := range historyRecords {
 					history = append(history, scraped{
 						labels.FromStrings("__name__", record, "job", job, "account", c.account.name), c.account.usual,
 					})
@@ -451,7 +457,8 @@ func measure(t *testing.T) string {
 	}
 
 	var rows strings.Builder
-	rows.WriteString("| trouble | alert | severity | minutes to begin | goal | minutes to end | goal |\n|---|---|---|---|---|---|---|\n")
+	rows.WriteString("| trouble | alert | severity | minutes to begin | goal | minutes to end | goal |\n" +
+		"|---|---|---|---|---|---|---|\n")
 	accounted := map[firing]bool{}
 	for i, c := range cases {
 		if len(c.alerts) == 0 {
@@ -459,7 +466,7 @@ func measure(t *testing.T) string {
 		}
 		for _, want := range c.alerts {
 			f := firing{want.alert, want.severity, c.account.name}
-			if slices.Contains([]string{"TwilioExporterClockSkew", "TwilioExporterReloadFailed", "TwilioExporterRestarting"}, want.alert) {
+			if slices.Contains(ofExporters, want.alert) {
 				f.who = c.account.instance
 			}
 			accounted[f] = true
@@ -484,7 +491,8 @@ func measure(t *testing.T) string {
 	}
 	for _, change := range r.changes {
 		if !accounted[change.firing] {
-			t.Errorf("%v fires from %v to %v, which no case expects", change.firing, change.from.Sub(start), change.to.Sub(start))
+			t.Errorf("%v fires from %v to %v, which no case expects",
+				change.firing, change.from.Sub(start), change.to.Sub(start))
 		}
 	}
 	t.Log("\n" + rows.String())

@@ -86,7 +86,8 @@ func switchOn(t *testing.T, config, job string) string {
 
 func TestSwitchOn(t *testing.T) {
 	t.Parallel()
-	const before = "jobs:\n  # Says what.\n  # - job_name: a\n  #   b: c\n  #   d:\n  #     - e\n\n  # - job_name: f\n  #   g: h\n"
+	const before = "jobs:\n  # Says what.\n  # - job_name: a\n  #   b: c\n  #   d:\n  #     - e\n\n" +
+		"  # - job_name: f\n  #   g: h\n"
 	const after = "jobs:\n  # Says what.\n  - job_name: a\n    b: c\n    d:\n      - e\n\n  # - job_name: f\n  #   g: h\n"
 	if got := switchOn(t, before, "a"); got != after {
 		t.Errorf("got\n%s\nwant\n%s", got, after)

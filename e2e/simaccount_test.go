@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -44,7 +45,10 @@ func (a *simAccount) begin(at time.Time) {
 
 // restart is a new process: its counters begin at 0, and it has read nothing.
 func (a *simAccount) restart() {
-	*a = simAccount{name: a.name, instance: a.instance, usual: a.usual, now: a.now, started: a.now, updated: a.now, queued: a.queued}
+	*a = simAccount{
+		name: a.name, instance: a.instance, usual: a.usual,
+		now: a.now, started: a.now, updated: a.now, queued: a.queued,
+	}
 	a.reasons = map[string]float64{"auth": 0, "server": 0, "timeout": 0}
 }
 
@@ -102,7 +106,8 @@ func (a *simAccount) scrape() []scraped {
 	target := []string{"job", job, "instance", a.instance}
 	var page []scraped
 	add := func(name string, value float64, pairs ...string) {
-		page = append(page, scraped{labels.FromStrings(append(append([]string{"__name__", name}, target...), pairs...)...), value})
+		of := labels.FromStrings(slices.Concat([]string{"__name__", name}, target, pairs)...)
+		page = append(page, scraped{of, value})
 	}
 	if a.down {
 		add("up", 0)

@@ -258,7 +258,7 @@ func campaignFails(t *testing.T, h *hospital, a *account) {
 	a.trouble(simulator.TroubleFailing, 0.3)
 	failing := with(alert("TwilioCampaignFailing", a, "warning"), "scope", "messages")
 	n := h.told("chat", "firing", failing)
-	named := regexp.MustCompile(`comms_operation_\w+ \([A-Z]+\): (\d+) of 2000 messages failed or not delivered`)
+	named := regexp.MustCompile(`comms_operation_\w+ \([A-Z]+\): \d+ of 2000 messages failed or not delivered`)
 	if !named.MatchString(n.annotations["operations"]) {
 		t.Errorf("no operation is named: %q", n.annotations["operations"])
 	}
@@ -384,7 +384,8 @@ func exporterCrashLoops(t *testing.T, h *hospital, a *account) {
 	old := alert("TwilioExporterNumbersTooOld", a, "critical")
 	ticker := time.NewTicker(loopPeriod)
 	defer ticker.Stop()
-	for begun := time.Now(); len(h.pager.notices(restarting)) == 0 || len(h.pager.notices(old)) == 0; <-ticker.C {
+	told := func() bool { return len(h.pager.notices(restarting)) > 0 && len(h.pager.notices(old)) > 0 }
+	for begun := time.Now(); !told(); <-ticker.C {
 		if time.Since(begun) > patience {
 			t.Fatalf("told of the crash loop: %v, of old numbers: %v", h.pager.notices(restarting), h.pager.notices(old))
 		}
@@ -446,7 +447,9 @@ func accountRemoved(t *testing.T, h *hospital, a *account) {
 func stagingIsNoSubstitute(t *testing.T, h *hospital, a *account) {
 	staging := startAccount(t, a.name, fastWorld(77), accountWindow)
 	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
-		return append(groups, targetGroup{Targets: []string{staging.exporter.address}, Labels: map[string]string{"env": "staging"}})
+		return append(groups, targetGroup{
+			Targets: []string{staging.exporter.address}, Labels: map[string]string{"env": "staging"},
+		})
 	})
 	h.yields(fmt.Sprintf(`twilio_up{account=%q,env="staging"} == 1`, a.name))
 
