@@ -283,10 +283,7 @@ func TestMistakesAreSeen(t *testing.T) {
 		{"dashboards elsewhere", "compose.yaml", ":/etc/grafana/dashboards:", ":/etc/dashboards:", "nothing is mounted at"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			deploy := filepath.Join(t.TempDir(), "deploy")
-			if err := os.CopyFS(deploy, os.DirFS(filepath.Join(host.Root(t), "deploy"))); err != nil {
-				t.Fatal(err)
-			}
+			deploy := host.CopyDeploy(t)
 			file := filepath.Join(deploy, tc.file)
 			doc, err := os.ReadFile(file)
 			if err != nil {

@@ -318,14 +318,8 @@ func scrapeUp(ctx context.Context, address string) bool {
 // manifests runs the image with arguments, variables and files of each way of
 // deploying it, and lets the program judge them.
 func (i *builtImage) manifests(t *testing.T) {
-	deploy := filepath.Join(t.TempDir(), "deploy")
-	if err := os.CopyFS(deploy, os.DirFS(filepath.Join(host.Root(t), "deploy"))); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []string{"example/secrets/auth-token", "example-accounts/secrets/marketing", "example-accounts/secrets/support"} {
-		writeFile(t, filepath.Join(deploy, "k8s", "overlays", s), "not a secret\n")
-	}
-	for _, overlay := range []string{"example", "example-accounts"} {
+	deploy := host.CopyDeploy(t)
+	for _, overlay := range []string{"example", "example-accounts", "example-sharded"} {
 		t.Run(overlay, func(t *testing.T) {
 			b, err := manifests.Build(filepath.Join(deploy, "k8s", "overlays", overlay))
 			if err != nil {
