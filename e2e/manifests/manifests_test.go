@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
@@ -122,6 +124,13 @@ func TestMistakesAreSeen(t *testing.T) {
 		stack    = "k8s/overlays/example-kube-prometheus-stack"
 		external = "k8s/overlays/example-external-secret"
 	)
+	templates := map[string]string{base + "deployment.yaml": "workload.yaml"}
+	var inChart atomic.Int64
+	t.Cleanup(func() {
+		if n := inChart.Load(); n < 30 {
+			t.Errorf("%d of the mistakes were made in the chart, too", n)
+		}
+	})
 	for _, tc := range []struct {
 		name     string
 		file     string
@@ -212,24 +221,28 @@ func TestMistakesAreSeen(t *testing.T) {
 			for _, d := range []string{"operations.json", "exporter.json"} {
 				write(t, filepath.Join(deploy, "grafana", "dashboards", d), "{}")
 			}
-			file := filepath.Join(deploy, tc.file)
-			doc, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Contains(doc, []byte(tc.old)) {
-				t.Fatalf("%s does not hold %q: the mistake cannot be made", tc.file, tc.old)
-			}
-			write(t, file, strings.Replace(string(doc), tc.old, tc.new, 1))
+			edit(t, filepath.Join(deploy, tc.file), tc.old, tc.new)
+			seen(t, verdict(filepath.Join(deploy, cmp.Or(tc.overlay, example)), nil), tc.want)
 
-			err = verdict(filepath.Join(deploy, cmp.Or(tc.overlay, example)), nil)
-			if err == nil {
-				t.Fatal("nobody noticed")
-			}
-			if !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("error does not hold %q:\n%v", tc.want, err)
+			// The chart is made of the same text where no value changes it.
+			template := filepath.Join(deploy, "helm", release, "templates", cmp.Or(templates[tc.file], path.Base(tc.file)))
+			if text, err := os.ReadFile(template); err == nil && bytes.Contains(text, []byte(tc.old)) && tc.overlay == "" {
+				inChart.Add(1)
+				edit(t, template, tc.old, tc.new)
+				b, err := chart(deploy, "serviceMonitor: {enabled: true}")
+				if err == nil {
+					err = b.Check(handmade)
+				}
+				seen(t, err, tc.want)
 			}
 		})
+	}
+}
+
+func seen(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want one with %q", err, want)
 	}
 }
 
@@ -245,12 +258,7 @@ func TestApplyHasALimit(t *testing.T) {
 func TestDisruptionBudgetNeedsAPair(t *testing.T) {
 	deploy := host.CopyDeploy(t)
 	dir := overlay(t, deploy, "pair")
-	file := filepath.Join(deploy, "k8s", "components", "pair", "deployment.yaml")
-	doc, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, file, strings.Replace(string(doc), "replicas: 2", "replicas: 1", 1))
+	edit(t, filepath.Join(deploy, "k8s", "components", "pair", "deployment.yaml"), "replicas: 2", "replicas: 1")
 	if err := verdict(dir, handmade); err == nil || !strings.Contains(err.Error(), "pointless") {
 		t.Errorf("error %v, want one that says pointless", err)
 	}
