@@ -43,10 +43,8 @@ type buildah struct {
 
 func newBuildah(t *testing.T) *buildah {
 	t.Helper()
+	host.NeedRoot(t, "to mount an image and to run as its user")
 	host.Need(t, map[string]string{"buildah": "buildah", "runc": "runc"})
-	if os.Getuid() != 0 {
-		t.Fatal("needs root, to mount an image and to run as its user")
-	}
 	dir := t.TempDir()
 	policy := filepath.Join(dir, "policy.json")
 	writeFile(t, policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)

@@ -16,6 +16,27 @@ import (
 	"testing"
 )
 
+// NeedRoot skips a test that only root can run. Where ROOT_SKIPS names a file,
+// the test's name is added to it, so that whoever runs all tests can tell how many
+// were skipped: go test is silent about those of a package that passes.
+func NeedRoot(t testing.TB, why string) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	if name := os.Getenv("ROOT_SKIPS"); name != "" {
+		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // whoever runs the tests says where
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		if _, err := f.WriteString(t.Name() + ": needs root, " + why + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Skip("needs root, " + why)
+}
+
 // Need makes sure that commands exist; packages says which of Debian's packages
 // each comes from. Missing ones are installed where that can be done, and the
 // test fails elsewhere: a check that nobody notices missing is none.
