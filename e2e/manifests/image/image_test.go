@@ -125,6 +125,7 @@ type builtImage struct {
 		User         string
 		Entrypoint   []string
 		ExposedPorts map[string]struct{}
+		Labels       map[string]string
 	}
 }
 
@@ -191,6 +192,11 @@ func TestImage(t *testing.T) {
 	img := b.open(image + ":1.2.3")
 
 	t.Run("config", func(t *testing.T) { img.checkConfig(t) })
+	for label, want := range map[string]string{"title": "twilio_operations_exporter", "licenses": "Apache-2.0", "version": "1.2.3", "revision": "0123abc", "created": "2026-01-02"} {
+		if got := img.config.Labels["org.opencontainers.image."+label]; got != want {
+			t.Errorf("label %s is %q, want %q", label, got, want)
+		}
+	}
 	t.Run("version", func(t *testing.T) {
 		got := img.output("--version")
 		for _, want := range []string{"version 1.2.3", "branch: main", "revision: 0123abc", "2026-01-02"} {
