@@ -57,7 +57,8 @@ func loadCRD(gvk schema.GroupVersionKind) (*customResource, error) {
 		return nil, fmt.Errorf("go mod download %s: %w\n%s", files.module, err, out)
 	}
 	var module struct{ Dir string }
-	if err = yaml.Unmarshal(out, &module); err != nil {
+	err = yaml.Unmarshal(out, &module)
+	if err != nil {
 		return nil, err
 	}
 	doc, err := os.ReadFile(filepath.Join(module.Dir, files.dir, fmt.Sprintf("%s_%ss.yaml", gvk.Group, strings.ToLower(gvk.Kind)))) //nolint:gosec // a module's own file
