@@ -24,6 +24,7 @@ var Flags = []string{
 	"--collector.refresh-timeout",
 	"--collector.window",
 	"--config.auto-reload",
+	"--config.auto-reload-interval",
 	"--config.check",
 	"--config.file",
 	"--demo",
