@@ -13,6 +13,8 @@ import (
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/yaml"
 
@@ -236,6 +238,51 @@ func TestMistakesAreSeen(t *testing.T) {
 				seen(t, err, tc.want)
 			}
 		})
+	}
+}
+
+// TestScrapeConfig holds what a Prometheus without operator is given to the pods
+// that the overlay makes.
+func TestScrapeConfig(t *testing.T) {
+	dir := filepath.Join(host.CopyDeploy(t), "k8s", "overlays", "example-external-secret")
+	b, err := Build(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile(filepath.Join(dir, "scrape-config.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Jobs []struct {
+			Name      string `json:"job_name"`
+			Discovery []struct {
+				Namespaces struct {
+					Names []string `json:"names"`
+				} `json:"namespaces"`
+				Selectors []struct {
+					Label string `json:"label"`
+				} `json:"selectors"`
+			} `json:"kubernetes_sd_configs"`
+			Relabel []struct {
+				Source []string `json:"source_labels"`
+				Regex  string   `json:"regex"`
+			} `json:"relabel_configs"`
+		} `json:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal(doc, &file); err != nil {
+		t.Fatal(err)
+	}
+	w, job := b.workloads()[0], file.Jobs[0]
+	sd := job.Discovery[0]
+	if job.Name != JobName || !slices.Equal(sd.Namespaces.Names, []string{w.namespace}) {
+		t.Errorf("job %s in namespaces %v, want %s in %s", job.Name, sd.Namespaces.Names, JobName, w.namespace)
+	}
+	if s, err := labels.Parse(sd.Selectors[0].Label); err != nil || s.Empty() || !s.Matches(labels.Set(w.pod.Labels)) {
+		t.Errorf("selector %v (%v) does not match %v", s, err, w.pod.Labels)
+	}
+	if port := job.Relabel[0]; !slices.Equal(port.Source, []string{"__meta_kubernetes_pod_container_port_name"}) || !hasPort(w.pod, intstr.FromString(port.Regex)) {
+		t.Errorf("keeps %v of %q, which is no port", port.Source, port.Regex)
 	}
 }
 
