@@ -10,9 +10,9 @@ import (
 	"twilio_operations_exporter/internal/testutil"
 )
 
-// TestReadme holds the README's table of flags to the code.
-func TestReadme(t *testing.T) {
-	testutil.WantGenerated(t, filepath.Join("..", "..", "README.md"), "flags", flagTable())
+// TestDocs compares the table of flags in the documentation with the code.
+func TestDocs(t *testing.T) {
+	testutil.WantGenerated(t, filepath.Join("..", "..", "docs", "configuration.md"), "flags", flagTable())
 }
 
 func flagTable() string {
