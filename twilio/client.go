@@ -2,21 +2,20 @@ package twilio
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"iter"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
-	"github.com/hashicorp/go-retryablehttp"
-	"github.com/prometheus/common/version"
 	"golang.org/x/time/rate"
 )
 
@@ -41,12 +40,16 @@ type Request struct {
 type Options struct {
 	BaseURL    *url.URL          // such as https://comms.twilio.com/v1
 	Transport  http.RoundTripper // adds the credentials; required
-	Timeout    time.Duration     // of one HTTP request, body included, waiting before it not; 0 = none
-	MaxRetries int               // after the first try of one request
+	Timeout    time.Duration     // of one HTTP request, including the body, excluding client-side queueing; 0 = none
+	MaxRetries int               // maximum retries per request
 	RateLimit  float64           // requests a second; 0 = no limit
-	InFlight   int               // requests at the same time, at most; 0 = no limit
+	InFlight   int               // maximum requests at the same time; 0 = no limit
 	Logger     log.Logger        // nil: silent
-	Observe    func(Request)     // is told of each request that went out, by the goroutine that made it; nil: nobody is
+	Observe    func(Request)     // called after each request, by the goroutine that made it; may be nil
+
+	// Proxy is the transport's, whose credentials are kept out of errors; nil
+	// stands for http.ProxyFromEnvironment.
+	Proxy func(*http.Request) (*url.URL, error)
 }
 
 // Query selects operations of the list. Zero values are not sent.
@@ -63,21 +66,37 @@ type Page struct {
 	Next       string // token of the next page, "" on the last one
 }
 
-// Client reads the API of one account. It is safe for concurrent use: all
-// requests keep to one pace, and a 429 or 503 to one stops all.
+// maxPages is the most pages read of one list. At the usual 10 requests a
+// second they take three hours, at 1,000 operations each they hold twice what
+// an account could create in the 7 days the API keeps at 80 a second: a longer
+// list is one that does not end.
+const maxPages = 100_000
+
+// maxFetches is the most operations fetched at the same time.
+const maxFetches = 4
+
+// Client reads the API of one account. It is safe for concurrent use. All
+// requests share one rate limit, and a 429 or 503 to one holds back all.
+//
+// A client has no goroutines of its own and needs no closing. Idle connections
+// are the transport's.
 type Client struct {
-	options Options
-	logger  log.Logger
-	list    *url.URL // of the list of operations
-	retry   *retryablehttp.Client
-	limiter *rate.Limiter
-	places  chan struct{} // for requests in flight; nil = no limit
-	gate    *gate
-	skew    atomic.Pointer[time.Duration]
+	options  Options
+	logger   log.Logger
+	list     *url.URL // of the list of operations
+	limiter  *rate.Limiter
+	inFlight chan struct{} // a place for each request under way
+	cooldown *cooldown
+	clock    clock
+
+	// Fetches come second: while a list is read they have half the rate.
+	fetches      chan struct{}
+	fetchLimiter *rate.Limiter
+	lists        atomic.Int32 // being read
 
 	// Tests set these before the first request.
-	backoff   func(attempt int) time.Duration
-	bodyLimit int64
+	backoff  func(attempt int) time.Duration
+	maxPages int
 }
 
 // NewClient returns a client for one account.
@@ -86,67 +105,81 @@ func NewClient(o Options) *Client {
 	// Credentials are the transport's: those in a URL end up in errors.
 	base.User, base.RawQuery, base.Fragment = nil, "", ""
 
-	limit := rate.Inf
+	limit, half := rate.Inf, rate.Inf
 	if o.RateLimit > 0 {
-		limit = rate.Limit(o.RateLimit)
+		limit, half = rate.Limit(o.RateLimit), rate.Limit(o.RateLimit/2)
 	}
 	c := &Client{
-		options:   o,
-		logger:    o.Logger,
-		list:      base.JoinPath("Messages", "Operations"),
-		limiter:   rate.NewLimiter(limit, 1),
-		gate:      newGate(),
-		backoff:   backoff,
-		bodyLimit: bodyLimit,
+		options:      o,
+		logger:       o.Logger,
+		list:         base.JoinPath("Messages", "Operations"),
+		limiter:      rate.NewLimiter(limit, 1),
+		cooldown:     newCooldown(),
+		fetchLimiter: rate.NewLimiter(half, 1),
+		backoff:      backoff,
+		maxPages:     maxPages,
 	}
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()
 	}
-	if o.InFlight > 0 {
-		c.places = make(chan struct{}, o.InFlight)
+	if c.options.Proxy == nil {
+		c.options.Proxy = http.ProxyFromEnvironment
 	}
-	c.retry = &retryablehttp.Client{
-		HTTPClient: &http.Client{
-			Transport:     c.chain(o.Transport),
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		// No Logger: it would log URLs. The hook and the handlers log.
-		RequestLogHook: c.logRetry,
-		RetryMax:       o.MaxRetries,
-		CheckRetry:     checkRetry,
-		Backoff:        c.wait,
-		ErrorHandler:   retryablehttp.PassthroughErrorHandler,
+	if o.InFlight <= 0 {
+		o.InFlight = math.MaxInt32 // places take no memory
 	}
+	c.inFlight = make(chan struct{}, o.InFlight)
+	c.fetches = make(chan struct{}, min(maxFetches, max(o.InFlight/2, 1)))
 	return c
 }
 
-// KeepGate makes the client wait for what the API told another client of the
-// same account. It must be called before the first request.
-func (c *Client) KeepGate(from *Client) { c.gate = from.gate }
+// ShareCooldown makes the client wait for what the API told another client of
+// the same account. It must be called before the first request.
+func (c *Client) ShareCooldown(with *Client) { c.cooldown = with.cooldown }
+
+var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
 
 // Pages reads the list page by page, from the first to the one without a next
 // token. It yields a page, or one error and then ends. A page is valid until
-// the next is asked for.
+// the next is asked for or the loop ends: its memory is used again.
 //
 // The error wraps an *Error, *ThrottledError, *NetworkError, *DecodeError,
 // *BodyTooLargeError or *PaginationError, or else that of ctx.
 func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
-		var page Page
-		seen := map[string]bool{}
-		for n, token := 1, ""; ; n, token = n+1, page.Next {
-			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error { return decodePage(body, &page) })
-			if err == nil && page.Next != "" && seen[page.Next] {
-				err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
+		c.lists.Add(1)
+		defer c.lists.Add(-1)
+		seed, seen := maphash.MakeSeed(), map[uint64]bool{} // tokens may be long
+		token := ""
+		for n := 1; ; n++ {
+			var page *pageBuffer // taken when there is something to decode
+			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error {
+				if page == nil {
+					page, _ = pageBuffers.Get().(*pageBuffer)
+				}
+				return decodePage(body, page)
+			})
+			if err == nil && page.Next != "" {
+				token = page.Next
+				hash := maphash.String(seed, token)
+				switch {
+				case seen[hash]:
+					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
+				case n == c.maxPages:
+					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n, Limit: n})
+				}
+				seen[hash] = true
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if !yield(&page, nil) || page.Next == "" {
+			last := page.Next == ""
+			more := yield(&page.Page, nil)
+			pageBuffers.Put(page)
+			if last || !more {
 				return
 			}
-			seen[page.Next] = true
 		}
 	}
 }
@@ -176,14 +209,24 @@ func (c *Client) listURL(q Query, token string) *url.URL {
 	return &u
 }
 
-// FetchOperation reads one operation. An id that is not of the documented form
-// is refused with ErrInvalidOperationID; other errors are those of Pages.
+// FetchOperation reads one operation. At most four are fetched at the same time,
+// fewer where Options.InFlight is below eight, and while a list is read they get
+// at most half of the rate limit: what waits is dropped when ctx ends.
+//
+// An id that is not of the documented form is refused with
+// ErrInvalidOperationID; other errors are those of Pages.
 func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, error) {
 	if !ValidOperationID(id) {
-		return Operation{}, fmt.Errorf("%w: %q", ErrInvalidOperationID, tidy(id, maxErrorText))
+		return Operation{}, fmt.Errorf("%w: %q", ErrInvalidOperationID, oneLine(id, maxErrorText))
 	}
+	if err := acquire(ctx, c.fetches); err != nil {
+		return Operation{}, fmt.Errorf("%s: %w", EndpointFetch, err)
+	}
+	defer release(c.fetches)
 	var op Operation
-	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error { return decodeOperation(body, &op) })
+	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error {
+		return decodeOperation(body, &op)
+	})
 	if err == nil && op.ID != id {
 		err = fmt.Errorf("%s: %w", EndpointFetch, &DecodeError{Pointer: "/id", Problem: "another operation's"})
 	}
@@ -193,90 +236,19 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 	return op, nil
 }
 
-// get sends a request, as often as it may, and has decode read the body of a
-// 200, each time from the start where an attempt breaks off.
-func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode func(io.Reader) error) error {
-	call := &call{endpoint: endpoint, decode: decode}
-	err := c.send(context.WithValue(ctx, callKey{}, call), call, u)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil && call.failure != "":
-		return fmt.Errorf("%s: %w (last failure: %s)", endpoint, err, call.failure)
-	case call.attempts > 1:
-		return fmt.Errorf("%s: %w (%d attempts)", endpoint, err, call.attempts)
-	}
-	return fmt.Errorf("%s: %w", endpoint, err)
-}
+// Now is the API's clock: the local wall clock plus Skew, where that is at least
+// 2 s and at most an hour.
+func (c *Client) Now() time.Time { return c.clock.at(time.Now()) }
 
-// send has the body of a 200 decoded; anything else is an error.
-func (c *Client) send(ctx context.Context, call *call, u *url.URL) error {
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return errors.New("base URL: should be http or https, with a host")
-	}
-	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Accept-Encoding", "gzip")
-	req.Header.Set("User-Agent", version.ComponentUserAgent("twilio_operations_exporter"))
-
-	resp, err := c.retry.Do(req)
-	var inURL *url.Error
-	switch {
-	case errors.As(err, &inURL):
-		return inURL.Err // the URL holds nothing but the query
-	case err != nil:
-		return err
-	}
-	_ = resp.Body.Close() // it has been read
-	if deadline, ok := ctx.Deadline(); ok && c.gate.retryAt().After(deadline) && resp.StatusCode != http.StatusOK {
-		return &ThrottledError{RetryAt: c.gate.retryAt(), StatusCode: resp.StatusCode}
-	}
-	if resp.StatusCode != http.StatusOK {
-		return &Error{StatusCode: resp.StatusCode, Details: decodeErrors(call.refusal, secretsOf(resp.Request))}
-	}
-	return nil
-}
-
-// logRetry is retryablehttp's hook before each attempt.
-func (c *Client) logRetry(_ retryablehttp.Logger, req *http.Request, retry int) {
-	if retry == 0 {
-		return
-	}
-	call := callOf(req)
-	_ = level.Warn(c.logger).Log("msg", "Retrying an API request", "endpoint", call.endpoint,
-		"retry", retry, "of", c.options.MaxRetries, "because", call.failure)
-}
-
-// ignoredSkew is what a Date header cannot tell from none: it has whole seconds
-// and has travelled.
-const ignoredSkew = 2 * time.Second
-
-// Now is the API's clock: local time plus Skew, where that is 2 s or more.
-func (c *Client) Now() time.Time {
-	now := time.Now()
-	if skew, ok := c.Skew(); ok && skew.Abs() >= ignoredSkew {
-		return now.Add(skew)
-	}
-	return now
-}
-
-// Skew is the API's clock minus the local one, as seen in the Date header of
-// the last 200 answer; false before the first.
-func (c *Client) Skew() (time.Duration, bool) {
-	skew := c.skew.Load()
-	if skew == nil {
-		return 0, false
-	}
-	return *skew, true
-}
+// Skew is how far the API's clock is ahead of the local one, by the Date headers
+// of 200 answers; false before the first. An answer that differs by more than a
+// minute from those before it does not count unless the next one agrees with it.
+func (c *Client) Skew() (time.Duration, bool) { return c.clock.offset() }
 
 // RetryAt is the local time before which no request goes out, because the API
 // said so with a 429 or 503; zero when requests may go out.
-func (c *Client) RetryAt() time.Time { return c.gate.retryAt() }
+func (c *Client) RetryAt() time.Time { return c.cooldown.retryAt() }
 
 // Throttled is the time, since the client was made, in which at least one
 // request waited because the API said so.
-func (c *Client) Throttled() time.Duration { return c.gate.throttled() }
+func (c *Client) Throttled() time.Duration { return c.cooldown.throttled() }

@@ -3,370 +3,310 @@ package twilio
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
-	"math"
+	"reflect"
 	"slices"
-	"strings"
-	"sync"
+	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxPointer is how much of a JSON pointer an error shows: member names are
-// the sender's and may be of any length.
-const maxPointer = 120
+const (
+	maxBody   = 16 << 20  // bytes of a 200, decompressed
+	maxValue  = 256 << 10 // bytes of one JSON value or run of white space
+	maxDepth  = 10        // of nested JSON values; the names on the way to one are kept
+	maxName   = 64        // bytes of an operation's id or status
+	maxOnPage = 10_000    // operations, ten times what is documented
+)
 
-// DecodeError says where an answer is not the JSON the API documents, and how.
-// It shows nothing of the answer but the names on the way to the fault.
-type DecodeError struct {
-	Pointer string // JSON pointer (RFC 6901) to what is wrong, "" for the whole
-	Problem string
-}
-
-func (e *DecodeError) Error() string {
-	if e.Pointer == "" {
-		return "not the documented answer: " + e.Problem
+// The answers as they are documented.
+type (
+	wirePage struct {
+		Operations member[[]member[wireOperation]] `json:"operations"`
+		Pagination member[wirePagination]          `json:"pagination"`
 	}
-	return "not the documented answer: " + e.Pointer + ": " + e.Problem
+	wirePagination struct {
+		Next member[*string] `json:"next"`
+	}
+	wireOperation struct {
+		ID        member[string]    `json:"id"`
+		Status    member[Status]    `json:"status"`
+		Stats     member[wireStats] `json:"stats"`
+		CreatedAt member[time.Time] `json:"createdAt"`
+		UpdatedAt member[time.Time] `json:"updatedAt"`
+	}
+	wireStats Stats
+)
+
+// A member of an object knows whether it was there. It refuses to be repeated,
+// and to be null unless it is a pointer.
+type member[T any] struct {
+	value T
+	seen  bool
 }
 
-// The members an object must have, one bit each.
-const (
-	hasOperations = 1 << iota
-	hasPagination
-)
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (m *member[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if m.seen {
+		return wrong(dec, "given twice")
+	}
+	m.seen = true
+	if dec.PeekKind() == 'n' && reflect.TypeFor[T]().Kind() != reflect.Pointer {
+		_ = dec.SkipValue() // moves the pointer on to it
+		return kindError(dec.StackPointer(), 'n', reflect.TypeFor[T]())
+	}
+	return json.UnmarshalDecode(dec, &m.value)
+}
 
-var pageMembers = []string{"operations", "pagination"}
-
-const (
-	hasID = 1 << iota
-	hasStatus
-	hasStats
-	hasCreatedAt
-	hasUpdatedAt
-)
-
-var operationMembers = []string{"id", "status", "stats", "createdAt", "updatedAt"}
-
-// statMembers are the stats in the order of the struct's fields.
-var statMembers = []string{
+// statNames are the members of stats, in the order of Stats.Fields.
+var statNames = [...]string{
 	"total", "recipients", "attempts", "unaddressable", "scheduled", "queued",
 	"sent", "delivered", "read", "undelivered", "failed", "canceled",
 }
 
-// A decoder reads one answer, value by value. The generic decoders would need
-// a pointer for each of sixteen members of a thousand operations to tell a
-// missing one from a zero; a bit each is enough here, and twice as fast.
-type decoder struct{ dec *jsontext.Decoder }
-
-var decoders = sync.Pool{New: func() any {
-	return &decoder{dec: jsontext.NewDecoder(strings.NewReader(""))}
-}}
-
-// decodeWith runs f, which reads one JSON value, over body and sees to it that
-// nothing follows. A member of an object that nobody documented may come twice;
-// forbidding that would cost a set of names for each object.
-func decodeWith(body io.Reader, f func(*decoder) error) error {
-	d, _ := decoders.Get().(*decoder)
-	d.dec.Reset(body, jsontext.AllowDuplicateNames(true))
-	defer func() {
-		d.dec.Reset(strings.NewReader("")) // keeps no hold of body
-		decoders.Put(d)
-	}()
-	err := f(d)
-	if err == nil {
-		err = d.end()
+// UnmarshalJSONFrom reads the counts one by one: they are most of a page, and
+// reflection would take twice the time for them.
+func (s *wireStats) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if k := dec.PeekKind(); k != '{' {
+		if err := dec.SkipValue(); err != nil {
+			return err
+		}
+		return kindError(dec.StackPointer(), k, reflect.TypeFor[wireStats]())
 	}
-	return d.explain(err)
+	counts := (*Stats)(s).Fields()
+	var seen [len(statNames)]bool
+	_, err := dec.ReadToken()
+	for err == nil && dec.PeekKind() != '}' {
+		var name jsontext.Value
+		if name, err = dec.ReadValue(); err != nil {
+			break
+		}
+		i := slices.Index(statNames[:], string(unquote(name)))
+		switch {
+		case i < 0:
+			err = dec.SkipValue()
+		case seen[i]:
+			err = wrong(dec, "given twice")
+		default:
+			*counts[i], err = count(dec)
+			seen[i] = true
+		}
+	}
+	if err == nil {
+		_, err = dec.ReadToken()
+	}
+	if i := slices.Index(seen[:], false); err == nil && i >= 0 {
+		err = wrong(dec, "no "+statNames[i])
+	}
+	return err
 }
 
-// decodePage fills p from a page of the list, reusing its operations' memory.
-// What p holds after an error is of no use.
-func decodePage(body io.Reader, p *Page) error {
-	return decodeWith(body, func(d *decoder) error { return d.page(p) })
+// unquote is the text of a JSON string.
+func unquote(v jsontext.Value) []byte {
+	if bytes.IndexByte(v, '\\') < 0 {
+		return v[1 : len(v)-1]
+	}
+	text, _ := jsontext.AppendUnquote(nil, v) // it was read, so it is one
+	return text
+}
+
+// count reads an integer of 0 or more, written as one: 1e3 and 1.0 are not.
+func count(dec *jsontext.Decoder) (int64, error) {
+	v, err := dec.ReadValue()
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(string(v), 10, 63)
+	switch {
+	case err == nil:
+		return int64(n), nil //nolint:gosec // of 63 bits
+	case v.Kind() != '0':
+		return 0, kindError(dec.StackPointer(), v.Kind(), reflect.TypeFor[int64]())
+	case errors.Is(err, strconv.ErrRange):
+		return 0, wrong(dec, "number out of range")
+	}
+	return 0, wrong(dec, "not a whole number of 0 or more")
+}
+
+// operation fills op from w. The pointer of an error is relative to it.
+func (w *wireOperation) operation(op *Operation) *DecodeError {
+	*op = Operation{
+		ID: w.ID.value, Status: w.Status.value, Stats: Stats(w.Stats.value),
+		CreatedAt: w.CreatedAt.value.UTC(), UpdatedAt: w.UpdatedAt.value.UTC(),
+	}
+	if len(op.Status) > maxName {
+		op.Status = StatusOther
+	}
+	switch {
+	case !w.ID.seen:
+		return &DecodeError{"", "no id"}
+	case !w.Status.seen:
+		return &DecodeError{"", "no status"}
+	case !w.Stats.seen:
+		return &DecodeError{"", "no stats"}
+	case !w.CreatedAt.seen:
+		return &DecodeError{"", "no createdAt"}
+	case !w.UpdatedAt.seen:
+		return &DecodeError{"", "no updatedAt"}
+	case op.ID == "":
+		return &DecodeError{"/id", "empty"}
+	case len(op.ID) > maxName:
+		return &DecodeError{"/id", fmt.Sprintf("longer than %d bytes", maxName)}
+	case op.Status == "":
+		return &DecodeError{"/status", "empty"}
+	case op.CreatedAt.IsZero():
+		return &DecodeError{"/createdAt", "not an RFC 3339 time"}
+	case op.UpdatedAt.IsZero():
+		return &DecodeError{"/updatedAt", "not an RFC 3339 time"}
+	}
+	return nil
+}
+
+// A pageBuffer is a page with the memory that decoding it takes.
+type pageBuffer struct {
+	Page
+	wire wirePage
+}
+
+// decodePage fills p from a page of the list, reusing its memory. What p holds
+// after an error is of no use.
+func decodePage(body io.Reader, p *pageBuffer) error {
+	p.wire = wirePage{Operations: member[[]member[wireOperation]]{value: p.wire.Operations.value}}
+	p.Operations, p.Next = p.Operations[:0], ""
+	return decode(body, &p.wire, func() *DecodeError {
+		switch next := p.wire.Pagination.value.Next.value; {
+		case !p.wire.Operations.seen:
+			return &DecodeError{"", "no operations"}
+		case !p.wire.Pagination.seen:
+			return &DecodeError{"", "no pagination"}
+		case next != nil:
+			p.Next = *next
+		}
+		list := p.wire.Operations.value
+		p.Operations = slices.Grow(p.Operations, len(list))[:len(list)]
+		for i := range list {
+			if err := list[i].value.operation(&p.Operations[i]); err != nil {
+				err.Pointer = fmt.Sprintf("/operations/%d%s", i, err.Pointer)
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // decodeOperation fills op from an answer that is one operation.
 func decodeOperation(body io.Reader, op *Operation) error {
-	return decodeWith(body, func(d *decoder) error { return d.operation(op) })
+	var w wireOperation
+	return decode(body, &w, func() *DecodeError { return w.operation(op) })
 }
 
-func (d *decoder) page(p *Page) error {
-	p.Operations, p.Next = p.Operations[:0], ""
-	return d.object(pageMembers, func(name []byte) (uint, error) {
-		switch string(name) {
-		case "operations":
-			return hasOperations, d.operations(p)
-		case "pagination":
-			return hasPagination, d.pagination(p)
-		}
-		return 0, d.dec.SkipValue()
-	})
-}
-
-func (d *decoder) operations(p *Page) error {
-	if err := d.open('['); err != nil {
+// decode reads the one JSON object that body holds into a struct, which check
+// then looks at.
+func decode(body io.Reader, into any, check func() *DecodeError) error {
+	d := &decoder{body: body}
+	// Repetitions are refused by member. The library would have to remember all
+	// names, also those of what is not documented.
+	d.json = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
+	if d.json.PeekKind() == 'n' {
+		return kindError("", 'n', reflect.TypeOf(into).Elem())
+	}
+	if err := json.UnmarshalDecode(d.json, into); err != nil {
+		return d.explain(err)
+	}
+	if err := check(); err != nil {
 		return err
 	}
-	for d.dec.PeekKind() != ']' {
-		n := len(p.Operations)
-		if n < cap(p.Operations) {
-			p.Operations = p.Operations[:n+1]
-		} else {
-			p.Operations = append(p.Operations, Operation{})
-		}
-		if err := d.operation(&p.Operations[n]); err != nil {
-			return err
-		}
-	}
-	_, err := d.dec.ReadToken()
-	return err
-}
-
-// pagination takes null, "" and no next at all for the end of the list: which
-// of them it is, is not documented.
-func (d *decoder) pagination(p *Page) error {
-	return d.object(nil, func(name []byte) (uint, error) {
-		if string(name) != "next" {
-			return 0, d.dec.SkipValue()
-		}
-		if d.dec.PeekKind() == 'n' {
-			return 1, d.dec.SkipValue()
-		}
-		next, err := d.str()
-		p.Next = string(next)
-		return 1, err
-	})
-}
-
-func (d *decoder) operation(op *Operation) error {
-	return d.object(operationMembers, func(name []byte) (uint, error) {
-		switch string(name) {
-		case "id":
-			id, err := d.nonEmpty()
-			op.ID = string(id) // a copy: an id outlives its page by hours
-			return hasID, err
-		case "status":
-			status, err := d.nonEmpty()
-			op.Status = internStatus(status)
-			return hasStatus, err
-		case "stats":
-			return hasStats, d.stats(&op.Stats)
-		case "createdAt":
-			return hasCreatedAt, d.time(&op.CreatedAt)
-		case "updatedAt":
-			return hasUpdatedAt, d.time(&op.UpdatedAt)
-		}
-		return 0, d.dec.SkipValue()
-	})
-}
-
-func (d *decoder) stats(s *Stats) error {
-	return d.object(statMembers, func(name []byte) (uint, error) {
-		var stat *int64
-		var bit uint
-		switch string(name) {
-		case "total":
-			stat, bit = &s.Total, 0
-		case "recipients":
-			stat, bit = &s.Recipients, 1
-		case "attempts":
-			stat, bit = &s.Attempts, 2
-		case "unaddressable":
-			stat, bit = &s.Unaddressable, 3
-		case "scheduled":
-			stat, bit = &s.Scheduled, 4
-		case "queued":
-			stat, bit = &s.Queued, 5
-		case "sent":
-			stat, bit = &s.Sent, 6
-		case "delivered":
-			stat, bit = &s.Delivered, 7
-		case "read":
-			stat, bit = &s.Read, 8
-		case "undelivered":
-			stat, bit = &s.Undelivered, 9
-		case "failed":
-			stat, bit = &s.Failed, 10
-		case "canceled":
-			stat, bit = &s.Canceled, 11
-		default:
-			return 0, d.dec.SkipValue()
-		}
-		return 1 << bit, d.count(stat)
-	})
-}
-
-// object reads an object. For each member it calls f, which reads the value and
-// returns the bit of the member: its place in required, or 0 for any other.
-func (d *decoder) object(required []string, f func(name []byte) (uint, error)) error {
-	if err := d.open('{'); err != nil {
-		return err
-	}
-	var seen uint
-	for d.dec.PeekKind() != '}' {
-		name, err := d.rawString()
-		if err != nil {
-			return err
-		}
-		bit, err := f(name)
-		if err != nil {
-			return err
-		}
-		if seen&bit != 0 {
-			return d.wrong("given twice")
-		}
-		seen |= bit
-	}
-	if _, err := d.dec.ReadToken(); err != nil {
-		return err
-	}
-	if seen != 1<<len(required)-1 {
-		for i, name := range required {
-			if seen&(1<<i) == 0 {
-				return d.wrong("no " + name)
-			}
-		}
+	switch _, err := d.json.ReadToken(); {
+	case d.err != nil:
+		return d.explain(d.err)
+	case !errors.Is(err, io.EOF):
+		return &DecodeError{"", "more follows the JSON value"}
 	}
 	return nil
 }
 
-// open reads the start of an object or an array.
-func (d *decoder) open(want jsontext.Kind) error {
-	if got := d.dec.PeekKind(); got != want {
-		return d.unexpected(want)
-	}
-	_, err := d.dec.ReadToken()
-	return err
+// A decoder reads one body. It holds at most about maxValue of it.
+type decoder struct {
+	json *jsontext.Decoder
+	body io.Reader
+	n    int64 // bytes read of body
+	err  error // why reading ended early
 }
 
-// rawString reads a string and returns what is between its quotes, unescaped;
-// valid until the next read.
-func (d *decoder) rawString() ([]byte, error) {
-	v, err := d.dec.ReadValue()
-	if err != nil {
-		return nil, err
-	}
-	if bytes.IndexByte(v, '\\') >= 0 {
-		return jsontext.AppendUnquote(nil, v)
-	}
-	return v[1 : len(v)-1], nil
-}
-
-func (d *decoder) str() ([]byte, error) {
-	if d.dec.PeekKind() != '"' {
-		return nil, d.unexpected('"')
-	}
-	return d.rawString()
-}
-
-func (d *decoder) nonEmpty() ([]byte, error) {
-	s, err := d.str()
-	if err == nil && len(s) == 0 {
-		err = d.wrong("empty")
-	}
-	return s, err
-}
-
-// count reads an integer of 0 or more, written as one: 1e3 and 1.0 are not.
-func (d *decoder) count(n *int64) error {
-	if d.dec.PeekKind() != '0' {
-		return d.unexpected('0')
-	}
-	v, err := d.dec.ReadValue()
-	if err != nil {
-		return err
-	}
-	var sum int64
-	for _, c := range v {
-		digit := int64(c - '0')
-		switch {
-		case c < '0' || c > '9':
-			return d.wrong("not a whole number of 0 or more")
-		case sum > (math.MaxInt64-digit)/10:
-			return d.wrong("number out of range")
-		}
-		sum = sum*10 + digit
-	}
-	*n = sum
-	return nil
-}
-
-func (d *decoder) time(t *time.Time) error {
-	s, err := d.str()
-	if err != nil {
-		return err
-	}
-	if err := t.UnmarshalText(s); err != nil || t.IsZero() {
-		return d.wrong("not an RFC 3339 time")
-	}
-	*t = t.UTC()
-	return nil
-}
-
-func (d *decoder) end() error {
-	if _, err := d.dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return &DecodeError{Problem: "more follows the JSON value"}
-	}
-	return nil
-}
-
-// wrong is an error about the value just read.
-func (d *decoder) wrong(problem string) error {
-	return &DecodeError{Pointer: tidy(string(d.dec.StackPointer()), maxPointer), Problem: problem}
-}
-
-// unexpected is an error about the value that comes next: it is of another
-// kind than want, or no value at all.
-func (d *decoder) unexpected(want jsontext.Kind) error {
-	got := d.dec.PeekKind()
-	if err := d.dec.SkipValue(); err != nil { // moves the pointer on to it
-		return err
-	}
-	return d.wrong(kindName(got) + " where " + kindName(want) + " should be")
-}
-
-// explain turns an error of the JSON syntax into a DecodeError.
-func (d *decoder) explain(err error) error {
-	var syntax *jsontext.SyntacticError
+// Read implements io.Reader for the JSON decoder, which asks for more when what
+// it has does not hold a whole token, and keeps all of it until it does.
+func (d *decoder) Read(p []byte) (int, error) {
+	depth := d.json.StackDepth()
+	_, length := d.json.StackIndex(min(depth, 2)) // of the operations, if it is them
 	switch {
-	case err == nil:
-		return nil
+	case d.n-d.json.InputOffset() > maxValue:
+		d.err = &DecodeError{Problem: fmt.Sprintf("a value or white space of more than %d bytes", maxValue)}
+	case length > maxOnPage:
+		d.err = &DecodeError{Problem: fmt.Sprintf("more than %d values", maxOnPage)}
+	case depth > maxDepth:
+		d.err = &DecodeError{Problem: fmt.Sprintf("nested more than %d deep", maxDepth)}
+	}
+	if d.err != nil {
+		return 0, d.err
+	}
+	n, err := d.body.Read(p[:min(len(p), maxValue)])
+	d.n += int64(n)
+	switch {
+	case d.n > maxBody:
+		d.err = &BodyTooLargeError{maxBody}
+		return 0, d.err
+	case err != nil && !errors.Is(err, io.EOF):
+		d.err = err
+	}
+	return n, err
+}
+
+// explain is what an error of the library means.
+func (d *decoder) explain(err error) error {
+	var mine *DecodeError
+	var syntax *jsontext.SyntacticError
+	var semantic *json.SemanticError
+	switch {
+	case errors.As(d.err, &mine):
+		return wrong(d.json, mine.Problem)
+	case d.err != nil:
+		return d.err
+	case errors.As(err, &mine):
+		return mine
+	case errors.As(err, &syntax) && errors.Is(err, io.ErrUnexpectedEOF):
+		return &DecodeError{string(syntax.JSONPointer), "the JSON breaks off"}
 	case errors.As(err, &syntax):
-		problem := "not JSON: " + tidy(syntax.Err.Error(), maxPointer)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			problem = "the JSON breaks off"
-		}
-		return &DecodeError{Pointer: tidy(string(syntax.JSONPointer), maxPointer), Problem: problem}
+		return &DecodeError{string(syntax.JSONPointer), "not JSON: " + syntax.Err.Error()}
+	case errors.As(err, &semantic):
+		return kindError(semantic.JSONPointer, semantic.JSONKind, semantic.GoType)
 	case errors.Is(err, io.EOF):
 		return &DecodeError{Problem: "empty"}
 	}
 	return err
 }
 
-func kindName(k jsontext.Kind) string {
-	switch k {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case '0':
-		return "a number"
-	case 'n':
-		return "null"
-	}
-	return "a boolean"
+// wrong is an error about the value just read.
+func wrong(dec *jsontext.Decoder, problem string) error {
+	return &DecodeError{string(dec.StackPointer()), problem}
 }
 
-var documentedStatuses = []Status{StatusCompleted, StatusProcessing, StatusScheduled, StatusCanceled}
-
-// internStatus saves an allocation for each operation.
-func internStatus(b []byte) Status {
-	if i := slices.IndexFunc(documentedStatuses, func(s Status) bool { return string(s) == string(b) }); i >= 0 {
-		return documentedStatuses[i]
+// kindError says that a value is not of the kind that goes into a type.
+func kindError(at jsontext.Pointer, got jsontext.Kind, into reflect.Type) error {
+	want := map[reflect.Kind]string{
+		reflect.Struct: "an object", reflect.Slice: "an array", reflect.Int64: "a number",
+	}[into.Kind()]
+	if into == reflect.TypeFor[time.Time]() || want == "" {
+		want = "a string"
 	}
-	return Status(b)
+	if want == kindNames[got] {
+		return &DecodeError{string(at), "not an RFC 3339 time"}
+	}
+	return &DecodeError{string(at), kindNames[got] + " where " + want + " should be"}
+}
+
+var kindNames = map[jsontext.Kind]string{
+	'{': "an object", '[': "an array", '"': "a string", '0': "a number", 'n': "null", 't': "a boolean", 'f': "a boolean",
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -70,6 +72,10 @@ func pageOf(next string, operations ...string) string {
 func TestDecodePage(t *testing.T) {
 	strange := oneDecoded
 	strange.Status = "PAUSED"
+	replaced := func(from, to string) string { return pageOf(``, strings.Replace(one, from, to, 1)) }
+	longID, long, other := oneDecoded, oneDecoded, oneDecoded
+	longID.ID, long.Status = strings.Repeat("i", 64), Status(strings.Repeat("S", 64))
+	other.Status = StatusOther
 	largest := oneDecoded
 	largest.Stats.Total = 9223372036854775807
 
@@ -89,12 +95,15 @@ func TestDecodePage(t *testing.T) {
 			`"pagination":{"previous":null,"next":"t"},"new":2}`, Page{[]Operation{oneDecoded}, "t"}},
 		{"escaped names", strings.Replace(pageOf(`"n\u0065xt":"t"`, one), `"total"`, `"t\u006ftal"`, 1), Page{[]Operation{oneDecoded}, "t"}},
 		{"undocumented status", pageOf(``, strings.Replace(one, "PROCESSING", "PAUSED", 1)), Page{[]Operation{strange}, ""}},
+		{"longest id", replaced(oneDecoded.ID, longID.ID), Page{[]Operation{longID}, ""}},
+		{"longest status", replaced("PROCESSING", string(long.Status)), Page{[]Operation{long}, ""}},
+		{"status too long", replaced("PROCESSING", string(long.Status)+"S"), Page{[]Operation{other}, ""}},
 		{"largest number", pageOf(``, strings.Replace(one, `"total":1`, `"total":9223372036854775807`, 1)), Page{[]Operation{largest}, ""}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// A page that was used before must not show through.
-			got := Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}
+			got := pageBuffer{Page: Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}}
 			if err := decodePage(strings.NewReader(tt.body), &got); err != nil {
 				t.Fatal(err)
 			}
@@ -137,6 +146,10 @@ func TestDecodePageErrors(t *testing.T) {
 
 		{"empty id", replace("comms_operation_01h2xcejqtf2nbrexx3vqjhp41", ""), "/operations/1/id", "empty"},
 		{"id a number", replace(`"comms_operation_01h2xcejqtf2nbrexx3vqjhp41"`, "7"), "/operations/1/id", "a number where a string should be"},
+		{"id too long", replace(oneDecoded.ID, strings.Repeat("i", 65)), "/operations/1/id", "longer than 64 bytes"},
+		{"stats twice", replace(`"stats"`, `"stats":{"total":1},"stats"`), "/operations/1/stats", "no recipients"},
+		{"stats twice, whole", replace(`"createdAt"`, `"stats":{},"createdAt"`), "/operations/1/stats", "given twice"},
+		{"pagination twice", `{"operations":[],"pagination":{},"pagination":{}}`, "/pagination", "given twice"},
 		{"id twice", replace(`{"id"`, `{"id":"a","id"`), "/operations/1/id", "given twice"},
 		{"empty status", replace("PROCESSING", ""), "/operations/1/status", "empty"},
 		{"status true", replace(`"PROCESSING"`, "true"), "/operations/1/status", "a boolean where a string should be"},
@@ -154,19 +167,19 @@ func TestDecodePageErrors(t *testing.T) {
 		{"in quotes", replace(`"read":9`, `"read":"9"`), "/operations/1/stats/read", "a string where a number should be"},
 		{"stat null", replace(`"read":9`, `"read":null`), "/operations/1/stats/read", "null where a number should be"},
 	}
-	for _, name := range operationMembers {
+	for _, name := range []string{"id", "status", "stats", "createdAt", "updatedAt"} {
 		tests = append(tests,
 			test{"no " + name, replace(`"`+name+`"`, `"x"`), "/operations/1", "no " + name},
 			test{"null " + name, replace(`"`+name+`":`, `"`+name+`":null,"x":`), "/operations/1/" + name, ""})
 	}
-	for _, name := range statMembers {
+	for _, name := range statNames {
 		tests = append(tests,
 			test{"no " + name, replace(`"`+name+`"`, `"x"`), "/operations/1/stats", "no " + name},
 			test{name + " twice", replace(`"total"`, `"`+name+`":0,"total"`), "/operations/1/stats/" + name, "given twice"})
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := decodePage(strings.NewReader(tt.body), new(Page))
+			err := decodePage(strings.NewReader(tt.body), new(pageBuffer))
 			var decode *DecodeError
 			if !errors.As(err, &decode) {
 				t.Fatalf("got %v, want a *DecodeError", err)
@@ -190,10 +203,12 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 		pageOf("", `{"`+long+`":<}`),
 		long,
 	} {
-		err := decodePage(strings.NewReader(body), new(Page))
-		if err == nil {
-			t.Fatal("no error")
+		err := decodePage(strings.NewReader(body), new(pageBuffer))
+		var decode *DecodeError
+		if !errors.As(err, &decode) {
+			t.Fatalf("got %v", err)
 		}
+		new(sanitizer).decodeError(decode)
 		if s := err.Error(); len(s) > 400 || strings.ContainsAny(s, "\u202e\n") {
 			t.Errorf("%d bytes: %.500q", len(s), s)
 		}
@@ -202,7 +217,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 
 func TestDecodePageReusesMemory(t *testing.T) {
 	body := []byte(pageJSON(1000, "null"))
-	var p Page
+	var p pageBuffer
 	if err := decodePage(bytes.NewReader(body), &p); err != nil {
 		t.Fatal(err)
 	}
@@ -215,8 +230,69 @@ func TestDecodePageReusesMemory(t *testing.T) {
 	if first != &p.Operations[0] {
 		t.Error("the second page took new memory")
 	}
-	if allocs > 1010 {
+	if allocs > 1100 { // under -race a pool drops some of what it is given
 		t.Errorf("%v allocations for 1000 operations, want little more than the ids", allocs)
+	}
+}
+
+// endless repeats a text after a head, for as long as somebody reads.
+type endless struct {
+	head, text string
+	n          int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.n < len(e.head) {
+		n := copy(p, e.head[e.n:])
+		e.n += n
+		return n, nil
+	}
+	n := 0
+	for n < len(p) {
+		at := (e.n - len(e.head)) % len(e.text)
+		k := copy(p[n:], e.text[at:])
+		n, e.n = n+k, e.n+k
+	}
+	return n, nil
+}
+
+// A hostile body ends with an error, and before it takes memory worth naming.
+func TestHostileBodies(t *testing.T) {
+	unknown := func(text string) *endless { return &endless{head: `{"x":`, text: text} }
+	const long = "a value or white space of more than 262144 bytes"
+	string1k := `,"` + strings.Repeat("a", 1000) + `"`
+	for _, tt := range []struct {
+		name string
+		body io.Reader
+		want string
+	}{
+		{"white space", &endless{text: " \n"}, long},
+		{"white space in an object", unknown(" "), "/x: " + long},
+		{"a string nobody asked for", &endless{head: `{"x":"`, text: "a"}, "/x: " + long},
+		{"a name", &endless{head: `{"`, text: "a"}, long},
+		{"an id", &endless{head: `{"operations":[{"id":"`, text: "a"}, "/operations/0/id: " + long},
+		{"a number", &endless{head: `{"operations":[{"stats":{"total":`, text: "1"}, "/operations/0/stats/total: " + long},
+		{"an array for an id", &endless{head: `{"operations":[{"id":[0`, text: ",0"}, "/operations/0/id: " + long},
+		{"an array nobody asked for", &endless{head: `{"x":[0`, text: ",0"}, "more than 10000 values"},
+		{"a nested array", &endless{head: `{"x":[[0`, text: string1k}, "longer than 16777216 bytes"},
+		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "more than 10000 values"},
+		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: string1k + ":0"}, "longer than 16777216 bytes"},
+		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 10 deep"},
+		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 10 deep"},
+		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := decodePage(tt.body, new(pageBuffer))
+			runtime.ReadMemStats(&after)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 32 {
+				t.Errorf("allocated %d MiB", took)
+			}
+		})
 	}
 }
 
@@ -227,7 +303,7 @@ func TestKeptIDsDoNotPinThePage(t *testing.T) {
 	var kept []string
 	for range 40 {
 		body := bytes.Clone(template)
-		var p Page
+		var p pageBuffer
 		if err := decodePage(bytes.NewReader(body), &p); err != nil {
 			t.Fatal(err)
 		}
@@ -245,6 +321,8 @@ func heapInUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc) //nolint:gosec // far from overflowing
 }
+
+var rfc3339 = regexp.MustCompile(`^"[-\d]{10}T\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)"$`)
 
 // reference decodes a page with encoding/json alone, by the same rules; it is
 // slow and plain.
@@ -275,10 +353,19 @@ func reference(body []byte) (Page, error) {
 		if op.ID == "" || op.Status == "" || op.CreatedAt.IsZero() || op.UpdatedAt.IsZero() {
 			return p, errors.New("null or zero")
 		}
+		if len(op.ID) > maxName {
+			return p, errors.New("long id")
+		}
+		if !rfc3339.Match(created) || !rfc3339.Match(updated) {
+			return p, errors.New("not quite RFC 3339, which encoding/json lets pass")
+		}
+		if len(op.Status) > maxName {
+			op.Status = StatusOther
+		}
 		op.CreatedAt, op.UpdatedAt = op.CreatedAt.UTC(), op.UpdatedAt.UTC()
-		raws := make([]json.RawMessage, len(statMembers))
+		raws := make([]json.RawMessage, len(statNames))
 		members := map[string]*json.RawMessage{}
-		for i, name := range statMembers {
+		for i, name := range statNames {
 			members[name] = &raws[i]
 		}
 		if err := exact(stats, members); err != nil {
@@ -328,14 +415,17 @@ func FuzzDecodePage(f *testing.F) {
 	f.Add([]byte("<html>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := bytes.Clone(body)
-		var got Page
+		var got pageBuffer
 		err := decodePage(bytes.NewReader(body), &got)
 		if !bytes.Equal(before, body) {
 			t.Fatal("the decoder wrote to its input")
 		}
 		if err != nil {
 			var decode *DecodeError
-			if !errors.As(err, &decode) || len(err.Error()) > 400 || !utf8.ValidString(err.Error()) {
+			if !errors.As(err, &decode) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			if new(sanitizer).decodeError(decode); len(err.Error()) > 400 || !utf8.ValidString(err.Error()) {
 				t.Fatalf("%T: %v", err, err)
 			}
 		}
@@ -344,7 +434,7 @@ func FuzzDecodePage(f *testing.F) {
 			if refErr != nil {
 				t.Fatalf("taken, but encoding/json says %v", refErr)
 			}
-			samePage(t, got, want)
+			samePage(t, got.Page, want)
 		}
 		if refErr == nil {
 			// Written anew it has no doubled members and no broken UTF-8, which
@@ -359,7 +449,7 @@ func FuzzDecodePage(f *testing.F) {
 			if err = decodePage(bytes.NewReader(anew), &got); err != nil {
 				t.Fatalf("refused, though encoding/json takes it: %v\n%s", err, anew)
 			}
-			samePage(t, got, want)
+			samePage(t, got.Page, want)
 		}
 	})
 }

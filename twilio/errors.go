@@ -1,10 +1,11 @@
 package twilio
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,13 +23,13 @@ var (
 	// ErrThrottled is any *ThrottledError, and any *Error of status 429.
 	ErrThrottled = errors.New("throttled by the API")
 	// ErrInvalidOperationID is returned before any request is made.
-	ErrInvalidOperationID = errors.New("invalid operation id, it should look like comms_operation_01h9krwprkeee8fzqspvwy6nq8")
+	ErrInvalidOperationID = errors.New("invalid operation id, it should look like " +
+		"comms_operation_01h9krwprkeee8fzqspvwy6nq8")
 )
 
 const (
-	maxErrorText = 200 // bytes shown of one text of the other side
-	maxDetails   = 16  // errors kept of one answer
-	shownDetails = 3   // of them in the message
+	maxDetails   = 16 // errors kept of one answer
+	shownDetails = 3  // of them in the message
 )
 
 // Error is an answer other than 200.
@@ -71,15 +72,6 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Codes are the Twilio error codes of the answer.
-func (e *Error) Codes() []int {
-	codes := make([]int, len(e.Details))
-	for i, d := range e.Details {
-		codes[i] = d.Code
-	}
-	return codes
-}
-
 // Is makes errors.Is work with this package's sentinels.
 func (e *Error) Is(target error) bool {
 	switch e.StatusCode {
@@ -101,20 +93,19 @@ type ThrottledError struct {
 }
 
 func (e *ThrottledError) Error() string {
-	return fmt.Sprintf("%v with %d: no request before %s", ErrThrottled, e.StatusCode, e.RetryAt.UTC().Format(time.RFC3339))
+	at := e.RetryAt.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("%v with %d: no request before %s", ErrThrottled, e.StatusCode, at)
 }
 
 // Is reports whether target is ErrThrottled.
-func (e *ThrottledError) Is(target error) bool {
-	return target == ErrThrottled
-}
+func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
 // NetworkError means that a request got no complete answer: no connection, a
 // broken one, no trust in the certificate, or more time than Options.Timeout.
 // What ends because the caller's context does is never a NetworkError.
 type NetworkError struct{ Err error }
 
-func (e *NetworkError) Error() string { return tidy(e.Err.Error(), maxErrorText) }
+func (e *NetworkError) Error() string { return oneLine(e.Err.Error(), maxErrorText) }
 
 // Unwrap returns the cause.
 func (e *NetworkError) Unwrap() error { return e.Err }
@@ -125,14 +116,32 @@ func (e *NetworkError) Timeout() bool {
 	return errors.As(e.Err, &t) && t.Timeout()
 }
 
-// Temporary is there to make a net.Error of it.
-func (e *NetworkError) Temporary() bool { return e.retryable() }
+// Temporary tells what may pass from what stays until somebody mends it.
+func (e *NetworkError) Temporary() bool {
+	var certificate *tls.CertificateVerificationError
+	var file *fs.PathError // of a secret or a certificate
+	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
+}
 
 // timeoutError is the cause of a NetworkError: Options.Timeout has passed.
 type timeoutError struct{ after time.Duration }
 
 func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
 func (timeoutError) Timeout() bool   { return true }
+
+// DecodeError says where a 200 is not the JSON the API documents, and how. It
+// shows nothing of the answer but the names on the way to the fault.
+type DecodeError struct {
+	Pointer string // JSON pointer (RFC 6901) to what is wrong, "" for the whole
+	Problem string
+}
+
+func (e *DecodeError) Error() string {
+	if e.Pointer == "" {
+		return "not the documented answer: " + e.Problem
+	}
+	return "not the documented answer: " + e.Pointer + ": " + e.Problem
+}
 
 // BodyTooLargeError means that a 200 was longer than the client reads.
 type BodyTooLargeError struct{ Limit int64 } // bytes, decompressed
@@ -141,10 +150,17 @@ func (e *BodyTooLargeError) Error() string {
 	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
 }
 
-// PaginationError means that the list leads back to a page it has shown.
-type PaginationError struct{ Page int } // the page that does, from 1
+// PaginationError means that the list does not end: it leads back to a page
+// that was read before, or has more pages than any list.
+type PaginationError struct {
+	Page  int // the last page read, from 1
+	Limit int // the most pages read of a list, if that was reached; else 0
+}
 
 func (e *PaginationError) Error() string {
+	if e.Limit > 0 {
+		return fmt.Sprintf("the list does not end within %d pages", e.Limit)
+	}
 	return fmt.Sprintf("page %d names a page as the next that was read before", e.Page)
 }
 
@@ -164,19 +180,13 @@ type errorBody struct {
 }
 
 // decodeErrors reads the body of an answer other than 200. One that is neither
-// form, such as a proxy's page, has no details: the status says enough. Words
-// in secrets are blotted out: a server could send back what it was sent.
-func decodeErrors(body []byte, secrets []string) []Detail {
+// form, such as a proxy's page, has no details: the status says enough.
+func decodeErrors(body []byte, s *sanitizer) []Detail {
 	var e errorBody
 	if err := json.Unmarshal(body, &e, jsontext.AllowDuplicateNames(true)); err != nil {
 		return nil
 	}
-	clean := func(s string) string {
-		for _, secret := range secrets {
-			s = strings.ReplaceAll(s, secret, "<secret>")
-		}
-		return tidy(s, maxErrorText)
-	}
+	clean := func(text string) string { return s.text(text, maxErrorText) }
 	var details []Detail
 	for _, d := range e.Errors[:min(len(e.Errors), maxDetails)] {
 		detail := Detail{Code: d.Code, Message: clean(d.Message), InfoURL: clean(d.InfoURL)}
@@ -190,20 +200,4 @@ func decodeErrors(body []byte, secrets []string) []Detail {
 		details = append(details, Detail{Code: e.Code, Message: clean(e.Message), InfoURL: clean(e.MoreInfo)})
 	}
 	return details
-}
-
-// secretsOf are the credentials a request bore, in the forms they could come
-// back in. The transport has added them, so only the answer's request has them.
-func secretsOf(req *http.Request) []string {
-	if req == nil {
-		return nil
-	}
-	var secrets []string
-	if _, password, ok := req.BasicAuth(); ok {
-		secrets = append(secrets, password)
-	}
-	if _, credentials, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok {
-		secrets = append(secrets, credentials)
-	}
-	return slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
 }

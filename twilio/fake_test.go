@@ -29,6 +29,11 @@ func answer(req *http.Request, status int, body string, header ...string) *http.
 	return resp
 }
 
+// roundTripper makes an http.RoundTripper of a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 // A fakeAPI answers requests in memory and notes when each came. It is for
 // synctest, whose clock stands still while a real connection is used.
 type fakeAPI struct {

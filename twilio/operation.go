@@ -1,6 +1,17 @@
-// Package twilio reads Twilio's Message Operations: it pages through the list,
-// fetches one operation, and keeps to the pace the API asks for. It knows
-// nothing of metrics beyond telling a hook about each request it made.
+// Package twilio reads Twilio's Message Operations: it pages through the list
+// and fetches single operations.
+//
+// A [Client] belongs to one account. Its requests share a rate limit, a bound on
+// requests in flight, and a cooldown: after a 429 or 503 none goes out before
+// the Retry-After has passed. What may pass is sent again (429, 502, 503, 504, a
+// lost connection), everything else is not, a 500 least of all: the API forbids
+// it. Answers are decoded strictly and in bounded memory. An error says what went
+// wrong by its type, such as [*Error] or [*DecodeError], and never holds
+// credentials, whatever the server or a proxy sends back.
+//
+// [Client.Now] is the API's clock, by which the list is asked for.
+//
+// The package knows nothing of metrics beyond a hook for each request made.
 package twilio
 
 import (
@@ -10,8 +21,11 @@ import (
 )
 
 // Status is the state of an operation. The API documents four; a status that
-// is none of them is passed on as it came.
+// is none of them is passed on as it came, if it has at most 64 bytes.
 type Status string
+
+// StatusOther stands for a status that is longer.
+const StatusOther Status = "other"
 
 // The documented statuses (Operations resource, CommunicationOperationStatus).
 const (
@@ -83,6 +97,4 @@ type Operation struct {
 var operationID = regexp.MustCompile(`^comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}$`)
 
 // ValidOperationID reports whether id has the documented form.
-func ValidOperationID(id string) bool {
-	return operationID.MatchString(id)
-}
+func ValidOperationID(id string) bool { return operationID.MatchString(id) }

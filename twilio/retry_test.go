@@ -1,13 +1,17 @@
 package twilio
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,10 +109,7 @@ func TestRetries(t *testing.T) {
 // Failures that stay until somebody mends them are not retried.
 func TestNoRetry(t *testing.T) {
 	for _, failure := range []error{
-		x509.UnknownAuthorityError{},
-		x509.HostnameError{Certificate: &x509.Certificate{}, Host: "api.test"},
-		x509.CertificateInvalidError{Reason: x509.Expired},
-		http.ErrSchemeMismatch,
+		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
 		&fs.PathError{Op: "open", Path: "/run/secrets/token", Err: fs.ErrNotExist},
 	} {
 		t.Run(fmt.Sprintf("%T", failure), func(t *testing.T) {
@@ -124,6 +125,27 @@ func TestNoRetry(t *testing.T) {
 			}
 		})
 	}
+	t.Run("real servers", func(t *testing.T) {
+		quiet := slog.NewLogLogger(slog.DiscardHandler, 0)
+		secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+		secure.Config.ErrorLog = quiet
+		secure.StartTLS()
+		defer secure.Close()
+		plain := httptest.NewServer(http.NotFoundHandler())
+		defer plain.Close()
+		for base, want := range map[string]string{
+			secure.URL: "certificate",
+			strings.Replace(plain.URL, "http", "https", 1): "server gave HTTP response to HTTPS client",
+		} {
+			observed := &records{}
+			transport := &http.Transport{}
+			err := first(t.Context(), testClient(t, base, transport, withObserve(observed)))
+			if err == nil || !strings.Contains(err.Error(), want) || len(observed.codes()) != 1 {
+				t.Errorf("%d requests, got %v, want %s", len(observed.codes()), err, want)
+			}
+			transport.CloseIdleConnections()
+		}
+	})
 	for _, base := range []string{"ftp://api.test", "api.test/v1", "https:///v1"} {
 		t.Run(base, func(t *testing.T) {
 			api := newFakeAPI(func(int, *http.Request) (*http.Response, error) { return nil, errors.New("asked") })
@@ -265,6 +287,7 @@ func TestCancelIsPrompt(t *testing.T) {
 	})
 }
 
+// What the clock says is in clock_test.go; here is which answers it is told of.
 func TestSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ahead time.Duration
@@ -272,28 +295,36 @@ func TestSkew(t *testing.T) {
 		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
 			return answer(req, status, one, "Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat)), nil
 		})
-		c := testClient(t, "https://api.test", api)
+		var log bytes.Buffer
+		c := testClient(t, "https://api.test", api, withLog(&log))
 		if _, ok := c.Skew(); ok || !c.Now().Equal(time.Now()) {
 			t.Error("knows the API's clock without an answer")
 		}
-		for _, tt := range []struct {
+		for i, tt := range []struct {
 			status      int
 			ahead       time.Duration
 			skew, moved time.Duration
+			warnings    int
 		}{
-			{200, time.Second, time.Second, 0},
-			{200, 2 * time.Second, 2 * time.Second, 2 * time.Second},
-			{200, -time.Hour, -time.Hour, -time.Hour},
-			{404, 5 * time.Hour, -time.Hour, -time.Hour}, // only a 200 counts
-			{200, 0, 0, 0},
+			{200, time.Minute, time.Minute, time.Minute, 0},
+			{404, 30 * time.Minute, time.Minute, time.Minute, 0}, // only a 200 counts
+			{404, 30 * time.Minute, time.Minute, time.Minute, 0},
+			{200, 48 * time.Hour, time.Minute, time.Minute, 0},
+			{200, 48 * time.Hour, 48 * time.Hour, 0, 1},
+			{200, 48 * time.Hour, 48 * time.Hour, 0, 1},
+			{200, 0, 48 * time.Hour, 0, 1},
+			{200, 0, 0, 0, 1},
 		} {
 			status, ahead = tt.status, tt.ahead
 			_, _ = c.FetchOperation(t.Context(), oneDecoded.ID)
 			if skew, ok := c.Skew(); !ok || skew != tt.skew {
-				t.Errorf("skew %v %v, want %v", skew, ok, tt.skew)
+				t.Errorf("answer %d: skew %v %v, want %v", i+1, skew, ok, tt.skew)
 			}
 			if moved := time.Until(c.Now()); moved != tt.moved {
-				t.Errorf("now moved by %v, want %v", moved, tt.moved)
+				t.Errorf("answer %d: now moved by %v, want %v", i+1, moved, tt.moved)
+			}
+			if n := strings.Count(log.String(), "clocks differ"); n != tt.warnings {
+				t.Errorf("answer %d: %d warnings, want %d\n%s", i+1, n, tt.warnings, &log)
 			}
 		}
 	})

@@ -262,7 +262,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		if next[i] == nil {
 			next[i] = m.newAccount(&configs[i], transports[len(started)])
 			if before := old[configs[i].Account]; before != nil && *before.config.BaseURL == *configs[i].BaseURL {
-				next[i].client.KeepGate(before.client) // a Retry-After outlasts a change of settings
+				next[i].client.ShareCooldown(before.client) // a Retry-After outlasts a change of settings
 			}
 			started = append(started, next[i])
 		}

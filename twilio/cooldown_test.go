@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,49 +17,71 @@ import (
 
 func TestRetryAfter(t *testing.T) {
 	date := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	tests := []struct {
-		header string
+	const ages = 1e9 * time.Second
+	for _, tt := range []struct {
+		header string // several are given as lines
 		want   time.Duration
 		ok     bool
 	}{
 		{"0", 0, true},
 		{"7", 7 * time.Second, true},
 		{" 120 ", 2 * time.Minute, true},
-		{"31536000", maxRetryAfter, true},
-		{"31536001", maxRetryAfter, true},
-		{"9223372036854775807", maxRetryAfter, true},
-		{"18446744073709551616", maxRetryAfter, true},
-		{strings.Repeat("9", 500), maxRetryAfter, true},
+		{"2.5", 2500 * time.Millisecond, true},
+		{"3.0", 3 * time.Second, true},
+		{"+3", 3 * time.Second, true},
+		{"1, 60", time.Minute, true},
+		{"60,1", time.Minute, true},
+		{"1\n60", time.Minute, true},
+		{"60\nsoon", time.Minute, true},
+		{"20\nSun, 01 Mar 2026 12:00:30 GMT", 30 * time.Second, true},
+		{"40\nSun, 01 Mar 2026 12:00:30 GMT", 40 * time.Second, true},
+		{"99999999999", ages, true},
+		{"18446744073709551616", ages, true},
+		{strings.Repeat("9", 500), ages, true},
 		{"Sun, 01 Mar 2026 12:00:30 GMT", 30 * time.Second, true},
 		{"Sunday, 01-Mar-26 12:00:30 GMT", 30 * time.Second, true},
 		{"Sun Mar  1 12:00:30 2026", 30 * time.Second, true},
 		{"Sun, 01 Mar 2026 11:00:00 GMT", 0, true},
-		{"Fri, 31 Dec 9999 23:59:59 GMT", maxRetryAfter, true},
+		{"Fri, 31 Dec 9999 23:59:59 GMT", math.MaxInt64, true},
 		{"", 0, false},
+		{"\n", 0, false},
+		{".", 0, false},
 		{"-1", 0, false},
-		{"+1", 0, false},
-		{"1.5", 0, false},
 		{"0x10", 0, false},
+		{"1e3", 0, false},
+		{"Inf", 0, false},
 		{"1 2", 0, false},
+		{"1.2.3", 0, false},
 		{"soon", 0, false},
 		{"2026-03-01T12:00:30Z", 0, false},
-	}
-	for _, tt := range tests {
-		if got, ok := retryAfter(tt.header, date); got != tt.want || ok != tt.ok {
+	} {
+		if got, ok := retryAfter(strings.Split(tt.header, "\n"), date); got != tt.want || ok != tt.ok {
 			t.Errorf("%.40q: %v %v, want %v %v", tt.header, got, ok, tt.want, tt.ok)
 		}
+	}
+	if got, ok := retryAfter(nil, date); got != 0 || ok {
+		t.Errorf("no header: %v %v", got, ok)
 	}
 }
 
 func FuzzRetryAfter(f *testing.F) {
-	f.Add("120", int64(0))
-	f.Add("Sun, 01 Mar 2026 12:00:30 GMT", int64(1772366400))
-	f.Add("-1", int64(-62135596800))
-	f.Add("99999999999999999999", int64(math.MaxInt32))
-	f.Fuzz(func(t *testing.T, header string, unix int64) {
-		d, ok := retryAfter(header, time.Unix(unix%(1<<40), 0))
-		if d < 0 || d > maxRetryAfter || !ok && d != 0 {
-			t.Errorf("%q: %v %v", header, d, ok)
+	f.Add("120", "", int64(0))
+	f.Add("Sun, 01 Mar 2026 12:00:30 GMT", "5", int64(1772366400))
+	f.Add("-1", "1, 2.5", int64(-62135596800))
+	f.Add("99999999999999999999", "+3", int64(math.MaxInt32))
+	f.Fuzz(func(t *testing.T, one, two string, unix int64) {
+		date := time.Unix(unix%(1<<40), 0)
+		first, firstOK := retryAfter([]string{one}, date)
+		second, secondOK := retryAfter([]string{two}, date)
+		both, ok := retryAfter([]string{one, two}, date)
+		if first < 0 || !firstOK && first != 0 {
+			t.Errorf("%q: %v %v", one, first, firstOK)
+		}
+		if both != max(first, second) || ok != (firstOK || secondOK) {
+			t.Errorf("%q: %v, %q: %v, both: %v %v", one, first, two, second, both, ok)
+		}
+		if seconds, err := strconv.ParseUint(one, 10, 16); err == nil && first != time.Duration(seconds)*time.Second {
+			t.Errorf("%q: %v", one, first)
 		}
 	})
 }
@@ -77,7 +100,7 @@ func TestBackoff(t *testing.T) {
 
 // One 429 stops all goroutines of the client for as long as it says; those
 // whose requests are under way finish them.
-func TestGateStopsAllWorkers(t *testing.T) {
+func TestCooldownStopsAllWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const asked = 60 * time.Second
 		var log bytes.Buffer
@@ -88,7 +111,7 @@ func TestGateStopsAllWorkers(t *testing.T) {
 				return answer(req, 429, string(readTestdata(t, "error-429.json")), "Retry-After", "60"), nil
 			}
 			<-time.After(100 * time.Millisecond)
-			return answer(req, 200, one), nil
+			return answer(req, 200, pageOf(``, one)), nil
 		}
 		observed := &records{}
 		c := testClient(t, "https://api.test", api, withObserve(observed), withLog(&log))
@@ -100,7 +123,7 @@ func TestGateStopsAllWorkers(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				for range 4 {
-					if _, err := c.FetchOperation(t.Context(), oneDecoded.ID); err != nil {
+					if err := first(t.Context(), c); err != nil {
 						t.Error(err)
 					}
 				}
@@ -131,7 +154,7 @@ func TestGateStopsAllWorkers(t *testing.T) {
 		if !c.RetryAt().IsZero() {
 			t.Error("still closed")
 		}
-		if n := strings.Count(log.String(), "wants no requests"); n != 1 {
+		if n := strings.Count(log.String(), "API is throttling"); n != 1 {
 			t.Errorf("logged %d times:\n%s", n, &log)
 		}
 		if n := len(observed.codes()); n != 33 {
@@ -140,9 +163,9 @@ func TestGateStopsAllWorkers(t *testing.T) {
 	})
 }
 
-// Requests under way when the gate shuts may shut it for longer, never for
-// shorter, and who waits already waits on.
-func TestGateIsExtended(t *testing.T) {
+// Requests under way when a cooldown starts may extend it, never shorten it, and
+// what waits already waits on.
+func TestCooldownIsExtended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(n int, req *http.Request) (*http.Response, error) {
 			switch n {
@@ -174,13 +197,13 @@ func TestGateIsExtended(t *testing.T) {
 		}
 		for _, at := range sent[3:] {
 			if at < 65*time.Second {
-				t.Errorf("a request after %v, before the gate opened", at)
+				t.Errorf("a request after %v, within the cooldown", at)
 			}
 		}
 	})
 }
 
-func TestGateBeyondTheDeadline(t *testing.T) {
+func TestCooldownBeyondTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
 			return answer(req, 429, "", "Retry-After", "3600"), nil
@@ -214,18 +237,18 @@ func TestGateBeyondTheDeadline(t *testing.T) {
 	})
 }
 
-// Who waits within its deadline ends as soon as the gate moves beyond it.
-func TestGateMovesBeyondTheDeadline(t *testing.T) {
+// What waits within its deadline ends as soon as the cooldown lasts beyond it.
+func TestCooldownMovesBeyondTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
-		g.close(time.Now().Add(10*time.Second), 429)
+		c := newCooldown()
+		c.extend(time.Now().Add(10*time.Second), 429)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		start := time.Now()
 		got := make(chan error)
-		go func() { got <- g.wait(ctx) }()
+		go func() { got <- c.wait(ctx) }()
 		<-time.After(3 * time.Second)
-		g.close(time.Now().Add(time.Hour), 503)
+		c.extend(time.Now().Add(time.Hour), 503)
 		var throttled *ThrottledError
 		if err := <-got; !errors.As(err, &throttled) || throttled.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("got %v", err)
@@ -233,13 +256,13 @@ func TestGateMovesBeyondTheDeadline(t *testing.T) {
 		if d := time.Since(start); d != 3*time.Second {
 			t.Errorf("ended after %v", d)
 		}
-		if d := g.throttled(); d != 3*time.Second {
+		if d := c.throttled(); d != 3*time.Second {
 			t.Errorf("throttled for %v", d)
 		}
 	})
 }
 
-func TestGateCancel(t *testing.T) {
+func TestCooldownCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
 			return answer(req, 429, "", "Retry-After", "3600"), nil
@@ -269,6 +292,7 @@ func TestRetryAfterOfAnAnswer(t *testing.T) {
 		least  time.Duration
 		most   time.Duration // 0: least, and jitter
 	}{
+		{"fraction", 429, func() []string { return []string{"Retry-After", "20.5"} }, 20500 * time.Millisecond, 0},
 		{"seconds", 429, func() []string { return []string{"Retry-After", "20"} }, 20 * time.Second, 0},
 		{"503", 503, func() []string { return []string{"Retry-After", "20"} }, 20 * time.Second, 0},
 		{"date, clocks agree", 429, func() []string { return []string{"Retry-After", server(20 * time.Second), "Date", server(0)} }, 20 * time.Second, 0},
@@ -316,38 +340,66 @@ func TestRetryAfterOfAnAnswer(t *testing.T) {
 	}
 }
 
-func TestRetryAfterAYearAtMost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
-			return answer(req, 429, "", "Retry-After", "99999999999999999999999"), nil
+// No answer stops an account for more than an hour.
+func TestRetryAfterAnHourAtMost(t *testing.T) {
+	for name, header := range map[string][]string{
+		"seconds":             {"Retry-After", "99999999999"},
+		"no number for it":    {"Retry-After", strings.Repeat("9", 400)},
+		"date":                {"Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT"},
+		"date, wrong by ages": {"Retry-After", "Sun, 01 Mar 2026 12:00:00 GMT", "Date", "Thu, 01 Jan 1970 00:00:00 GMT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
+					return answer(req, 429, "", header...), nil
+				})
+				c := testClient(t, "https://api.test", api, withLog(&log))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				if err := first(ctx, c); !errors.Is(err, ErrThrottled) {
+					t.Errorf("got %v", err)
+				}
+				if d := time.Until(c.RetryAt()); d < time.Hour || d > time.Hour+3*time.Second {
+					t.Errorf("paused for %v", d)
+				}
+				if !strings.Contains(log.String(), "waiting an hour") {
+					t.Errorf("the log does not say so:\n%s", &log)
+				}
+			})
 		})
-		c := testClient(t, "https://api.test", api)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		if err := first(ctx, c); !errors.Is(err, ErrThrottled) {
-			t.Errorf("got %v", err)
-		}
-		if d := time.Until(c.RetryAt()); d < maxRetryAfter || d > maxRetryAfter+3*time.Second {
-			t.Errorf("shut for %v", d)
-		}
-	})
+	}
 }
 
-// Pace and gate both hold when a request goes out.
+// The local clock may be set while a cooldown lasts.
+func TestCooldownIsMonotonic(t *testing.T) {
+	api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
+		return answer(req, 503, "", "Retry-After", "600"), nil
+	})
+	c := testClient(t, "https://api.test", api, func(o *Options) { o.MaxRetries = 0 })
+	if err := first(t.Context(), c); err == nil {
+		t.Fatal("no error")
+	}
+	if at := c.RetryAt(); at == at.Round(0) { //nolint:staticcheck // == sees the monotonic reading
+		t.Errorf("%v has no monotonic reading", at)
+	}
+}
+
+// Rate limit and cooldown both hold when a request goes out.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(n int, req *http.Request) (*http.Response, error) {
 			if n == 15 {
 				return answer(req, 503, "", "Retry-After", "30"), nil
 			}
-			return answer(req, 200, one), nil
+			return answer(req, 200, pageOf(``, one)), nil
 		})
 		c := testClient(t, "https://api.test", api, func(o *Options) { o.RateLimit = 10 })
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
 				for range 5 {
-					if _, err := c.FetchOperation(t.Context(), oneDecoded.ID); err != nil {
+					if err := first(t.Context(), c); err != nil {
 						t.Error(err)
 					}
 				}
@@ -402,14 +454,14 @@ func TestInFlight(t *testing.T) {
 			most.Store(max(most.Load(), flying.Add(1)))
 			defer flying.Add(-1)
 			<-time.After(time.Second)
-			return answer(req, 200, one), nil
+			return answer(req, 200, pageOf(``, one)), nil
 		})
 		c := testClient(t, "https://api.test", api, func(o *Options) { o.InFlight = 3 })
 		start := time.Now()
 		var wg sync.WaitGroup
 		for range 9 {
 			wg.Go(func() {
-				if _, err := c.FetchOperation(t.Context(), oneDecoded.ID); err != nil {
+				if err := first(t.Context(), c); err != nil {
 					t.Error(err)
 				}
 			})
@@ -417,7 +469,7 @@ func TestInFlight(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		synctest.Wait()
-		if _, err := c.FetchOperation(ctx, oneDecoded.ID); !errors.Is(err, context.DeadlineExceeded) {
+		if err := first(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("without a place: %v", err)
 		}
 		wg.Wait()
