@@ -80,12 +80,13 @@ fmt: $(GOLANGCI_LINT)
 	$(GOLANGCI_LINT) fmt ./...
 
 .PHONY: docs
-docs: ## the README's tables
-	$(GO) test -p 1 -run '^TestReadme$$' ./internal/config ./internal/web -update
+docs: ## the tables in docs/ that the code writes
+	$(GO) test -p 1 -run '^TestDocs$$' ./collector ./internal/config ./internal/web -update
 
 .PHONY: bench
-bench: ## the comparison with plain loops, for docs/performance.md
+bench: ## the measurements in docs/performance.md and docs/metrics.md
 	cd bench && $(GO) test -run '^TestPerformance$$' -v -count=1 -timeout=15m -full -write ../docs/performance.md
+	cd bench && $(GO) test -run '^TestNamedOperationsChurn$$' -v -count=1 -full -update
 
 .PHONY: benchmarks
 benchmarks: ## all of Go's kind

@@ -26,7 +26,7 @@ type metric struct {
 	desc *prometheus.Desc
 }
 
-// metrics is the table, in the order in which the README shows it.
+// metrics is the table, in the order in which /metrics is described.
 var metrics = describe(slices.Concat(
 	[]metric{
 		{

@@ -3,7 +3,6 @@ package collector
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,8 +19,6 @@ import (
 	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/twilio"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // fixed is an account as one scrape shows it, every sample different.
 func fixed() scraped {
@@ -97,7 +94,7 @@ func TestExposition(t *testing.T) {
 				}
 			}
 			file := filepath.Join("testdata", tt.file)
-			if *update {
+			if update() {
 				if err := os.WriteFile(file, got.Bytes(), 0o600); err != nil {
 					t.Fatal(err)
 				}
