@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/go-kit/log/level"
@@ -34,9 +33,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	// A build without -ldflags has the version that the go command recorded.
-	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" {
-		version.Version = strings.Trim(info.Main.Version, "()")
+	if version.Version == "" { // built without -ldflags
+		version.Version = "devel"
 	}
 	tuneGC()
 
@@ -79,11 +77,16 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	server := web.New(cfg.Web(), accounts, registry, logger)
 	if cfg.Once() {
 		accounts.Start(ctx, account.OnDemand)
-		return errors.Join(accounts.RefreshOnce(ctx), server.WriteMetrics(ctx, stdout))
+		err = accounts.RefreshOnce(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop
+		}
+		return errors.Join(err, server.WriteMetrics(ctx, stdout))
 	}
 	return server.Serve(ctx, cfg.Toolkit(), slogger, func() {
 		accounts.Start(ctx, 0)
 		go accounts.ReloadOn(ctx, hangup)
+		go accounts.AutoReload(ctx)
 	})
 }
 

@@ -162,7 +162,7 @@ func (l *life) refresh() {
 		inWindow++
 		if op.Status.Live() {
 			live = append(live, op)
-		} else if w.at(m).read == started {
+		} else if b := w.at(m); b != nil && b.read == started {
 			l.shown[m] = append(l.shown[m], shown{op, op.Operation})
 		}
 	}

@@ -160,9 +160,9 @@ func fillPages(parts []part, states []state, p paging) {
 }
 
 const (
-	// maxPages bounds a piece, and with it what a failure loses and how many ids are held. It is halved, down to
-	// minPages, after a refresh that failed.
-	maxPages = 32
+	// maxPages bounds a piece, and with it what a failure loses and how many ids are held: those of 28 full pages fit
+	// in a map just before it doubles. It is halved, down to minPages, after a refresh that failed.
+	maxPages = 28
 	minPages = 4
 	// worthCutting is the fewest pages, by expectation, that a piece is cut to: what just about fits on a page is not
 	// to be cut in two.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,6 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
@@ -28,6 +28,9 @@ const (
 	// staggerStep is the time between the first refreshes of two accounts, so that
 	// they are not all refreshed in the same instant.
 	staggerStep = 100 * time.Millisecond
+	// settleTime is how long a changed configuration file must stay the same before
+	// it is reloaded.
+	settleTime = time.Second
 	// OnDemand is a first delay longer than any process runs: accounts with an
 	// interval refresh only when RefreshOnce asks.
 	OnDemand = 100 * 365 * 24 * time.Hour
@@ -61,7 +64,14 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 			Help: "Unix time of the last successful configuration load.",
 		}),
 	}
-	reg.MustRegister(m.reloadSuccessful, m.reloadTimestamp)
+	shard := c.Shard()
+	shardInfo := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "twilio_exporter_shard_info",
+		Help:        "Which of how many shards of the accounts this process exports, always 1.",
+		ConstLabels: prometheus.Labels{"shard": strconv.Itoa(shard.Index), "shards": strconv.Itoa(shard.Total)},
+	})
+	shardInfo.Set(1)
+	reg.MustRegister(m.reloadSuccessful, m.reloadTimestamp, shardInfo)
 	m.reloadSuccessful.Set(1)
 	m.reloadTimestamp.SetToCurrentTime()
 
@@ -91,9 +101,7 @@ func (m *Manager) warn(warnings []string) {
 func newTransports(configs []config.Account) ([]http.RoundTripper, error) {
 	transports := make([]http.RoundTripper, len(configs))
 	for i := range configs {
-		// The name is a label of the library's own metrics, which are not removed
-		// with the account: hence the same one for all.
-		t, err := promconfig.NewRoundTripperFromConfig(configs[i].HTTP, "twilio")
+		t, err := config.NewTransport(configs[i].HTTP)
 		if err != nil {
 			return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
 		}
@@ -208,6 +216,41 @@ func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// AutoReload reloads when the configuration file has changed, if the
+// configuration says so, until ctx ends. A reload that failed is tried again:
+// what is missing, such as a secret, may be there later.
+func (m *Manager) AutoReload(ctx context.Context) {
+	interval := m.config.AutoReload()
+	if interval == 0 {
+		return
+	}
+	loaded, failed := m.config.Loaded(), false
+	for wait(ctx, interval) {
+		current := m.config.Current()
+		if current == loaded && !failed {
+			continue
+		}
+		// A file that is still being written is looked at again later.
+		if !wait(ctx, min(settleTime, interval)) || m.config.Current() != current {
+			continue
+		}
+		if current != loaded {
+			level.Info(m.logger).Log("msg", "configuration file has changed, reloading")
+		}
+		loaded, failed = current, m.Reload(ctx) != nil
+	}
+}
+
+// wait returns false if ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
+	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
 	"twilio_operations_exporter/internal/config"
@@ -79,6 +84,91 @@ func TestRefreshOnce(t *testing.T) {
 	if err := m.RefreshOnce(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), testutil.SID) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// TestAutoReload holds that a changed file is loaded once it stays the same, and
+// that what is wrong with it is reported as long as it is.
+func TestAutoReload(t *testing.T) {
+	testutil.SetEnv(t, nil)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "accounts.yml")
+	write := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	accounts := func(names ...string) string {
+		list := make([]string, len(names))
+		for i, name := range names {
+			list[i] = "- {name: " + name + ", account_sid: " + testutil.SID + ", auth_token_file: " + name + ", interval: 0s}"
+		}
+		return "accounts:\n" + strings.Join(list, "\n") + "\n"
+	}
+	write("a", testutil.Token)
+	write("b", testutil.Token)
+	write("accounts.yml", accounts("a"))
+	synctest.Test(t, func(t *testing.T) {
+		c, err := config.Load([]string{"--config.file", file, "--config.auto-reload"}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := NewManager(c, prometheus.NewRegistry(), log.NewNopLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		m.Start(ctx, OnDemand)
+		go m.AutoReload(ctx)
+		defer m.Stop()
+		defer cancel()
+		const interval = 30 * time.Second
+		want := func(what string, successful float64, names ...string) {
+			t.Helper()
+			synctest.Wait()
+			if got := m.Names(); !slices.Equal(got, names) {
+				t.Errorf("%s: accounts %q, want %q", what, got, names)
+			}
+			if got := promtest.ToFloat64(m.reloadSuccessful); got != successful {
+				t.Errorf("%s: last reload successful %v, want %v", what, got, successful)
+			}
+		}
+		time.Sleep(interval)
+		want("unchanged", 1, "a")
+
+		write("accounts.yml", accounts("a", "b"))
+		time.Sleep(interval)
+		want("changed", 1, "a") // it may not be whole yet
+		time.Sleep(settleTime)
+		want("unchanged for a while", 1, "a", "b")
+
+		write("accounts.yml", "accounts:\n- {na")
+		time.Sleep(interval)
+		write("accounts.yml", accounts("b"))
+		time.Sleep(settleTime)
+		want("half a file", 1, "a", "b")
+		time.Sleep(interval + settleTime)
+		want("the other half", 1, "b")
+
+		write("accounts.yml", "accounts:\n- {na")
+		time.Sleep(interval + settleTime)
+		want("bad file", 0, "b")
+		write("accounts.yml", accounts("b"))
+		time.Sleep(interval + settleTime)
+		want("as it was before", 1, "b")
+
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(interval + settleTime)
+		want("no file", 0, "b")
+		write("accounts.yml", accounts("b", "later"))
+		time.Sleep(interval + settleTime)
+		want("no secret", 0, "b")
+		write("later", testutil.Token)
+		time.Sleep(interval + settleTime)
+		want("the secret", 1, "b", "later")
+	})
 }
 
 // TestFetchOutlivesACaller holds that a fetch goes on for those who share it.

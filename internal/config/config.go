@@ -3,6 +3,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -85,6 +86,9 @@ type ValidatedConfig struct {
 	toolkit           *web.FlagConfig
 	log               Log
 	configFile        string
+	checksum          Checksum // of configFile, no later than when it was loaded
+	autoReload        time.Duration
+	shard             Shard
 	defaults          Account
 }
 
@@ -109,6 +113,28 @@ func (c *ValidatedConfig) Once() bool { return c.once }
 
 // Check is whether to say that the configuration is good, and exit.
 func (c *ValidatedConfig) Check() bool { return c.check }
+
+// Checksum is that of a configuration file; zero, where the file cannot be read.
+type Checksum [sha256.Size]byte
+
+// Loaded returns the checksum of the configuration file that was loaded.
+func (c *ValidatedConfig) Loaded() Checksum { return c.checksum }
+
+// Current returns the checksum of the configuration file as it is now.
+func (c *ValidatedConfig) Current() Checksum {
+	b, err := readFile(c.configFile, maxConfigFile)
+	if err != nil {
+		return Checksum{}
+	}
+	return sha256.Sum256(b)
+}
+
+// AutoReload returns how often to look for a change of the configuration file; 0
+// is never.
+func (c *ValidatedConfig) AutoReload() time.Duration { return c.autoReload }
+
+// Shard returns which part of the accounts Accounts and Reload return.
+func (c *ValidatedConfig) Shard() Shard { return c.shard }
 
 // Web returns how the program is served.
 func (c *ValidatedConfig) Web() Web { return c.web }
@@ -138,7 +164,17 @@ func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err e
 	if c.configFile == "" {
 		return c.Accounts(), nil, nil
 	}
-	return readConfigFile(c.configFile, &c.defaults)
+	return c.readConfigFile()
+}
+
+// readConfigFile returns this shard's accounts of the configuration file.
+func (c *ValidatedConfig) readConfigFile() (accounts []Account, warnings []string, err error) {
+	accounts, warnings, err = readConfigFile(c.configFile, &c.defaults)
+	if err != nil {
+		return nil, nil, err
+	}
+	accounts, none := c.shard.filter(accounts)
+	return accounts, append(warnings, none...), nil
 }
 
 // WriteCheck writes the answer to --config.check where there is nothing wrong.

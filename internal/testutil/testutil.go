@@ -88,9 +88,12 @@ func SetEnv(tb testing.TB, env map[string]string) {
 	}
 }
 
-// Variables are the variables of an account.
+// Variables are the variables that the program reads.
 func Variables() []string {
-	return []string{"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_API_KEY", "TWILIO_API_SECRET", "TWILIO_BASE_URL"}
+	return []string{
+		"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_API_KEY", "TWILIO_API_SECRET", "TWILIO_BASE_URL",
+		"TWILIO_SHARD_INDEX", "TWILIO_SHARD_TOTAL",
+	}
 }
 
 // WriteFile returns the path of a file in a directory of its own.

@@ -191,6 +191,7 @@ func TestMetrics(t *testing.T) {
 		`twilio_operations_failing{account="`+testutil.SID+`",status="COMPLETED"} 1`,
 		`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 1`,
 		`twilio_exporter_config_last_reload_successful 1`,
+		`twilio_exporter_shard_info{shard="0",shards="1"} 1`,
 	)
 	got := families(t, text.Body.String())
 	for _, name := range []string{
@@ -202,7 +203,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for name, f := range got {
-		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_build_info") || strings.Contains(name, "_config_") {
+		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_info") || strings.Contains(name, "_config_") {
 			continue
 		}
 		for _, m := range f.GetMetric() {

@@ -1,0 +1,66 @@
+package config
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestFlags holds the names, variables and defaults of the flags, on which
+// units, manifests and scripts rely.
+func TestFlags(t *testing.T) {
+	want := strings.Fields(`
+		help
+		version
+		twilio.account-sid,TWILIO_ACCOUNT_SID
+		twilio.auth-token-file
+		twilio.api-key,TWILIO_API_KEY
+		twilio.api-secret-file
+		twilio.base-url,TWILIO_BASE_URL,https://comms.twilio.com/v1
+		twilio.timeout,,30s
+		twilio.max-retries,,4
+		twilio.rate-limit,,10
+		collector.interval,,1m
+		collector.window,,24h
+		collector.page-size,,1000
+		collector.concurrency,,4
+		collector.max-staleness,,0.1
+		collector.refresh-timeout,,15m
+		collector.max-age,,10m
+		collector.named-operations,,3
+		config.file
+		config.auto-reload
+		config.auto-reload-interval,,30s
+		shard.index,TWILIO_SHARD_INDEX,0
+		shard.total,TWILIO_SHARD_TOTAL,1
+		config.check
+		once
+		demo
+		web.systemd-socket
+		web.listen-address,,:9861
+		web.config.file
+		web.telemetry-path,,/metrics
+		web.scrape-timeout-offset,,500ms
+		web.enable-lifecycle
+		web.enable-pprof
+		log.level,,info
+		log.format,,logfmt
+	`)
+	var got []string
+	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
+	for _, f := range newApplication(o, io.Discard).Model().Flags {
+		if f.Hidden {
+			continue
+		}
+		defaultValue := strings.Join(f.Default, ",")
+		if f.IsBoolFlag() && defaultValue == "false" {
+			defaultValue = ""
+		}
+		got = append(got, strings.TrimRight(f.Name+","+f.Envar+","+defaultValue, ","))
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("flags (-want +got):\n%s", d)
+	}
+}

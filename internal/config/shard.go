@@ -1,0 +1,60 @@
+package config
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// maxShards is far beyond what 10,000 accounts need.
+const maxShards = 1000
+
+// Shard is the part of the accounts of a configuration file that a process takes.
+type Shard struct {
+	Index, Total int // 0 <= Index < Total
+}
+
+// owner returns the shard that an account of that name belongs to: the one of
+// the highest hash of name and shard (rendezvous hashing). A shard that is added
+// takes names from the others, and none moves between those.
+func owner(name string, total int) (shard int) {
+	var key [16]byte
+	binary.LittleEndian.PutUint64(key[:8], xxhash.Sum64String(name))
+	var highest uint64
+	for i := range total {
+		binary.LittleEndian.PutUint64(key[8:], uint64(i)) //nolint:gosec // G115: at most maxShards
+		if hash := xxhash.Sum64(key[:]); hash > highest {
+			shard, highest = i, hash
+		}
+	}
+	return shard
+}
+
+// filter returns the accounts that belong to the shard, and a warning where
+// there are none.
+func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
+	for i := range accounts {
+		if owner(accounts[i].Account, s.Total) == s.Index {
+			own = append(own, accounts[i])
+		}
+	}
+	if len(own) == 0 {
+		warnings = []string{fmt.Sprintf("none of the %d accounts belongs to shard %d of %d", len(accounts), s.Index, s.Total)}
+	}
+	return own, warnings
+}
+
+func (o *options) validateShard() (s Shard, err error) {
+	index := input{where: "--shard.index (TWILIO_SHARD_INDEX)", value: o.shardIndex}
+	total := input{where: "--shard.total (TWILIO_SHARD_TOTAL)", value: o.shardTotal}
+	switch {
+	case !setInt(&s.Total, total.value, 1, maxShards):
+		return s, total.bad(fmt.Sprintf("a whole number from 1 to %d", maxShards))
+	case !setInt(&s.Index, index.value, 0, s.Total-1):
+		return s, index.bad(fmt.Sprintf("a whole number from 0 to %d, one less than %s", s.Total-1, total.where))
+	case s.Total > 1 && o.configFile == "":
+		return s, fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.where)
+	}
+	return s, nil
+}
