@@ -9,8 +9,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
@@ -18,6 +18,7 @@ import (
 	"twilio_operations_exporter/internal/account"
 	"twilio_operations_exporter/internal/config"
 	"twilio_operations_exporter/internal/logging"
+	"twilio_operations_exporter/internal/process"
 	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/internal/web"
 	"twilio_operations_exporter/twilio/simulator"
@@ -27,8 +28,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is the program; it returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	ctx := process.StopContext()
+	log := logging.NewWriter(stderr)
+	defer log.Close(time.Second)
 	// Without a receiver, a hangup would end the program.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -36,7 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if version.Version == "" { // built without -ldflags
 		version.Version = "devel"
 	}
-	tuneGC()
+	process.TuneGC()
 
 	cfg, err := config.Load(args, stdout)
 	switch {
@@ -45,10 +47,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err == nil && cfg.Check():
 		err = cfg.WriteCheck(stdout)
 	case err == nil:
-		err = start(ctx, cfg, hangup, stdout, stderr)
+		err = start(ctx, cfg, hangup, stdout, log)
 	}
 	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", config.ProgramName, sanitize.OneLine(err.Error()))
+		_, _ = fmt.Fprintf(log, "%s: error: %s\n", config.ProgramName, sanitize.OneLine(err.Error()))
 		return 1
 	}
 	return 0
@@ -56,7 +58,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // start wires the program up and runs it until ctx ends or, with --once, until
 // the metrics are printed.
-func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, stderr io.Writer) error {
+func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
 	if cfg.Demo() {
 		api, err := web.ServeLocal(ctx, simulator.Demo(nil))
 		if err != nil {
@@ -64,7 +66,7 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		}
 		cfg = cfg.WithDemoURL(api)
 	}
-	logger, slogger := logging.New(stderr, cfg.Log().Level, cfg.Log().Format)
+	logger, slogger := logging.New(log, cfg.Log().Level, cfg.Log().Format)
 	level.Info(logger).Log(
 		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
 	)
@@ -83,17 +85,12 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		}
 		return errors.Join(err, server.WriteMetrics(ctx, stdout))
 	}
-	return server.Serve(ctx, cfg.Toolkit(), slogger, func() {
+	return server.Serve(ctx, cfg.Toolkit(), slogger, func(address string) {
+		if cfg.Demo() {
+			level.Info(logger).Log("msg", "demo: open this address in a browser", "url", "http://"+address+"/")
+		}
 		accounts.Start(ctx, 0)
 		go accounts.ReloadOn(ctx, hangup)
 		go accounts.AutoReload(ctx)
 	})
-}
-
-// tuneGC collects garbage more often, unless GOGC is set: most allocations are
-// short-lived pages, so that it takes 1% more CPU time and 20% less memory.
-func tuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }

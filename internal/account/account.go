@@ -2,48 +2,59 @@ package account
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
-	"golang.org/x/sync/singleflight"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
 	"twilio_operations_exporter/twilio"
 )
 
-// fetchTimeout limits a fetch whose callers have given up, and the wait of
-// callers without a deadline.
+// fetchTimeout limits a fetch, and the wait of callers without a deadline.
 const fetchTimeout = 2 * time.Minute
 
 // Account is one account as it runs.
 type Account struct {
 	Refresher *collector.Refresher
 
-	config    config.Account
-	client    *twilio.Client
-	transport http.RoundTripper
-	fetches   singleflight.Group
-	fetching  sync.RWMutex // held for reading by each fetch
+	config config.Account
+	client *twilio.Client
+	shared *transport
+
+	mu      sync.Mutex        // guards what follows
+	fetches map[string]*fetch // under way, by operation
+	running sync.WaitGroup    // of fetches; none is added after ctx has ended
 
 	// ctx ends with the account. It is kept because several callers share a
 	// fetch, which must not end with the context of the first of them.
 	ctx    context.Context
 	cancel context.CancelFunc
-	ended  chan struct{} // closed when the refresh loop has ended
+	ended  chan struct{} // closed when the refresh loop and all fetches have ended
 }
 
-func (m *Manager) newAccount(c *config.Account, transport http.RoundTripper) *Account {
+// fetch is a fetch that any number of callers wait for.
+type fetch struct {
+	done   chan struct{}
+	op     twilio.Operation
+	err    error
+	cancel context.CancelFunc
+
+	callers int // that wait; guarded by Account.mu
+}
+
+func (m *Manager) newAccount(c *config.Account, t *transport) *Account {
 	metrics := m.metrics.Account(c.Account)
+	settings := c.HTTP // a copy: Proxy keeps something in it, and a reload compares settings
 	client := twilio.NewClient(twilio.Options{
-		BaseURL: c.BaseURL, Transport: transport,
+		BaseURL: c.BaseURL, Transport: t.withCredentials(c),
 		Timeout: c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
 		Logger: log.With(m.logger, "account", c.Account), Observe: metrics.Observe,
+		Proxy: settings.Proxy(),
 	})
 	return &Account{
-		config: *c, client: client, transport: transport,
+		config: *c, client: client, shared: t, fetches: map[string]*fetch{},
 		Refresher: collector.NewRefresher(c.Settings, client, metrics, m.logger),
 	}
 }
@@ -57,35 +68,59 @@ func (a *Account) start(ctx context.Context, delay time.Duration) {
 	go func() {
 		defer close(a.ended)
 		a.Refresher.Run(a.ctx, delay)
+		a.mu.Lock()   // ctx has ended: from here on no fetch begins
+		a.mu.Unlock() //nolint:staticcheck // SA2001: see above
+		a.running.Wait()
 	}()
 }
 
-// stop ends the account and waits for its refresh loop and its fetches.
-func (a *Account) stop() {
-	a.cancel()
-	<-a.ended
-	a.fetching.Lock() // fetches in flight end with the account's context
-	defer a.fetching.Unlock()
-	if t, ok := a.transport.(interface{ CloseIdleConnections() }); ok {
-		t.CloseIdleConnections()
+// Fetch reads one operation, within the account's rate limit. Concurrent calls
+// for the same operation share one request, which is dropped once nobody waits
+// for it.
+func (a *Account) Fetch(ctx context.Context, id string) (twilio.Operation, error) {
+	f, err := a.join(id)
+	if err != nil {
+		return twilio.Operation{}, err
+	}
+	select {
+	case <-f.done:
+		return f.op, f.err
+	case <-ctx.Done():
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if f.callers--; f.callers == 0 {
+			f.cancel()
+			if a.fetches[id] == f { // else it has ended
+				delete(a.fetches, id)
+			}
+		}
+		return twilio.Operation{}, context.Cause(ctx)
 	}
 }
 
-// Fetch reads one operation, within the account's rate limit. Concurrent calls
-// for the same operation share one request, which goes on when ctx ends.
-func (a *Account) Fetch(ctx context.Context, id string) (twilio.Operation, error) {
-	result := a.fetches.DoChan(id, func() (any, error) { //nolint:contextcheck // shared: it ends with the account
-		a.fetching.RLock()
-		defer a.fetching.RUnlock()
-		shared, cancel := context.WithTimeout(a.ctx, fetchTimeout)
-		defer cancel()
-		return a.client.FetchOperation(shared, id)
-	})
-	select {
-	case r := <-result:
-		op, _ := r.Val.(twilio.Operation)
-		return op, r.Err
-	case <-ctx.Done():
-		return twilio.Operation{}, context.Cause(ctx)
+// join joins the fetch of an operation under way, or begins one.
+func (a *Account) join(id string) (*fetch, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f := a.fetches[id]; f != nil {
+		f.callers++
+		return f, nil
 	}
+	if err := a.ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, fetchTimeout)
+	f := &fetch{done: make(chan struct{}), cancel: cancel, callers: 1}
+	a.fetches[id] = f
+	a.running.Go(func() {
+		defer cancel()
+		f.op, f.err = a.client.FetchOperation(ctx, id)
+		a.mu.Lock()
+		if a.fetches[id] == f {
+			delete(a.fetches, id)
+		}
+		a.mu.Unlock()
+		close(f.done)
+	})
+	return f, nil
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"reflect"
 	"slices"
@@ -21,7 +20,6 @@ import (
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
-	"twilio_operations_exporter/internal/sanitize"
 )
 
 const (
@@ -34,6 +32,10 @@ const (
 	// OnDemand is a first delay longer than any process runs: accounts with an
 	// interval refresh only when RefreshOnce asks.
 	OnDemand = 100 * 365 * 24 * time.Hour
+	// stopTimeout is how long to wait for an account that is to end. Its context
+	// has ended then, so that only what cannot be interrupted takes longer, such as
+	// a secret on a file system that does not answer.
+	stopTimeout = 3 * time.Second
 )
 
 // Manager owns the running accounts. All methods may be called concurrently.
@@ -42,10 +44,12 @@ type Manager struct {
 	metrics *collector.Metrics
 	logger  log.Logger
 	current atomic.Pointer[[]*Account]
+	ready   atomic.Bool // since when every account had finished a refresh
 
 	mu      sync.Mutex // held by one change of the accounts at a time
 	running bool
 
+	failed           atomic.Pointer[failedReload] // the last reload, if it failed
 	reloadSuccessful prometheus.Gauge
 	reloadTimestamp  prometheus.Gauge
 }
@@ -77,7 +81,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 
 	m.warn(c.Warnings())
 	configs := c.Accounts()
-	transports, err := newTransports(configs)
+	transports, err := newTransports(configs, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -94,20 +98,6 @@ func (m *Manager) warn(warnings []string) {
 	for _, w := range warnings {
 		level.Warn(m.logger).Log("msg", w)
 	}
-}
-
-// newTransports makes the only part of an account that can fail, for all
-// accounts before any of them is changed.
-func newTransports(configs []config.Account) ([]http.RoundTripper, error) {
-	transports := make([]http.RoundTripper, len(configs))
-	for i := range configs {
-		t, err := config.NewTransport(configs[i].HTTP)
-		if err != nil {
-			return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
-		}
-		transports[i] = t
-	}
-	return transports, nil
 }
 
 // List returns the current accounts, in the order of the configuration. The
@@ -134,6 +124,25 @@ func (m *Manager) Names() []string {
 	return names
 }
 
+// Waiting returns the accounts without which the program is not ready, as they
+// have not finished a refresh. Once there is none there never will be one: what a
+// reload adds takes nothing away from the others.
+func (m *Manager) Waiting() []*Account {
+	if m.ready.Load() {
+		return nil
+	}
+	var waiting []*Account
+	for _, a := range m.List() {
+		if !a.Refresher.Ready() {
+			waiting = append(waiting, a)
+		}
+	}
+	if waiting == nil {
+		m.ready.Store(true)
+	}
+	return waiting
+}
+
 // Start runs the accounts until ctx ends or Stop is called. Their first
 // refreshes are spread over a while that begins after firstDelay.
 func (m *Manager) Start(ctx context.Context, firstDelay time.Duration) {
@@ -150,22 +159,31 @@ func stagger(i, n int, interval time.Duration) time.Duration {
 	return time.Duration(i) * min(staggerStep, interval/2/time.Duration(n))
 }
 
-// Stop ends all accounts and waits for them.
+// Stop ends all accounts and waits for them, for a few seconds at most.
 func (m *Manager) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.running {
-		stopAll(m.List())
+		m.end(m.List())
+		closeIdle(transportsOf(m.List()), nil)
 		m.running = false
 	}
 }
 
-func stopAll(list []*Account) {
+// end ends accounts and waits for them, for stopTimeout at most.
+func (m *Manager) end(list []*Account) {
 	for _, a := range list {
 		a.cancel()
 	}
+	timeout := time.NewTimer(stopTimeout)
+	defer timeout.Stop()
 	for _, a := range list {
-		a.stop()
+		select {
+		case <-a.ended:
+		case <-timeout.C:
+			level.Error(m.logger).Log("msg", "account has not stopped in time, going on without it", "account", a.Name())
+			return
+		}
 	}
 }
 
@@ -198,13 +216,28 @@ func (m *Manager) Reload(ctx context.Context) error {
 	}
 	if err != nil {
 		m.reloadSuccessful.Set(0)
+		m.failed.Store(&failedReload{time.Now(), err})
 		level.Error(m.logger).Log("msg", "reload failed, keeping the previous configuration", "err", err)
 		return err
 	}
 	m.warn(warnings)
+	m.failed.Store(nil)
 	m.reloadSuccessful.Set(1)
 	m.reloadTimestamp.SetToCurrentTime()
 	return nil
+}
+
+type failedReload struct {
+	at  time.Time
+	err error
+}
+
+// FailedReload is when and why the last reload failed; nil if it did not.
+func (m *Manager) FailedReload() (time.Time, error) {
+	if f := m.failed.Load(); f != nil {
+		return f.at, f.err
+	}
+	return time.Time{}, nil
 }
 
 // ReloadOn reloads on every signal, until ctx ends.
@@ -260,6 +293,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	if !m.running {
 		return errors.New("the accounts are not running")
 	}
+	m.Waiting() // of the accounts before
 	old := map[string]*Account{}
 	for _, a := range m.List() {
 		old[a.config.Account] = a
@@ -275,7 +309,8 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		}
 		fresh = append(fresh, *c)
 	}
-	transports, err := newTransports(fresh)
+	before := transportsOf(m.List())
+	transports, err := newTransports(fresh, before)
 	if err != nil {
 		return err
 	}
@@ -295,7 +330,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	m.current.Store(&visible)
 	// Series are removed after the account has ended: a late request would bring
 	// them back.
-	stopAll(gone)
+	m.end(gone)
 	for _, a := range gone {
 		m.metrics.Remove(a.config.Account)
 	}
@@ -304,8 +339,8 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	for i := range configs {
 		if next[i] == nil {
 			next[i] = m.newAccount(&configs[i], transports[len(started)])
-			if before := old[configs[i].Account]; before != nil && *before.config.BaseURL == *configs[i].BaseURL {
-				next[i].client.ShareCooldown(before.client) // a Retry-After outlasts a change of settings
+			if a := old[configs[i].Account]; a != nil && *a.config.BaseURL == *configs[i].BaseURL {
+				next[i].client.ShareCooldown(a.client) // a Retry-After outlasts a change of settings
 			}
 			started = append(started, next[i])
 		}
@@ -314,6 +349,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		a.start(ctx, stagger(i, len(started), a.config.Interval))
 	}
 	m.current.Store(&next)
+	closeIdle(before, next)
 	level.Info(m.logger).Log("msg", "accounts replaced",
 		"unchanged", len(next)-len(started), "started", len(started), "stopped", len(gone))
 	return nil

@@ -208,3 +208,62 @@ func TestFetchAfterStop(t *testing.T) {
 		t.Errorf("%d requests", n)
 	}
 }
+
+// TestReloadLeavesBehind holds that a reload waits for a bounded time for an
+// account that does not end.
+func TestReloadLeavesBehind(t *testing.T) {
+	api := testutil.New(t)
+	file := testutil.NewFile(t, api, "a", "b")
+	testutil.SetEnv(t, nil)
+	c, err := config.Load([]string{"--config.file", file.Path}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		m, err := NewManager(c, prometheus.NewRegistry(), log.NewNopLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Start(t.Context(), OnDemand)
+		defer m.Stop()
+		synctest.Wait()
+		m.List()[0].ended = make(chan struct{}) // never closed
+		file.Write("a , window: 1h", "b")
+		begin := time.Now()
+		if err := m.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took != stopTimeout {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+// TestSharedTransports holds that accounts of equal settings share connections,
+// and send credentials of their own.
+func TestSharedTransports(t *testing.T) {
+	api := testutil.New(t)
+	file := testutil.NewFile(t, api, "a", "b", "c , proxy_url: 'http://127.0.0.1:1'", "d , proxy_url: 'http://u:p@127.0.0.1:1'")
+	testutil.SetEnv(t, nil)
+	c, err := config.Load([]string{"--config.file", file.Path}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewManager(c, prometheus.NewRegistry(), log.NewNopLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Start(context.WithoutCancel(t.Context()), OnDemand)
+	defer m.Stop()
+	if list := m.List(); list[0].shared != list[1].shared || len(transportsOf(list)) != 3 {
+		t.Errorf("%d transports", len(transportsOf(list)))
+	}
+	before := m.List()[0].shared
+	file.Write("a , window: 1h", "e")
+	if err := m.Reload(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if used := transportsOf(m.List()); len(used) != 1 || used[0] != before {
+		t.Error("a reload has made new transports of equal settings")
+	}
+}

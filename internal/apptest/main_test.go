@@ -119,6 +119,12 @@ func (l *lockedBuffer) String() string {
 // execute starts the program with nothing in its environment but env.
 func execute(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
+	return executeWith(t, func(*program) {}, env, args...)
+}
+
+// executeWith starts the program after setup.
+func executeWith(t *testing.T, setup func(*program), env []string, args ...string) *program {
+	t.Helper()
 	file, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +134,7 @@ func execute(t *testing.T, env []string, args ...string) *program {
 	}
 	p.cmd.Env = append([]string{"HOME=/nonexistent"}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.log
+	setup(p)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -684,5 +691,72 @@ func TestJSONLog(t *testing.T) {
 		if line := scanner.Text(); !strings.HasPrefix(line, "{") || !strings.HasSuffix(line, "}") {
 			t.Errorf("not JSON: %s", line)
 		}
+	}
+}
+
+// fullPipe returns the end for writing of a pipe that is full, and that nobody reads.
+func fullPipe(t *testing.T) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+	// A pipe of the os package is not blocking here, and blocks in the program.
+	_ = w.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	for err == nil {
+		_, err = w.Write(make([]byte, 4096))
+	}
+	return w
+}
+
+// TestUnreadLog holds that the program refreshes, serves and ends while its log
+// cannot be written.
+func TestUnreadLog(t *testing.T) {
+	t.Parallel()
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	p := executeWith(t, func(p *program) { p.cmd.Stderr = fullPipe(t) }, accountEnv(api),
+		"--collector.interval=100ms", "--log.level=debug", "--web.listen-address="+address)
+	p.url = "http://" + address
+	testutil.WaitFor(t, "refreshes", func() bool {
+		body, err := testutil.Get(t.Context(), p.url+"/metrics")
+		n := 0
+		for _, line := range testutil.Samples(body) {
+			_, _ = fmt.Sscanf(line, fmt.Sprintf("twilio_exporter_refreshes_total{account=%q,result=\"success\"} %%d", testutil.SID), &n)
+		}
+		return err == nil && n > 5
+	})
+	p.signal(syscall.SIGTERM)
+	if status := p.end(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+}
+
+// TestStopUninterruptible holds that the program ends some time after a signal,
+// or at the second one, where it cannot stop in order: its output is a pipe that
+// nobody reads.
+func TestStopUninterruptible(t *testing.T) {
+	t.Parallel()
+	for name, signals := range map[string][]os.Signal{
+		"after a while": {syscall.SIGTERM}, "at the second signal": {syscall.SIGTERM, syscall.SIGINT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			p := executeWith(t, func(p *program) { p.cmd.Stdout = fullPipe(t) }, accountEnv(api), "--once")
+			testutil.WaitFor(t, "the refresh", func() bool { return strings.Contains(p.log.String(), "first refresh succeeded") })
+			for _, s := range signals {
+				p.signal(s)
+			}
+			if status := p.end(); status != 0 {
+				t.Errorf("status %d: %s", status, p.log.String())
+			}
+		})
 	}
 }

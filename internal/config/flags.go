@@ -198,7 +198,7 @@ func (o *options) validate() (*ValidatedConfig, error) {
 }
 
 // reservedPaths are served by the exporter itself and cannot be the telemetry path.
-var reservedPaths = []string{"/", "/-", "/probe", "/debug"}
+var reservedPaths = []string{"/", "/-", "/probe", "/sd", "/debug"}
 
 // plainPath is narrower than what a URL allows: the path becomes a pattern of
 // http.ServeMux, where braces and blanks have a meaning.

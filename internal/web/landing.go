@@ -1,21 +1,20 @@
 package web
 
 import (
-	"bytes"
 	"crypto/sha256"
 	_ "embed" // the page's style and template
 	"encoding/base64"
 	"fmt"
 	"html/template"
-	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/collector/window"
@@ -43,58 +42,31 @@ func contentSecurityPolicy(css string) string {
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// landing serves exporter-toolkit's landing page with the accounts in it. The
-// toolkit does not escape its input: everything that is not constant goes through
-// html/template first.
+// landing serves the page. It is rendered in turn with scrapes: with thousands of
+// accounts it is as large as theirs.
 func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
-	var accounts bytes.Buffer
-	err := landingTemplate.Execute(&accounts, s.page(time.Now()))
-	var page *toolkit.LandingPageHandler
-	if err == nil {
-		page, err = toolkit.NewLandingPage(toolkit.LandingConfig{
-			Name:        "Twilio Operations Exporter",
-			Description: "Twilio's message operations by status, for Prometheus",
-			Version:     template.HTMLEscapeString(version.Info()),
-			CSS:         landingCSS,
-			Links:       s.links(),
-			ExtraHTML:   accounts.String(),
-			Profiling:   "false", // linked where it is enabled
-		})
-	}
-	if err != nil {
-		level.Error(s.logger).Log("msg", "error rendering the landing page", "err", err)
-		writeText(w, http.StatusInternalServerError, "The page could not be rendered, see the log.")
-		return
-	}
-	w.Header().Set("Content-Security-Policy", landingPolicy)
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	// The toolkit's page has no doctype, without which browsers use quirks mode.
-	if _, err := io.WriteString(w, "<!DOCTYPE html>\n"); err == nil {
-		page.ServeHTTP(w, r)
-	}
-}
-
-func (s *Server) links() []toolkit.LandingLinks {
-	links := []toolkit.LandingLinks{
-		{Address: s.settings.TelemetryPath, Text: "Metrics"},
-		{Address: "/-/healthy", Text: "Health", Description: "whether the refresh loops are running"},
-		{Address: "/-/ready", Text: "Readiness", Description: "whether every account has been read"},
-	}
-	if s.settings.EnablePprof {
-		links = append(links, toolkit.LandingLinks{Address: "/debug/pprof/", Text: "Profiles"})
-	}
-	return links
+	s.renderer.render(w, r, len(s.accounts.List()), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", landingPolicy)
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Referrer-Policy", "no-referrer")
+		if err := landingTemplate.Execute(w, s.page(time.Now())); err != nil {
+			level.Error(s.logger).Log("msg", "error rendering the landing page", "err", err)
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
 }
 
 // The data of the template, formatted as text.
 type (
 	pageView struct {
-		Now, Started, Uptime string
-		States               []stateCount
-		Accounts             []accountView
-		Open                 bool
+		Now, Started, Uptime, Version, Metrics string
+		Waiting, FailedReload                  string
+		Style                                  template.CSS
+		States                                 []stateCount
+		Accounts                               []accountView
+		Open, Profiles                         bool
 	}
 	stateCount struct {
 		State collector.State
@@ -104,11 +76,11 @@ type (
 		Name, StateText, LastSuccess, Window, Requests, Next string
 		State                                                collector.State
 		Error, Remedy                                        string
-		Operations, Messages, Shares                         string
 		Age                                                  string
 		Stale                                                bool
+		All                                                  statusView
 		Statuses                                             []statusView
-		Worst, Untouched                                     []operationView
+		Failing, Stuck                                       []operationView
 	}
 	statusView struct {
 		Status                         twilio.Status
@@ -116,10 +88,10 @@ type (
 		Delivered, Undelivered, Failed string
 	}
 	operationView struct {
-		ID                            string
-		Status                        twilio.Status
-		Created, Updated              string
-		Messages, Undelivered, Failed string
+		ID, Probe                           string
+		Status                              twilio.Status
+		Created, Updated                    string
+		Messages, Undelivered, Failed, Lost string
 	}
 )
 
@@ -127,7 +99,19 @@ func (s *Server) page(now time.Time) pageView {
 	list := s.accounts.List()
 	p := pageView{
 		Now: now.UTC().Format("2006-01-02 15:04:05 UTC"), Started: clock(s.started, now), Uptime: ago(now.Sub(s.started)),
-		Open: len(list) <= openAccounts,
+		Version: version.Info(), Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"),
+		Style: template.CSS(landingCSS), Open: len(list) <= openAccounts, Profiles: s.settings.EnablePprof,
+	}
+	if waiting := s.accounts.Waiting(); len(waiting) > 0 {
+		names := make([]string, len(waiting))
+		for i, a := range waiting {
+			names[i] = a.Name()
+		}
+		p.Waiting = someNames(names)
+	}
+	if at, err := s.accounts.FailedReload(); err != nil {
+		p.FailedReload = fmt.Sprintf("The reload at %s failed, the configuration before it is in use: %s",
+			clock(at, now), sanitize.OneLine(err.Error()))
 	}
 	counts := map[collector.State]int{}
 	for _, a := range list {
@@ -151,7 +135,7 @@ func newAccountView(settings collector.Settings, status *collector.Status, now t
 	v := accountView{
 		Name: settings.Account, State: status.State, StateText: stateText(status, now),
 		LastSuccess: "none yet", Window: ago(settings.Window), Requests: number(status.Requests),
-		Operations: "–", Next: "at the next scrape",
+		Next: "at the next scrape", All: statusView{Operations: "–", Messages: "–", Delivered: "–", Undelivered: "–", Failed: "–"},
 	}
 	if settings.Interval > 0 {
 		v.Next = "now"
@@ -174,38 +158,40 @@ func newAccountView(settings collector.Settings, status *collector.Status, now t
 	for i := range status.Snapshot.Statuses {
 		sums := &status.Snapshot.Statuses[i]
 		all.Operations += sums.Operations
-		all.Stats.Total += sums.Stats.Total
-		all.Stats.Delivered += sums.Stats.Delivered
-		all.Stats.Undelivered += sums.Stats.Undelivered
-		all.Stats.Failed += sums.Stats.Failed
-		v.Statuses = append(v.Statuses, statusView{
-			Status: sums.Status, Operations: number(sums.Operations), Failing: number(sums.Failing),
-			Messages:    number(sums.Stats.Total),
-			Delivered:   numberAndPercent(sums.Stats.Delivered, sums.Stats.Total),
-			Undelivered: numberAndPercent(sums.Stats.Undelivered, sums.Stats.Total),
-			Failed:      numberAndPercent(sums.Stats.Failed, sums.Stats.Total),
-		})
+		all.Failing += sums.Failing
+		all.Stats.Add(&sums.Stats)
+		v.Statuses = append(v.Statuses, newStatusView(sums))
 	}
-	v.Operations, v.Messages = number(all.Operations), number(all.Stats.Total)
-	if total := all.Stats.Total; total > 0 {
-		v.Shares = fmt.Sprintf("of which %s delivered, %s undelivered, %s failed",
-			percent(all.Stats.Delivered, total), percent(all.Stats.Undelivered, total), percent(all.Stats.Failed, total))
-	}
-	v.Worst = operationViews(status.Snapshot.Failing, now)
-	v.Untouched = operationViews(status.Snapshot.Stuck, now)
+	v.All = newStatusView(&all)
+	v.Failing = operationViews(settings.Account, status.Snapshot.Failing, now)
+	v.Stuck = operationViews(settings.Account, status.Snapshot.Stuck, now)
 	return v
 }
 
-func operationViews(ops []*twilio.Operation, now time.Time) []operationView {
+// newStatusView has shares as dashboards and alerts have them: of the messages
+// with an outcome, where a message that was read had been delivered.
+func newStatusView(sums *window.StatusSums) statusView {
+	delivered := max(sums.Stats.Delivered, sums.Stats.Read)
+	outcomes := twilio.AddSaturating(delivered, window.Lost(&sums.Stats))
+	return statusView{
+		Status: sums.Status, Operations: number(sums.Operations), Failing: number(sums.Failing),
+		Messages:    number(sums.Stats.Total),
+		Delivered:   numberAndPercent(delivered, outcomes),
+		Undelivered: numberAndPercent(sums.Stats.Undelivered, outcomes),
+		Failed:      numberAndPercent(sums.Stats.Failed, outcomes),
+	}
+}
+
+func operationViews(account string, ops []*twilio.Operation, now time.Time) []operationView {
 	views := make([]operationView, len(ops))
-	for i := range ops {
-		op := ops[i]
+	for i, op := range ops {
 		views[i] = operationView{
-			ID: op.ID, Status: op.Status,
+			ID: op.ID, Probe: "probe?" + url.Values{"account": {account}, "target": {op.ID}}.Encode(), Status: op.Status,
 			Created: ago(now.Sub(op.CreatedAt)), Updated: ago(now.Sub(op.UpdatedAt)),
 			Messages:    number(op.Stats.Total),
-			Undelivered: numberAndPercent(op.Stats.Undelivered, op.Stats.Total),
-			Failed:      numberAndPercent(op.Stats.Failed, op.Stats.Total),
+			Undelivered: number(op.Stats.Undelivered),
+			Failed:      number(op.Stats.Failed),
+			Lost:        percent(window.Lost(&op.Stats), op.Stats.Total),
 		}
 	}
 	return views

@@ -23,8 +23,8 @@ func TestLandingPage(t *testing.T) {
 	)
 	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
 	unread := get(t, s, http.MethodGet, "/")
-	if strings.Contains(unread.Body.String(), "<details") {
-		t.Error("numbers before they are read")
+	if text := unread.Body.String(); !strings.Contains(text, "No numbers yet.") || strings.Contains(text, "COMPLETED") {
+		t.Errorf("numbers before they are read:\n%s", text)
 	}
 	refresh(t, s)
 	w := get(t, s, http.MethodGet, "/")
@@ -33,12 +33,15 @@ func TestLandingPage(t *testing.T) {
 		t.Errorf("%d %s: %.60s", w.Code, w.Header().Get("Content-Type"), text)
 	}
 	for _, want := range []string{
-		"&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;", `<th scope="row">plain</th>`,
+		"&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;", `<th scope="row"><a href="#account-plain">plain</a></th>`, `id="account-plain"`,
+		`<meta http-equiv="refresh" content="30">`,
 		`<span class="state fresh">fresh 2</span>`, `<td data-label="Window">1d</td>`,
-		"2 operations, 2,003 messages, of which 74.9% delivered, 5% undelivered, 20% failed",
-		"400 (20%)", "Most failing", "In flight, longest without an update",
+		`<td data-label="Messages" class="n">2,003</td>`,
+		"1,500 (75%)", "100 (5%)", "400 (20%)", "Failing operations", "Processing, longest without an update",
+		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
+		`<td data-label="Lost of all" class="n">25%</td>`,
 		testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID,
-		`href="/metrics"`, `href="/-/ready"`,
+		`href="metrics"`, `href="-/ready"`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
@@ -61,7 +64,9 @@ func TestAccountView(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
 	snapshot := &window.Snapshot{Statuses: []window.StatusSums{
-		{Status: twilio.StatusCompleted, Totals: window.Totals{Operations: 1234, Stats: twilio.Stats{Total: 3_000_000, Delivered: 2_999_999}}},
+		{Status: twilio.StatusCompleted, Totals: window.Totals{
+			Operations: 1234, Stats: twilio.Stats{Total: 3_000_000, Delivered: 2_000_000, Read: 2_999_999, Failed: 1},
+		}},
 		{Status: twilio.StatusCanceled},
 	}}
 	for name, tc := range map[string]struct {
@@ -70,7 +75,7 @@ func TestAccountView(t *testing.T) {
 		check    func(v accountView) bool
 	}{
 		"starting": {settings, collector.Status{State: collector.StateStarting, NextRefresh: now.Add(90 * time.Second)}, func(v accountView) bool {
-			return v.StateText == "starting" && v.Next == "in 1m 30s" && v.LastSuccess == "none yet" && v.Operations == "–" && v.Statuses == nil
+			return v.StateText == "starting" && v.Next == "in 1m 30s" && v.LastSuccess == "none yet" && v.All.Operations == "–" && v.Statuses == nil
 		}},
 		"reading": {settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100}, func(v accountView) bool {
 			return v.StateText == "first read 40%" && v.Next == "now"
@@ -93,11 +98,11 @@ func TestAccountView(t *testing.T) {
 			return v.StateText == "throttled by Twilio until 2026-03-02 01:00:00 UTC"
 		}},
 		"fresh": {settings, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865}, func(v accountView) bool {
-			return v.StateText == "fresh" && !v.Stale && v.Requests == "1,865" && v.Operations == "1,234" && v.Messages == "3,000,000" &&
-				v.Shares == "of which >99.9% delivered, 0% undelivered, 0% failed" && v.Statuses[1].Delivered == "0" && v.Age == "5s"
+			return v.StateText == "fresh" && !v.Stale && v.Requests == "1,865" && v.All.Operations == "1,234" && v.All.Messages == "3,000,000" &&
+				v.All.Delivered == "2,999,999 (>99.9%)" && v.All.Failed == "1 (<0.1%)" && v.Statuses[1].Delivered == "0" && v.Age == "5s"
 		}},
 		"on each scrape": {collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}}, func(v accountView) bool {
-			return v.Next == "at the next scrape" && v.Shares == ""
+			return v.Next == "at the next scrape" && v.All.Delivered == "0"
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

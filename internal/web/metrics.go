@@ -29,7 +29,13 @@ const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 // metrics that do not depend on a scrape.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
+	started := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "twilio_exporter_start_time_seconds",
+		Help: "Unix time at which the exporter started. Unlike process_start_time_seconds it needs no /proc.",
+	})
+	started.SetToCurrentTime()
 	r.MustRegister(
+		started,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("twilio_exporter"),
@@ -49,15 +55,14 @@ func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
-	gatherer := s.scrape(ctx) //nolint:contextcheck // it is derived from the request's
-	setWriteDeadline(w)
-	promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{
+	handler := promhttp.HandlerFor(s.scrape(ctx), promhttp.HandlerOpts{ //nolint:contextcheck // it is derived from the request's
 		ErrorLog: scrapeLog{s.logger},
 		// A scrape that fails as a whole would look like an exporter that is down.
 		ErrorHandling:                       promhttp.ContinueOnError,
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: true,
-	}).ServeHTTP(w, r)
+	})
+	s.renderer.render(w, r, len(s.accounts.List()), handler)
 }
 
 // WriteMetrics writes the metrics of a scrape to w, in the text format.

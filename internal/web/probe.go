@@ -21,20 +21,20 @@ import (
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
-		setWriteDeadline(w)
+		setDeadlines(w)
 		writeText(w, http.StatusBadRequest, "%s", err)
 		return
 	}
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
 	begin := time.Now()
-	op, err := a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
+	op, err := a.Fetch(ctx, id)
 	if err != nil {
-		level.Info(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
+		level.Debug(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&probed{account: a.Name(), op: op, duration: time.Since(begin), ok: err == nil})
-	setWriteDeadline(w)
+	setDeadlines(w)
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger}, ErrorHandling: promhttp.ContinueOnError, EnableOpenMetrics: true,
 	}).ServeHTTP(w, r)

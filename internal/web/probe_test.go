@@ -1,11 +1,14 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -178,12 +181,10 @@ func TestProbeFailures(t *testing.T) {
 				timeout = []string{scrapeTimeoutHeader + ": 0.2"}
 			}
 			w := get(t, s, http.MethodGet, "/probe?target="+tc.target, timeout...)
-			if tc.hangs {
-				testutil.WaitFor(t, "the fetch to go on", func() bool {
-					n, _ := api.Requests().InFlight()
-					return n == 1
-				})
-			}
+			testutil.WaitFor(t, "the request that nobody waits for to be dropped", func() bool {
+				n, _ := api.Requests().InFlight()
+				return n == 0
+			})
 			lines := testutil.Samples(w.Body.String())
 			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) {
 				t.Errorf("%d %q", w.Code, lines)
@@ -212,9 +213,9 @@ func TestProbesShareAFetch(t *testing.T) {
 	}
 }
 
-// TestProbeKeepsTheGate holds that a probe waits like every request of its
-// account when the API has asked for patience.
-func TestProbeKeepsTheGate(t *testing.T) {
+// TestProbeKeepsTheCooldown holds that a probe waits like every request of its
+// account after a 429.
+func TestProbeKeepsTheCooldown(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
 	api.Faults().MustAdd(
@@ -230,4 +231,43 @@ func TestProbeKeepsTheGate(t *testing.T) {
 	if got := api.Requests().Started(); got != 1 {
 		t.Errorf("%d requests", got)
 	}
+}
+
+// TestManyProbes holds that probes by the hundred, of an API that does not
+// answer them, keep no refresh from succeeding, and that nothing is left of
+// those whose scrapers have gone.
+func TestManyProbes(t *testing.T) {
+	const probes, rounds = 300, 3
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang, Endpoint: twilio.EndpointFetch})
+	s := testServer(t, api)
+	h := s.Handler(t.Context())
+	refresh(t, s)
+	before := runtime.NumGoroutine()
+	for range rounds {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for n := range probes {
+			wg.Go(func() {
+				id := testutil.Operation(n, "", twilio.Stats{}).ID
+				r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/probe?target="+id, http.NoBody)
+				h.ServeHTTP(httptest.NewRecorder(), r)
+			})
+		}
+		testutil.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
+		if n := runtime.NumGoroutine() - before; n > 2*probes+50 {
+			t.Errorf("%d goroutines for %d probes", n, probes)
+		}
+		refresh(t, s)
+		if n, _ := api.Requests().InFlight(); n > 4 {
+			t.Errorf("%d fetches at a time", n)
+		}
+		cancel()
+		wg.Wait()
+	}
+	testutil.WaitFor(t, "the probes to be gone", func() bool {
+		n, _ := api.Requests().InFlight()
+		return n == 0 && runtime.NumGoroutine() <= before+10
+	})
+	refresh(t, s)
 }

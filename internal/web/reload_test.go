@@ -101,6 +101,12 @@ func TestReloadOfABadFile(t *testing.T) {
 			}
 		})
 	}
+	failed := func() bool {
+		return strings.Contains(get(t, s, http.MethodGet, "/").Body.String(), "failed, the configuration before it is in use")
+	}
+	if !failed() {
+		t.Error("the page says nothing of it")
+	}
 	file.Write("a", "b")
 	if w := get(t, s, http.MethodPost, "/-/reload"); w.Code != http.StatusOK {
 		t.Errorf("a good file after a bad one: %d %s", w.Code, w.Body)
@@ -108,6 +114,9 @@ func TestReloadOfABadFile(t *testing.T) {
 	testutil.WantSamples(
 		t, get(t, s, http.MethodGet, "/metrics").Body.String(), `twilio_exporter_config_last_reload_successful 1`,
 	)
+	if failed() {
+		t.Error("the page still shows the reload that failed")
+	}
 }
 
 // TestReloadUnderLoad reloads 200 times while scrapes go on: an account

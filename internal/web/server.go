@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +24,7 @@ import (
 
 	"twilio_operations_exporter/internal/account"
 	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/sanitize"
 )
 
 const (
@@ -39,10 +43,22 @@ func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-		// net/http reports problems of single connections, such as a failed TLS
-		// handshake: those are the client's.
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		ErrorLog:          stdlog.New(serverLog{logger}, "", 0),
 	}
+}
+
+// serverLog takes net/http's messages. Most are of single connections, such as a
+// failed TLS handshake: those are the client's problem.
+type serverLog struct{ *slog.Logger }
+
+// Write implements io.Writer.
+func (l serverLog) Write(message []byte) (int, error) {
+	text, severity := sanitize.OneLine(string(message)), slog.LevelDebug
+	if strings.HasPrefix(text, "http: panic serving") || strings.HasPrefix(text, "http: Accept error") {
+		severity = slog.LevelError
+	}
+	l.Log(context.Background(), severity, text)
+	return len(message), nil
 }
 
 // stopTimeout is well below the 5 seconds within which the program ends: requests
@@ -66,29 +82,36 @@ type Server struct {
 	registry *prometheus.Registry // of what does not depend on a scrape
 	logger   log.Logger
 	started  time.Time
+	renderer *renderer
 }
 
 // New returns a server that shows the accounts, and what the registry holds.
 func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
-	return &Server{settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now()}
+	return &Server{
+		settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now(), renderer: newRenderer(),
+	}
 }
 
 // Handler returns the handler of all paths. Accounts that a reload starts run
 // until ctx ends.
 func (s *Server) Handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle(s.settings.TelemetryPath, withoutDeadlines(s.metrics))
+	mux.Handle("GET "+s.settings.TelemetryPath, withoutDeadlines(s.metrics))
 	mux.Handle("GET /probe", withoutDeadlines(s.probe))
+	mux.HandleFunc("GET /sd/operations", s.operations)
 	mux.HandleFunc("GET /-/healthy", s.healthy)
 	mux.HandleFunc("GET /-/ready", s.ready)
-	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) })
+	// A page of another origin must not make a browser reload.
+	mux.Handle("POST /-/reload", http.NewCrossOriginProtection().Handler(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) }),
+	))
 	mux.HandleFunc("GET /{$}", s.landing)
 	if s.settings.EnablePprof {
-		mux.HandleFunc("/debug/pprof/", pprof.Index)
-		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -99,7 +122,7 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 // withoutDeadlines lifts the server's deadlines for a request that may wait for
 // the API for long: the write deadline would cut off the response, and when the
 // read deadline passes, net/http cancels the request. The handler calls
-// setWriteDeadline once it has something to write.
+// setDeadlines once it has something to write.
 func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
@@ -110,9 +133,12 @@ func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	})
 }
 
-// setWriteDeadline sets the deadline of a response that is written now.
-func setWriteDeadline(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+// setDeadlines sets the deadlines of a response that is written now. There is one
+// for reading, too: net/http reads what is left of the request's body.
+func setDeadlines(w http.ResponseWriter) {
+	c, now := http.NewResponseController(w), time.Now()
+	_ = c.SetReadDeadline(now.Add(readTimeout))
+	_ = c.SetWriteDeadline(now.Add(writeTimeout))
 }
 
 // writeText responds with a line of plain text.
@@ -137,21 +163,19 @@ func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	var waiting []string
-	for _, a := range s.accounts.List() {
-		if a.Refresher.Ready() {
-			continue
-		}
-		read, expected := a.Refresher.Progress()
-		waiting = append(waiting, fmt.Sprintf("%q: %s", a.Name(), progress(read, expected)))
-	}
-	if len(waiting) > 0 {
-		writeText(
-			w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(waiting, "\n"),
-		)
+	waiting := s.accounts.Waiting()
+	if len(waiting) == 0 {
+		writeText(w, http.StatusOK, "Ready.")
 		return
 	}
-	writeText(w, http.StatusOK, "Ready.")
+	lines := make([]string, len(waiting))
+	for i, a := range waiting {
+		read, expected := a.Refresher.Progress()
+		lines[i] = fmt.Sprintf("%q: %s", a.Name(), progress(read, expected))
+	}
+	writeText(
+		w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(lines, "\n"),
+	)
 }
 
 // progress describes how far a refresh is.
@@ -181,14 +205,20 @@ func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 }
 
 // Serve listens on the addresses of flags and serves until ctx ends. It calls
-// onListening once, when all listeners are open and before the first request.
-func (s *Server) Serve(ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func()) error {
+// onListening once, with an address for browsers on this host, when all listeners
+// are open and before the first request.
+func (s *Server) Serve(
+	ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func(address string),
+) error {
 	server := newHTTPServer(s.Handler(ctx), logger)
-	once := sync.OnceFunc(onListening)
+	var once sync.Once
 	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on
 	// them in one call; net/http asks for the base context in between. That it is
 	// ctx ends requests that wait for the API.
-	server.BaseContext = func(net.Listener) context.Context { once(); return ctx }
+	server.BaseContext = func(l net.Listener) context.Context {
+		once.Do(func() { onListening(localAddress(l.Addr())) })
+		return ctx
+	}
 	served := make(chan error, 1)
 	go func() { served <- toolkit.ListenAndServe(server, flags, logger) }()
 	select {
@@ -203,6 +233,14 @@ func (s *Server) Serve(ctx context.Context, flags *toolkit.FlagConfig, logger *s
 	}
 }
 
+// localAddress is the address of a listener as a browser on this host takes it.
+func localAddress(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return a.String()
+}
+
 // ServeLocal serves h on a free port of the loopback interface until the program
 // ends, and returns the base URL of an API there.
 func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
@@ -210,7 +248,7 @@ func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: readTimeout}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: readTimeout, ErrorLog: stdlog.New(io.Discard, "", 0)}
 	go func() { _ = server.Serve(l) }()
 	return &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/v1"}, nil
 }

@@ -195,7 +195,7 @@ func TestMetrics(t *testing.T) {
 	)
 	got := families(t, text.Body.String())
 	for _, name := range []string{
-		"twilio_exporter_build_info", "go_goroutines", "process_start_time_seconds",
+		"twilio_exporter_build_info", "go_goroutines", "process_start_time_seconds", "twilio_exporter_start_time_seconds",
 		"twilio_exporter_config_last_reload_success_timestamp_seconds",
 	} {
 		if got[name] == nil {
@@ -203,7 +203,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for name, f := range got {
-		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_info") || strings.Contains(name, "_config_") {
+		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_info") || strings.HasSuffix(name, "_start_time_seconds") || strings.Contains(name, "_config_") {
 			continue
 		}
 		for _, m := range f.GetMetric() {
@@ -446,7 +446,7 @@ func TestWithoutDeadlines(t *testing.T) {
 		mux := http.NewServeMux()
 		mux.Handle("/lifted", withoutDeadlines(func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(2 * writeTimeout)
-			setWriteDeadline(w)
+			setDeadlines(w)
 			writeText(w, http.StatusOK, "context: %v", r.Context().Err())
 		}))
 		mux.HandleFunc("/kept", func(w http.ResponseWriter, _ *http.Request) {
@@ -478,4 +478,115 @@ func TestWithoutDeadlines(t *testing.T) {
 			t.Errorf("the server has no deadline: %q", body)
 		}
 	})
+}
+
+// TestMissingBody holds that a request whose body never comes ends: net/http
+// reads what is left of a body after the handler.
+func TestMissingBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		server := newHTTPServer(withoutDeadlines(func(w http.ResponseWriter, _ *http.Request) {
+			setDeadlines(w)
+			writeText(w, http.StatusOK, "done")
+		}), slog.New(slog.DiscardHandler))
+		go func() { _ = server.Serve(l) }()
+		defer func() { _ = server.Close() }()
+		conn, err := l.dial(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn) // until the server hangs up
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK") {
+			t.Errorf("%q, %v", answer, err)
+		}
+	})
+}
+
+// TestMethods holds that nothing but GET and HEAD reads, and that no other
+// method costs a request.
+func TestMethods(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api, "--collector.interval=0s", "--web.enable-pprof")
+	paths := []string{"/metrics", "/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID, "/sd/operations", "/", "/debug/pprof/symbol"}
+	for _, path := range paths {
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "ODD"} {
+			if w := get(t, s, method, path); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s %s: %d, Allow %q", method, path, w.Code, w.Header().Get("Allow"))
+			}
+		}
+	}
+	if n := api.Requests().Started(); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	for _, path := range paths[:2] {
+		if w := get(t, s, http.MethodHead, path); w.Code != http.StatusOK {
+			t.Errorf("HEAD %s: %d", path, w.Code)
+		}
+	}
+}
+
+func TestReloadFromAnotherOrigin(t *testing.T) {
+	s, _ := testFileServer(t, testutil.New(t), "a")
+	for header, code := range map[string]int{
+		"Sec-Fetch-Site: cross-site":   http.StatusForbidden,
+		"Origin: http://other.example": http.StatusForbidden,
+		"Sec-Fetch-Site: same-origin":  http.StatusOK,
+		"User-Agent: curl":             http.StatusOK,
+	} {
+		if w := get(t, s, http.MethodPost, "/-/reload", header); w.Code != code {
+			t.Errorf("%s: %d, want %d", header, w.Code, code)
+		}
+	}
+}
+
+// TestServerLog holds at which level net/http's messages are logged: what is
+// wrong with the program is an error, what is wrong with a client is not.
+func TestServerLog(t *testing.T) {
+	var b strings.Builder
+	server := newHTTPServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	for message, want := range map[string]string{
+		"http: panic serving 127.0.0.1:1: oops\ngoroutine 1 [running]": `level=ERROR msg="http: panic serving 127.0.0.1:1: oops; goroutine 1 [running]"`,
+		"http: Accept error: too many open files; retrying in 5ms":     "level=ERROR",
+		"http: TLS handshake error from 127.0.0.1:1: EOF":              "level=DEBUG",
+	} {
+		b.Reset()
+		server.ErrorLog.Print(message)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is logged as %s", message, &b)
+		}
+	}
+}
+
+// TestReadyOnce holds that an account that a reload adds takes nothing away from
+// readiness, whether or not somebody has asked before.
+func TestReadyOnce(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s, file := testFileServer(t, api, "a", "b")
+	if err := refresherOf(s, "a").Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, page := get(t, s, http.MethodGet, "/-/ready"), get(t, s, http.MethodGet, "/")
+	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "Not ready, waiting for the first refresh:\n\"b\": not started\n" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	const missing = "Not ready: waiting for the first refresh of &#34;b&#34;."
+	if !strings.Contains(page.Body.String(), missing) {
+		t.Errorf("%q is missing in\n%s", missing, page.Body)
+	}
+	refresh(t, s)
+	file.Write("a", "b", "hanging")
+	if err := s.accounts.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	w, page = get(t, s, http.MethodGet, "/-/ready"), get(t, s, http.MethodGet, "/")
+	if w.Code != http.StatusOK {
+		t.Errorf("after a reload: %d %s", w.Code, w.Body)
+	}
+	if strings.Contains(page.Body.String(), "Not ready") {
+		t.Error("the page does not agree")
+	}
 }

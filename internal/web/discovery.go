@@ -1,0 +1,123 @@
+package web
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/go-kit/log/level"
+
+	"twilio_operations_exporter/internal/sanitize"
+	"twilio_operations_exporter/twilio"
+)
+
+// maxTargets is the most targets that one discovery answers with. Each costs an
+// API request for every scrape of it.
+const maxTargets = 200
+
+// targetGroup is a group of Prometheus' HTTP service discovery:
+// https://prometheus.io/docs/prometheus/latest/http_sd/
+type targetGroup struct {
+	Targets []string `json:"targets"`
+	Labels  labels   `json:"labels"`
+
+	messages int64
+}
+
+type labels struct {
+	Account  string `json:"__meta_twilio_account"`
+	Status   string `json:"__meta_twilio_status"`
+	Messages string `json:"__meta_twilio_messages"`
+}
+
+// discoveryQuery selects operations in flight.
+type discoveryQuery struct {
+	account, status string // "": any
+	minMessages     int64
+	limit           int
+}
+
+// operations serves the operations in flight, the largest first, as targets for
+// /probe. Only numbers that /metrics still shows count: when no selected account
+// has any it answers 503, as Prometheus then keeps the targets it has.
+func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
+	q, err := s.discoveryQuery(r.URL.Query())
+	if err != nil {
+		writeText(w, http.StatusBadRequest, "%s", err)
+		return
+	}
+	groups := []targetGroup{} // not null in JSON
+	selected, current := 0, 0
+	for _, a := range s.accounts.List() {
+		if q.account != "" && q.account != a.Name() {
+			continue
+		}
+		selected++
+		status := a.Refresher.Status()
+		if !status.Current {
+			continue
+		}
+		current++
+		for _, op := range status.Snapshot.InFlight {
+			if op.Stats.Total < q.minMessages || q.status != "" && q.status != string(op.Status) {
+				continue
+			}
+			groups = append(groups, targetGroup{
+				Targets:  []string{op.ID},
+				Labels:   labels{a.Name(), string(op.Status), strconv.FormatInt(op.Stats.Total, 10)},
+				messages: op.Stats.Total,
+			})
+		}
+	}
+	if selected > 0 && current == 0 {
+		writeText(w, http.StatusServiceUnavailable, "There are no current numbers: no refresh has succeeded lately.")
+		return
+	}
+	slices.SortStableFunc(groups, func(a, b targetGroup) int { return cmp.Compare(b.messages, a.messages) })
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(groups[:min(len(groups), q.limit)]); err != nil {
+		level.Debug(s.logger).Log("msg", "error writing targets", "err", sanitize.OneLine(err.Error()))
+	}
+}
+
+// discoveryQuery reads the parameters. Its error says what is expected.
+func (s *Server) discoveryQuery(values url.Values) (discoveryQuery, error) {
+	q := discoveryQuery{limit: maxTargets}
+	for name, value := range values {
+		if len(value) != 1 {
+			return q, fmt.Errorf("%s is given %d times: want it once", sanitize.Quote(name), len(value))
+		}
+		v := value[0]
+		want := ""
+		switch name {
+		case "account":
+			if q.account = v; v != "" && !slices.Contains(s.accounts.Names(), v) {
+				want = "one of " + someNames(s.accounts.Names())
+			}
+		case "status":
+			if q.status = v; v != "" && !twilio.Status(v).Live() {
+				want = fmt.Sprintf("%s or %s", twilio.StatusScheduled, twilio.StatusProcessing)
+			}
+		case "min_messages":
+			n, err := strconv.ParseInt(cmp.Or(v, "0"), 10, 64)
+			if q.minMessages = n; err != nil || n < 0 {
+				want = "a whole number of 0 or more"
+			}
+		case "limit":
+			n, err := strconv.Atoi(cmp.Or(v, strconv.Itoa(maxTargets)))
+			if q.limit = n; err != nil || n < 1 || n > maxTargets {
+				want = fmt.Sprintf("a whole number from 1 to %d", maxTargets)
+			}
+		default:
+			return q, fmt.Errorf("%s is unknown: want account, status, min_messages or limit", sanitize.Quote(name))
+		}
+		if want != "" {
+			return q, fmt.Errorf("%s %s: want %s", name, sanitize.Quote(v), want)
+		}
+	}
+	return q, nil
+}

@@ -1,0 +1,98 @@
+package web
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// renderedAtOnce is how many accounts all scrapes together render at a time:
+	// that many take about 100 MB while they are rendered.
+	renderedAtOnce = 1000
+	// Answers that are written hold at most maxHeld bytes, or else minHeld answers.
+	maxHeld = 64 << 20
+	minHeld = 4
+)
+
+// renderer bounds the memory that scrapes take, however many there are and
+// however slowly they read.
+type renderer struct {
+	places *semaphore.Weighted // of accounts
+
+	mu      sync.Mutex // guards what follows
+	held    int        // bytes of answers
+	answers []*answer  // being written, the oldest first
+}
+
+// answer is a response that was rendered and is being written.
+type answer struct {
+	header http.Header
+	code   int
+	body   bytes.Buffer
+	to     *http.ResponseController
+}
+
+func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(renderedAtOnce)} }
+
+// render renders h's answer, which shows that many accounts, when it is its
+// turn, and writes it. Rendering waits for nobody, so that a turn comes soon. The
+// request waits for it as long as somebody waits for the answer: when the time of a
+// scrape is over, Prometheus hangs up.
+func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
+	weight := int64(min(max(1, accounts), renderedAtOnce))
+	if r.places.Acquire(req.Context(), weight) != nil {
+		setDeadlines(w)
+		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
+		return
+	}
+	a := &answer{header: w.Header(), code: http.StatusOK, to: http.NewResponseController(w)}
+	func() {
+		defer r.places.Release(weight)
+		h.ServeHTTP(a, req)
+	}()
+	setDeadlines(w)
+	r.add(a)
+	defer r.remove(a)
+	w.WriteHeader(a.code)
+	_, _ = w.Write(a.body.Bytes())
+}
+
+// add takes in an answer, and cuts off the oldest ones where they hold too much:
+// what is still being read then is read slowly.
+func (r *renderer) add(a *answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answers = append(r.answers, a)
+	r.held += a.body.Cap()
+	for len(r.answers) > minHeld && r.held > maxHeld {
+		_ = r.answers[0].to.SetWriteDeadline(time.Now())
+		r.drop(0)
+	}
+}
+
+func (r *renderer) remove(a *answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.Index(r.answers, a); i >= 0 { // else it was cut off
+		r.drop(i)
+	}
+}
+
+func (r *renderer) drop(i int) {
+	r.held -= r.answers[i].body.Cap()
+	r.answers = slices.Delete(r.answers, i, i+1)
+}
+
+// Header implements http.ResponseWriter.
+func (a *answer) Header() http.Header { return a.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(code int) { a.code = code }
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }

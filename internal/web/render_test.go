@@ -1,0 +1,96 @@
+package web
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
+)
+
+// TestSlowReaders holds that readers who do not read hold a bounded amount of
+// memory, and keep nobody else from a whole answer.
+func TestSlowReaders(t *testing.T) {
+	const size, readers = 8 << 20, 50 // 400 MB
+	r := newRenderer()
+	large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) })
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.render(w, req, 1, large)
+	}))
+	defer server.Close()
+	most, started := 0, 0
+	look := func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if most, started = max(most, r.held), len(r.answers); r.held > maxHeld {
+			t.Errorf("%d bytes are held for %d readers", r.held, len(r.answers))
+		}
+	}
+	var d net.Dialer
+	for n := range readers {
+		conn, err := d.DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		testutil.WaitFor(t, "the answer to be written", func() bool { look(); return started == min(n+1, maxHeld/size) })
+	}
+	body, err := testutil.Get(t.Context(), server.URL)
+	if err != nil || len(body) != size {
+		t.Errorf("a reader who reads got %d bytes, %v", len(body), err)
+	}
+	look()
+	if most < maxHeld/2 {
+		t.Errorf("no more than %d bytes were held: this test tests nothing", most)
+	}
+}
+
+// TestScrapesTakeTurns holds that scrapes wait for their turn, and are answered
+// with 200 however long it takes to come.
+func TestScrapesTakeTurns(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	s := testServer(t, api)
+	refresh(t, s)
+	if err := s.renderer.places.Acquire(t.Context(), renderedAtOnce); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	h := s.Handler(t.Context())
+	answers := make([]*httptest.ResponseRecorder, 100)
+	var wg sync.WaitGroup
+	for i := range answers {
+		answers[i] = httptest.NewRecorder()
+		ctx := t.Context()
+		if i == 0 {
+			ctx = gone
+		}
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/metrics", http.NoBody)
+		r.Header.Set(scrapeTimeoutHeader, "0.001")
+		wg.Go(func() { h.ServeHTTP(answers[i], r) })
+	}
+	waiting := func(n int) func() bool {
+		return func() bool { return blockedIn("web.(*renderer).render(") == n }
+	}
+	testutil.WaitFor(t, "all to wait", waiting(len(answers)))
+	cancel()
+	testutil.WaitFor(t, "the one that is gone not to wait", waiting(len(answers)-1))
+	s.renderer.places.Release(renderedAtOnce)
+	wg.Wait()
+	for _, w := range answers[1:] {
+		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "\ntwilio_up{") {
+			t.Fatalf("%d %.100s", w.Code, w.Body)
+		}
+	}
+	if answers[0].Code == http.StatusOK {
+		t.Errorf("an empty exposition for one that is gone: %s", answers[0].Body)
+	}
+}
