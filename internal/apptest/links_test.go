@@ -34,16 +34,22 @@ func documents(t *testing.T) map[string]string {
 }
 
 var (
-	codeBlock    = regexp.MustCompile("(?ms)^\\s*```.*?^\\s*```$|^ {4}[^\n]*$")
+	fencedBlock  = regexp.MustCompile("(?s)```.*?```")
+	indentedLine = regexp.MustCompile(`(?m)^ {4}.*$`)
 	inlineCode   = regexp.MustCompile("`[^`\n]*`")
 	markdownLink = regexp.MustCompile(`\]\(([^()\s]+)\)|<img src="([^"]+)"`)
 	heading      = regexp.MustCompile(`(?m)^#{1,6} (.*)$`)
 	headingLink  = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 )
 
+// withoutBlocks is a text without its blocks of code.
+func withoutBlocks(text string) string {
+	return indentedLine.ReplaceAllString(fencedBlock.ReplaceAllString(text, ""), "")
+}
+
 // linksOf returns the targets of a text's links.
 func linksOf(text string) (targets []string) {
-	for _, m := range markdownLink.FindAllStringSubmatch(inlineCode.ReplaceAllString(codeBlock.ReplaceAllString(text, ""), ""), -1) {
+	for _, m := range markdownLink.FindAllStringSubmatch(inlineCode.ReplaceAllString(withoutBlocks(text), ""), -1) {
 		targets = append(targets, m[1]+m[2])
 	}
 	return targets
@@ -52,7 +58,7 @@ func linksOf(text string) (targets []string) {
 // anchorsOf returns the fragments that lead to a text's headings, as the hosts of
 // repositories make them.
 func anchorsOf(text string) (anchors []string) {
-	for _, m := range heading.FindAllStringSubmatch(codeBlock.ReplaceAllString(text, ""), -1) {
+	for _, m := range heading.FindAllStringSubmatch(withoutBlocks(text), -1) {
 		anchors = append(anchors, strings.Map(func(r rune) rune {
 			switch {
 			case r == ' ':
