@@ -1,4 +1,5 @@
-# docker build -t twilio-operations-exporter --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
+# docker build -t twilio-operations-exporter:0.1.0 --build-arg VERSION=0.1.0 \
+#   --build-arg REVISION=$(git rev-parse HEAD) --build-arg BUILD_DATE=$(git log -1 --format=%cI) .
 FROM --platform=$BUILDPLATFORM docker.io/library/golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -20,6 +21,15 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -o /twili
 # CA certificates, zone data and the user nonroot, and no shell.
 FROM gcr.io/distroless/static:nonroot
 COPY --from=build /twilio_operations_exporter /usr/bin/twilio_operations_exporter
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG BUILD_DATE=unknown
+LABEL org.opencontainers.image.title=twilio_operations_exporter
+LABEL org.opencontainers.image.description="Prometheus exporter for Twilio's message operations"
+LABEL org.opencontainers.image.licenses=Apache-2.0
+LABEL org.opencontainers.image.version=$VERSION
+LABEL org.opencontainers.image.revision=$REVISION
+LABEL org.opencontainers.image.created=$BUILD_DATE
 COPY LICENSE /usr/share/doc/twilio_operations_exporter/LICENSE
 # By number: Kubernetes cannot tell that a name is not root.
 USER 65532:65532

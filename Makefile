@@ -10,14 +10,12 @@ export CC
 BIN      := $(CURDIR)/bin
 PROGRAM  := twilio_operations_exporter
 FUZZTIME ?= 5s
+SEEDS    ?= 40
 
 GOLANGCI_LINT_VERSION := v2.15.0
-PROMETHEUS_VERSION    := 3.16.0
-PROMETHEUS_MODULE     := v0.316.0
 GOVULNCHECK_VERSION   := v1.9.0
 
 GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
-PROMTOOL      := $(BIN)/promtool-$(PROMETHEUS_VERSION)
 
 # The date is the commit's, so that a commit always builds the same program.
 VERSION  ?= $(patsubst v%,%,$(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown))
@@ -42,13 +40,12 @@ test: race simulate fuzz metrics modules ## everything that must pass
 
 .PHONY: race
 race: cc
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /bench)
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
-# What the race detector would make last too long: simulated weeks, of which the
-# collector has few with it, and the comparison with plain loops.
+# More of what go test ./... has a little of: simulated worlds, every kind of list.
 .PHONY: simulate
 simulate:
-	$(GO) test -p 1 -timeout 20m ./collector ./bench
+	$(GO) test -timeout 20m ./collector/window -seeds $(SEEDS)
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
@@ -60,10 +57,12 @@ fuzz:
 		done; \
 	done
 
+# promtool is a tool of e2e; remove_all_sd leaves out service discoveries, which check nothing here.
 .PHONY: metrics
-metrics: build $(PROMTOOL)
+metrics: build
+	@mkdir -p $(BIN)
 	./$(PROGRAM) --demo --once --log.level=warn > $(BIN)/metrics.txt
-	$(PROMTOOL) check metrics < $(BIN)/metrics.txt
+	cd e2e && GOFLAGS=-tags=remove_all_sd $(GO) tool promtool check metrics < $(BIN)/metrics.txt
 
 .PHONY: modules
 modules: build chromium
@@ -81,16 +80,18 @@ fmt: $(GOLANGCI_LINT)
 	$(GOLANGCI_LINT) fmt ./...
 
 .PHONY: docs
-docs: ## the README's tables
-	$(GO) test -p 1 -run '^TestReadme$$' ./internal/config ./internal/web -update
+docs: ## the tables in docs/ that the code writes
+	$(GO) test -p 1 -run '^TestDocs$$' ./collector ./internal/config ./internal/web -update
 
 .PHONY: bench
-bench: ## the comparison with plain loops, for docs/performance.md
-	$(GO) test ./bench -run '^TestPerformance$$' -v -count=1 -timeout=15m -full -write ../docs/performance.md
+bench: ## the measurements in docs/performance.md and docs/metrics.md
+	cd bench && $(GO) test -run '^TestPerformance$$' -v -count=1 -timeout=15m -full -write ../docs/performance.md
+	cd bench && $(GO) test -run '^TestNamedOperationsChurn$$' -v -count=1 -full -update
 
 .PHONY: benchmarks
 benchmarks: ## all of Go's kind
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	cd bench && $(GO) test -run '^$$' -bench . -benchmem
 
 # Not part of the tests: it asks a database on the network.
 .PHONY: govulncheck
@@ -118,13 +119,6 @@ chromium:
 $(GOLANGCI_LINT):
 	GOBIN=$(BIN) $(GO) install -trimpath github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv $(BIN)/golangci-lint $@
-
-# remove_all_sd leaves out service discoveries, which check nothing here.
-$(PROMTOOL):
-	GOBIN=$(BIN) $(GO) install -trimpath -tags remove_all_sd \
-		-ldflags '-X $(STAMP).Version=$(PROMETHEUS_VERSION)' \
-		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS_MODULE)
-	mv $(BIN)/promtool $@
 
 .PHONY: clean
 clean:

@@ -32,6 +32,7 @@ func TestMemory(t *testing.T) {
 	dir := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir+string(filepath.Separator),
 		"twilio_operations_exporter", "twilio_operations_exporter/twilio/simulator/cmd/twilio_simulator")
+	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}

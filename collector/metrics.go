@@ -13,8 +13,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// metric is a row of the table of metrics: name, help, and one function that
-// says how to read it and of what.
+// metric is a row of the table of metrics: name, help, and one function that says how to read it and of what.
 type metric struct {
 	name, help string
 	counter    bool
@@ -27,7 +26,7 @@ type metric struct {
 	desc *prometheus.Desc
 }
 
-// metrics is the table, in the order in which the README shows it.
+// metrics is the table, in the order in which /metrics is described.
 var metrics = describe(slices.Concat(
 	[]metric{
 		{
@@ -172,8 +171,7 @@ func unix(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1e3
 }
 
-// constMetric makes a sample that does not change. created is the beginning of
-// counters.
+// constMetric makes a sample that does not change. created is the beginning of counters.
 func (m *metric) constMetric(created time.Time, value float64, labels ...string) prometheus.Metric {
 	if m.counter {
 		return prometheus.MustNewConstMetricWithCreatedTimestamp(m.desc, prometheus.CounterValue, value, created, labels...)
@@ -224,9 +222,8 @@ type view struct {
 // scraped collects the views of one scrape.
 type scraped []view
 
-// Scrape returns a collector of these accounts' numbers as one scrape shows
-// them. Accounts with an interval of 0 are refreshed first, all at the same
-// time, for as long as ctx allows.
+// Scrape returns a collector of these accounts' numbers as one scrape shows them. Accounts with an interval of 0 are
+// refreshed first, all at the same time, for as long as ctx allows.
 func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector {
 	views := make(scraped, len(rs))
 	var wg sync.WaitGroup

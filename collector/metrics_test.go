@@ -3,7 +3,6 @@ package collector
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,8 +20,6 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 // fixed is an account as one scrape shows it, every sample different.
 func fixed() scraped {
 	created := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
@@ -32,10 +29,10 @@ func fixed() scraped {
 	snapshot := &window.Snapshot{At: at}
 	for i, status := range []twilio.Status{"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED", "PAUSED"} {
 		n := int64(i+1) * 1000
-		sums := window.StatusSums{Status: status, Operations: n, Failing: n + 1, Stats: twilio.Stats{
+		sums := window.StatusSums{Status: status, Totals: window.Totals{Operations: n, Failing: n + 1, Stats: twilio.Stats{
 			Total: n + 2, Recipients: n + 3, Attempts: n + 4, Unaddressable: n + 5, Scheduled: n + 6, Queued: n + 7,
 			Sent: n + 8, Delivered: n + 9, Read: n + 10, Undelivered: n + 11, Failed: n + 12, Canceled: n + 13,
-		}}
+		}}}
 		if status.Live() {
 			sums.OldestCreated = created.Add(time.Duration(i) * time.Minute)
 			sums.OldestUpdated = created.Add(time.Duration(i)*time.Minute + 1500*time.Millisecond)
@@ -97,7 +94,7 @@ func TestExposition(t *testing.T) {
 				}
 			}
 			file := filepath.Join("testdata", tt.file)
-			if *update {
+			if update() {
 				if err := os.WriteFile(file, got.Bytes(), 0o600); err != nil {
 					t.Fatal(err)
 				}

@@ -1,9 +1,11 @@
-// Package collector refreshes the windows of accounts and shows their snapshots as metrics. It decides when to
-// refresh; what to read then is decided by [twilio_operations_exporter/collector/window].
+// Package collector refreshes the windows of accounts and shows their snapshots as metrics. It decides when to refresh;
+// what to read then is decided by [twilio_operations_exporter/collector/window].
 package collector
 
 import (
 	"context"
+	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +16,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Settings say how one account is read. They are taken as they are: whoever
-// makes them validates them.
+// Settings say how one account is read. They are taken as they are: whoever makes them validates them.
 type Settings struct {
 	Account        string        // value of the account label
 	Interval       time.Duration // between refreshes; 0 = refresh on each scrape
@@ -45,8 +46,7 @@ const progressEvery = 5 * time.Second
 // minNamed is how many failing and stuck operations a snapshot names at least, for people.
 const minNamed = 5
 
-// Refresher keeps one account's numbers: it refreshes them on an interval, or
-// when a scrape asks.
+// Refresher keeps one account's numbers: it refreshes them on an interval, or when a scrape asks.
 type Refresher struct {
 	settings Settings
 	api      API
@@ -107,8 +107,8 @@ func NewRefresher(s Settings, api API, m *AccountMetrics, logger log.Logger) *Re
 	}
 }
 
-// Run refreshes until ctx ends: every Settings.Interval, the first time after
-// delay; or, with an interval of 0, whenever Scrape or Refresh asks.
+// Run refreshes until ctx ends: every Settings.Interval, the first time after delay; or, with an interval of 0,
+// whenever Scrape or Refresh asks.
 func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	defer close(r.stopped)
 	var tick <-chan time.Time
@@ -139,8 +139,8 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// after is the tick that follows a refresh: the first after its start, on a
-// grid that tick is on, that is not yet over by more than an interval.
+// after is the tick that follows a refresh: the first after its start, on a grid that tick is on, that is not yet over
+// by more than an interval.
 func (r *Refresher) after(tick, started time.Time) time.Time {
 	interval := r.settings.Interval
 	if behind := started.Sub(tick); behind >= 0 {
@@ -159,8 +159,7 @@ func (r *Refresher) ticked(next time.Time) {
 	r.state.ticked, r.state.next = time.Now(), next
 }
 
-// openGate returns true when the API lets a refresh start. On an interval it
-// waits for that; a scrape is told at once.
+// openGate returns true when the API lets a refresh start. On an interval it waits for that; a scrape is told at once.
 func (r *Refresher) openGate(ctx context.Context) bool {
 	for {
 		wait := time.Until(r.api.RetryAt())
@@ -205,8 +204,8 @@ func (r *Refresher) resolve(err error) {
 	}
 }
 
-// Refresh joins the refresh under way or asks for one, and waits until it ends
-// or ctx does; in the latter case the refresh goes on. It needs Run.
+// Refresh joins the refresh under way or asks for one, and waits until it ends or ctx does; in the latter case the
+// refresh goes on. It needs Run.
 func (r *Refresher) Refresh(ctx context.Context) error {
 	f := r.join()
 	select {
@@ -244,8 +243,7 @@ func (r *Refresher) refresh(ctx context.Context) {
 	r.resolve(err)
 }
 
-// read runs a refresh for as long as one may take, and reports how far it is
-// while that lasts.
+// read runs a refresh for as long as one may take, and reports how far it is while that lasts.
 func (r *Refresher) read(ctx context.Context, p *window.Progress, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, r.settings.RefreshTimeout)
 	defer cancel()
@@ -289,6 +287,7 @@ func (r *Refresher) finished(pages int64, err error, took time.Duration, request
 	r.mu.Lock()
 	s := &r.state
 	first, failed := s.snapshot == nil, s.err != nil
+	overflows := err == nil && saturated(snapshot) && (first || !saturated(s.snapshot))
 	s.ended++
 	s.err, s.requests, s.progress = err, requests, nil
 	if err == nil {
@@ -298,6 +297,9 @@ func (r *Refresher) finished(pages int64, err error, took time.Duration, request
 	}
 	r.mu.Unlock()
 
+	if overflows {
+		_ = level.Warn(r.logger).Log("msg", "stats are too large to add up, their sums stay at the maximum")
+	}
 	keyvals := []any{"pages", pages, "requests", requests, "duration", took.Round(time.Millisecond)}
 	switch {
 	case err != nil:
@@ -313,8 +315,14 @@ func (r *Refresher) finished(pages int64, err error, took time.Duration, request
 	}
 }
 
-// view is the account as a scrape shows it now, but for what a refresh of the
-// scrape's own changes.
+// saturated reports whether a sum is too large for its type.
+func saturated(s *window.Snapshot) bool {
+	return slices.ContainsFunc(s.Statuses, func(sums window.StatusSums) bool {
+		return slices.ContainsFunc(stats[:], func(stat Stat) bool { return stat.Of(&sums.Stats) == math.MaxInt64 })
+	})
+}
+
+// view is the account as a scrape shows it now, but for what a refresh of the scrape's own changes.
 func (r *Refresher) view() view {
 	v := view{settings: &r.settings, created: r.created, throttled: r.api.Throttled()}
 	v.skew, v.skewKnown = r.api.Skew()

@@ -684,6 +684,7 @@ func TestReasons(t *testing.T) {
 func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var broken bool
+		huge := int64(0)
 		took := 12 * time.Second
 		api := &stubAPI{}
 		api.page = func(ctx context.Context, q twilio.Query, n int) (*twilio.Page, error) {
@@ -691,7 +692,9 @@ func TestLog(t *testing.T) {
 				if broken {
 					return nil, &twilio.Error{StatusCode: 401}
 				}
-				return completed(2), nil
+				p := completed(2)
+				p.Operations[0].Stats.Failed = huge
+				return p, nil
 			})(ctx, q, n)
 		}
 		g := newRig(t, api, nil)
@@ -716,7 +719,9 @@ func TestLog(t *testing.T) {
 		broken = true
 		check(lines(), `level=error account=test pages=0 requests=0 duration=0s msg="refresh failed" reason=auth err="list_operations: 401 Unauthorized (check the account SID and auth token, or the API key and its secret)" hint="`+Reasons()[0].Remedy+`"`)
 		broken = false
-		check(lines(), `level=info account=test pages=1 requests=0 duration=0s msg="refresh succeeded again" operations=2`)
+		huge = math.MaxInt64
+		check(lines(), `level=warn account=test msg="stats are too large to add up, their sums stay at the maximum"`,
+			`level=info account=test pages=1 requests=0 duration=0s msg="refresh succeeded again" operations=2`)
 	})
 }
 

@@ -60,8 +60,7 @@ func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {
 	}
 }
 
-// Account returns the own metrics of one account, all series that are known
-// from the start at 0.
+// Account returns the own metrics of one account, all series that are known from the start at 0.
 func (m *Metrics) Account(name string) *AccountMetrics {
 	a := &AccountMetrics{
 		success:    m.refreshes.WithLabelValues(name, "success"),
@@ -80,8 +79,7 @@ func (m *Metrics) Account(name string) *AccountMetrics {
 	return a
 }
 
-// Remove drops every series of an account. What still runs for it must have
-// ended before, or it brings some back.
+// Remove drops every series of an account. What still runs for it must have ended before, or it brings some back.
 func (m *Metrics) Remove(name string) {
 	labels := prometheus.Labels{"account": name}
 	for _, vec := range []interface {

@@ -21,22 +21,18 @@ const (
 // Status is an account's state for people; metrics have it in numbers.
 type Status struct {
 	State State
-	// Started is the start of the last refresh to start; Succeeded the end of
-	// the last that succeeded; FailingSince the end of the first that failed
-	// since. NextRefresh is when the next is planned. RetryAt is when the API
-	// lets requests through again. All by the local clock, zero where there is
-	// none.
+	// Started is the start of the last refresh to start; Succeeded the end of the last that succeeded; FailingSince the
+	// end of the first that failed since. NextRefresh is when the next is planned. RetryAt is when the API lets
+	// requests through again. All by the local clock, zero where there is none.
 	Started, Succeeded, FailingSince, NextRefresh, RetryAt time.Time
-	// Requests is how many requests went to the API while the last refresh to
-	// end was under way, retries included; PagesRead and PagesExpected say how
-	// far the one under way is.
+	// Requests is how many requests went to the API while the last refresh to end was under way, retries included;
+	// PagesRead and PagesExpected say how far the one under way is.
 	Requests                 int64
 	PagesRead, PagesExpected int
 	// Err and Reason say why the last refresh to end failed.
 	Err    error
 	Reason Reason
-	// Snapshot is the last good one, nil before the first. Current is false
-	// when it is too old to be shown in metrics.
+	// Snapshot is the last good one, nil before the first. Current is false when it is too old to be shown in metrics.
 	Snapshot *window.Snapshot
 	Current  bool
 }
@@ -83,8 +79,7 @@ func (r *Refresher) Status() Status {
 // Settings returns what the refresher was made with.
 func (r *Refresher) Settings() Settings { return r.settings }
 
-// Healthy is false when the loop has not ticked for max(3 intervals, interval
-// + refresh timeout).
+// Healthy is false when the loop has not ticked for max(3 intervals, interval + refresh timeout).
 func (r *Refresher) Healthy() bool {
 	i := r.settings.Interval
 	if i == 0 {
@@ -95,16 +90,15 @@ func (r *Refresher) Healthy() bool {
 	return time.Since(r.state.ticked) <= max(3*i, i+r.settings.RefreshTimeout)
 }
 
-// Ready is true once a refresh has ended, well or badly; at once with an
-// interval of 0.
+// Ready is true once a refresh has ended, well or badly; at once with an interval of 0.
 func (r *Refresher) Ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.settings.Interval == 0 || r.state.ended > 0
 }
 
-// Progress of the refresh under way: pages read, and pages expected as far as
-// is known by now; both 0 when none is under way.
+// Progress of the refresh under way: pages read, and pages expected as far as is known by now; both 0 when none is
+// under way.
 func (r *Refresher) Progress() (read, expected int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,10 @@ func TestDemo(t *testing.T) {
 		})
 		t.Run("recording rules yield", func(t *testing.T) {
 			t.Parallel()
-			records := recorded(t, filepath.Join(prometheusFiles, "rules"))
+			records := slices.DeleteFunc(recorded(t, filepath.Join(prometheusFiles, "rules")), func(record string) bool {
+				// Only of campaigns that fail at this moment: TestTrouble has some.
+				return record == "account_operation:twilio_failing_operation_messages_lost:recent"
+			})
 			eventually(t, "every recording rule", func() error { return barren(t.Context(), s, records) })
 			if err := barren(t.Context(), s, []string{"account:twilio_upp:max5m"}); err == nil {
 				t.Error("a rule that yields nothing was not noticed")

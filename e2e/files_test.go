@@ -161,9 +161,13 @@ func untested(alerts []rulefmt.Rule, tests ruleTests) []string {
 
 func TestAlertmanagerFiles(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(alertmanagerFiles, "alertmanager.yml")
-	if out, err := runTool(t, "", nil, "amtool", "check-config", file); err != nil {
-		t.Errorf("amtool check-config: %v\n%s", err, out)
+	shipped := filepath.Join(alertmanagerFiles, "alertmanager.yml")
+	file := filepath.Join(t.TempDir(), "alertmanager.yml")
+	writeFile(t, file, uncommented(t, shipped))
+	for _, name := range []string{shipped, file} {
+		if out, err := runTool(t, "", nil, "amtool", "check-config", name); err != nil {
+			t.Errorf("amtool check-config: %v\n%s", err, out)
+		}
 	}
 	var cases []struct {
 		Name, Receiver string
@@ -189,6 +193,10 @@ func TestAlertmanagerFiles(t *testing.T) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+	}
+	if out, err := runTool(t, "", nil, "amtool", "config", "routes", "test", "--config.file="+shipped,
+		"--verify.receivers=default", "alertname=TwilioFailedShareHigh", "severity=critical"); err != nil {
+		t.Errorf("as it is shipped: %v\n%s", err, out)
 	}
 	if out, err := route(t, "nobody", cases[0].Labels); err == nil {
 		t.Errorf("a wrong receiver was not noticed:\n%s", out)

@@ -17,17 +17,17 @@ import (
 const fleetToken = "token-of-the-fleet" // of accounts that do not exist
 
 // fleet is the API of many accounts, of which some are in trouble: the name of
-// an account, which is its SID, says in which.
+// an account, which its SID ends in, says in which.
 type fleet struct{ handlers map[string]*simulator.Handler }
 
 func newFleet(t *testing.T, names []string) *fleet {
 	f := &fleet{handlers: make(map[string]*simulator.Handler)}
 	for i, name := range names {
 		world := simulator.MustWorld(simulator.WorldSettings{Seed: uint64(i), Rate: 1, MaxRecipients: 100}) //nolint:gosec // a small number
-		h := simulator.MustHandler(world, simulator.Settings{AccountSID: name, AuthToken: fleetToken, LogSize: -1})
+		h := simulator.MustHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: fleetToken, LogSize: -1})
 		switch kind, _, _ := strings.Cut(name, "-"); kind {
 		case "refused":
-			h = simulator.MustHandler(world, simulator.Settings{AccountSID: name, AuthToken: "another", LogSize: -1})
+			h = simulator.MustHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: "another", LogSize: -1})
 		case "hanging":
 			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 		case "throttled":
@@ -40,8 +40,8 @@ func newFleet(t *testing.T, names []string) *fleet {
 }
 
 func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name, _, _ := r.BasicAuth()
-	f.handlers[name].ServeHTTP(w, r)
+	sid, _, _ := r.BasicAuth()
+	f.handlers[strings.TrimPrefix(sid, "AC")].ServeHTTP(w, r)
 }
 
 // TestManyAccounts runs the built program with 200 accounts for a minute, of
@@ -68,7 +68,7 @@ func TestManyAccounts(t *testing.T) {
 	var config strings.Builder
 	config.WriteString("accounts:\n")
 	for _, name := range names {
-		fmt.Fprintf(&config, "- {account_sid: %s, auth_token_file: token}\n", name)
+		fmt.Fprintf(&config, "- {name: %[1]s, account_sid: AC%[1]s, auth_token_file: token}\n", name)
 	}
 	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
 	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -35,19 +37,60 @@ var (
 // job is the name of the exporter's job in prometheus.yml.
 const job = "twilio_operations"
 
+// Where the links of alerts lead.
+const (
+	runbookBase   = "https://wiki.example.com/runbooks"
+	dashboardBase = "https://grafana.example.com"
+)
+
 // stack is a Prometheus with the files of deploy/prometheus.
 type stack struct {
 	dir        string // copy of the files
 	prometheus *process
+
+	mu         sync.Mutex
+	discovered []targetGroup
+}
+
+// targetGroup is a group of a file of targets.
+type targetGroup struct {
+	Targets []string          `yaml:"targets"`
+	Labels  map[string]string `yaml:"labels,omitempty"`
+}
+
+// discover changes which exporters Prometheus finds.
+func (s *stack) discover(t *testing.T, change func([]targetGroup) []targetGroup) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discovered = change(s.discovered)
+	file := filepath.Join(s.dir, "targets", "exporter.yml")
+	// In one go, because Prometheus reads it as soon as it changes.
+	writeYAML(t, file+".new", s.discovered)
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startStack runs Prometheus with a copy of the files, in which only the
-// addresses and the paces are others. history is in OpenMetrics; "" is none.
-func startStack(t *testing.T, name string, divisor int, exporters []string, alertmanager, history string) *stack {
+// addresses and the paces are others, and what edits change beforehand. history
+// is in OpenMetrics; "" is none.
+func startStack(
+	t *testing.T, name string, divisor int, exporters []string, alertmanager, history string, edits ...func(dir string),
+) *stack {
 	t.Helper()
 	s := &stack{dir: t.TempDir()}
 	copyTree(t, prometheusFiles, s.dir)
-	writeYAML(t, filepath.Join(s.dir, "targets", "exporter.yml"), targets(exporters...))
+	for _, edit := range edits {
+		edit(s.dir)
+	}
+	s.discover(t, func([]targetGroup) []targetGroup {
+		groups := make([]targetGroup, len(exporters))
+		for i, address := range exporters {
+			groups[i].Targets = []string{address}
+		}
+		return groups
+	})
 	writeYAML(t, filepath.Join(s.dir, "targets", "alertmanager.yml"), targets(alertmanager))
 	editYAML(t, filepath.Join(s.dir, "prometheus.yml"), func(config map[string]any) {
 		global, ok := config["global"].(map[string]any)
@@ -55,6 +98,7 @@ func startStack(t *testing.T, name string, divisor int, exporters []string, aler
 			t.Fatal("prometheus.yml has no global section")
 		}
 		global["scrape_interval"], global["evaluation_interval"] = step.String(), step.String()
+		global["external_labels"] = map[string]any{"runbook_base": runbookBase, "dashboard_base": dashboardBase}
 		if divisor == fast {
 			// Panels ask for native histograms first, and for classic ones where
 			// Prometheus keeps those: one stack has the first, one the second.
@@ -267,6 +311,7 @@ func startPager(t *testing.T, divisor int) *pager {
 	dir := t.TempDir()
 	copyTree(t, alertmanagerFiles, dir)
 	file := filepath.Join(dir, "alertmanager.yml")
+	writeFile(t, file, uncommented(t, file))
 	editYAML(t, file, func(config map[string]any) {
 		receivers, _ := config["receivers"].([]any)
 		for _, r := range receivers {
@@ -292,6 +337,20 @@ func startPager(t *testing.T, divisor int) *pager {
 	})
 	return p
 }
+
+// uncommented returns a file with the lines that its users may switch on: those
+// that begin with a sign and two spaces or more.
+func uncommented(t *testing.T, file string) []byte {
+	t.Helper()
+	before := readFile(t, file)
+	after := commentedOut.ReplaceAll(before, []byte("  "))
+	if bytes.Equal(before, after) {
+		t.Fatalf("%s has nothing to switch on", file)
+	}
+	return after
+}
+
+var commentedOut = regexp.MustCompile(`(?m)^# {2}`)
 
 // divideWaits divides the waits of a route and of those below it.
 func divideWaits(route any, divisor int) error {

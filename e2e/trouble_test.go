@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +37,11 @@ func TestTrouble(t *testing.T) {
 			window = 30 * time.Minute
 			settings.Rate = 20
 			settings.Troubles = []simulator.Trouble{{Kind: simulator.TroubleStuck, Share: 0.1, From: time.Now().Add(-stuckFor)}}
+		}
+		if name == "campaign" {
+			// Few large operations that take their time.
+			settings.Rate, settings.Lifetime = 4, 20*time.Second
+			settings.MinRecipients, settings.MaxRecipients = 2000, 2000
 		}
 		a := startAccount(t, name, settings, window)
 		accounts[name] = a
@@ -68,7 +75,7 @@ const stuckFor = 4*time.Minute + 30*time.Second
 
 // scenarios are what happens, by the name of the account to which it does.
 var scenarios = map[string]func(*testing.T, *hospital, *account){
-	"marketing":     messagesFail, // has a route of its own in alertmanager.yml
+	"acme":          messagesFail, // has a route of its own in alertmanager.yml
 	"dropped":       deliveryDrops,
 	"unaddressable": nobodyThere,
 	"stuck":         operationsStuck,
@@ -77,6 +84,11 @@ var scenarios = map[string]func(*testing.T, *hospital, *account){
 	"blind":         refreshesFail,
 	"down":          exporterDown,
 	"example":       exporterRestarts, // has limits of its own in thresholds.yml
+	"campaign":      campaignFails,
+	"loop":          exporterCrashLoops,
+	"vanished":      targetVanishes,
+	"removed":       accountRemoved,
+	"twin":          stagingIsNoSubstitute,
 }
 
 // usualHistory is what the rules about the last hour have recorded in the last
@@ -217,20 +229,42 @@ func alert(name string, a *account, severity string) map[string]string {
 func messagesFail(t *testing.T, h *hospital, a *account) {
 	a.trouble(simulator.TroubleFailing, 0.5)
 	critical := with(alert("TwilioFailedShareHigh", a, "critical"), "scope", "messages", "over", "1h")
-	n := h.told("marketing-pager", "firing", critical)
+	n := h.told("acme-pager", "firing", critical)
 	for key, want := range map[string]string{
-		"summary": a.name, "description": "%", "runbook_url": "docs/runbooks/TwilioFailedShareHigh.md",
+		"summary":       " of the messages of acme failed, more than 10%",
+		"description":   "%",
+		"operations":    " messages failed or not delivered",
+		"dashboard_url": dashboardBase + "/d/twilio-operations?var-account=acme&from=",
+		"landing_url":   "http://" + a.exporter.address + "/#account-acme",
+		"runbook_url":   runbookBase + "/TwilioFailedShareHigh.md",
 	} {
 		if !strings.Contains(n.annotations[key], want) {
 			t.Errorf("annotation %s is %q, want %q in it", key, n.annotations[key], want)
 		}
 	}
+	for _, base := range []string{"runbook_base", "dashboard_base"} {
+		if got, ok := n.labels[base]; ok {
+			t.Errorf("the label %s=%q came along", base, got)
+		}
+	}
 	h.muted(with(critical, "severity", "warning"))
-	h.told("marketing", "firing", alert("TwilioCampaignFailing", a, "warning"))
 
 	a.calm()
-	h.told("marketing-pager", "resolved", critical)
-	h.told("marketing", "resolved", alert("TwilioCampaignFailing", a, "warning"))
+	h.told("acme-pager", "resolved", critical)
+}
+
+// campaignFails looks for the campaign in what the receiver is told.
+func campaignFails(t *testing.T, h *hospital, a *account) {
+	a.trouble(simulator.TroubleFailing, 0.3)
+	failing := with(alert("TwilioCampaignFailing", a, "warning"), "scope", "messages")
+	n := h.told("chat", "firing", failing)
+	named := regexp.MustCompile(`comms_operation_\w+ \([A-Z]+\): \d+ of 2000 messages failed or not delivered`)
+	if !named.MatchString(n.annotations["operations"]) {
+		t.Errorf("no operation is named: %q", n.annotations["operations"])
+	}
+
+	a.calm()
+	h.told("chat", "resolved", failing)
 }
 
 func deliveryDrops(_ *testing.T, h *hospital, a *account) {
@@ -336,6 +370,104 @@ func exporterRestarts(t *testing.T, h *hospital, a *account) {
 	h.noSpike(a, before, back)
 }
 
+// loopPeriod is 150 seconds of the fast stack's time.
+const loopPeriod = 150 * time.Second / fast
+
+// exporterCrashLoops kills the exporter again and again while no refresh
+// succeeds: no process is old enough to have old numbers.
+func exporterCrashLoops(t *testing.T, h *hospital, a *account) {
+	a.refuse(http.StatusInternalServerError)
+	address := a.exporter.address
+	restarting := map[string]string{
+		"alertname": "TwilioExporterRestarting", "instance": address, "severity": "warning", "scope": "exporter", "job": job,
+	}
+	old := alert("TwilioExporterNumbersTooOld", a, "critical")
+	ticker := time.NewTicker(loopPeriod)
+	defer ticker.Stop()
+	told := func() bool { return len(h.pager.notices(restarting)) > 0 && len(h.pager.notices(old)) > 0 }
+	for begun := time.Now(); !told(); <-ticker.C {
+		if time.Since(begun) > patience {
+			t.Fatalf("told of the crash loop: %v, of old numbers: %v", h.pager.notices(restarting), h.pager.notices(old))
+		}
+		a.exporter.kill()
+		a.run(address)
+	}
+	h.told("operators", "firing", restarting)
+	h.told("operators-pager", "firing", old)
+
+	a.api.Faults().Clear()
+	h.told("operators", "resolved", restarting)
+	h.told("operators-pager", "resolved", old)
+}
+
+// targetVanishes takes the exporter out of what Prometheus discovers.
+func targetVanishes(t *testing.T, h *hospital, a *account) {
+	address := a.exporter.address
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return slices.DeleteFunc(groups, func(g targetGroup) bool { return g.Targets[0] == address })
+	})
+	missing := with(alert("TwilioExporterAccountMissing", a, "warning"), "scope", "exporter")
+	n := h.told("operators", "firing", missing)
+	if want := address + ", which is no longer a target"; !strings.Contains(n.annotations["description"], want) {
+		t.Errorf("the description is %q, want %q in it", n.annotations["description"], want)
+	}
+
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return append(groups, targetGroup{Targets: []string{address}})
+	})
+	h.told("operators", "resolved", missing)
+}
+
+// accountRemoved takes the account out of the exporter's file; another one is
+// in its place.
+func accountRemoved(t *testing.T, h *hospital, a *account) {
+	rename := func(name string) {
+		editYAML(t, a.config, func(config map[string]any) {
+			accounts, _ := config["accounts"].([]any)
+			one, _ := accounts[0].(map[string]any)
+			one["name"] = name
+		})
+		if err := a.exporter.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("another")
+	missing := with(alert("TwilioExporterAccountMissing", a, "warning"), "scope", "exporter")
+	n := h.told("operators", "firing", missing)
+	if want := a.exporter.address + ", which still answers"; !strings.Contains(n.annotations["description"], want) {
+		t.Errorf("the description is %q, want %q in it", n.annotations["description"], want)
+	}
+
+	rename(a.name)
+	h.told("operators", "resolved", missing)
+}
+
+// stagingIsNoSubstitute stops an exporter while one of another environment has
+// an account of the same name: nobody stands in for it.
+func stagingIsNoSubstitute(t *testing.T, h *hospital, a *account) {
+	staging := startAccount(t, a.name, fastWorld(77), accountWindow)
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return append(groups, targetGroup{
+			Targets: []string{staging.exporter.address}, Labels: map[string]string{"env": "staging"},
+		})
+	})
+	h.yields(fmt.Sprintf(`twilio_up{account=%q,env="staging"} == 1`, a.name))
+
+	address := a.exporter.address
+	a.exporter.stop(t)
+	down := with(alert("TwilioExporterDown", a, "critical"), "scope", "exporter", "instance", address)
+	h.told("operators-pager", "firing", down)
+	if also := h.pager.notices(with(down, "severity", "warning")); len(also) > 0 {
+		t.Errorf("another one stands in, it says: %v", also)
+	}
+	a.run(address)
+	h.told("operators-pager", "resolved", down)
+	// It is down when the test ends, which is nobody's trouble any more.
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return slices.DeleteFunc(groups, func(g targetGroup) bool { return g.Labels["env"] == "staging" })
+	})
+}
+
 // rateRange is long enough for a refresh that comes late, and short enough for
 // a window that is counted at once to stand out.
 const rateRange = 20 * time.Second
@@ -381,7 +513,7 @@ func (h *hospital) ratesOver(a *account, past time.Duration) map[string]float64 
 func (h *hospital) noSpike(a *account, before map[string]float64, back time.Time) {
 	h.t.Helper()
 	// Until the new process has been there for longer than the range.
-	process := fmt.Sprintf("process_start_time_seconds{instance=%q}", a.exporter.address)
+	process := fmt.Sprintf("instance:twilio_exporter_start_time_seconds:max{instance=%q}", a.exporter.address)
 	h.yields(fmt.Sprintf("%s > %d and time() - %[1]s > %[3]v and on () account:twilio_up:max5m{account=%[4]q} == 1",
 		process, back.Add(-2*step).Unix(), (rateRange + 5*step).Seconds(), a.name))
 	after := h.ratesOver(a, time.Since(back))

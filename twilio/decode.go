@@ -61,7 +61,7 @@ func (m *member[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return json.UnmarshalDecode(dec, &m.value)
 }
 
-// statNames are the members of stats, in the order of the fields of Stats.
+// statNames are the members of stats, in the order of Stats.Fields.
 var statNames = [...]string{
 	"total", "recipients", "attempts", "unaddressable", "scheduled", "queued",
 	"sent", "delivered", "read", "undelivered", "failed", "canceled",
@@ -76,10 +76,7 @@ func (s *wireStats) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		}
 		return kindError(dec.StackPointer(), k, reflect.TypeFor[wireStats]())
 	}
-	counts := [len(statNames)]*int64{
-		&s.Total, &s.Recipients, &s.Attempts, &s.Unaddressable, &s.Scheduled, &s.Queued,
-		&s.Sent, &s.Delivered, &s.Read, &s.Undelivered, &s.Failed, &s.Canceled,
-	}
+	counts := (*Stats)(s).Fields()
 	var seen [len(statNames)]bool
 	_, err := dec.ReadToken()
 	for err == nil && dec.PeekKind() != '}' {

@@ -16,8 +16,8 @@ type bucket struct {
 	read time.Duration
 	// dirty says that done is known to be wrong: the minute is due whatever its age.
 	dirty bool
-	// baseline says that what is in the minute at the next publication was there before counting began, or has
-	// been counted before.
+	// baseline says that what is in the minute at the next publication was there before counting began, or has been
+	// counted before.
 	baseline bool
 	// contents are nil where there are no operations and never were.
 	*contents
@@ -26,13 +26,12 @@ type bucket struct {
 type contents struct {
 	// done sums the operations that were not in flight when the minute was read.
 	done byStatus
-	// inFlight holds those that are, by id. An operation in it never changes: it is replaced, since snapshots
-	// share it.
+	// inFlight holds those that are, by id. An operation in it never changes: it is replaced, since snapshots share it.
 	inFlight map[string]inFlight
 	// failing are the worst of those done, as many as a snapshot names.
 	failing []*twilio.Operation
-	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in
-	// flight, as in nearly all minutes.
+	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in flight, as
+	// in nearly all minutes.
 	peak *peak
 }
 
@@ -50,7 +49,7 @@ type peak struct {
 }
 
 func (p *peak) add(s *twilio.Stats) {
-	p.Stats.Add(s)
+	p.Add(s)
 	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s.Delivered, s.Read))
 }
 
@@ -66,7 +65,7 @@ func (b *bucket) operations() int64 {
 	c := b.get()
 	n := int64(len(c.inFlight))
 	for i := range c.done {
-		n += c.done[i].operations
+		n += c.done[i].Operations
 	}
 	return n
 }
@@ -74,7 +73,7 @@ func (b *bucket) operations() int64 {
 // settled sums what is done.
 func (c *contents) settled() (sum peak) {
 	for i := range c.done {
-		sum.add(&c.done[i].stats)
+		sum.add(&c.done[i].Stats)
 	}
 	return sum
 }
@@ -116,8 +115,8 @@ func (b *bucket) leave(gone func(inFlight) bool) (left bool) {
 	return left
 }
 
-// replace puts what a list read to its end has shown of the minute in the place of what was known; r is nil where
-// it showed nothing. met tells whether the list had an operation.
+// replace puts what a list read to its end has shown of the minute in the place of what was known; r is nil where it
+// showed nothing. met tells whether the list had an operation.
 func (b *bucket) replace(r *minuteReading, met func(id string) bool, at time.Duration, refresh int) (left bool) {
 	b.read, b.dirty = at, false
 	if r == nil && b.contents == nil {

@@ -190,7 +190,7 @@ func TestCounters(t *testing.T) {
 		{
 			"minutes that come back",
 			[]func(*refresh, int){
-				func(f *refresh, n int) { // a clock far ahead
+				func(f *refresh, _ int) { // a clock far ahead
 					f.w.slide(noon.Add(time.Hour))
 				},
 				func(f *refresh, n int) {
@@ -373,7 +373,7 @@ func heapOf(t *testing.T, build func() *Window) int64 {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	runtime.KeepAlive(w)
-	return int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	return int64(after.HeapAlloc) - int64(before.HeapAlloc) //nolint:gosec // of a test
 }
 
 // Memory depends on the length of the window, not on how many operations there are.

@@ -121,16 +121,16 @@ func (c *churn) between(twilio.Query, int) {
 func (c *churn) check(w *Window) {
 	c.t.Helper()
 	snapshot := w.Snapshot()
-	var all totals
+	var all Totals
 	for m, s := range w.each(span{w.first, open}) {
 		if s.read == unread {
 			c.t.Fatalf("minute %v was never read", m.time())
 		}
 		began := c.start.Add(s.read)
-		var sum totals
+		var sum Totals
 		if s.contents != nil {
 			for j := range s.done {
-				sum.merge(&s.done[j].totals)
+				sum.merge(&s.done[j].Totals)
 			}
 			for _, op := range s.inFlight {
 				sum.add(&op.Stats)
@@ -138,19 +138,19 @@ func (c *churn) check(w *Window) {
 		}
 		all.merge(&sum)
 		for k, op := range c.ops[m] {
-			times := sum.stats.Total >> (churnDigit * k) & (1<<churnDigit - 1)
+			times := sum.Stats.Total >> (churnDigit * k) & (1<<churnDigit - 1)
 			if times > 1 || times == 0 && op.listed.Before(began) {
 				c.t.Fatalf("operation %s of %v (now %s), listed at %v, counts %d times; its minute was read at %v",
 					op.ID, op.CreatedAt, op.Status, op.listed, times, began)
 			}
 		}
 	}
-	var shown totals
+	var shown Totals
 	for i := range snapshot.Statuses {
-		shown.operations += snapshot.Statuses[i].Operations
-		shown.stats.Add(&snapshot.Statuses[i].Stats)
+		shown.Operations += snapshot.Statuses[i].Operations
+		shown.Stats.Add(&snapshot.Statuses[i].Stats)
 	}
-	if shown.operations != all.operations || shown.stats != all.stats {
+	if shown.Operations != all.Operations || shown.Stats != all.Stats {
 		c.t.Fatalf("the snapshot shows %+v, the minutes hold %+v", shown, all)
 	}
 }
@@ -176,7 +176,7 @@ func (c *churn) exact(w *Window, statuses ...twilio.Status) {
 // The world changes between the pages, and half of the refreshes fail at one of them. No operation is lost, and none
 // counts twice.
 func TestChangesBetweenPages(t *testing.T) {
-	for seed := range uint64(*seeds) {
+	for seed := range *seeds {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { newChurn(t, seed).run() })

@@ -110,7 +110,7 @@ func TestClocksThatJump(t *testing.T) {
 	}
 	for _, length := range []time.Duration{time.Hour, 24 * time.Hour, 168 * time.Hour} {
 		for _, jump := range jumps {
-			for seed := range uint64(max(1, *seeds/8)) {
+			for seed := range max(1, *seeds/8) {
 				t.Run(fmt.Sprint(length, jump, seed), func(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) { jumping(t, length, jump, rand.New(rand.NewPCG(seed, 3))) })

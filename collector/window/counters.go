@@ -2,15 +2,15 @@ package window
 
 import "twilio_operations_exporter/twilio"
 
-// publish moves the counters by what each minute's sums exceed their peak. At the first publication the peaks are
-// set and nothing is counted.
+// publish moves the counters by what each minute's sums exceed their peak. At the first publication the peaks are set
+// and nothing is counted.
 func (w *Window) publish() {
 	for i := range w.buckets {
 		b := &w.buckets[i]
 		if b.operations() > 0 {
 			w.newest = max(w.newest, w.first+minute(i))
 		}
-		if b.contents != nil && b.peak != nil {
+		if b.get().peak != nil {
 			w.count(b, w.published && !b.baseline)
 		}
 		b.baseline = false
@@ -32,7 +32,7 @@ func (w *Window) count(b *bucket, counts bool) {
 		*peak[j] += excess
 		// Where delivered falls as read rises, the growth of delivered alone would miss what was read between two
 		// refreshes.
-		if now[j] == &total.Stats.Delivered && w.readReplacesDelivered {
+		if now[j] == &total.Delivered && w.readReplacesDelivered {
 			excess = reached
 		}
 		if counts {

@@ -4,7 +4,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -31,25 +30,25 @@ const open = minute(math.MaxInt64)
 
 func (s span) holds(m minute) bool { return m >= s.from && m < s.to }
 
-// totals sums operations.
-type totals struct {
-	operations int64
-	failing    int64
-	stats      twilio.Stats
+// Totals sum operations.
+type Totals struct {
+	Operations int64
+	Failing    int64 // those for which [Failing] holds
+	Stats      twilio.Stats
 }
 
-func (t *totals) add(s *twilio.Stats) {
-	t.operations++
+func (t *Totals) add(s *twilio.Stats) {
+	t.Operations++
 	if Failing(s) {
-		t.failing++
+		t.Failing++
 	}
-	t.stats.Add(s)
+	t.Stats.Add(s)
 }
 
-func (t *totals) merge(o *totals) {
-	t.operations += o.operations
-	t.failing += o.failing
-	t.stats.Add(&o.stats)
+func (t *Totals) merge(o *Totals) {
+	t.Operations += o.Operations
+	t.Failing += o.Failing
+	t.Stats.Add(&o.Stats)
 }
 
 // An operation fails as a campaign when it is large enough to judge and a tenth of it did not arrive.
@@ -69,53 +68,45 @@ func Lost(s *twilio.Stats) int64 { return twilio.AddSaturating(s.Failed, s.Undel
 // statusTotals are the totals of one status.
 type statusTotals struct {
 	status twilio.Status
-	totals
+	Totals
 }
 
 // byStatus holds the statuses that occur, and no others.
 type byStatus []statusTotals
 
-func (b *byStatus) of(status twilio.Status) *totals {
+func (b *byStatus) of(status twilio.Status) *Totals {
 	for i := range *b {
 		if (*b)[i].status == status {
-			return &(*b)[i].totals
+			return &(*b)[i].Totals
 		}
 	}
 	*b = append(*b, statusTotals{status: status})
-	return &(*b)[len(*b)-1].totals
+	return &(*b)[len(*b)-1].Totals
 }
 
 const (
 	maxUndocumented = 16
-	statusOther     = twilio.Status("other")
 )
 
 var documented = []twilio.Status{
 	twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,
 }
 
-// statusNames bounds the statuses told apart: the documented ones, and the first undocumented ones that are met.
-// It is safe for concurrent use.
-type statusNames struct {
-	mu           sync.Mutex
-	undocumented []twilio.Status
-}
+// statusNames are the undocumented statuses that count under their own name: the first that are met.
+type statusNames []twilio.Status
 
 // fold returns the status under which an operation counts.
 func (n *statusNames) fold(s twilio.Status) twilio.Status {
-	if slices.Contains(documented, s) || s == statusOther {
+	if slices.Contains(documented, s) || s == twilio.StatusOther {
 		return s
 	}
-	// A label must be valid UTF-8.
-	s = twilio.Status(strings.Clone(strings.ToValidUTF8(string(s), "\uFFFD")))
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch i := slices.Index(n.undocumented, s); {
+	s = twilio.Status(strings.ToValidUTF8(string(s), "\uFFFD")) // a label must be
+	switch i := slices.Index(*n, s); {
 	case i >= 0:
-		return n.undocumented[i]
-	case len(n.undocumented) == maxUndocumented:
-		return statusOther
+		return (*n)[i]
+	case len(*n) == maxUndocumented:
+		return twilio.StatusOther
 	}
-	n.undocumented = append(n.undocumented, s)
+	*n = append(*n, s)
 	return s
 }

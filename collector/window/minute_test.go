@@ -24,7 +24,7 @@ func TestManyUndocumentedStatuses(t *testing.T) {
 	for i := range 1000 {
 		want := twilio.Status(fmt.Sprint("STATUS_", i))
 		if i >= maxUndocumented {
-			want = statusOther
+			want = twilio.StatusOther
 		}
 		if got := names.fold(twilio.Status(fmt.Sprint("STATUS_", i))); got != want {
 			t.Fatalf("STATUS_%d counts as %s, want %s", i, got, want)
@@ -35,7 +35,7 @@ func TestManyUndocumentedStatuses(t *testing.T) {
 			t.Errorf("%s counts as %s", s, got)
 		}
 	}
-	if got := names.fold("anything"); got != statusOther {
+	if got := names.fold("anything"); got != twilio.StatusOther {
 		t.Errorf("the 17th counts as %s", got)
 	}
 }

@@ -7,8 +7,8 @@ import (
 
 // state is what plan needs to know of a minute.
 type state struct {
-	// due is how much of the time after which the minute is to be read again has passed: 1 and more is due, a
-	// half and more is worth a page's spare room.
+	// due is how much of the time after which the minute is to be read again has passed: 1 and more is due, a half and
+	// more is worth a page's spare room.
 	due        float64
 	operations float64 // expected
 }
@@ -21,8 +21,8 @@ type part struct {
 	operations float64
 }
 
-// states judges every minute at a time: now by the API's clock, for ages, and at by the window's, for times of
-// reading. The last judgement stands for all minutes to come.
+// states judges every minute at a time: now by the API's clock, for ages, and at by the window's, for times of reading.
+// The last judgement stands for all minutes to come.
 func (w *Window) states(now time.Time, at time.Duration) (states []state, density float64) {
 	operations, read := w.known()
 	density = operations / float64(max(1, read))
@@ -62,8 +62,8 @@ func (w *Window) known() (operations float64, read int) {
 // paging says how many operations are on a full page.
 type paging float64
 
-// fill is the share of a page that is filled on purpose: the rest is for the operations that a list shows beyond
-// its edges, and for late ones.
+// fill is the share of a page that is filled on purpose: the rest is for the operations that a list shows beyond its
+// edges, and for late ones.
 const fill = 0.98
 
 // pages is how many pages so many operations take; a list has one at least.
@@ -78,9 +78,9 @@ func (p paging) allPages(parts []part) (pages int) {
 	return pages
 }
 
-// plan says what to read now, newest first: runs of due minutes, joined across gaps where that costs no further
-// page, each with neighbours worth reading in what room is left on its last page. It is a pure function. first is
-// the minute of states[0]. What reaches the last minute is open at its end.
+// plan says what to read now, newest first: runs of due minutes, joined across gaps where that costs no further page,
+// each with neighbours worth reading in what room is left on its last page. It is a pure function. first is the minute
+// of states[0]. What reaches the last minute is open at its end.
 func plan(first minute, states []state, p paging) []part {
 	var parts []part
 	for i := 0; i < len(states); i++ {
@@ -160,18 +160,17 @@ func fillPages(parts []part, states []state, p paging) {
 }
 
 const (
-	// maxPages bounds a piece, and with it what a failure loses and how many ids are held. It is halved, down to
-	// minPages, after a refresh that failed.
-	maxPages = 32
+	// maxPages bounds a piece, and with it what a failure loses and how many ids are held: those of 28 full pages fit
+	// in a map just before it doubles. It is halved, down to minPages, after a refresh that failed.
+	maxPages = 28
 	minPages = 4
-	// worthCutting is the fewest pages, by expectation, that a piece is cut to: what just about fits on a page is
-	// not to be cut in two.
+	// worthCutting is the fewest pages, by expectation, that a piece is cut to: what just about fits on a page is not
+	// to be cut in two.
 	worthCutting = 2
 )
 
-// cut divides parts, newest first, into pieces of at most so many pages each and, where there is enough to read,
-// one for each worker. count tells how many operations to expect in a minute; end is that after the last one
-// known.
+// cut divides parts, newest first, into pieces of at most so many pages each and, where there is enough to read, one
+// for each worker. count tells how many operations to expect in a minute; end is that after the last one known.
 func cut(parts []part, count func(minute) float64, end minute, workers, most int, p paging) []part {
 	total := p.allPages(parts)
 	target := min(most, max((total+workers-1)/workers, worthCutting))

@@ -50,7 +50,7 @@ func TestDueByAge(t *testing.T) {
 			if tt.read < 0 {
 				b.read = unread
 			}
-			b.done.of(twilio.StatusCompleted).operations = 7
+			b.done.of(twilio.StatusCompleted).Operations = 7
 			w.buckets = []bucket{b}
 			got, _ := w.states(at, since)
 			if d := got[0].due - tt.want; d > 1e-9 || d < -1e-9 {
@@ -71,7 +71,7 @@ func TestDensity(t *testing.T) {
 		t.Errorf("density %v of nothing", d)
 	}
 	w.buckets[0].fill()
-	w.buckets[0].done.of(twilio.StatusCompleted).operations = 10
+	w.buckets[0].done.of(twilio.StatusCompleted).Operations = 10
 	for _, id := range []string{"a", "b"} {
 		w.buckets[1].join(&twilio.Operation{ID: id}, 1)
 	}

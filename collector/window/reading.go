@@ -7,8 +7,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// piece is a span that one worker reads by a list of its own, to its end; with a status, a question for the
-// operations of that status alone.
+// piece is a span that one worker reads by a list of its own, to its end; with a status, a question for the operations
+// of that status alone.
 type piece struct {
 	span
 	status twilio.Status
@@ -44,8 +44,8 @@ func (r *reading) met(id string) bool {
 	return ok
 }
 
-// add takes in an operation; one of beyond the edges is left to whoever reads there. An operation met again
-// counts only if it was in flight and is not any more.
+// add takes in an operation; one of beyond the edges is left to whoever reads there. An operation met again counts only
+// if it was in flight and is not any more.
 func (r *reading) add(op *twilio.Operation) {
 	m := min(minuteOf(op.CreatedAt), r.f.farthest())
 	if !r.holds(m) {
@@ -92,8 +92,8 @@ func (r *reading) measure(created time.Time) {
 	}
 }
 
-// density estimates how many operations a minute has, from the pages read so far: rightly if they are one end of
-// an ordered list, too low if they are a sample. It is false where that cannot be told.
+// density estimates how many operations a minute has, from the pages read so far: rightly if they are one end of an
+// ordered list, too low if they are a sample. It is false where that cannot be told.
 func (r *reading) density() (perMinute float64, ok bool) {
 	length := r.last.Sub(r.first)
 	if length <= 0 {

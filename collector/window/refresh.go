@@ -15,22 +15,18 @@ import (
 )
 
 const (
-	// margin is how much wider than it is a span is asked for, at each edge, so that it does not matter whether
-	// the API's bounds include what lies on them, nor whether they are rounded to whole seconds.
+	// margin is how much wider than it is a span is asked for, at each edge, so that it does not matter whether the
+	// API's bounds include what lies on them, nor whether they are rounded to whole seconds.
 	margin = time.Second
-
 	// kept is how long Twilio keeps operations; lists reaching further back "may be incomplete" (Twilio, Message
 	// Operations). The slack is how far the API's clock may be off without being corrected (twilio.Client.Now).
 	kept      = 7 * 24 * time.Hour
 	keptSlack = 2 * time.Second
-
-	// clockTolerance is how far the API's clock may move during a refresh, apart from the time that passes,
-	// before what was asked for has wrong edges.
+	// clockTolerance is how far the API's clock may move during a refresh, apart from the time that passes, before what
+	// was asked for has wrong edges.
 	clockTolerance = time.Minute
-
 	// maxStarts bounds how often a refresh starts over since the clock moved.
 	maxStarts = 4
-
 	// filterRetry is how long a window goes on without asking by status after the API has not selected by it.
 	filterRetry = time.Hour
 )
@@ -41,9 +37,9 @@ var (
 	errUnfiltered = errors.New("operations of other statuses were listed")
 )
 
-// Refresh reads what may have changed. When all of it was read, it moves the counters and makes a new snapshot.
-// On an error nothing that is shown has changed; the minutes that were read to their end need not be read again
-// soon. Errors are those of the API's Pages.
+// Refresh reads what may have changed. When all of it was read, it moves the counters and makes a new snapshot. On an
+// error nothing that is shown has changed; the minutes that were read to their end need not be read again soon. Errors
+// are those of the API's Pages.
 func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 	err := errClockMoved
 	for n := 0; n < maxStarts && errors.Is(err, errClockMoved); n++ {
@@ -59,8 +55,8 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 	return nil
 }
 
-// refresh is one try to read what is due. Its workers share it and the window under mu, which is never held
-// across a request.
+// refresh is one try to read what is due. Its workers share it and the window under mu, which is never held across a
+// request.
 type refresh struct {
 	api      API
 	progress *Progress
@@ -76,7 +72,7 @@ type refresh struct {
 	// rest is the part of a window of which nothing is known that no worker has taken yet.
 	rest     span
 	density  float64 // operations a minute, as far as is known of it
-	read     int64   // operations of the pieces of rest that have ended
+	read     float64 // operations of the pieces of rest that have ended
 	minutes  minute  // of them
 	carved   int     // pieces of it
 	answered bool    // the API has answered this refresh
@@ -130,15 +126,15 @@ func (f *refresh) run(ctx context.Context) error {
 	return f.readAll(ctx, f.cut(due, func(m minute) float64 { return states[m-w.first].operations }, ""))
 }
 
-// unknown tells whether too little is known to plan by: nothing, or no more than a page's worth in a window most
-// of which was never read.
+// unknown tells whether too little is known to plan by: nothing, or no more than a page's worth in a window most of
+// which was never read.
 func (w *Window) unknown() bool {
 	operations, read := w.known()
 	return operations == 0 || operations <= w.pageSize && 2*read < len(w.buckets)
 }
 
-// questions are the pieces that ask for operations in flight, by status. They are read side by side, and in
-// whatever order: see leave.
+// questions are the pieces that ask for operations in flight, by status. They are read side by side, and in whatever
+// order: see leave.
 func (f *refresh) questions(whole part) (pieces []piece) {
 	for _, status := range documented[:2] {
 		counts := make([]float64, len(f.w.buckets))
@@ -165,8 +161,8 @@ func (f *refresh) cut(parts []part, count func(minute) float64, status twilio.St
 	return pieces
 }
 
-// ask reads the operations in flight. An API that does not select by status is asked again after filterRetry;
-// until then minutes with operations in flight are due at every refresh.
+// ask reads the operations in flight. An API that does not select by status is asked again after filterRetry; until
+// then minutes with operations in flight are due at every refresh.
 func (f *refresh) ask(ctx context.Context, questions []piece) error {
 	err := f.readAll(ctx, questions)
 	var refused *twilio.Error
@@ -184,9 +180,9 @@ func (f *refresh) ask(ctx context.Context, questions []piece) error {
 	return err
 }
 
-// leave drops the operations in flight that the questions have not shown, and marks their minutes: they stand
-// there as something else now. So it does not matter if one that moves from one status to the other slips through
-// between the two questions: it is found when its minute is read.
+// leave drops the operations in flight that the questions have not shown, and marks their minutes: they stand there as
+// something else now. So it does not matter if one that moves from one status to the other slips through between the
+// two questions: it is found when its minute is read.
 func (f *refresh) leave() {
 	for i := range f.w.buckets {
 		b := &f.w.buckets[i]
@@ -220,61 +216,61 @@ func (f *refresh) work(ctx context.Context, answered func()) error {
 		if !ok {
 			return nil
 		}
-		r := f.newReading(p)
-		for page, err := range f.api.Pages(ctx, f.query(p)) {
-			if err == nil {
-				err = f.page(r, page)
-			}
-			if err != nil {
-				return err
-			}
-			answered()
+		if err := f.list(ctx, p, func(*reading, *twilio.Page) bool { answered(); return false }); err != nil {
+			return err
 		}
-		f.finish(r)
 	}
 }
 
-// next takes the next piece.
-func (f *refresh) next() (piece, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.queue) > 0 {
-		p := f.queue[0]
-		f.queue = f.queue[1:]
-		return p, true
-	}
-	if f.rest.from >= f.rest.to {
-		return piece{}, false
-	}
-	return piece{span: f.carve()}, true
-}
-
-// discover reads a window of which nothing is known. If its list has no more than a page, that is all. Otherwise
-// the first page has told how dense the operations are, and pieces with lists of their own are cut off the newer
-// end as workers come for them; each that ends sharpens the density.
-func (f *refresh) discover(ctx context.Context, whole span) error {
-	f.expect(1)
-	r := f.newReading(piece{span: whole})
-	for page, err := range f.api.Pages(ctx, f.query(r.piece)) {
+// list reads the list of a piece to its end, unless leave says after a page that it is not needed.
+func (f *refresh) list(ctx context.Context, p piece, leave func(*reading, *twilio.Page) bool) error {
+	r := f.newReading(p)
+	for page, err := range f.api.Pages(ctx, f.query(p)) {
 		if err == nil {
 			err = f.page(r, page)
 		}
-		if err != nil {
+		if err != nil || leave(r, page) {
 			return err
-		}
-		if density, ok := r.density(); ok && page.Next != "" {
-			f.rest, f.density, f.paging = whole, density, f.learned()
-			f.expect(int(f.progress.Read.Load()) + f.paging.pages(density*float64(len(f.w.buckets))))
-			return f.readAll(ctx, nil)
 		}
 	}
 	f.finish(r)
 	return nil
 }
 
-// carve cuts a piece off the newer end of rest. There are about two for each worker, of worthCutting to maxPages
-// pages. However few operations are expected, none is so wide that a worker could be left alone with most of
-// them; as long as nothing is measured, failures make them narrower still.
+// next takes the next piece.
+func (f *refresh) next() (p piece, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rest.from < f.rest.to {
+		return piece{span: f.carve()}, true
+	}
+	if ok = len(f.queue) > 0; ok {
+		p, f.queue = f.queue[0], f.queue[1:]
+	}
+	return p, ok
+}
+
+// discover reads a window of which nothing is known. If its list has no more than a page, that is all. Otherwise the
+// first page has told how dense the operations are, and pieces with lists of their own are cut off the newer end as
+// workers come for them; each that ends sharpens the density.
+func (f *refresh) discover(ctx context.Context, whole span) error {
+	f.expect(1)
+	err := f.list(ctx, piece{span: whole}, func(r *reading, page *twilio.Page) bool {
+		if density, ok := r.density(); ok && page.Next != "" {
+			f.rest, f.density, f.paging = whole, density, f.learned()
+		}
+		return f.rest.to > 0
+	})
+	if err != nil || f.rest.to == 0 {
+		return err
+	}
+	f.expect(1 + f.paging.pages(f.density*float64(len(f.w.buckets))))
+	return f.readAll(ctx, nil)
+}
+
+// carve cuts a piece off the newer end of rest. There are about two for each worker, of worthCutting to maxPages pages.
+// However few operations are expected, none is so wide that a worker could be left alone with most of them; as long as
+// nothing is measured, failures make them narrower still.
 func (f *refresh) carve() span {
 	w, length := f.w, float64(len(f.w.buckets))
 	pieces := 2 * float64(w.options.Concurrency)
@@ -347,16 +343,16 @@ func (f *refresh) page(r *reading, page *twilio.Page) error {
 	return nil
 }
 
-// notice takes note of whether delivered falls as read rises, which is not documented. If it did not, no
-// operation would have more messages read than delivered.
+// notice takes note of whether delivered falls as read rises, which is not documented. If it did not, no operation
+// would have more messages read than delivered.
 func (f *refresh) notice(s *twilio.Stats) {
 	if s.Read > s.Delivered {
 		f.w.readReplacesDelivered = true
 	}
 }
 
-// clockMoved reports whether the API's clock is not where it was expected when the refresh began; before the
-// first that ended well also whether the window reaches further back by it.
+// clockMoved reports whether the API's clock is not where it was expected when the refresh began; before the first that
+// ended well also whether the window reaches further back by it.
 func (f *refresh) clockMoved() bool {
 	now := f.api.Now()
 	moved := now.Sub(f.now) - time.Since(f.began)
@@ -397,9 +393,9 @@ func (f *refresh) finish(r *reading) {
 		}
 		b.dirty = m == f.farthest() // it holds what is of later minutes, too
 	}
-	f.read += int64(len(r.ids))
+	f.read += float64(len(r.ids))
 	f.minutes += min(r.to, f.w.end()) - max(r.from, f.w.first)
-	f.density = max(float64(f.read), 1) / float64(max(f.minutes, 1))
+	f.density = max(f.read, 1) / float64(f.minutes)
 }
 
 func (f *refresh) farthest() minute { return minuteOf(f.now) + maxAhead }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -246,7 +247,7 @@ func TestBoundsOfQueries(t *testing.T) {
 // last minute; nothing twice.
 func TestOperationsOfTheFuture(t *testing.T) {
 	for _, order := range fakeOrders {
-		t.Run(fmt.Sprint(order), func(t *testing.T) {
+		t.Run(order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := &fakeAPI{order: order}
 				api.fill(1, 2*time.Hour, func(i int) twilio.Status { return documented[i%4] })
@@ -284,7 +285,7 @@ func TestOperationsOfTheFuture(t *testing.T) {
 // What little there is on a page that has a next one says nothing of how much fits on it.
 func TestEmptyLastPages(t *testing.T) {
 	for _, order := range fakeOrders {
-		t.Run(fmt.Sprint(order), func(t *testing.T) {
+		t.Run(order.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := &fakeAPI{order: order, ragged: true}
 				api.fill(1, 4*time.Hour, allCompleted)
@@ -462,7 +463,7 @@ func TestSaturation(t *testing.T) {
 		api := &fakeAPI{}
 		for i := range 3 {
 			op := &fakeOperation{}
-			op.ID, op.Status, op.CreatedAt = fmt.Sprint(i), documented[i], time.Now()
+			op.ID, op.Status, op.CreatedAt = strconv.Itoa(i), documented[i], time.Now()
 			op.Stats = twilio.Stats{Total: math.MaxInt64, Failed: math.MaxInt64, Undelivered: math.MaxInt64}
 			api.add(op)
 		}

@@ -10,10 +10,8 @@ import (
 
 // StatusSums are the sums over the operations of one status in a snapshot.
 type StatusSums struct {
-	Status     twilio.Status
-	Operations int64
-	Failing    int64 // operations for which [Failing] holds
-	Stats      twilio.Stats
+	Status twilio.Status
+	Totals
 	// OldestCreated and OldestUpdated are the creation of the oldest and the last update of the longest untouched
 	// operation; zero where there is none and for statuses that are not in flight.
 	OldestCreated, OldestUpdated time.Time
@@ -24,12 +22,11 @@ type Snapshot struct {
 	At time.Time // end of the refresh, by the local clock
 	// Statuses are the documented four and then those that occur.
 	Statuses []StatusSums
-	// Failing are operations for which [Failing] holds: those in flight or created within the last hour first,
-	// then those that lost most messages. Stuck are PROCESSING, those that have gone longest without an update
-	// first. Each holds Options.Named at most.
+	// Failing are operations for which [Failing] holds: those in flight or created within the last hour first, then
+	// those that lost most messages. Stuck are PROCESSING, those that have gone longest without an update first. Each
+	// holds Options.Named at most.
 	Failing, Stuck []*twilio.Operation
-	// InFlight are the SCHEDULED and the PROCESSING operations, the largest first, MaxInFlight of each status at
-	// most.
+	// InFlight are the SCHEDULED and the PROCESSING operations, the largest first, MaxInFlight of each status at most.
 	InFlight []*twilio.Operation
 	// Grown are the counters: what the stats have grown by since the first refresh that ended well.
 	Grown twilio.Stats
@@ -71,7 +68,7 @@ func (w *Window) snapshotAt(now time.Time) *Snapshot {
 	for i := range w.buckets {
 		b := w.buckets[i].get()
 		for j := range b.done {
-			s.of(b.done[j].status).merge(&b.done[j].totals)
+			s.of(b.done[j].status).merge(&b.done[j].Totals)
 		}
 		s.Failing = append(s.Failing, b.failing...)
 		for _, op := range b.inFlight {
@@ -115,17 +112,9 @@ func first(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) in
 	return slices.Clone(ops[:min(len(ops), n)])
 }
 
-func (s *StatusSums) merge(t *totals) {
-	s.Operations += t.operations
-	s.Failing += t.failing
-	s.Stats.Add(&t.stats)
-}
-
 // met adds an operation in flight.
 func (s *StatusSums) met(op *twilio.Operation) {
-	var t totals
-	t.add(&op.Stats)
-	s.merge(&t)
+	s.add(&op.Stats)
 	if s.OldestCreated.IsZero() || op.CreatedAt.Before(s.OldestCreated) {
 		s.OldestCreated = op.CreatedAt
 	}

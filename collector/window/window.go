@@ -36,8 +36,7 @@ type Progress struct {
 	Warn   func(msg string, err error) // is told of what whoever runs this should know
 }
 
-// Window keeps the sums of the operations created within a time. Refresh and Snapshot are not safe for concurrent
-// use.
+// Window keeps the sums of the operations created within a time. Refresh and Snapshot are not safe for concurrent use.
 type Window struct {
 	options  Options
 	clock    clock
@@ -58,8 +57,8 @@ type Window struct {
 	published bool
 	newest    minute // the newest minute that held operations when it was published
 	grown     twilio.Stats
-	// readReplacesDelivered says that delivered falls as read rises: an operation was seen of which more was read
-	// than is delivered.
+	// readReplacesDelivered says that delivered falls as read rises: an operation was seen of which more was read than
+	// is delivered.
 	readReplacesDelivered bool
 	snapshot              *Snapshot
 }
@@ -72,9 +71,9 @@ func New(o Options) *Window {
 // Snapshot is what the last refresh that ended well has left; nil before.
 func (w *Window) Snapshot() *Snapshot { return w.snapshot }
 
-// A clock tells the time since it was made. It goes as fast as the faster of the local clocks: the monotonic one
-// stands still while the machine is suspended, and the other can be set back. So nothing is due later than by the
-// clock that says it is older.
+// A clock tells the time since it was made. It goes as fast as the faster of the local clocks: the monotonic one stands
+// still while the machine is suspended, and the other can be set back. So nothing is due later than by the clock that
+// says it is older.
 type clock struct {
 	monotonic func() time.Duration
 	wall      func() time.Time
@@ -100,8 +99,8 @@ func (c *clock) read() time.Duration {
 	return c.now
 }
 
-// maxAhead bounds how far beyond now minutes are kept apart. Operations created later than that, by a clock gone
-// wrong, share the last one.
+// maxAhead bounds how far beyond now minutes are kept apart. Operations created later than that, by a clock gone wrong,
+// share the last one.
 const maxAhead = minute(24 * 60)
 
 // end is the minute after the last one kept.
@@ -118,9 +117,9 @@ func (w *Window) each(s span) iter.Seq2[minute, *bucket] {
 	}
 }
 
-// slide moves the window to end at now, by the API's clock. Minutes that leave are forgotten. A minute that comes
-// back, or that comes in at the old end, as it does when a clock is set, is not new: what is in it counts as
-// having been there.
+// slide moves the window to end at now, by the API's clock. Minutes that leave are forgotten. A minute that comes back,
+// or that comes in at the old end, as it does when a clock is set, is not new: what is in it counts as having been
+// there.
 func (w *Window) slide(now time.Time) {
 	first, last := minuteOf(now.Add(-w.options.Length)), minuteOf(now)
 	switch {
@@ -149,8 +148,8 @@ func (w *Window) extend(m minute) {
 	}
 }
 
-// hold returns the bucket of minute m, which is extended to where it must be. What is in the farthest minute
-// there can be counts as having been there: it goes on with the clock, and would be counted at every step.
+// hold returns the bucket of minute m, which is extended to where it must be. What is in the farthest minute there can
+// be counts as having been there: it goes on with the clock, and would be counted at every step.
 func (w *Window) hold(m, farthest minute) *bucket {
 	w.extend(m)
 	b := &w.buckets[m-w.first]

@@ -111,6 +111,8 @@ func browse(ctx context.Context, t *testing.T) context.Context {
 func TestLandingPage(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
+	// Chromium leaves an empty directory there.
+	t.Setenv("TMPDIR", t.TempDir())
 	url := startExporter(ctx, t)
 	tab := browse(ctx, t)
 

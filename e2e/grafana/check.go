@@ -259,14 +259,17 @@ func (c *checker) follow(url string) []error {
 func checkVariables(d *dashboard) []error {
 	var errs []error
 	want := map[string]string{"datasource": "datasource", "account": "query", "runbooks": "constant"}
+	if d.UID == "twilio-campaign" {
+		want["operation"] = "query"
+	}
 	for _, v := range d.Templating.List {
 		if want[v.Name] != v.Type {
 			errs = append(errs, fmt.Errorf("variable %s of type %s is not wanted", v.Name, v.Type))
 		}
 		delete(want, v.Name)
 		// A value for all keeps the queries short where there are fifty accounts.
-		if v.Name == "account" && (!v.Multi || !v.IncludeAll || v.AllValue == "") {
-			errs = append(errs, errors.New("variable account must take several accounts, and all with a value of its own"))
+		if v.Type == "query" && (!v.Multi || !v.IncludeAll || v.AllValue == "") {
+			errs = append(errs, fmt.Errorf("variable %s must take several values, and all with a value of its own", v.Name))
 		}
 	}
 	for name := range want {
@@ -361,6 +364,7 @@ func (c *checker) checkPanel(p *panel) []error {
 var filled = strings.NewReplacer(
 	"${datasource}", "prometheus",
 	"$account", "(one|another\\\\.one)",
+	"$operation", "(comms_operation_1|comms_operation_2)",
 	"$__rate_interval", "2m",
 	"$__range", "6h",
 )

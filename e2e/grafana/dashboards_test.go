@@ -22,7 +22,7 @@ const (
 func load(t *testing.T) (map[string][]byte, *checker) {
 	t.Helper()
 	files, err := filepath.Glob(deploy + "/grafana/dashboards/*.json")
-	if err != nil || len(files) != 2 {
+	if err != nil || len(files) != 3 {
 		t.Fatalf("dashboards are %q, %v", files, err)
 	}
 	contents, uids := map[string][]byte{}, []string(nil)
@@ -108,7 +108,7 @@ func TestWrongCopies(t *testing.T) {
 		{"panel about all accounts", `=~\"$account\"`, `=~\".+\"`, "no query asks for the accounts chosen"},
 		{"link to no dashboard", `"/d/twilio-exporter"`, `"/d/twilio-exporters"`, "there is no dashboard twilio-exporters"},
 		{"link to no runbook", "${runbooks}/TwilioFailedShareHigh.md", "${runbooks}/TwilioFailedShare.md", "TwilioFailedShare.md: no such file"},
-		{"account of one value", `"multi": true`, `"multi": false`, "must take several accounts"},
+		{"account of one value", `"multi": true`, `"multi": false`, "must take several values"},
 		{"made for sharing", `"annotations": {`, `"__inputs": [], "annotations": {`, "__inputs"},
 		{"untidy", "  \"annotations\"", "\t\"annotations\"", "not as Grafana exports it"},
 	} {

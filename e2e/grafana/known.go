@@ -43,7 +43,17 @@ func ofExporter() known {
 		"messages_delivered", "messages_read", "messages_undelivered", "messages_failed", "messages_canceled",
 	} {
 		add("account status", "twilio_operation_"+stat)
+		add("account operation", "twilio_probe_"+stat)
 	}
+	for _, figure := range []string{
+		"messages", "messages_delivered", "messages_undelivered", "messages_failed", "created_timestamp_seconds", "updated_timestamp_seconds",
+	} {
+		add("account operation status why", "twilio_named_operation_"+figure)
+	}
+	const p = "twilio_probe_"
+	add("account", p+"success", p+"duration_seconds")
+	add("account operation status", p+"operation_info")
+	add("account operation", p+"operation_created_timestamp_seconds", p+"operation_updated_timestamp_seconds")
 	for _, stat := range []string{
 		"messages", "recipients", "recipients_unaddressable", "attempts",
 		"messages_delivered", "messages_read", "messages_undelivered", "messages_failed", "messages_canceled",

@@ -15,7 +15,9 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/warning"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	"k8s.io/kubernetes/pkg/apis/core"
 	"k8s.io/kubernetes/pkg/registry/apps/deployment"
+	"k8s.io/kubernetes/pkg/registry/apps/statefulset"
 	"k8s.io/kubernetes/pkg/registry/core/configmap"
 	"k8s.io/kubernetes/pkg/registry/core/namespace"
 	"k8s.io/kubernetes/pkg/registry/core/secret"
@@ -37,6 +39,7 @@ import (
 // strategies are what the API server asks when one of these is created.
 var strategies = map[schema.GroupKind]rest.RESTCreateStrategy{
 	{Group: "apps", Kind: "Deployment"}:                 deployment.Strategy,
+	{Group: "apps", Kind: "StatefulSet"}:                statefulset.Strategy,
 	{Group: "", Kind: "ConfigMap"}:                      configmap.Strategy,
 	{Group: "", Kind: "Namespace"}:                      namespace.Strategy,
 	{Group: "", Kind: "Secret"}:                         secret.Strategy,
@@ -55,7 +58,7 @@ func admit(doc []byte) (runtime.Object, error) {
 		return nil, err
 	}
 	gvk := kind.GroupVersionKind()
-	if gvk.Group == monitoringGroup {
+	if _, ok := crdFiles[gvk.Group]; ok {
 		return admitCustom(doc, gvk)
 	}
 	strategy, ok := strategies[gvk.GroupKind()]
@@ -79,6 +82,10 @@ func admit(doc []byte) (runtime.Object, error) {
 		return nil, err
 	}
 	rest.FillObjectMetaSystemFields(om)
+	// As the storage of Services does before it validates.
+	if s, ok := internal.(*core.Service); ok && s.Spec.ClusterIP != "" && s.Spec.ClusterIPs == nil {
+		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+	}
 
 	ns := om.GetNamespace()
 	if ns == "" && strategy.NamespaceScoped() {

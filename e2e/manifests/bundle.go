@@ -1,35 +1,38 @@
-// Package manifests holds the files of deploy/k8s to what a cluster would say
-// of them: they are built by kustomize, decoded, defaulted and validated by the
-// API server's own code, and then checked against each other and against what
-// the exporter offers. Run its tests with -count=1: go does not see changes of
-// files outside the module, and would repeat an old result.
+// Package manifests holds the files of deploy/k8s and deploy/helm to what a
+// cluster would say of them: they are built by kustomize and Helm, decoded,
+// defaulted and validated by the API server's own code, and then checked against
+// each other and against what the exporter offers. Run its tests with -count=1:
+// go does not see changes of files outside the module, and would repeat an old
+// result.
 package manifests
 
 import (
 	"errors"
 	"fmt"
 
-	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
-// Bundle is what one kustomization yields, decoded.
+// Bundle is what one kustomization or chart yields, decoded.
 type Bundle struct {
-	Deployments       []*appsv1.Deployment
-	Services          []*corev1.Service
-	ServiceAccounts   []*corev1.ServiceAccount
-	Secrets           []*corev1.Secret
-	ConfigMaps        []*corev1.ConfigMap
-	Namespaces        []*corev1.Namespace
-	NetworkPolicies   []*networkingv1.NetworkPolicy
-	DisruptionBudgets []*policyv1.PodDisruptionBudget
-	ServiceMonitors   []*monitoringv1.ServiceMonitor
-	PrometheusRules   []*monitoringv1.PrometheusRule
+	Objects []runtime.Object
+}
+
+// of returns a bundle's objects of one type.
+func of[T runtime.Object](b *Bundle) []T {
+	var out []T
+	for _, o := range b.Objects {
+		if t, ok := o.(T); ok {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // maxApplySize is what `kubectl apply` can keep of an object in the annotation
@@ -44,59 +47,66 @@ func Build(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kustomize: %w", err)
 	}
-
-	b := &Bundle{}
-	var errs []error
+	var docs [][]byte
 	for _, r := range resources.Resources() {
-		name := r.GetKind() + " " + r.GetName()
 		doc, err := r.AsYAML()
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			return nil, fmt.Errorf("%s %s: %w", r.GetKind(), r.GetName(), err)
+		}
+		docs = append(docs, doc)
+	}
+	return decode(docs)
+}
+
+// decode returns what the API server would store of these objects in YAML.
+func decode(docs [][]byte) (*Bundle, error) {
+	b := &Bundle{}
+	var errs []error
+	for _, doc := range docs {
+		var named unstructured.Unstructured
+		if err := yaml.Unmarshal(doc, &named.Object); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		asJSON, err := r.MarshalJSON()
+		name := named.GetKind() + " " + named.GetName()
+		if asJSON, err := named.MarshalJSON(); err != nil || len(asJSON) >= maxApplySize {
+			errs = append(errs, fmt.Errorf("%s: %d bytes, too large for kubectl apply (%w)", name, len(asJSON), err))
+		}
+		obj, err := admit(doc)
+		if err == nil {
+			b.Objects = append(b.Objects, obj)
+			switch o := obj.(type) {
+			case *appsv1.Deployment:
+				err = podSecurity(&o.Spec.Template)
+			case *appsv1.StatefulSet:
+				err = podSecurity(&o.Spec.Template)
+			}
+		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-		if len(asJSON) >= maxApplySize {
-			errs = append(errs, fmt.Errorf("%s: %d bytes, too large for kubectl apply", name, len(asJSON)))
-		}
-		if err := b.add(doc); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 	}
 	return b, errors.Join(errs...)
 }
 
-func (b *Bundle) add(doc []byte) error {
-	obj, err := admit(doc)
-	if err != nil {
-		return err
+// workload is a Deployment or a StatefulSet.
+type workload struct {
+	name, namespace string
+	replicas        int32
+	pod             *corev1.PodTemplateSpec
+	deployment      *appsv1.Deployment  // or
+	statefulSet     *appsv1.StatefulSet // the other is nil
+}
+
+func (b *Bundle) workloads() []workload {
+	var out []workload
+	for _, o := range b.Objects {
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			out = append(out, workload{"Deployment " + o.Name, o.Namespace, *o.Spec.Replicas, &o.Spec.Template, o, nil})
+		case *appsv1.StatefulSet:
+			out = append(out, workload{"StatefulSet " + o.Name, o.Namespace, *o.Spec.Replicas, &o.Spec.Template, nil, o})
+		}
 	}
-	switch o := obj.(type) {
-	case *appsv1.Deployment:
-		b.Deployments = append(b.Deployments, o)
-		return podSecurity(&o.Spec.Template)
-	case *corev1.Service:
-		b.Services = append(b.Services, o)
-	case *corev1.ServiceAccount:
-		b.ServiceAccounts = append(b.ServiceAccounts, o)
-	case *corev1.Secret:
-		b.Secrets = append(b.Secrets, o)
-	case *corev1.ConfigMap:
-		b.ConfigMaps = append(b.ConfigMaps, o)
-	case *corev1.Namespace:
-		b.Namespaces = append(b.Namespaces, o)
-	case *networkingv1.NetworkPolicy:
-		b.NetworkPolicies = append(b.NetworkPolicies, o)
-	case *policyv1.PodDisruptionBudget:
-		b.DisruptionBudgets = append(b.DisruptionBudgets, o)
-	case *monitoringv1.ServiceMonitor:
-		b.ServiceMonitors = append(b.ServiceMonitors, o)
-	case *monitoringv1.PrometheusRule:
-		b.PrometheusRules = append(b.PrometheusRules, o)
-	default:
-		return fmt.Errorf("no checks for objects of type %T", obj)
-	}
-	return nil
+	return out
 }

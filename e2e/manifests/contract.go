@@ -10,6 +10,7 @@ const (
 	healthyPath = "/-/healthy"
 	readyPath   = "/-/ready"
 	metricsPath = "/metrics"
+	probePath   = "/probe"
 )
 
 // Flags are the exporter's flags, sorted.
@@ -18,9 +19,12 @@ var Flags = []string{
 	"--collector.interval",
 	"--collector.max-age",
 	"--collector.max-staleness",
+	"--collector.named-operations",
 	"--collector.page-size",
 	"--collector.refresh-timeout",
 	"--collector.window",
+	"--config.auto-reload",
+	"--config.auto-reload-interval",
 	"--config.check",
 	"--config.file",
 	"--demo",
@@ -28,6 +32,8 @@ var Flags = []string{
 	"--log.format",
 	"--log.level",
 	"--once",
+	"--shard.index",
+	"--shard.total",
 	"--twilio.account-sid",
 	"--twilio.api-key",
 	"--twilio.api-secret-file",
@@ -55,4 +61,6 @@ var Environment = []string{
 	"TWILIO_API_SECRET",
 	"TWILIO_AUTH_TOKEN",
 	"TWILIO_BASE_URL",
+	"TWILIO_SHARD_INDEX",
+	"TWILIO_SHARD_TOTAL",
 }

@@ -14,8 +14,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
@@ -30,27 +32,39 @@ const refreshTimeout = 15 * time.Minute
 // together. External are the Secrets that come from outside, with their keys.
 // The error joins everything that is wrong.
 func (b *Bundle) Check(external map[string][]string) error {
-	c := checker{Bundle: b, external: external}
-	if len(b.Deployments) != 1 {
-		c.addf("%d deployments, want 1", len(b.Deployments))
-		return errors.Join(c.errs...)
+	c := checker{Bundle: b, external: maps.Clone(external)}
+	pods := make(map[string]labelled)
+	for _, w := range b.workloads() {
+		pods[w.name] = labelled{w.namespace, w.pod.Labels}
 	}
-	c.pod = &b.Deployments[0].Spec.Template
-	c.deployment(b.Deployments[0])
-	c.container()
-	c.references()
-	c.services()
+	if len(pods) == 0 {
+		c.addf("nothing runs the exporter")
+	}
+	c.custom()
+	c.services(pods)
 	c.monitors()
-	c.policies()
-	for _, p := range b.DisruptionBudgets {
-		c.selects("PodDisruptionBudget "+p.Name, p.Spec.Selector, c.pod.Labels)
-		if b.Deployments[0].Spec.Replicas == nil || *b.Deployments[0].Spec.Replicas < 2 {
-			c.addf("PodDisruptionBudget %s: pointless with fewer than two replicas", p.Name)
-		}
+	c.policies(pods)
+	for _, p := range of[*policyv1.PodDisruptionBudget](b) {
+		c.selects("PodDisruptionBudget "+p.Name, p.Namespace, p.Spec.Selector, pods)
 	}
-	for _, n := range b.Namespaces {
+	for _, w := range b.workloads() {
+		c.workload(w)
+		c.container()
+		c.references()
+	}
+	for _, n := range of[*corev1.Namespace](b) {
 		if n.Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
 			c.addf("Namespace %s: does not enforce the restricted pod security standard", n.Name)
+		}
+	}
+	groups := make(map[string]bool)
+	for _, r := range of[*monitoringv1.PrometheusRule](b) {
+		for i := range r.Spec.Groups {
+			if name := r.Spec.Groups[i].Name; groups[name] {
+				c.addf("PrometheusRule %s: the group %s is there twice", r.Name, name)
+			} else {
+				groups[name] = true
+			}
 		}
 	}
 	return errors.Join(c.errs...)
@@ -59,7 +73,7 @@ func (b *Bundle) Check(external map[string][]string) error {
 type checker struct {
 	*Bundle
 	external map[string][]string
-	pod      *corev1.PodTemplateSpec
+	pod      *corev1.PodTemplateSpec // of the workload that is looked at
 	errs     []error
 }
 
@@ -67,41 +81,105 @@ func (c *checker) addf(format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf(format, args...))
 }
 
-// selects reports a selector that does not match these labels. One that
-// matches everything is as wrong as one that matches nothing.
-func (c *checker) selects(who string, selector *metav1.LabelSelector, set map[string]string) {
+// labelled is what a selector can select.
+type labelled struct {
+	namespace string
+	labels    labels.Set
+}
+
+// selects returns which of candidates a selector matches. All but one is wrong:
+// two instances in a namespace must not take each other's pods.
+func (c *checker) selects(who, namespace string, selector *metav1.LabelSelector, candidates map[string]labelled) string {
 	s, err := metav1.LabelSelectorAsSelector(selector)
-	switch {
-	case err != nil:
+	if err != nil {
 		c.addf("%s: %w", who, err)
+		return ""
+	}
+	var found []string
+	for name, l := range candidates {
+		if l.namespace == namespace && s.Matches(l.labels) {
+			found = append(found, name)
+		}
+	}
+	slices.Sort(found)
+	switch {
 	case s.Empty():
 		c.addf("%s: selector matches everything", who)
-	case !s.Matches(labels.Set(set)):
-		c.addf("%s: selector %s matches nothing: the labels are %s", who, s, labels.Set(set))
+	case len(found) == 0:
+		c.addf("%s: selector %s matches nothing of %v", who, s, candidates)
+	case len(found) > 1:
+		c.addf("%s: selector %s matches all of %v", who, s, found)
+	default:
+		return found[0]
+	}
+	return ""
+}
+
+// once reports candidates that are not selected, and those that are twice.
+func (c *checker) once(who string, candidates map[string]labelled, selected []string) {
+	for name := range candidates {
+		if n := len(slices.DeleteFunc(slices.Clone(selected), func(s string) bool { return s != name })); n != 1 {
+			c.addf("%s: selected by %d of kind %s, want 1", name, n, who)
+		}
 	}
 }
 
-func (c *checker) deployment(d *appsv1.Deployment) {
-	if s := d.Spec.ProgressDeadlineSeconds; s == nil || time.Duration(*s)*time.Second <= refreshTimeout {
-		c.addf("Deployment %s: progressDeadlineSeconds is not above the %s that a first read can take", d.Name, refreshTimeout)
+func (c *checker) workload(w workload) {
+	c.pod = w.pod
+	switch {
+	case w.deployment != nil:
+		if s := w.deployment.Spec.ProgressDeadlineSeconds; s == nil || time.Duration(*s)*time.Second <= refreshTimeout {
+			c.addf("%s: progressDeadlineSeconds is not above the %s that a first read can take", w.name, refreshTimeout)
+		}
+		if w.replicas == 1 && w.deployment.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+			c.addf("%s: a rollout runs two exporters at the same time", w.name)
+		}
+	case w.statefulSet != nil:
+		headless := func(s *corev1.Service) bool {
+			return s.Name == w.statefulSet.Spec.ServiceName && s.Spec.ClusterIP == corev1.ClusterIPNone
+		}
+		if !slices.ContainsFunc(of[*corev1.Service](c.Bundle), headless) {
+			c.addf("%s: no headless Service %q", w.name, w.statefulSet.Spec.ServiceName)
+		}
+		c.shards(w)
 	}
-	if r := d.Spec.Replicas; (r == nil || *r == 1) && d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
-		c.addf("Deployment %s: a rollout runs two exporters at the same time", d.Name)
+	if w.replicas < 2 && len(of[*policyv1.PodDisruptionBudget](c.Bundle)) > 0 {
+		c.addf("%s: a PodDisruptionBudget is pointless with fewer than two replicas", w.name)
 	}
 	for _, t := range c.pod.Spec.TopologySpreadConstraints {
-		c.selects("topology spread over "+t.TopologyKey, t.LabelSelector, c.pod.Labels)
+		c.selects("topology spread over "+t.TopologyKey, "", t.LabelSelector, map[string]labelled{w.name: {"", c.pod.Labels}})
 	}
 	if a := c.pod.Spec.AutomountServiceAccountToken; a == nil || *a {
-		c.addf("Deployment %s: mounts a service account token", d.Name)
+		c.addf("%s: mounts a service account token", w.name)
 	}
+	accounts := of[*corev1.ServiceAccount](c.Bundle)
 	named := func(s *corev1.ServiceAccount) bool { return s.Name == c.pod.Spec.ServiceAccountName }
-	if i := slices.IndexFunc(c.ServiceAccounts, named); i < 0 {
-		c.addf("Deployment %s: no ServiceAccount %q", d.Name, c.pod.Spec.ServiceAccountName)
-	} else if a := c.ServiceAccounts[i].AutomountServiceAccountToken; a == nil || *a {
-		c.addf("ServiceAccount %s: mounts its token", c.ServiceAccounts[i].Name)
+	if i := slices.IndexFunc(accounts, named); i < 0 {
+		c.addf("%s: no ServiceAccount %q", w.name, c.pod.Spec.ServiceAccountName)
+	} else if a := accounts[i].AutomountServiceAccountToken; a == nil || *a {
+		c.addf("ServiceAccount %s: mounts its token", accounts[i].Name)
 	}
 	if s := c.pod.Spec.SecurityContext; s == nil || s.RunAsUser == nil || *s.RunAsUser != UserID || s.FSGroup == nil || *s.FSGroup != UserID {
-		c.addf("Deployment %s: does not run as the image's user, %d", d.Name, UserID)
+		c.addf("%s: does not run as the image's user, %d", w.name, UserID)
+	}
+}
+
+// shards wants every process to know its number, and how many there are.
+func (c *checker) shards(w workload) {
+	var total, index string
+	for _, e := range c.pod.Spec.Containers[0].Env {
+		switch {
+		case e.Name == "TWILIO_SHARD_TOTAL":
+			total = e.Value
+		case e.Name == "TWILIO_SHARD_INDEX" && e.ValueFrom != nil && e.ValueFrom.FieldRef != nil:
+			index = e.ValueFrom.FieldRef.FieldPath
+		}
+	}
+	if total != strconv.Itoa(int(w.replicas)) {
+		c.addf("%s: TWILIO_SHARD_TOTAL is %q with %d replicas", w.name, total, w.replicas)
+	}
+	if want := "metadata.labels['" + appsv1.PodIndexLabel + "']"; index != want {
+		c.addf("%s: TWILIO_SHARD_INDEX is from %q, want %s", w.name, index, want)
 	}
 }
 
@@ -168,7 +246,7 @@ func (c *checker) probe(name string, p *corev1.Probe, wantPath string) {
 	if p.HTTPGet.Path != wantPath {
 		c.addf("%s: path %s, want %s", name, p.HTTPGet.Path, wantPath)
 	}
-	if !c.hasPort(p.HTTPGet.Port) {
+	if !hasPort(c.pod, p.HTTPGet.Port) {
 		c.addf("%s: no container port %s", name, p.HTTPGet.Port.String())
 	}
 	if p.TimeoutSeconds >= p.PeriodSeconds {
@@ -176,9 +254,9 @@ func (c *checker) probe(name string, p *corev1.Probe, wantPath string) {
 	}
 }
 
-func (c *checker) hasPort(p intstr.IntOrString) bool {
-	for i := range c.pod.Spec.Containers {
-		for _, have := range c.pod.Spec.Containers[i].Ports {
+func hasPort(pod *corev1.PodTemplateSpec, p intstr.IntOrString) bool {
+	for i := range pod.Spec.Containers {
+		for _, have := range pod.Spec.Containers[i].Ports {
 			if p.Type == intstr.String && have.Name == p.StrVal || p.Type == intstr.Int && have.ContainerPort == p.IntVal {
 				return true
 			}
@@ -187,20 +265,30 @@ func (c *checker) hasPort(p intstr.IntOrString) bool {
 	return false
 }
 
+// hasPort is true for a workload that is not known: that is reported already.
+func (c *checker) hasPort(workload string, p intstr.IntOrString) bool {
+	for _, w := range c.workloads() {
+		if w.name == workload {
+			return hasPort(w.pod, p)
+		}
+	}
+	return true
+}
+
 // keys returns the keys of a Secret or ConfigMap, and whether there is one.
 func (c *checker) keys(kind, name string) ([]string, bool) {
 	if kind == "Secret" {
 		if keys, ok := c.external[name]; ok {
 			return keys, true
 		}
-		for _, s := range c.Secrets {
+		for _, s := range of[*corev1.Secret](c.Bundle) {
 			if s.Name == name {
 				return append(slices.Collect(maps.Keys(s.Data)), slices.Collect(maps.Keys(s.StringData))...), true
 			}
 		}
 		return nil, false
 	}
-	for _, m := range c.ConfigMaps {
+	for _, m := range of[*corev1.ConfigMap](c.Bundle) {
 		if m.Name == name {
 			return slices.Collect(maps.Keys(m.Data)), true
 		}
@@ -226,13 +314,13 @@ func (c *checker) references() {
 		files := c.files(ct)
 		for _, e := range ct.Env {
 			switch f := e.ValueFrom; {
-			case f == nil:
+			case f == nil, f.FieldRef != nil:
 			case f.SecretKeyRef != nil:
 				c.key("variable "+e.Name, "Secret", f.SecretKeyRef.Name, f.SecretKeyRef.Key)
 			case f.ConfigMapKeyRef != nil:
 				c.key("variable "+e.Name, "ConfigMap", f.ConfigMapKeyRef.Name, f.ConfigMapKeyRef.Key)
 			default:
-				c.addf("variable %s: comes from neither Secret nor ConfigMap", e.Name)
+				c.addf("variable %s: comes from neither Secret, ConfigMap nor field", e.Name)
 			}
 		}
 		for _, arg := range ct.Args {
@@ -290,12 +378,12 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 }
 
 func (b *Bundle) content(kind, name, key string) string {
-	for _, m := range b.ConfigMaps {
+	for _, m := range of[*corev1.ConfigMap](b) {
 		if kind == "ConfigMap" && m.Name == name {
 			return m.Data[key]
 		}
 	}
-	for _, s := range b.Secrets {
+	for _, s := range of[*corev1.Secret](b) {
 		if kind == "Secret" && s.Name == name {
 			return string(s.Data[key])
 		}
@@ -313,16 +401,20 @@ type Program struct {
 // Program returns how the bundle runs the exporter, with its own Secrets and
 // ConfigMaps filled in.
 func (b *Bundle) Program() (*Program, error) {
-	if len(b.Deployments) != 1 || len(b.Deployments[0].Spec.Template.Spec.Containers) != 1 {
-		return nil, errors.New("want one deployment of one container")
+	workloads := b.workloads()
+	if len(workloads) != 1 || len(workloads[0].pod.Spec.Containers) != 1 {
+		return nil, errors.New("want one workload of one container")
 	}
-	c := checker{Bundle: b, pod: &b.Deployments[0].Spec.Template}
+	c := checker{Bundle: b, pod: workloads[0].pod}
 	ct := &c.pod.Spec.Containers[0]
 	p := &Program{Args: ct.Args, Files: c.files(ct)}
 	for _, e := range ct.Env {
 		value := e.Value
-		if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-			value = b.content("Secret", e.ValueFrom.SecretKeyRef.Name, e.ValueFrom.SecretKeyRef.Key)
+		switch f := e.ValueFrom; {
+		case f != nil && f.SecretKeyRef != nil:
+			value = b.content("Secret", f.SecretKeyRef.Name, f.SecretKeyRef.Key)
+		case f != nil && f.FieldRef != nil:
+			value = "0" // of the first pod
 		}
 		p.Env = append(p.Env, e.Name+"="+value)
 	}
@@ -352,35 +444,39 @@ func (c *checker) accounts(content string, files map[string]string) {
 	}
 }
 
-func (c *checker) services() {
-	if len(c.Services) != 1 {
-		c.addf("%d services, want 1", len(c.Services))
-	}
-	for _, s := range c.Services {
-		c.selects("Service "+s.Name, &metav1.LabelSelector{MatchLabels: s.Spec.Selector}, c.pod.Labels)
+func (c *checker) services(pods map[string]labelled) {
+	var selected []string
+	for _, s := range of[*corev1.Service](c.Bundle) {
+		who := "Service " + s.Name
+		name := c.selects(who, s.Namespace, &metav1.LabelSelector{MatchLabels: s.Spec.Selector}, pods)
+		selected = append(selected, name)
 		for _, p := range s.Spec.Ports {
-			if !c.hasPort(p.TargetPort) {
-				c.addf("Service %s: no container port %s", s.Name, p.TargetPort.String())
+			if !c.hasPort(name, p.TargetPort) {
+				c.addf("%s: no container port %s", who, p.TargetPort.String())
 			}
 			if p.Name == "" {
-				c.addf("Service %s: port %d has no name", s.Name, p.Port)
+				c.addf("%s: port %d has no name", who, p.Port)
 			}
 		}
 	}
+	c.once("Service", pods, selected)
 }
 
 func (c *checker) monitors() {
-	for _, m := range c.ServiceMonitors {
+	services := make(map[string]labelled)
+	for _, s := range of[*corev1.Service](c.Bundle) {
+		services[s.Name] = labelled{s.Namespace, s.Labels}
+	}
+	var selected []string
+	for _, m := range of[*monitoringv1.ServiceMonitor](c.Bundle) {
 		who := "ServiceMonitor " + m.Name
-		for _, s := range c.Services {
-			c.selects(who, &m.Spec.Selector, s.Labels)
-			if m.Namespace != s.Namespace {
-				c.addf("%s: is in namespace %q, the service in %q", who, m.Namespace, s.Namespace)
-			}
+		name := c.selects(who, m.Namespace, &m.Spec.Selector, services)
+		selected = append(selected, name)
+		for _, s := range of[*corev1.Service](c.Bundle) {
 			for i := range m.Spec.Endpoints {
-				e := &m.Spec.Endpoints[i]
-				if !slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == e.Port }) {
-					c.addf("%s: Service %s has no port %q", who, s.Name, e.Port)
+				port := m.Spec.Endpoints[i].Port
+				if s.Name == name && !slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == port }) {
+					c.addf("%s: Service %s has no port %q", who, s.Name, port)
 				}
 			}
 		}
@@ -388,6 +484,56 @@ func (c *checker) monitors() {
 			c.endpoint(who, &m.Spec.Endpoints[i])
 		}
 	}
+	if len(selected) > 0 {
+		c.once("ServiceMonitor", services, selected)
+	}
+}
+
+// custom looks at the kinds that are kept as they are.
+func (c *checker) custom() {
+	for _, u := range of[*unstructured.Unstructured](c.Bundle) {
+		who := u.GetKind() + " " + u.GetName()
+		switch u.GetKind() {
+		case "ExternalSecret":
+			name, _, _ := unstructured.NestedString(u.Object, "spec", "target", "name")
+			data, _, _ := unstructured.NestedSlice(u.Object, "spec", "data")
+			keys := []string{}
+			for _, d := range data {
+				keys = append(keys, fmt.Sprint(d.(map[string]any)["secretKey"]))
+			}
+			if c.external == nil {
+				c.external = make(map[string][]string)
+			}
+			c.external[name] = keys
+		case "ScrapeConfig":
+			if p, _, _ := unstructured.NestedString(u.Object, "spec", "metricsPath"); p != probePath {
+				c.addf("%s: path %q, want %s", who, p, probePath)
+			}
+			sds, _, _ := unstructured.NestedSlice(u.Object, "spec", "httpSDConfigs")
+			relabelings, _, _ := unstructured.NestedSlice(u.Object, "spec", "relabelings")
+			for _, entry := range append(sds, relabelings...) {
+				m := entry.(map[string]any)
+				if u, ok := m["url"].(string); ok {
+					c.address(who, strings.Split(strings.TrimPrefix(u, "http://"), "/")[0])
+				}
+				if m["targetLabel"] == "__address__" {
+					c.address(who, fmt.Sprint(m["replacement"]))
+				}
+			}
+		}
+	}
+}
+
+// address wants NAME.NAMESPACE.svc:PORT to be a Service's.
+func (c *checker) address(who, address string) {
+	for _, s := range of[*corev1.Service](c.Bundle) {
+		for _, p := range s.Spec.Ports {
+			if address == fmt.Sprintf("%s.%s.svc:%d", s.Name, s.Namespace, p.Port) {
+				return
+			}
+		}
+	}
+	c.addf("%s: no Service at %s", who, address)
 }
 
 func (c *checker) endpoint(who string, e *monitoringv1.Endpoint) {
@@ -413,26 +559,35 @@ func (c *checker) endpoint(who string, e *monitoringv1.Endpoint) {
 	}
 }
 
-func (c *checker) policies() {
-	for _, n := range c.NetworkPolicies {
+func (c *checker) policies(pods map[string]labelled) {
+	var selected []string
+	for _, n := range of[*networkingv1.NetworkPolicy](c.Bundle) {
 		who := "NetworkPolicy " + n.Name
-		c.selects(who, &n.Spec.PodSelector, c.pod.Labels)
+		name := c.selects(who, n.Namespace, &n.Spec.PodSelector, pods)
+		selected = append(selected, name)
 		for _, want := range []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress} {
 			if !slices.Contains(n.Spec.PolicyTypes, want) {
 				c.addf("%s: does not restrict %s", who, want)
 			}
 		}
 		var in []networkingv1.NetworkPolicyPort
+		scraped := false
 		for _, r := range n.Spec.Ingress {
 			if len(r.From) == 0 {
 				c.addf("%s: lets everybody in", who)
 			}
 			in = append(in, r.Ports...)
+			for _, peer := range r.From {
+				scraped = scraped || matches(peer.NamespaceSelector, nil) && matches(peer.PodSelector, prometheusPod)
+			}
+		}
+		if !scraped {
+			c.addf("%s: keeps out a Prometheus of another namespace", who)
 		}
 		for _, p := range in {
 			if p.Port == nil {
 				c.addf("%s: lets in on every port", who)
-			} else if !c.hasPort(*p.Port) {
+			} else if !c.hasPort(name, *p.Port) {
 				c.addf("%s: no container port %s", who, p.Port.String())
 			}
 		}
@@ -456,4 +611,15 @@ func (c *checker) policies() {
 			c.addf("%s: lets out to %v, want %v", who, out, want)
 		}
 	}
+	if len(selected) > 0 {
+		c.once("NetworkPolicy", pods, selected)
+	}
+}
+
+// prometheusPod is what every way of installing Prometheus gives its pods.
+var prometheusPod = labels.Set{"app.kubernetes.io/name": "prometheus"}
+
+func matches(selector *metav1.LabelSelector, set labels.Set) bool {
+	s, err := metav1.LabelSelectorAsSelector(selector)
+	return err == nil && s.Matches(set)
 }

@@ -3,36 +3,28 @@ package manifests
 import (
 	"bytes"
 	"cmp"
-	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/yaml"
+
+	"twilio_operations_exporter/e2e/manifests/internal/host"
 )
 
 var root = filepath.Join("..", "..")
 
 // The Secret that a user of the base makes by hand.
 var handmade = map[string][]string{"twilio-operations-exporter": {"account-sid", "auth-token"}}
-
-// copyDeploy copies deploy/ elsewhere, as a user would, and puts the secrets
-// there that the examples ask for and the repository does not hold.
-func copyDeploy(t *testing.T) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "deploy")
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "deploy"))); err != nil {
-		t.Fatal(err)
-	}
-	for _, secret := range []string{"example/secrets/auth-token", "example-accounts/secrets/marketing", "example-accounts/secrets/support"} {
-		write(t, filepath.Join(dir, "k8s", "overlays", secret), "not a secret\n")
-	}
-	return dir
-}
 
 func write(t *testing.T, file, content string) {
 	t.Helper()
@@ -69,41 +61,28 @@ func verdict(dir string, external map[string][]string) error {
 
 func TestKustomizations(t *testing.T) {
 	apiKey := map[string][]string{"twilio-operations-exporter": {"account-sid", "api-key", "api-secret"}}
+	const base = "NetworkPolicy ServiceAccount Service"
+	operator := " ServiceMonitor" + strings.Repeat(" PrometheusRule", ruleFiles(t))
 	for _, tc := range []struct {
 		name       string
 		dir        string   // below deploy/k8s, or
 		components []string // of an overlay made here
 		external   map[string][]string
-		want       map[string]int // objects of a kind; all others: none
+		want       string // kinds of the objects
 	}{
-		{
-			name: "base", dir: "base", external: handmade,
-			want: map[string]int{"Deployment": 1, "Service": 1, "ServiceAccount": 1, "NetworkPolicy": 1},
-		}, {
-			name: "example", dir: "overlays/example",
-			want: map[string]int{
-				"Deployment": 1, "Service": 1, "ServiceAccount": 1, "NetworkPolicy": 1, "Namespace": 1,
-				"Secret": 1, "ConfigMap": 2, "ServiceMonitor": 1, "PrometheusRule": ruleFiles(t),
-			},
-		}, {
-			name: "several accounts", dir: "overlays/example-accounts",
-			want: map[string]int{
-				"Deployment": 1, "Service": 1, "ServiceAccount": 1, "NetworkPolicy": 1, "Namespace": 1,
-				"Secret": 1, "ConfigMap": 3, "ServiceMonitor": 1, "PrometheusRule": ruleFiles(t),
-			},
-		}, {
-			name: "API key", components: []string{"api-key"}, external: apiKey,
-			want: map[string]int{"Deployment": 1, "Service": 1, "ServiceAccount": 1, "NetworkPolicy": 1},
-		}, {
-			name: "pair", components: []string{"pair"}, external: handmade,
-			want: map[string]int{"Deployment": 1, "Service": 1, "ServiceAccount": 1, "NetworkPolicy": 1, "PodDisruptionBudget": 1},
-		}, {
-			name: "pair with an API key", components: []string{"pair", "api-key"}, external: apiKey,
-			want: map[string]int{"Deployment": 1, "Service": 1, "ServiceAccount": 1, "NetworkPolicy": 1, "PodDisruptionBudget": 1},
-		},
+		{"base", "base", nil, handmade, base + " Deployment"},
+		{"example", "overlays/example", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap" + operator},
+		{"several accounts", "overlays/example-accounts", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap" + operator},
+		{"two instances", "overlays/example-two-instances", nil, nil, base + " " + base + " Deployment Deployment Namespace Secret Secret ConfigMap ConfigMap ServiceMonitor" + operator},
+		{"sharded", "overlays/example-sharded", nil, nil, base + " StatefulSet Namespace Secret ConfigMap ConfigMap ConfigMap" + operator},
+		{"kube-prometheus-stack", "overlays/example-kube-prometheus-stack", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap AlertmanagerConfig ScrapeConfig" + operator},
+		{"external secret", "overlays/example-external-secret", nil, nil, base + " Deployment Namespace ExternalSecret ConfigMap ConfigMap"},
+		{"API key", "", []string{"api-key"}, apiKey, base + " Deployment"},
+		{"pair", "", []string{"pair"}, handmade, base + " Deployment PodDisruptionBudget"},
+		{"pair with an API key", "", []string{"pair", "api-key"}, apiKey, base + " Deployment PodDisruptionBudget"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			deploy := copyDeploy(t)
+			deploy := host.CopyDeploy(t)
 			dir := filepath.Join(deploy, "k8s", tc.dir)
 			if tc.components != nil {
 				dir = overlay(t, deploy, tc.components...)
@@ -115,22 +94,22 @@ func TestKustomizations(t *testing.T) {
 			if err := b.Check(tc.external); err != nil {
 				t.Error(err)
 			}
-			if got := b.count(); !maps.Equal(got, tc.want) {
-				t.Errorf("objects: %v, want %v", got, tc.want)
+			want := strings.Fields(tc.want)
+			slices.Sort(want)
+			if got := b.kinds(); !slices.Equal(got, want) {
+				t.Errorf("objects: %v, want %v", got, want)
 			}
 		})
 	}
 }
 
-func (b *Bundle) count() map[string]int {
-	all := map[string]int{
-		"Deployment": len(b.Deployments), "Service": len(b.Services), "ServiceAccount": len(b.ServiceAccounts),
-		"Secret": len(b.Secrets), "ConfigMap": len(b.ConfigMaps), "Namespace": len(b.Namespaces),
-		"NetworkPolicy": len(b.NetworkPolicies), "PodDisruptionBudget": len(b.DisruptionBudgets),
-		"ServiceMonitor": len(b.ServiceMonitors), "PrometheusRule": len(b.PrometheusRules),
+func (b *Bundle) kinds() []string {
+	var out []string
+	for _, o := range b.Objects {
+		out = append(out, o.GetObjectKind().GroupVersionKind().Kind)
 	}
-	maps.DeleteFunc(all, func(_ string, n int) bool { return n == 0 })
-	return all
+	slices.Sort(out)
+	return out
 }
 
 // TestMistakesAreSeen makes one mistake at a time in a copy of deploy/: a check
@@ -140,9 +119,20 @@ func TestMistakesAreSeen(t *testing.T) {
 		base     = "k8s/base/"
 		example  = "k8s/overlays/example"
 		accounts = "k8s/overlays/example-accounts"
-		monitor  = "k8s/components/prometheus-operator/servicemonitor.yaml"
-		rules    = "k8s/components/prometheus-operator/prometheusrule.yaml"
+		monitor  = "k8s/components/servicemonitor/servicemonitor.yaml"
+		rules    = "k8s/components/prometheusrule/prometheusrule.yaml"
+		two      = "k8s/overlays/example-two-instances"
+		sharded  = "k8s/overlays/example-sharded"
+		stack    = "k8s/overlays/example-kube-prometheus-stack"
+		external = "k8s/overlays/example-external-secret"
 	)
+	templates := map[string]string{base + "deployment.yaml": "workload.yaml"}
+	var inChart atomic.Int64
+	t.Cleanup(func() {
+		if n := inChart.Load(); n < 30 {
+			t.Errorf("%d of the mistakes were made in the chart, too", n)
+		}
+	})
 	for _, tc := range []struct {
 		name     string
 		file     string
@@ -185,7 +175,7 @@ func TestMistakesAreSeen(t *testing.T) {
 		{"service to an unknown port", base + "service.yaml", "targetPort: metrics", "targetPort: http", "", "no container port http"},
 		{"policy on an unknown port", base + "networkpolicy.yaml", "port: metrics", "port: 9090", "", "no container port 9090"},
 		{"no DNS", base + "networkpolicy.yaml", "protocol: UDP\n          port: 53", "protocol: UDP\n          port: 5353", "", "lets out to [TCP/443 TCP/53 UDP/5353]"},
-		{"everybody in", base + "networkpolicy.yaml", "    - from:\n        - namespaceSelector: {}\n          podSelector:\n            matchLabels:\n              app.kubernetes.io/name: prometheus\n        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: monitoring\n      ports:", "    - ports:", "", "lets everybody in"},
+		{"everybody in", base + "networkpolicy.yaml", "  ingress:\n", "  ingress:\n    - ports: [{port: metrics}]\n", "", "lets everybody in"},
 		{"probe of an unknown port", base + "deployment.yaml", "path: /-/ready\n              port: metrics", "path: /-/ready\n              port: web", "", "readinessProbe: no container port web"},
 		{"probe of an unknown path", base + "deployment.yaml", "path: /-/ready", "path: /ready", "", "readinessProbe: path /ready"},
 		{"slow first read killed", base + "deployment.yaml", "livenessProbe:\n            httpGet:\n              path: /-/healthy", "livenessProbe:\n            httpGet:\n              path: /-/ready", "", "livenessProbe: path /-/ready"},
@@ -211,38 +201,100 @@ func TestMistakesAreSeen(t *testing.T) {
 		{"unknown service account", base + "deployment.yaml", "serviceAccountName: twilio-operations-exporter", "serviceAccountName: twilio", "", `no ServiceAccount "twilio"`},
 		{"image of another name", base + "deployment.yaml", "image: twilio-operations-exporter:", "image: twilio-exporter:", "", "want the name twilio-operations-exporter"},
 		{"image of no version", example + "/kustomization.yaml", "newTag: 0.1.0", "newTag: latest", "", "not pinned"},
+		{"instances told apart by their names alone", two + "/eu/kustomization.yaml", "  - includeSelectors: true\n    pairs:", "  - pairs:", two, "matches all of [Deployment twilio-operations-exporter-eu Deployment twilio-operations-exporter-us]"},
+		{"monitor of both instances", two + "/eu/kustomization.yaml", "kind: ServiceMonitor", "kind: PodMonitor", two, "ServiceMonitor twilio-operations-exporter-eu: selector app.kubernetes.io/name=twilio-operations-exporter matches all of"},
+		{"policy that keeps Prometheus out", base + "networkpolicy.yaml", "            matchExpressions:\n              - key: app.kubernetes.io/name\n                operator: In\n                values: [prometheus]", "            matchLabels:\n              app.kubernetes.io/name: prometheus", two, "keeps out a Prometheus"},
+		{"rules twice", two + "/eu/kustomization.yaml", "components/servicemonitor", "components/prometheus-operator", two, "is there twice"},
+		{"number of shards that is not the replicas'", sharded + "/kustomization.yaml", "fieldPath: spec.replicas", "fieldPath: spec.revisionHistoryLimit", sharded, `TWILIO_SHARD_TOTAL is "3" with 5 replicas`},
+		{"index from another label", "k8s/components/sharded/statefulset.yaml", "apps.kubernetes.io/pod-index", "statefulset.kubernetes.io/pod-name", sharded, "TWILIO_SHARD_INDEX is from"},
+		{"StatefulSet without its Service", "k8s/components/sharded/service.yaml", "clusterIP: None", "type: ClusterIP", sharded, "no headless Service"},
+		{"misspelled field of a ScrapeConfig", stack + "/scrapeconfig.yaml", "httpSDConfigs", "httpSdConfigs", stack, `unknown field "spec.httpSdConfigs"`},
+		{"discovery at another place", stack + "/scrapeconfig.yaml", "url: http://twilio-operations-exporter.twilio.", "url: http://twilio-operations-exporter.monitoring.", stack, "no Service at twilio-operations-exporter.monitoring.svc:9861"},
+		{"probe of another path", stack + "/scrapeconfig.yaml", "metricsPath: /probe", "metricsPath: /metrics", stack, `path "/metrics", want /probe`},
+		{"misspelled field of an AlertmanagerConfig", stack + "/alertmanagerconfig.yaml", "matchType", "matchtype", stack, "unknown field"},
+		{"ExternalSecret without a key", external + "/externalsecret.yaml", "secretKey: auth-token", "secretKey: token", external, "has no key auth-token"},
+		{"misspelled field of an ExternalSecret", external + "/externalsecret.yaml", "refreshInterval", "refresh", external, `unknown field "spec.refresh"`},
 		{"namespace that enforces nothing", example + "/namespace.yaml", "enforce: restricted", "enforce: baseline", "", "does not enforce"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			deploy := copyDeploy(t)
+			deploy := host.CopyDeploy(t)
 			// The dashboards are large, and none of these mistakes is in them.
 			for _, d := range []string{"operations.json", "exporter.json"} {
 				write(t, filepath.Join(deploy, "grafana", "dashboards", d), "{}")
 			}
-			file := filepath.Join(deploy, tc.file)
-			doc, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Contains(doc, []byte(tc.old)) {
-				t.Fatalf("%s does not hold %q: the mistake cannot be made", tc.file, tc.old)
-			}
-			write(t, file, strings.Replace(string(doc), tc.old, tc.new, 1))
+			edit(t, filepath.Join(deploy, tc.file), tc.old, tc.new)
+			seen(t, verdict(filepath.Join(deploy, cmp.Or(tc.overlay, example)), nil), tc.want)
 
-			err = verdict(filepath.Join(deploy, cmp.Or(tc.overlay, example)), nil)
-			if err == nil {
-				t.Fatal("nobody noticed")
-			}
-			if !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("error does not hold %q:\n%v", tc.want, err)
+			// The chart is made of the same text where no value changes it.
+			template := filepath.Join(deploy, "helm", release, "templates", cmp.Or(templates[tc.file], path.Base(tc.file)))
+			if text, err := os.ReadFile(template); err == nil && bytes.Contains(text, []byte(tc.old)) && tc.overlay == "" {
+				inChart.Add(1)
+				edit(t, template, tc.old, tc.new)
+				b, err := chart(deploy, "serviceMonitor: {enabled: true}")
+				if err == nil {
+					err = b.Check(handmade)
+				}
+				seen(t, err, tc.want)
 			}
 		})
 	}
 }
 
+// TestScrapeConfig holds what a Prometheus without operator is given to the pods
+// that the overlay makes.
+func TestScrapeConfig(t *testing.T) {
+	dir := filepath.Join(host.CopyDeploy(t), "k8s", "overlays", "example-external-secret")
+	b, err := Build(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile(filepath.Join(dir, "scrape-config.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Jobs []struct {
+			Name      string `json:"job_name"`
+			Discovery []struct {
+				Namespaces struct {
+					Names []string `json:"names"`
+				} `json:"namespaces"`
+				Selectors []struct {
+					Label string `json:"label"`
+				} `json:"selectors"`
+			} `json:"kubernetes_sd_configs"`
+			Relabel []struct {
+				Source []string `json:"source_labels"`
+				Regex  string   `json:"regex"`
+			} `json:"relabel_configs"`
+		} `json:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal(doc, &file); err != nil {
+		t.Fatal(err)
+	}
+	w, job := b.workloads()[0], file.Jobs[0]
+	sd := job.Discovery[0]
+	if job.Name != JobName || !slices.Equal(sd.Namespaces.Names, []string{w.namespace}) {
+		t.Errorf("job %s in namespaces %v, want %s in %s", job.Name, sd.Namespaces.Names, JobName, w.namespace)
+	}
+	if s, err := labels.Parse(sd.Selectors[0].Label); err != nil || s.Empty() || !s.Matches(labels.Set(w.pod.Labels)) {
+		t.Errorf("selector %v (%v) does not match %v", s, err, w.pod.Labels)
+	}
+	if port := job.Relabel[0]; !slices.Equal(port.Source, []string{"__meta_kubernetes_pod_container_port_name"}) || !hasPort(w.pod, intstr.FromString(port.Regex)) {
+		t.Errorf("keeps %v of %q, which is no port", port.Source, port.Regex)
+	}
+}
+
+func seen(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want one with %q", err, want)
+	}
+}
+
 func TestApplyHasALimit(t *testing.T) {
-	deploy := copyDeploy(t)
+	deploy := host.CopyDeploy(t)
 	write(t, filepath.Join(deploy, "grafana", "dashboards", "operations.json"), strings.Repeat(`{"a": 1}`, maxApplySize/8))
 	_, err := Build(filepath.Join(deploy, "k8s", "overlays", "example"))
 	if err == nil || !strings.Contains(err.Error(), "too large for kubectl apply") {
@@ -251,14 +303,9 @@ func TestApplyHasALimit(t *testing.T) {
 }
 
 func TestDisruptionBudgetNeedsAPair(t *testing.T) {
-	deploy := copyDeploy(t)
+	deploy := host.CopyDeploy(t)
 	dir := overlay(t, deploy, "pair")
-	file := filepath.Join(deploy, "k8s", "components", "pair", "deployment.yaml")
-	doc, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, file, strings.Replace(string(doc), "replicas: 2", "replicas: 1", 1))
+	edit(t, filepath.Join(deploy, "k8s", "components", "pair", "deployment.yaml"), "replicas: 2", "replicas: 1")
 	if err := verdict(dir, handmade); err == nil || !strings.Contains(err.Error(), "pointless") {
 		t.Errorf("error %v, want one that says pointless", err)
 	}
@@ -267,7 +314,7 @@ func TestDisruptionBudgetNeedsAPair(t *testing.T) {
 // TestDashboardsAreUnchanged wants the ConfigMaps to hold the very files that
 // Grafana's own provisioning reads.
 func TestDashboardsAreUnchanged(t *testing.T) {
-	b, err := Build(filepath.Join(copyDeploy(t), "k8s", "overlays", "example"))
+	b, err := Build(filepath.Join(host.CopyDeploy(t), "k8s", "overlays", "example"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +331,7 @@ func TestDashboardsAreUnchanged(t *testing.T) {
 		want.Insert(string(doc))
 	}
 	got := sets.New[string]()
-	for _, m := range b.ConfigMaps {
+	for _, m := range of[*corev1.ConfigMap](b) {
 		if m.Labels["grafana_dashboard"] != "1" {
 			t.Errorf("ConfigMap %s lacks the label that Grafana's sidecar looks for", m.Name)
 		}
@@ -325,12 +372,12 @@ func TestPrometheusRulesAreGenerated(t *testing.T) {
 // TestPrometheusRulesHoldEveryRule compares what a cluster gets with what
 // Prometheus reads, by meaning.
 func TestPrometheusRulesHoldEveryRule(t *testing.T) {
-	b, err := Build(filepath.Join(copyDeploy(t), "k8s", "overlays", "example"))
+	b, err := Build(filepath.Join(host.CopyDeploy(t), "k8s", "overlays", "example"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []monitoringv1.RuleGroup
-	for _, r := range b.PrometheusRules {
+	for _, r := range of[*monitoringv1.PrometheusRule](b) {
 		got = append(got, r.Spec.Groups...)
 	}
 	var want []monitoringv1.RuleGroup

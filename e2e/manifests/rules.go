@@ -17,7 +17,7 @@ const (
 	// RulesDir holds the rule files, from the root of the repository.
 	RulesDir = "deploy/prometheus/rules"
 	// PrometheusRuleFile is generated from them.
-	PrometheusRuleFile = "deploy/k8s/components/prometheus-operator/prometheusrule.yaml"
+	PrometheusRuleFile = "deploy/k8s/components/prometheusrule/prometheusrule.yaml"
 )
 
 // PrometheusRules returns one PrometheusRule for each rule file in dir, in the

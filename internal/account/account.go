@@ -46,10 +46,12 @@ type fetch struct {
 
 func (m *Manager) newAccount(c *config.Account, t *transport) *Account {
 	metrics := m.metrics.Account(c.Account)
+	settings := c.HTTP // a copy: Proxy keeps something in it, and a reload compares settings
 	client := twilio.NewClient(twilio.Options{
 		BaseURL: c.BaseURL, Transport: t.withCredentials(c),
 		Timeout: c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
 		Logger: log.With(m.logger, "account", c.Account), Observe: metrics.Observe,
+		Proxy: settings.Proxy(),
 	})
 	return &Account{
 		config: *c, client: client, shared: t, fetches: map[string]*fetch{},

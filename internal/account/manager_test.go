@@ -99,11 +99,11 @@ func TestAutoReload(t *testing.T) {
 		}
 	}
 	accounts := func(names ...string) string {
-		yml := "accounts:\n"
-		for _, name := range names {
-			yml += "- {name: " + name + ", account_sid: " + testutil.SID + ", auth_token_file: " + name + ", interval: 0s}\n"
+		list := make([]string, len(names))
+		for i, name := range names {
+			list[i] = "- {name: " + name + ", account_sid: " + testutil.SID + ", auth_token_file: " + name + ", interval: 0s}"
 		}
-		return yml
+		return "accounts:\n" + strings.Join(list, "\n") + "\n"
 	}
 	write("a", testutil.Token)
 	write("b", testutil.Token)

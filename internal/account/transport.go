@@ -30,9 +30,7 @@ func newTransports(configs []config.Account, inUse []*transport) ([]*transport, 
 		settings.BasicAuth = nil
 		n := slices.IndexFunc(known, func(t *transport) bool { return reflect.DeepEqual(t.settings, settings) })
 		if n < 0 {
-			// The name is a label of the library's own metrics, which are not removed
-			// with the account: hence the same one for all.
-			rt, err := promconfig.NewRoundTripperFromConfig(settings, "twilio")
+			rt, err := config.NewTransport(settings)
 			if err != nil {
 				return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
 			}
@@ -49,7 +47,7 @@ func (t *transport) withCredentials(c *config.Account) http.RoundTripper {
 	auth := c.HTTP.BasicAuth
 	var password promconfig.SecretReader = promconfig.NewInlineSecret(string(auth.Password))
 	if auth.PasswordFile != "" {
-		password = promconfig.NewFileSecret(auth.PasswordFile)
+		password = config.SecretFile(auth.PasswordFile)
 	}
 	return promconfig.NewBasicAuthRoundTripper(promconfig.NewInlineSecret(auth.Username), password, t.RoundTripper)
 }

@@ -34,6 +34,7 @@ func beside(pkg string) bool {
 
 // TestImports holds the direction of imports. Tests may import what they like.
 func TestImports(t *testing.T) {
+	t.Parallel()
 	rank := map[string]int{}
 	for i, packages := range layers {
 		for _, pkg := range packages {

@@ -122,7 +122,7 @@ func (c *ValidatedConfig) Loaded() Checksum { return c.checksum }
 
 // Current returns the checksum of the configuration file as it is now.
 func (c *ValidatedConfig) Current() Checksum {
-	b, err := readFile(c.configFile)
+	b, err := readFile(c.configFile, maxConfigFile)
 	if err != nil {
 		return Checksum{}
 	}

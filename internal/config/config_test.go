@@ -8,14 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio/simulator"
@@ -110,8 +111,14 @@ func TestLoadGood(t *testing.T) {
 			account, []string{"--twilio.rate-limit=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].RateLimit == 0 },
 		},
 		"odd SID": {
-			map[string]string{"TWILIO_ACCOUNT_SID": "me", "TWILIO_AUTH_TOKEN": "t"}, nil,
+			map[string]string{"TWILIO_ACCOUNT_SID": "ACme", "TWILIO_AUTH_TOKEN": "t"}, nil,
 			func(c *ValidatedConfig) bool { return len(c.warnings) == 1 },
+		},
+		"odd key": {
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "SKme", "TWILIO_API_SECRET": "t"}, nil,
+			func(c *ValidatedConfig) bool {
+				return slices.Equal(c.warnings, []string{"--twilio.api-key (TWILIO_API_KEY): <4 characters, not shown> is not " + anAPIKey})
+			},
 		},
 		"clear text": {
 			account, []string{"--twilio.base-url=http://proxy.example/v1"},
@@ -259,27 +266,27 @@ func TestLoadErrors(t *testing.T) {
 		"nothing": {nil, nil, sid + `: no account configured: set an Account SID (AC…), or use --config.file or --demo`},
 		"only a SID": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, nil,
-			sid + `: no credentials for "` + testutil.SID + `": set --twilio.auth-token-file or TWILIO_AUTH_TOKEN, or an API key and its secret`,
+			sid + `: no credentials: set --twilio.auth-token-file or TWILIO_AUTH_TOKEN, or an API key and its secret`,
 		},
 		"blank token": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": " \n"}, nil,
-			sid + `: no credentials for "` + testutil.SID + `": set --twilio.auth-token-file or TWILIO_AUTH_TOKEN, or an API key and its secret`,
+			sid + `: no credentials: set --twilio.auth-token-file or TWILIO_AUTH_TOKEN, or an API key and its secret`,
 		},
 		"SID, colon": {
 			map[string]string{"TWILIO_ACCOUNT_SID": "a:b", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: "a:b" is not an Account SID: AC and 32 hexadecimal digits`,
+			sid + `: <3 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, blank": {
 			map[string]string{"TWILIO_ACCOUNT_SID": " AC1", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: " AC1" is not an Account SID: AC and 32 hexadecimal digits`,
+			sid + `: <4 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, line": {
 			map[string]string{"TWILIO_ACCOUNT_SID": "A\nC", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: "A\nC" is not an Account SID: AC and 32 hexadecimal digits`,
+			sid + `: <3 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"key, colon": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil,
-			`--twilio.api-key (TWILIO_API_KEY): "S:K" is not the SID of an API key: SK and 32 hexadecimal digits`,
+			`--twilio.api-key (TWILIO_API_KEY): <3 characters, not shown> is not the SID of an API key (SK and 32 hexadecimal digits)`,
 		},
 
 		"token both ways": {
@@ -305,41 +312,41 @@ func TestLoadErrors(t *testing.T) {
 		},
 		"file empty": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", empty},
-			`--twilio.auth-token-file: "` + empty + `" is empty: want a file with the secret`,
+			`--twilio.auth-token-file: cannot read "` + empty + `" (empty file): want a file with the secret`,
 		},
 		"unused file empty": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "x"},
 			[]string{"--twilio.auth-token-file", empty},
-			`--twilio.auth-token-file: "` + empty + `" is empty: want a file with the secret`,
+			`--twilio.auth-token-file: cannot read "` + empty + `" (empty file): want a file with the secret`,
 		},
 
 		"base URL, scheme": {
 			account, []string{"--twilio.base-url=ftp://x"},
-			`--twilio.base-url (TWILIO_BASE_URL): "ftp://x"` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <7 characters, not shown>` + notAURL,
 		},
 		"base URL, host": {
 			account, []string{"--twilio.base-url=https:///v1"},
-			`--twilio.base-url (TWILIO_BASE_URL): "https:///v1"` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <11 characters, not shown>` + notAURL,
 		},
 		"base URL, port": {
 			account, []string{"--twilio.base-url=https://h:99999"},
-			`--twilio.base-url (TWILIO_BASE_URL): "https://h:99999"` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <15 characters, not shown>` + notAURL,
 		},
 		"base URL, user": {
 			account, []string{"--twilio.base-url=https://me:hunter2@h/v1"},
-			`--twilio.base-url (TWILIO_BASE_URL): "https://…@h/v1"` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <23 characters, not shown>` + notAURL,
 		},
 		"base URL, query": {
 			account, []string{"--twilio.base-url=https://h/v1?"},
-			`--twilio.base-url (TWILIO_BASE_URL): "https://h/v1?"` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <13 characters, not shown>` + notAURL,
 		},
 		"base URL, fragment": {
 			account, []string{"--twilio.base-url=https://h/v1#x"},
-			`--twilio.base-url (TWILIO_BASE_URL): "https://h/v1#x"` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <14 characters, not shown>` + notAURL,
 		},
 		"base URL, variable": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_BASE_URL": "nonsense"}, nil,
-			`--twilio.base-url (TWILIO_BASE_URL): "nonsense"` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <8 characters, not shown>` + notAURL,
 		},
 
 		"timeout 0": {
@@ -593,7 +600,11 @@ func TestConfigFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(accounts) != 3 || len(warnings) != 0 {
+	if want := []string{
+		filepath.Join(dir, "accounts.yml") + ":2: tls_config: insecure_skip_verify sends the credentials to whoever answers",
+		filepath.Join(dir, "accounts.yml") + `:15: account_sid: also that of account "ACffffffffffffffffffffffffffffffff": ` +
+			"each reads the API at its own rate limit",
+	}; len(accounts) != 3 || !slices.Equal(warnings, want) {
 		t.Fatalf("accounts %d, warnings %q", len(accounts), warnings)
 	}
 	a := accounts[0]
@@ -627,6 +638,7 @@ func TestConfigFileErrors(t *testing.T) {
 		"null account":       {"accounts: [~]", `:1: empty account`},
 		"not a mapping":      {"- a", ":1: unexpected value of type !!seq"},
 		"syntax":             {"accounts:\n- a: [", ":2: did not find expected node content"},
+		"account in itself":  {"accounts: &a [*a]", ":1: unexpected value of type !!seq"},
 		"second document":    {head + "---\naccounts: []\n", `:4: more than one YAML document: want a single one`},
 		"unknown key on top": {head + "account: []\n", `:4: unknown key "account"`},
 		"unknown key":        {head + "  shade: red\n", `:4: unknown key "shade"`},
@@ -647,15 +659,15 @@ func TestConfigFileErrors(t *testing.T) {
 		"bad page size": {head + "  page_size: many\n", `:4: page_size: "many" is not a whole number from 1 to 1000`},
 		"bad base URL": {
 			head + "  base_url: comms.twilio.com\n",
-			`:4: base_url: "comms.twilio.com"` + notAURL,
+			`:4: base_url: <16 characters, not shown>` + notAURL,
 		},
 		"bad proxy": {
 			head + "  proxy_url: http://me:hunter2@:1\n",
-			`:4: proxy_url: "http://…@:1" is not the URL of a proxy, such as http://proxy.example:3128`,
+			`:4: proxy_url: <20 characters, not shown> is not the URL of a proxy, such as http://proxy.example:3128`,
 		},
 		"no such CA": {
 			head + "  tls_config: {ca_file: nowhere}\n",
-			`:2: tls_config: unable to read CA cert: unable to read file ` + filepath.Join(dir, "nowhere") + `: open ` + filepath.Join(dir, "nowhere") + `: no such file or directory`,
+			`:2: tls_config: ca_file: cannot read <7 characters, not shown> (no such file or directory): want a file in PEM format`,
 		},
 		"key without cert": {
 			head + "  tls_config: {key_file: token}\n",
@@ -664,11 +676,11 @@ func TestConfigFileErrors(t *testing.T) {
 		"no SID": {"accounts:\n- name: x\n", `:2: account_sid is missing: want an Account SID (AC…)`},
 		"odd SID": {
 			"accounts:\n- name: x\n  account_sid: a b\n",
-			`:3: account_sid: "a b" is not an Account SID: AC and 32 hexadecimal digits`,
+			`:3: account_sid: <3 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"no secret": {
 			"accounts:\n- name: x\n  account_sid: " + testutil.SID + "\n",
-			`:3: account_sid: no credentials for "` + testutil.SID + `": set auth_token_file, or an API key and its secret`,
+			`:3: account_sid: no credentials: set auth_token_file, or an API key and its secret`,
 		},
 		"no API secret": {
 			"accounts:\n- account_sid: " + testutil.SID + "\n  api_key: " + testutil.Key + "\n",
@@ -680,7 +692,7 @@ func TestConfigFileErrors(t *testing.T) {
 		},
 		"secret file missing": {
 			"accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: nowhere\n",
-			`:3: auth_token_file: cannot read "` + filepath.Join(dir, "nowhere") + `" (no such file or directory): want a file with the secret`,
+			`:3: auth_token_file: cannot read <7 characters, not shown> (no such file or directory): want a file with the secret`,
 		},
 		"bad name": {head + "  name: \"a\\nb\"\n", `:4: name: "a\nb" is not a name: want text on one line`},
 		"two of one name": {
@@ -704,6 +716,42 @@ func TestConfigFileErrors(t *testing.T) {
 	}
 }
 
+// TestConfigFileBombs holds that a small file that stands for a huge one is
+// refused, with file and line.
+func TestConfigFileBombs(t *testing.T) {
+	// Each level is nine times the one before.
+	levels := func(first, open, end string) string {
+		var b strings.Builder
+		b.WriteString("- &a0 " + first + "\n")
+		for i := range 9 {
+			alias := "*a" + strconv.Itoa(i)
+			b.WriteString("- &a" + strconv.Itoa(i+1) + " " + open + strings.Repeat(alias+", ", 8) + alias + end + "\n")
+		}
+		return b.String()
+	}
+	for name, yml := range map[string]string{
+		"lists":         "accounts:\n" + levels("[x]", "[", "]"),
+		"merged":        "accounts:\n" + levels("{name: x}", "{<<: [", "]}"),
+		"values":        "accounts:\n" + levels("{name: x}", "{tls_config: [", "]}"),
+		"unknown key":   "bombs:\n" + levels("[x]", "[", "]") + "accounts: *a9\n",
+		"many accounts": "accounts: [&a {name: x}" + strings.Repeat(", *a", 50_000) + "]\n",
+		"deep":          "accounts: " + strings.Repeat("[", 200_000),
+		"deep mappings": "accounts: " + strings.Repeat("{a: ", 200_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := testutil.WriteFile(t, "accounts.yml", yml)
+			_, _, err := readConfigFile(file, testDefaults(t))
+			if err == nil || !regexp.MustCompile(`^`+regexp.QuoteMeta(file)+`:\d+: `).MatchString(err.Error()) {
+				t.Fatalf("error %v", err)
+			}
+			checkError(t, err)
+			if len(err.Error()) > 500 {
+				t.Errorf("a long line: %s", err)
+			}
+		})
+	}
+}
+
 // checkAccount fails on an account that the rest of the program could not run.
 func checkAccount(t *testing.T, a *Account) {
 	t.Helper()
@@ -719,7 +767,7 @@ func checkAccount(t *testing.T, a *Account) {
 		a.HTTP.BasicAuth.Password == "" && a.HTTP.BasicAuth.PasswordFile == "":
 		t.Fatalf("validated nonsense: %+v", a)
 	}
-	if _, err := config.NewRoundTripperFromConfig(a.HTTP, "twilio"); err != nil {
+	if _, err := NewTransport(a.HTTP); err != nil {
 		t.Fatalf("validated what cannot be used: %v", err)
 	}
 }

@@ -3,14 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
-	"os"
 	"regexp"
 	"strings"
 
 	"github.com/prometheus/common/config"
-
-	"twilio_operations_exporter/internal/sanitize"
 )
 
 // credentials are those of one account, from flags or from the file.
@@ -18,27 +16,29 @@ type credentials struct {
 	sid, key              input
 	token, tokenFile      input
 	secret, secretFile    input
+	dir                   string // that relative paths of files are in
 	wantToken, wantSecret string // where the Auth Token, the API secret may come from
 }
 
-// The documented forms. Other values cause a warning only: the API decides which
-// it accepts.
+// The documented forms. What has only their first letters causes a warning: the
+// API decides what it accepts. Anything else may be a secret, which is not to
+// become the value of a label.
+const (
+	anAccountSID = "an Account SID (AC and 32 hexadecimal digits)"
+	anAPIKey     = "the SID of an API key (SK and 32 hexadecimal digits)" //nolint:gosec // G101: no credential
+)
+
 var (
 	accountSIDForm = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
 	apiKeyForm     = regexp.MustCompile(`^SK[0-9a-fA-F]{32}$`)
 )
 
 func (c *credentials) apply(a *Account) (warnings []string, err error) {
-	if !validUser(c.sid.value) {
-		return nil, c.sid.bad("an Account SID: AC and 32 hexadecimal digits")
+	if !strings.HasPrefix(c.sid.value, "AC") || !validUser(c.sid.value) {
+		return nil, c.sid.bad(anAccountSID)
 	}
 	if !accountSIDForm.MatchString(c.sid.value) {
-		warnings = append(
-			warnings,
-			fmt.Sprintf(
-				"%s: %s does not look like an Account SID (AC and 32 hexadecimal digits)", c.sid.where, sanitize.Quote(c.sid.value),
-			),
-		)
+		warnings = append(warnings, c.sid.bad(anAccountSID).Error())
 	}
 	for _, both := range [][2]input{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
 		if both[0].value != "" && both[1].value != "" {
@@ -49,17 +49,11 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	switch {
 	case c.key.value != "":
 		user, secret, file = c.key, c.secret, c.secretFile
-		if !validUser(user.value) {
-			return nil, user.bad("the SID of an API key: SK and 32 hexadecimal digits")
+		if !strings.HasPrefix(user.value, "SK") || !validUser(user.value) {
+			return nil, user.bad(anAPIKey)
 		}
 		if !apiKeyForm.MatchString(user.value) {
-			warnings = append(
-				warnings,
-				fmt.Sprintf(
-					"%s: %s does not look like the SID of an API key (SK and 32 hexadecimal digits)", user.where,
-					sanitize.Quote(user.value),
-				),
-			)
+			warnings = append(warnings, user.bad(anAPIKey).Error())
 		}
 		if secret.value == "" && file.value == "" {
 			return nil, fmt.Errorf("%s: the API key's secret is missing: set %s", user.where, c.wantSecret)
@@ -71,20 +65,17 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		}
 		return nil, fmt.Errorf("%s: API secret without an API key: set %s", where, c.key.where)
 	case secret.value == "" && file.value == "":
-		return nil, fmt.Errorf(
-			"%s: no credentials for %s: set %s, or an API key and its secret", user.where, sanitize.Quote(user.value),
-			c.wantToken,
-		)
+		return nil, fmt.Errorf("%s: no credentials: set %s, or an API key and its secret", user.where, c.wantToken)
 	}
 	// The file that is not used is checked too, or else its absence would show
 	// only when it is needed.
 	for _, f := range []input{c.tokenFile, c.secretFile} {
-		if err := checkSecretFile(f); err != nil {
+		if err := checkFile(f, c.dir, "a file with the secret"); err != nil {
 			return nil, err
 		}
 	}
 	tls, proxy := a.HTTP.TLSConfig, a.HTTP.ProxyConfig
-	a.HTTP = httpConfig(user.value, secret.value, file.value)
+	a.HTTP = httpConfig(user.value, secret.value, config.JoinDir(c.dir, file.value))
 	a.HTTP.TLSConfig = tls
 	if proxy.ProxyURL.URL != nil {
 		a.HTTP.ProxyConfig = proxy
@@ -101,24 +92,18 @@ func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
 	}
 }
 
-// checkSecretFile reads the file to report errors at startup; it is read again
+// checkFile reads a file of dir to report errors at startup; it is read again
 // for each request.
-func checkSecretFile(f input) error {
+func checkFile(f input, dir, want string) error {
 	if f.value == "" {
 		return nil
 	}
-	b, err := os.ReadFile(f.value)
-	if err != nil {
-		var pathError *os.PathError
-		if errors.As(err, &pathError) {
-			err = pathError.Err
-		}
-		return fmt.Errorf("%s: cannot read %s (%w): want a file with the secret", f.where, sanitize.Quote(f.value), err)
+	_, err := SecretFile(config.JoinDir(dir, f.value)).read()
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) { // without the path
+		return fmt.Errorf("%s: cannot read %s (%w): want %s", f.where, f.show(), pathError.Err, want)
 	}
-	if strings.TrimSpace(string(b)) == "" {
-		return fmt.Errorf("%s: %s is empty: want a file with the secret", f.where, sanitize.Quote(f.value))
-	}
-	return nil
+	return err
 }
 
 // clearText warns of credentials that are sent unencrypted.

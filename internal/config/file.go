@@ -57,7 +57,7 @@ func (s *scalar) UnmarshalYAML(n *yaml.Node) error {
 // readConfigFile returns the accounts of a file, and what looks like a mistake
 // in it. Every error is one line that begins with file and line.
 func readConfigFile(file string, defaults *Account) (accounts []Account, warnings []string, err error) {
-	b, err := readFile(file)
+	b, err := readFile(file, maxConfigFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--config.file: %w", err)
 	}
@@ -85,6 +85,7 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 		return nil, nil, fmt.Errorf("%s:1: no accounts configured: want at least one under the key accounts", file)
 	}
 	names := map[string]int{}
+	sids := map[[2]string]string{} // and their base URLs
 	for i := range f.Accounts {
 		fa := &f.Accounts[i]
 		at := location{file: file, line: lines[i]}
@@ -98,6 +99,15 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 		}
 		names[a.Account] = at.lineOf(fa.nameOrSID())
 		accounts, warnings = append(accounts, a), append(warnings, w...)
+		sid := [2]string{fa.AccountSID.value, a.BaseURL.String()}
+		if other, ok := sids[sid]; ok {
+			warnings = append(warnings, fmt.Sprintf(
+				"%s: account_sid: also that of account %s: each reads the API at its own rate limit",
+				at.of(fa.AccountSID), sanitize.Quote(other),
+			))
+		} else {
+			sids[sid] = a.Account
+		}
 	}
 	return accounts, warnings, nil
 }
@@ -140,16 +150,14 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 		return fail(fmt.Errorf("%s: account_sid is missing: want an Account SID (AC…)", at.of(fa.AccountSID)))
 	}
 	a.Account = fa.nameOrSID().value
-	if !validName(a.Account) {
-		return fail(at.input("name", fa.nameOrSID()).bad("a name: want text on one line"))
+	if fa.Name.value != "" && !validName(fa.Name.value) {
+		return fail(at.input("name", fa.Name).bad("a name: want text on one line"))
 	}
-	dir := filepath.Dir(at.file)
-	a.HTTP.TLSConfig = config.TLSConfig(fa.TLSConfig)
-	a.HTTP.TLSConfig.SetDirectory(dir)
-	if _, err := config.NewTLSConfig(&a.HTTP.TLSConfig); err != nil {
-		return fail(fmt.Errorf("%s:%d: tls_config: %s", at.file, at.line, sanitize.OneLine(err.Error())))
+	if err := fa.applyTLS(&a, at); err != nil {
+		return fail(err)
 	}
 	if in := at.input("proxy_url", fa.ProxyURL); in.value != "" {
+		in.hidden = true
 		u, err := url.Parse(in.value)
 		schemes := []string{"http", "https", "socks5", "socks5h"}
 		if err != nil || u.Hostname() == "" || !slices.Contains(schemes, u.Scheme) || !validPort(u) {
@@ -157,21 +165,43 @@ func (fa *fileAccount) validate(at location, defaults *Account) (Account, []stri
 		}
 		a.HTTP.ProxyURL = config.URL{URL: u}
 	}
-	inDir := func(key string, s scalar) input {
-		in := at.input(key, s)
-		in.value = config.JoinDir(dir, in.value)
-		return in
-	}
 	warnings, err := (&credentials{ //nolint:gosec // G101: names of keys
-		sid: at.input("account_sid", fa.AccountSID), key: keyInput(at, fa.APIKey),
-		tokenFile: inDir("auth_token_file", fa.AuthTokenFile), secretFile: inDir("api_secret_file", fa.APISecretFile),
-		wantToken: "auth_token_file", wantSecret: "api_secret_file",
+		dir: filepath.Dir(at.file),
+		sid: input{at.of(fa.AccountSID) + ": account_sid", fa.AccountSID.value, true}, key: keyInput(at, fa.APIKey),
+		tokenFile:  pathInput(at.of(fa.AuthTokenFile)+": auth_token_file", fa.AuthTokenFile.value),
+		secretFile: pathInput(at.of(fa.APISecretFile)+": api_secret_file", fa.APISecretFile.value),
+		wantToken:  "auth_token_file", wantSecret: "api_secret_file",
 	}).apply(&a)
 	if err != nil {
 		return fail(err)
 	}
 	warnings = append(warnings, clearText(&a)...)
+	if fa.TLSConfig.InsecureSkipVerify {
+		warnings = append(warnings, fmt.Sprintf(
+			"%s:%d: tls_config: insecure_skip_verify sends the credentials to whoever answers", at.file, at.line))
+	}
 	return a, warnings, nil
+}
+
+func (fa *fileAccount) applyTLS(a *Account, at location) error {
+	where := fmt.Sprintf("%s:%d: tls_config: ", at.file, at.line)
+	a.HTTP.TLSConfig = config.TLSConfig(fa.TLSConfig)
+	c := &a.HTTP.TLSConfig
+	if c.CARef != "" || c.CertRef != "" || c.KeyRef != "" {
+		return errors.New(where + "there is no manager of secrets: use ca_file, cert_file and key_file")
+	}
+	dir := filepath.Dir(at.file)
+	for _, f := range [][2]string{{"ca_file", c.CAFile}, {"cert_file", c.CertFile}, {"key_file", c.KeyFile}} {
+		if err := checkFile(pathInput(where+f[0], f[1]), dir, "a file in PEM format"); err != nil {
+			return err
+		}
+	}
+	c.SetDirectory(dir)
+	checked := withRefs(*c)
+	if _, err := config.NewTLSConfig(&checked, config.WithSecretManager(secretFiles{})); err != nil {
+		return errors.New(where + sanitize.OneLine(err.Error()))
+	}
+	return nil
 }
 
 // keyInput has no line where there is no key in the file.
@@ -179,7 +209,7 @@ func keyInput(at location, key scalar) input {
 	if key.value == "" {
 		return input{where: "api_key"}
 	}
-	return at.input("api_key", key)
+	return input{at.of(key) + ": api_key", key.value, true}
 }
 
 func (fa *fileAccount) applySettings(a *Account, at location) error {
@@ -203,11 +233,12 @@ func (fa *fileAccount) applySettings(a *Account, at location) error {
 	for _, key := range keys {
 		s, ok := known[key]
 		in := at.input(key, fa.Settings[key])
+		in.hidden = s.hidden
 		switch {
 		case !ok && (key == "auth_token" || key == "api_secret"):
 			return fmt.Errorf("%s: %s: secrets are not accepted in this file: use %s_file", at.of(fa.Settings[key]), key, key)
 		case !ok:
-			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), sanitize.Quote(key))
+			return fmt.Errorf("%s: unknown key %s", at.of(fa.Settings[key]), showKey(key))
 		case fa.Settings[key].line == 0: // null: as if it were not there
 		case !s.set(a, in.value):
 			return in.bad(s.want)
@@ -244,7 +275,14 @@ func accountLines(b []byte) (lines []int, err error) {
 	return lines, nil
 }
 
+// showKey quotes an unknown key, unless it may be a value in its place.
+func showKey(key string) string {
+	return input{value: key, hidden: !keyForm.MatchString(key)}.show()
+}
+
 var (
+	keyForm     = regexp.MustCompile(`^[A-Za-z_-]{1,30}$`)
+	yamlAnchor  = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
 	yamlLine    = regexp.MustCompile(`^line (\d+): `)
 	yamlUnknown = regexp.MustCompile(`^field (.*) not found in type \S+$`)
 	// The value is left out: it may be a secret in the wrong place.
@@ -264,7 +302,10 @@ func yamlError(file string, err error) error {
 		line, message = m[1], message[len(m[0]):]
 	}
 	if m := yamlUnknown.FindStringSubmatch(message); m != nil {
-		message = "unknown key " + sanitize.Quote(m[1])
+		message = "unknown key " + showKey(m[1])
+	}
+	if yamlAnchor.MatchString(message) {
+		message = "unknown anchor: quote a value that begins with an asterisk"
 	}
 	if m := yamlType.FindStringSubmatch(message); m != nil {
 		message = "unexpected value of type " + m[1]

@@ -2,20 +2,30 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
+	"strings"
 	"syscall"
+	"unicode/utf8"
+
+	"github.com/prometheus/common/config"
 )
 
-// maxFileSize is far beyond any secret, certificate or configuration file.
-const maxFileSize = 1 << 20
+// What files hold at most, in MiB: far more than any secret or certificate, and
+// the configuration of 10,000 accounts.
+const (
+	maxFile       = 1
+	maxConfigFile = 4
+)
 
-// readFile returns the contents of a regular file of at most maxFileSize bytes,
-// without a byte order mark. It never waits: a FIFO is opened without a writer
-// and then refused. Its errors are of type *fs.PathError.
-func readFile(path string) ([]byte, error) {
+// readFile returns the contents of a regular file of at most limit MiB of text, without a byte order mark. It never waits: a FIFO is opened without a
+// writer and then refused. Its errors are of type *fs.PathError.
+func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names it
 	if err != nil {
 		return nil, err
@@ -31,12 +41,68 @@ func readFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return refuse("not a regular file")
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	b, err := io.ReadAll(io.LimitReader(f, limit<<20+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(b) > maxFileSize:
-		return refuse("larger than 1 MiB")
+	case int64(len(b)) > limit<<20:
+		return refuse(fmt.Sprintf("larger than %d MiB", limit))
+	case !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0:
+		return refuse("not text in UTF-8")
 	}
 	return bytes.TrimPrefix(b, []byte("\uFEFF")), nil
+}
+
+// SecretFile is the path of a file with a secret, which is read at each use. The
+// library's own reading waits for a FIFO, has no limit and takes an empty file
+// for an empty password.
+type SecretFile string
+
+// Fetch implements config.SecretReader. Its errors are of type *fs.PathError.
+func (f SecretFile) Fetch(context.Context) (string, error) { return f.read() }
+
+func (f SecretFile) read() (string, error) {
+	b, err := readFile(string(f), maxFile)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSpace(string(b))
+	if secret == "" {
+		return "", &fs.PathError{Op: "read", Path: string(f), Err: errors.New("empty file")}
+	}
+	return secret, nil
+}
+
+// Description implements config.SecretReader.
+func (f SecretFile) Description() string { return "file " + string(f) }
+
+// Immutable implements config.SecretReader.
+func (SecretFile) Immutable() bool { return false }
+
+// secretFiles has the library read files as SecretFile does, in the place of a
+// manager of secrets, whose names are paths here.
+type secretFiles struct{}
+
+func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
+	return SecretFile(path).read()
+}
+
+// NewTransport returns the transport of an account's HTTP settings.
+func NewTransport(c config.HTTPClientConfig) (http.RoundTripper, error) {
+	c.TLSConfig = withRefs(c.TLSConfig)
+	if c.BasicAuth != nil {
+		auth := *c.BasicAuth
+		auth.PasswordRef, auth.PasswordFile = auth.PasswordFile, ""
+		c.BasicAuth = &auth
+	}
+	// The name is a label of the library's own metrics, which are not removed with
+	// the account: hence the same one for all.
+	return config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
+}
+
+// withRefs has secretFiles read the files of c.
+func withRefs(c config.TLSConfig) config.TLSConfig {
+	c.CARef, c.CertRef, c.KeyRef = c.CAFile, c.CertFile, c.KeyFile
+	c.CAFile, c.CertFile, c.KeyFile = "", "", ""
+	return c
 }

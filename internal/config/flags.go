@@ -27,7 +27,7 @@ type options struct {
 	ignored                                          []string // variables that are set
 
 	settings map[string]*string // by flag
-	isSet    map[string]*bool   // of settings: by flag or by variable
+	isSet    map[string]*bool   // of settings, by flag
 
 	configFile             string
 	autoReload             bool
@@ -75,8 +75,6 @@ func parse(args []string, stdout io.Writer, environment bool) (*options, error) 
 		variables = append(variables, f.Envar)
 		if !environment {
 			app.GetFlag(f.Name).NoEnvar()
-		} else if set := o.isSet[f.Name]; set != nil && os.Getenv(f.Envar) != "" {
-			defer func() { *set = true }() // kingpin counts flags alone
 		}
 	}
 	if _, err := app.Parse(args); err != nil && !o.answered {
@@ -100,14 +98,15 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
 
-	app.Flag("twilio.account-sid", "Account SID (AC…); also the value of the account label.").
+	app.Flag("twilio.account-sid", "Twilio Account SID. Also the value of the account label.").
 		Envar("TWILIO_ACCOUNT_SID").PlaceHolder("AC…").StringVar(&o.accountSID)
-	app.Flag("twilio.auth-token-file", "File with the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
+	app.Flag("twilio.auth-token-file",
+		"Path to a file that contains the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
 		PlaceHolder("FILE").StringVar(&o.authTokenFile)
-	app.Flag("twilio.api-key", "API key SID (SK…), used instead of the Auth Token.").
+	app.Flag("twilio.api-key", "SID of an API key to use instead of the Auth Token.").
 		Envar("TWILIO_API_KEY").PlaceHolder("SK…").StringVar(&o.apiKey)
 	app.Flag("twilio.api-secret-file",
-		"File with the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
+		"Path to a file that contains the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
 		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
 
 	for _, s := range settings {
@@ -120,30 +119,33 @@ func newApplication(o *options, stdout io.Writer) *kingpin.Application {
 		flag.StringVar(value)
 	}
 
-	app.Flag("config.file", "YAML file with one or more accounts; the other flags are their defaults.").
+	app.Flag("config.file", "Path to a YAML file of accounts. The other flags are their defaults.").
 		PlaceHolder("FILE").StringVar(&o.configFile)
-	app.Flag("config.auto-reload", "Reload when the content of the configuration file has changed.").
+	app.Flag("config.auto-reload", "Reload the configuration file automatically when its content changes.").
 		BoolVar(&o.autoReload)
-	app.Flag("config.auto-reload-interval", "How often to check the configuration file for changes.").
+	app.Flag("config.auto-reload-interval",
+		"How often to check the configuration file for changes, if automatic reload is enabled.").
 		Default("30s").StringVar(&o.autoReloadInterval)
-	app.Flag("shard.index", "Index of this process among those that share the accounts of --config.file, from 0.").
+	app.Flag("shard.index",
+		"Index of this shard, from 0. The accounts of --config.file are distributed among the shards.").
 		Default("0").Envar("TWILIO_SHARD_INDEX").StringVar(&o.shardIndex)
-	app.Flag("shard.total", "Number of processes that share the accounts of --config.file.").
+	app.Flag("shard.total", "Total number of shards.").
 		Default("1").Envar("TWILIO_SHARD_TOTAL").StringVar(&o.shardTotal)
-	app.Flag("config.check", "Check the flags and the configuration file, then exit.").BoolVar(&o.check)
-	app.Flag("once", "Refresh once, print the metrics and exit; the status is 1 if any account failed.").
+	app.Flag("config.check", "Validate the flags and the configuration file, then exit.").BoolVar(&o.check)
+	app.Flag("once", "Refresh once, print the metrics and exit. The exit status is 1 if any account failed.").
 		BoolVar(&o.once)
-	app.Flag("demo", "Run against the built-in simulator, without an account or a network. "+
+	app.Flag("demo", "Run against a built-in simulator of the API: no account or network access is needed. "+
 		"Refreshes every 5s unless --collector.interval is set.").
 		BoolVar(&o.demo)
 
 	o.web = kingpinflag.AddFlags(app, ":9861")
 	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
 		Default("/metrics").StringVar(&o.telemetryPath)
-	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").
+	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout announced by Prometheus.").
 		Default("500ms").StringVar(&o.scrapeTimeoutOffset)
-	app.Flag("web.enable-lifecycle", "Enable reloading by POST /-/reload.").BoolVar(&o.lifecycle)
-	app.Flag("web.enable-pprof", "Enable profiling under /debug/pprof/.").BoolVar(&o.pprof)
+	app.Flag("web.enable-lifecycle", "Enable reloading the configuration file via HTTP POST to /-/reload.").
+		BoolVar(&o.lifecycle)
+	app.Flag("web.enable-pprof", "Enable profiling endpoints under /debug/pprof/.").BoolVar(&o.pprof)
 
 	app.Flag("log.level", "Only log messages with the given severity or above. One of: debug, info, warn, error.").
 		Default("info").StringVar(&o.logLevel)
@@ -163,12 +165,12 @@ func (o *options) validate() (*ValidatedConfig, error) {
 		return nil, err
 	}
 	for _, s := range settings {
-		in := input{where: flagName(s.flag, s.env), value: *o.settings[s.flag]}
+		in := input{flagName(s.flag, s.env), *o.settings[s.flag], s.hidden}
 		if !s.set(&c.defaults, in.value) {
 			return nil, in.bad(s.want)
 		}
 	}
-	interval := input{"--config.auto-reload-interval", o.autoReloadInterval}
+	interval := input{where: "--config.auto-reload-interval", value: o.autoReloadInterval}
 	switch {
 	case !setDuration(&c.autoReload, interval.value, minInterval, math.MaxInt64):
 		return nil, interval.bad("a duration of at least 100ms, such as 30s")
@@ -203,17 +205,18 @@ var reservedPaths = []string{"/", "/-", "/probe", "/sd", "/debug"}
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
 func (o *options) validateWebAndLog(c *ValidatedConfig) error {
-	if in := (input{"--log.level", o.logLevel}); !slices.Contains([]string{"debug", "info", "warn", "error"}, in.value) {
+	levels := []string{"debug", "info", "warn", "error"}
+	if in := (input{where: "--log.level", value: o.logLevel}); !slices.Contains(levels, in.value) {
 		return in.bad("one of debug, info, warn and error")
 	}
-	if in := (input{"--log.format", o.logFormat}); in.value != "logfmt" && in.value != "json" {
+	if in := (input{where: "--log.format", value: o.logFormat}); in.value != "logfmt" && in.value != "json" {
 		return in.bad("one of logfmt and json")
 	}
-	offset := input{"--web.scrape-timeout-offset", o.scrapeTimeoutOffset}
+	offset := input{where: "--web.scrape-timeout-offset", value: o.scrapeTimeoutOffset}
 	if !setDuration(&c.web.ScrapeTimeoutOffset, offset.value, 0, math.MaxInt64) {
 		return offset.bad("a duration of 0s or more, such as 500ms")
 	}
-	p := input{"--web.telemetry-path", o.telemetryPath}
+	p := input{where: "--web.telemetry-path", value: o.telemetryPath}
 	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
 		return p.bad("a plain path that begins with a slash, such as /metrics")
 	}
@@ -224,9 +227,14 @@ func (o *options) validateWebAndLog(c *ValidatedConfig) error {
 	}
 	if !*o.web.WebSystemdSocket {
 		for _, address := range *o.web.WebListenAddresses {
-			if in := (input{"--web.listen-address", address}); !validListenAddress(address) {
+			if in := (input{where: "--web.listen-address", value: address}); !validListenAddress(address) {
 				return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
 			}
+		}
+	}
+	if *o.web.WebConfigFile != "" {
+		if _, err := readFile(*o.web.WebConfigFile, maxFile); err != nil {
+			return fmt.Errorf("--web.config.file: %w", err)
 		}
 	}
 	if err := web.Validate(*o.web.WebConfigFile); err != nil {
@@ -284,9 +292,9 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 	a := c.defaults
 	a.Account = o.accountSID
 	c.warnings, err = (&credentials{
-		sid: input{sid, o.accountSID}, key: input{key, o.apiKey},
-		tokenFile: input{tokenFile, o.authTokenFile}, token: input{token, o.authToken},
-		secretFile: input{secretFile, o.apiSecretFile}, secret: input{secret, o.apiSecret},
+		sid: input{sid, o.accountSID, true}, key: input{key, o.apiKey, true},
+		tokenFile: pathInput(tokenFile, o.authTokenFile), token: input{token, o.authToken, true},
+		secretFile: pathInput(secretFile, o.apiSecretFile), secret: input{secret, o.apiSecret, true},
 		wantToken:  tokenFile + " or " + token,
 		wantSecret: secretFile + " or " + secret,
 	}).apply(&a)
@@ -299,7 +307,7 @@ func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
 
 // accountInputs names the flags and variables that are set and describe one account.
 func (o *options) accountInputs() (names []string) {
-	for _, in := range []input{
+	for _, in := range [][2]string{
 		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
 		{"--twilio.auth-token-file", o.authTokenFile},
 		{tokenVariable, o.authToken},
@@ -307,8 +315,8 @@ func (o *options) accountInputs() (names []string) {
 		{"--twilio.api-secret-file", o.apiSecretFile},
 		{secretVariable, o.apiSecret},
 	} {
-		if in.value != "" {
-			names = append(names, in.where)
+		if in[1] != "" {
+			names = append(names, in[0])
 		}
 	}
 	return names

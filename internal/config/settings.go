@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -18,12 +19,27 @@ import (
 
 // input is a value and where it came from.
 type input struct {
-	where string // "--twilio.timeout", "accounts.yml:3: interval"
-	value string
+	where  string // "--twilio.timeout", "accounts.yml:3: interval"
+	value  string
+	hidden bool // it may hold a secret, if only by mistake
+}
+
+// show is the one place that decides which values errors and warnings show.
+func (in input) show() string {
+	if in.hidden && in.value != "" {
+		return fmt.Sprintf("<%d characters, not shown>", utf8.RuneCountInString(in.value))
+	}
+	return sanitize.Quote(in.value)
 }
 
 func (in input) bad(want string) error {
-	return fmt.Errorf("%s: %s is not %s", in.where, sanitize.Quote(in.value), want)
+	return fmt.Errorf("%s: %s is not %s", in.where, in.show(), want)
+}
+
+// pathInput is the path of a file of secrets. A relative one may as well be a
+// secret in the wrong place.
+func pathInput(where, path string) input {
+	return input{where: where, value: path, hidden: !filepath.IsAbs(path)}
 }
 
 // setting is a value of an account that has a default. One row defines the flag,
@@ -33,37 +49,39 @@ type setting struct {
 	defaultValue   string
 	help           string
 	want           string // completes "X is not …"
+	hidden         bool   // see input
 	set            func(a *Account, value string) bool
 }
 
 var settings = []setting{
 	{
 		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", defaultValue: "https://comms.twilio.com/v1",
-		help: "Base URL of the API. Credentials are sent to this host only.",
-		want: "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
-		set:  func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
+		help:   "Base URL of the Twilio API. Credentials are sent to this host only.",
+		want:   "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
+		hidden: true,
+		set:    func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
 	},
 	{
 		flag: "twilio.timeout", defaultValue: "30s",
-		help: "Timeout of one HTTP request, including the body, excluding client-side queueing.",
+		help: "Timeout of a single HTTP request, including reading the response body.",
 		want: "a duration above 0, such as 30s",
 		set:  func(a *Account, v string) bool { return setDuration(&a.Timeout, v, 1, math.MaxInt64) },
 	},
 	{
 		flag: "twilio.max-retries", defaultValue: "4",
-		help: "Maximum retries per request.",
+		help: "Maximum number of retries per request.",
 		want: "a whole number from 0 to 100",
 		set:  func(a *Account, v string) bool { return setInt(&a.MaxRetries, v, 0, 100) },
 	},
 	{
 		flag: "twilio.rate-limit", key: "rate_limit", defaultValue: "10",
-		help: "Maximum requests per second and account; 0 disables the limit.",
+		help: "Maximum number of requests per second and account. 0 disables the limit.",
 		want: "a number of requests a second, 0 (no limit) or more",
 		set:  func(a *Account, v string) bool { return setFloat(&a.RateLimit, v, 0, math.MaxFloat64) },
 	},
 	{
 		flag: "collector.interval", key: "interval", defaultValue: "1m",
-		help: "Interval between background refreshes of an account; 0s refreshes on each scrape instead.",
+		help: "Interval between background refreshes of an account. 0s refreshes on each scrape instead.",
 		want: "a duration of at least 100ms, such as 1m, or 0s to refresh on each scrape",
 		set: func(a *Account, v string) bool {
 			return setDuration(&a.Interval, v, 0, 0) || setDuration(&a.Interval, v, minInterval, math.MaxInt64)
@@ -71,44 +89,45 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.window", key: "window", defaultValue: "24h",
-		help: "How far back to count operations, by creation time, 1m to 168h. Choose it longer than you schedule ahead.",
+		help: "How far back to count operations, by creation time, from 1m to 168h. " +
+			"Choose it longer than you schedule ahead.",
 		want: "a duration from 1m to 168h (Twilio keeps operations for 7 days)",
 		set:  func(a *Account, v string) bool { return setDuration(&a.Window, v, time.Minute, maxWindow) },
 	},
 	{
 		flag: "collector.page-size", key: "page_size", defaultValue: "1000",
-		help: "Operations per page, 1 to 1000.",
+		help: "Number of operations to request per page, at most 1000.",
 		want: "a whole number from 1 to 1000",
 		set:  func(a *Account, v string) bool { return setInt(&a.PageSize, v, 1, 1000) },
 	},
 	{
 		flag: "collector.concurrency", key: "concurrency", defaultValue: "4",
-		help: "Maximum concurrent requests per account.",
+		help: "Maximum number of concurrent requests per account.",
 		want: "a whole number from 1 to 1000",
 		set:  func(a *Account, v string) bool { return setInt(&a.Concurrency, v, 1, 1000) },
 	},
 	{
 		flag: "collector.max-staleness", key: "max_staleness", defaultValue: "0.1",
-		help: "How far a finished operation may lag behind, as a fraction of its age, 0 to 1; " +
+		help: "Maximum staleness of finished operations, as a fraction of their age, from 0 to 1. " +
 			"0 reads the whole window on every refresh.",
 		want: "a number from 0 to 1",
 		set:  func(a *Account, v string) bool { return setFloat(&a.MaxStaleness, v, 0, 1) },
 	},
 	{
 		flag: "collector.refresh-timeout", defaultValue: "15m",
-		help: "Timeout of one refresh of an account.",
+		help: "Timeout of a whole refresh of an account.",
 		want: "a duration above 0, such as 15m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.RefreshTimeout, v, 1, math.MaxInt64) },
 	},
 	{
 		flag: "collector.max-age", defaultValue: "10m",
-		help: "How long to keep exporting the last good gauges while refreshes fail; at least two intervals.",
+		help: "How long to export the last good gauges while refreshes fail, at least two intervals.",
 		want: "a duration above 0, such as 10m",
 		set:  func(a *Account, v string) bool { return setDuration(&a.MaxAge, v, 1, math.MaxInt64) },
 	},
 	{
 		flag: "collector.named-operations", defaultValue: "3",
-		help: "How many failing and how many stuck operations of each account to export by id, 0 to 20.",
+		help: "Maximum number of failing and of stuck operations per account to export by ID, at most 20.",
 		want: "a whole number from 0 to 20",
 		set:  func(a *Account, v string) bool { return setInt(&a.Named, v, 0, 20) },
 	},

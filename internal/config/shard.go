@@ -46,8 +46,8 @@ func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
 }
 
 func (o *options) validateShard() (s Shard, err error) {
-	index := input{"--shard.index (TWILIO_SHARD_INDEX)", o.shardIndex}
-	total := input{"--shard.total (TWILIO_SHARD_TOTAL)", o.shardTotal}
+	index := input{where: "--shard.index (TWILIO_SHARD_INDEX)", value: o.shardIndex}
+	total := input{where: "--shard.total (TWILIO_SHARD_TOTAL)", value: o.shardTotal}
 	switch {
 	case !setInt(&s.Total, total.value, 1, maxShards):
 		return s, total.bad(fmt.Sprintf("a whole number from 1 to %d", maxShards))

@@ -72,11 +72,12 @@ func TestOwnerIsStable(t *testing.T) {
 func TestShards(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	token := testutil.WriteFile(t, "token", testutil.Token)
-	yml := "accounts:\n"
+	var yml strings.Builder
+	yml.WriteString("accounts:\n")
 	for i := range 20 {
-		yml += fmt.Sprintf("- {name: a%d, account_sid: %s, auth_token_file: %s}\n", i, testutil.SID, token)
+		fmt.Fprintf(&yml, "- {name: a%d, account_sid: %s, auth_token_file: %s}\n", i, testutil.SID, token)
 	}
-	file := testutil.WriteFile(t, "accounts.yml", yml)
+	file := testutil.WriteFile(t, "accounts.yml", yml.String())
 	for _, total := range []int{1, 3, 64} {
 		loaded, reloaded, empty := map[string]int{}, map[string]int{}, 0
 		for i := range total {

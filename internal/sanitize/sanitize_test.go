@@ -9,7 +9,12 @@ func TestQuote(t *testing.T) {
 	for value, want := range map[string]string{
 		"":                             `""`,
 		"a\nb":                         `"a\nb"`,
-		"http://me:hunter2@host/path":  `"http://…@host/path"`,
+		"me@host":                      `"me@host"`,
+		"http://me:hunter2@host/path":  `"…@host/path"`,
+		"http:/me:hunter2@host":        `"…@host"`,
+		"me:hunter2@proxy:3128":        `"…@proxy:3128"`,
+		"http://me:hunter2\n@host":     `"…@host"`,
+		"http://me:hunt@er2@host":      `"…@host"`,
 		strings.Repeat("é", 101):       `"` + strings.Repeat("é", 100) + `…"`,
 		"a" + strings.Repeat("é", 101): `"a` + strings.Repeat("é", 99) + `…"`,
 	} {

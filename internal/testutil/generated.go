@@ -8,10 +8,13 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write what is generated to the documents")
+var update = flag.Bool("update", false, "write golden files and the generated sections of documents")
 
-// WantGenerated holds the section of a document between the comments NAME and
-// /NAME to what is generated. With -update it writes the section.
+// Update tells whether to write what is otherwise compared.
+func Update() bool { return *update }
+
+// WantGenerated compares the section of a document between the comments NAME and
+// /NAME with what the code generates. With -update it writes the section.
 func WantGenerated(tb testing.TB, file, name, want string) {
 	tb.Helper()
 	b, err := os.ReadFile(file) //nolint:gosec // G304: the test names it
@@ -20,7 +23,7 @@ func WantGenerated(tb testing.TB, file, name, want string) {
 	}
 	section := regexp.MustCompile(`(?s)(<!-- ` + name + `:[^\n]*-->\n).*?(<!-- /` + name + ` -->)`)
 	if !section.Match(b) {
-		tb.Fatalf("%s has no place for %s", file, name)
+		tb.Fatalf("%s has no section %s", file, name)
 	}
 	whole := section.ReplaceAllString(string(b), "${1}"+strings.ReplaceAll(want, "$", "$$")+"${2}")
 	switch {

@@ -64,7 +64,9 @@ func TestAccountView(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
 	snapshot := &window.Snapshot{Statuses: []window.StatusSums{
-		{Status: twilio.StatusCompleted, Operations: 1234, Stats: twilio.Stats{Total: 3_000_000, Delivered: 2_000_000, Read: 2_999_999, Failed: 1}},
+		{Status: twilio.StatusCompleted, Totals: window.Totals{
+			Operations: 1234, Stats: twilio.Stats{Total: 3_000_000, Delivered: 2_000_000, Read: 2_999_999, Failed: 1},
+		}},
 		{Status: twilio.StatusCanceled},
 	}}
 	for name, tc := range map[string]struct {

@@ -77,7 +77,7 @@ func TestReloadOfABadFile(t *testing.T) {
 		"empty":  {"", "no accounts configured: want at least one under the key accounts"},
 		"CA": {
 			"accounts: [{account_sid: " + testutil.SID + ", auth_token_file: token, tls_config: {ca_file: nowhere}}]",
-			"unable to read CA cert",
+			"tls_config: ca_file: cannot read ",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,9 +25,11 @@ interface Override<Custom> { matcher: { id: 'byName' | 'byRegexp' | 'byFrameRefI
 
 interface JoinByField { id: 'joinByField'; options: { byField: string; mode: 'inner' | 'outer' } }
 interface Organize { id: 'organize'; options: { excludeByName: Record<string, boolean>; includeByName: Record<string, boolean>; indexByName: Record<string, number>; renameByName: Record<string, string> } }
+interface Merge { id: 'merge'; options: Record<string, never> }
+interface RenameByRegex { id: 'renameByRegex'; options: { regex: string; renamePattern: string } }
 
 interface Panel<Type extends string, Options, Custom> extends Omit<AnyPanel, 'type' | 'options' | 'fieldConfig' | 'targets' | 'transformations' | 'links'> {
-  type: Type; options: Options; targets?: Target[]; transformations?: Array<JoinByField | Organize>; links?: DashboardLink[];
+  type: Type; options: Options; targets?: Target[]; transformations?: Array<JoinByField | Merge | Organize | RenameByRegex>; links?: DashboardLink[];
   fieldConfig: { defaults: Field<Custom>; overrides: Array<Override<Custom>> };
 }
 interface NoCustom {}

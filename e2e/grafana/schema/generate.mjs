@@ -1,7 +1,7 @@
 // Writes dashboard.schema.json: a strict JSON Schema of dashboard.ts, that is,
 // of Grafana's own types. After a change here or of Grafana's version:
 //
-//   npm install --ignore-scripts && node generate.mjs
+//   npm ci --ignore-scripts && node generate.mjs
 import { writeFileSync } from 'node:fs';
 import { createGenerator } from 'ts-json-schema-generator';
 
@@ -61,4 +61,4 @@ const hoist = (node, isSchema) => {
   return { $ref: `#/definitions/${names.get(key)}` };
 };
 const root = hoist(dashboard, true);
-writeFileSync('dashboard.schema.json', JSON.stringify({ $schema: schema.$schema, ...root, definitions }, null, 1) + '\n');
+writeFileSync('dashboard.schema.json', JSON.stringify({ $schema: schema.$schema, ...root, definitions }) + '\n');

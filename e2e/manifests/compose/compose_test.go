@@ -220,6 +220,9 @@ func checkGrafana(p *types.Project) error {
 			errs = append(errs, err)
 		}
 	}
+	if _, ok := hostPath(&grafana, "/usr/share/grafana/public/runbooks/README.md"); !ok {
+		errs = append(errs, errors.New("grafana: no runbooks where the dashboards' links lead"))
+	}
 	if sources != 1 || dashboards == 0 {
 		errs = append(errs, fmt.Errorf("grafana: %d data sources and %d dashboards", sources, dashboards))
 	}
@@ -280,13 +283,11 @@ func TestMistakesAreSeen(t *testing.T) {
 		{"another job", "prometheus/prometheus.yml", "job_name: " + manifests.JobName, "job_name: other", "no job"},
 		{"Grafana without Prometheus", "compose.yaml", "PROMETHEUS_URL: http://prometheus:9090", "PROMETHEUS_URL: http://localhost:9090", "localhost:9090: no such service"},
 		{"Grafana without an address", "compose.yaml", "PROMETHEUS_URL: ", "OTHER_URL: ", "no such service"},
+		{"runbooks elsewhere", "compose.yaml", "public/runbooks:ro", "runbooks:ro", "no runbooks"},
 		{"dashboards elsewhere", "compose.yaml", ":/etc/grafana/dashboards:", ":/etc/dashboards:", "nothing is mounted at"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			deploy := filepath.Join(t.TempDir(), "deploy")
-			if err := os.CopyFS(deploy, os.DirFS(filepath.Join(host.Root(t), "deploy"))); err != nil {
-				t.Fatal(err)
-			}
+			deploy := host.CopyDeploy(t)
 			file := filepath.Join(deploy, tc.file)
 			doc, err := os.ReadFile(file)
 			if err != nil {

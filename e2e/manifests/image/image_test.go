@@ -43,10 +43,8 @@ type buildah struct {
 
 func newBuildah(t *testing.T) *buildah {
 	t.Helper()
+	host.NeedRoot(t, "to mount an image and to run as its user")
 	host.Need(t, map[string]string{"buildah": "buildah", "runc": "runc"})
-	if os.Getuid() != 0 {
-		t.Fatal("needs root, to mount an image and to run as its user")
-	}
 	dir := t.TempDir()
 	policy := filepath.Join(dir, "policy.json")
 	writeFile(t, policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
@@ -127,6 +125,7 @@ type builtImage struct {
 		User         string
 		Entrypoint   []string
 		ExposedPorts map[string]struct{}
+		Labels       map[string]string
 	}
 }
 
@@ -193,6 +192,11 @@ func TestImage(t *testing.T) {
 	img := b.open(image + ":1.2.3")
 
 	t.Run("config", func(t *testing.T) { img.checkConfig(t) })
+	for label, want := range map[string]string{"title": "twilio_operations_exporter", "licenses": "Apache-2.0", "version": "1.2.3", "revision": "0123abc", "created": "2026-01-02"} {
+		if got := img.config.Labels["org.opencontainers.image."+label]; got != want {
+			t.Errorf("label %s is %q, want %q", label, got, want)
+		}
+	}
 	t.Run("version", func(t *testing.T) {
 		got := img.output("--version")
 		for _, want := range []string{"version 1.2.3", "branch: main", "revision: 0123abc", "2026-01-02"} {
@@ -318,14 +322,8 @@ func scrapeUp(ctx context.Context, address string) bool {
 // manifests runs the image with arguments, variables and files of each way of
 // deploying it, and lets the program judge them.
 func (i *builtImage) manifests(t *testing.T) {
-	deploy := filepath.Join(t.TempDir(), "deploy")
-	if err := os.CopyFS(deploy, os.DirFS(filepath.Join(host.Root(t), "deploy"))); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []string{"example/secrets/auth-token", "example-accounts/secrets/marketing", "example-accounts/secrets/support"} {
-		writeFile(t, filepath.Join(deploy, "k8s", "overlays", s), "not a secret\n")
-	}
-	for _, overlay := range []string{"example", "example-accounts"} {
+	deploy := host.CopyDeploy(t)
+	for _, overlay := range []string{"example", "example-accounts", "example-sharded"} {
 		t.Run(overlay, func(t *testing.T) {
 			b, err := manifests.Build(filepath.Join(deploy, "k8s", "overlays", overlay))
 			if err != nil {

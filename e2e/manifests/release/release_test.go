@@ -27,12 +27,22 @@ type config struct {
 		LDFlags []string `json:"ldflags"`
 	} `json:"builds"`
 	Archives []struct {
-		Files []string `json:"files"`
+		BuildsInfo info `json:"builds_info"`
+		Files      []struct {
+			Src  string `json:"src"`
+			Info info   `json:"info"`
+		} `json:"files"`
 	} `json:"archives"`
 	Dockers []struct {
-		Images     []string `json:"images"`
-		Dockerfile string   `json:"dockerfile"`
+		Images     []string          `json:"images"`
+		Dockerfile string            `json:"dockerfile"`
+		Labels     map[string]string `json:"labels"`
 	} `json:"dockers_v2"`
+}
+
+type info struct {
+	Owner string `json:"owner"`
+	MTime string `json:"mtime"`
 }
 
 func load(t *testing.T) *config {
@@ -67,23 +77,26 @@ func TestPlatforms(t *testing.T) {
 }
 
 // TestArchive wants all of deploy/ in an archive, which alone is enough to run
-// the stack, but no secret.
+// the stack, and the runbooks that its alerts name, but no secret; and nothing
+// that differs from one packing of a commit to the next.
 func TestArchive(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "deploy"), os.DirFS(filepath.Join(host.Root(t), "deploy"))); err != nil {
-		t.Fatal(err)
-	}
 	want := make(map[string]bool)
-	err := filepath.WalkDir(filepath.Join(dir, "deploy"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
-			return err
+	for _, top := range []string{"deploy", "docs/runbooks"} {
+		if err := os.CopyFS(filepath.Join(dir, top), os.DirFS(filepath.Join(host.Root(t), top))); err != nil {
+			t.Fatal(err)
 		}
-		rel, err := filepath.Rel(dir, path)
-		want[filepath.ToSlash(rel)] = true
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+		err := filepath.WalkDir(filepath.Join(dir, top), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			rel, err := filepath.Rel(dir, path)
+			want[filepath.ToSlash(rel)] = true
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	secret := filepath.Join(dir, "deploy", "k8s", "overlays", "example", "secrets")
 	if err := os.Mkdir(secret, 0o750); err != nil {
@@ -96,8 +109,17 @@ func TestArchive(t *testing.T) {
 	}
 
 	got := make(map[string]bool)
-	for _, pattern := range load(t).Archives[0].Files {
-		if !strings.HasPrefix(pattern, "deploy") {
+	archive := load(t).Archives[0]
+	fixed := info{Owner: "root", MTime: "{{ .CommitDate }}"}
+	if archive.BuildsInfo != fixed {
+		t.Errorf("the binary is packed with %v, want %v", archive.BuildsInfo, fixed)
+	}
+	for _, f := range archive.Files {
+		pattern := f.Src
+		if f.Info != fixed {
+			t.Errorf("%s is packed with %v, want %v", pattern, f.Info, fixed)
+		}
+		if !strings.HasPrefix(pattern, "d") {
 			continue
 		}
 		// As goreleaser calls it.
@@ -148,7 +170,7 @@ func TestDockerfiles(t *testing.T) {
 		for i := len(lines) - 1; i >= 0; i-- {
 			if strings.HasPrefix(lines[i], "FROM ") {
 				return slices.DeleteFunc(lines[i:], func(l string) bool {
-					return strings.HasPrefix(l, "#") || strings.HasPrefix(l, "ARG ") || strings.Contains(l, "/twilio_operations_exporter /usr/bin/")
+					return strings.HasPrefix(l, "#") || strings.HasPrefix(l, "ARG ") || strings.HasPrefix(l, "LABEL ") || strings.Contains(l, "/twilio_operations_exporter /usr/bin/")
 				})
 			}
 		}
@@ -159,6 +181,15 @@ func TestDockerfiles(t *testing.T) {
 	if len(want) < 4 || !slices.Equal(got, want) {
 		t.Errorf("%s ends in\n%s\nDockerfile in\n%s", release, strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+
+	var labels []string
+	for _, m := range regexp.MustCompile(`(?m)^LABEL (\S+)=`).FindAllStringSubmatch(read(t, "Dockerfile"), -1) {
+		labels = append(labels, m[1])
+	}
+	slices.Sort(labels)
+	if got := slices.Sorted(maps.Keys(load(t).Dockers[0].Labels)); len(labels) < 5 || !slices.Equal(got, labels) {
+		t.Errorf("goreleaser labels %v, the Dockerfile %v", got, labels)
+	}
 }
 
 // TestImageNames wants one name and one version of the image wherever deploy/
@@ -168,12 +199,20 @@ func TestImageNames(t *testing.T) {
 		t.Errorf("goreleaser makes %v, want %s", got, manifests.ImageName)
 	}
 	versions := make(map[string][]string)
-	for file, pattern := range map[string]string{
-		"deploy/compose.yaml":                                     manifests.ImageName + `:([\w.]+)`,
-		"deploy/k8s/base/deployment.yaml":                         manifests.ImageName + `:([\w.]+)`,
-		"deploy/k8s/overlays/example/kustomization.yaml":          `newTag: ([\w.]+)`,
-		"deploy/k8s/overlays/example-accounts/kustomization.yaml": `newTag: ([\w.]+)`,
-	} {
+	files, err := filepath.Glob(filepath.Join(host.Root(t), "deploy", "k8s", "overlays", "*", "kustomization.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no overlays: %v", err)
+	}
+	patterns := map[string]string{
+		"Dockerfile":                      manifests.ImageName + `:([\w.]+)`,
+		"deploy/compose.yaml":             manifests.ImageName + `:([\w.]+)`,
+		"deploy/k8s/base/deployment.yaml": manifests.ImageName + `:([\w.]+)`,
+		"deploy/helm/" + manifests.ImageName + "/Chart.yaml": `appVersion: ([\w.]+)`,
+	}
+	for _, f := range files {
+		patterns[strings.TrimPrefix(f, host.Root(t)+"/")] = `newTag: ([\w.]+)`
+	}
+	for file, pattern := range patterns {
 		m := regexp.MustCompile(pattern).FindStringSubmatch(read(t, file))
 		if m == nil {
 			t.Errorf("%s: no version of the image", file)

@@ -136,8 +136,7 @@ func TestVerifySeesMistakes(t *testing.T) {
 }
 
 // commandLine is how systemd would start the exporter with these units: the
-// last ExecStart, the credentials' directory for %d, and $OPTIONS split at
-// spaces.
+// last ExecStart, the credentials' directory, and $OPTIONS split at spaces.
 func commandLine(t *testing.T, environment, credentials string, files ...string) (args, env []string) {
 	t.Helper()
 	var line, options string
@@ -166,7 +165,7 @@ func commandLine(t *testing.T, environment, credentials string, files ...string)
 			args = append(args, strings.Fields(options)...)
 			continue
 		}
-		args = append(args, strings.ReplaceAll(a, "%d", credentials))
+		args = append(args, strings.NewReplacer("${CREDENTIALS_DIRECTORY}", credentials, "/etc/twilio_operations_exporter", credentials).Replace(a))
 	}
 	return args, env
 }

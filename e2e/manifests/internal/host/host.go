@@ -4,15 +4,38 @@ package host
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
+
+// NeedRoot skips a test that only root can run. Where ROOT_SKIPS names a file,
+// the test's name is added to it, so that whoever runs all tests can tell how many
+// were skipped: go test is silent about those of a package that passes.
+func NeedRoot(t testing.TB, why string) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	if name := os.Getenv("ROOT_SKIPS"); name != "" {
+		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // whoever runs the tests says where
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		if _, err := f.WriteString(t.Name() + ": needs root, " + why + "\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Skip("needs root, " + why)
+}
 
 // Need makes sure that commands exist; packages says which of Debian's packages
 // each comes from. Missing ones are installed where that can be done, and the
@@ -73,6 +96,45 @@ func Root(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return root
+}
+
+var secretFile = regexp.MustCompile(`(?m)^ +- (secrets/\S+)$`)
+
+// CopyDeploy copies deploy/ and the runbooks elsewhere, as a user would, puts the
+// secrets there that the overlays want and the repository does not hold, and
+// returns the path of deploy.
+func CopyDeploy(t testing.TB) string {
+	t.Helper()
+	temp := t.TempDir()
+	dir := filepath.Join(temp, "deploy")
+	for _, d := range []string{"deploy", "docs/runbooks"} {
+		if err := os.CopyFS(filepath.Join(temp, d), os.DirFS(filepath.Join(Root(t), d))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := filepath.WalkDir(filepath.Join(dir, "k8s", "overlays"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "kustomization.yaml" {
+			return err
+		}
+		doc, err := os.ReadFile(path) //nolint:gosec // in the copy
+		if err != nil {
+			return err
+		}
+		for _, m := range secretFile.FindAllStringSubmatch(string(doc), -1) {
+			file := filepath.Join(filepath.Dir(path), m[1])
+			if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil { //nolint:gosec // in the copy
+				return err
+			}
+			if err := os.WriteFile(file, []byte("not a secret\n"), 0o600); err != nil { //nolint:gosec // in the copy
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 var (
