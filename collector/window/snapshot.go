@@ -31,6 +31,7 @@ type Snapshot struct {
 	Grown twilio.Stats
 }
 
+// What a snapshot names.
 const (
 	MaxInFlight = 200       // operations in flight of each status that a snapshot holds, at most
 	recent      = time.Hour // how young an operation is that on-call people can still do something about

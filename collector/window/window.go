@@ -40,9 +40,8 @@ type Window struct {
 	options  Options
 	clock    clock
 	statuses statusNames
-
-	first   minute // of buckets[0]
-	buckets []bucket
+	first    minute // of buckets[0]
+	buckets  []bucket
 
 	number   int // of refreshes begun, those that started over included
 	pageSize float64
