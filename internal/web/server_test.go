@@ -590,3 +590,23 @@ func TestReadyOnce(t *testing.T) {
 		t.Error("the page does not agree")
 	}
 }
+
+// TestFamiliesAreDisjoint holds that no metric family is both an account's and
+// the exporter's own: a scrape joins the two without looking.
+func TestFamiliesAreDisjoint(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Failed: 100}))
+	s := testServer(t, api)
+	refresh(t, s)
+	all, err := s.scrape(t.Context()).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < len(all); i++ {
+		if all[i-1].GetName() >= all[i].GetName() {
+			t.Errorf("%s comes before %s", all[i-1].GetName(), all[i].GetName())
+		}
+	}
+	if len(all) < 50 {
+		t.Errorf("%d families", len(all))
+	}
+}
