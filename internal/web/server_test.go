@@ -496,7 +496,7 @@ func TestMissingBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
-		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n"); err != nil {
+		if _, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		answer, err := io.ReadAll(conn) // until the server hangs up
