@@ -54,6 +54,11 @@ func TestCampaignDiscovery(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Errorf("the messages of %s: %v, %v", campaign, found, err)
 	}
+	for _, d := range dashboards(t) {
+		if d.probes() {
+			checkPanels(t, s, &d)
+		}
+	}
 	eventually(t, campaign+" to be forgotten", func() error {
 		found, err := s.query(t.Context(), fmt.Sprintf(`up{job="twilio_campaign",instance=%q}`, campaign))
 		if err == nil && len(found) > 0 {

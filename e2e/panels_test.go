@@ -56,6 +56,12 @@ type dashboard struct {
 	expressions []expression
 }
 
+// probes says whether it is about campaigns that are probed: TestCampaignDiscovery
+// has some.
+func (d *dashboard) probes() bool {
+	return slices.ContainsFunc(d.variables, func(v variable) bool { return v.Name == "operation" })
+}
+
 func dashboards(t *testing.T) []dashboard {
 	t.Helper()
 	var all []dashboard
@@ -189,6 +195,9 @@ func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, 
 			everything[v.Name] = v.AllValue
 			if v.AllValue == "" {
 				everything[v.Name] = "(" + strings.Join(offered, "|") + ")"
+			}
+			if v.Name == "operation" {
+				continue // those that have ended are offered, too, and have no series now
 			}
 			for _, o := range offered {
 				choices = append(choices, choice{v.Name, o})
@@ -340,6 +349,9 @@ func checkAfterTrouble(t *testing.T, s *stack, past time.Duration) {
 	ctx := t.Context()
 	expressions := ruleExpressions(t, filepath.Join(s.dir, "rules"))
 	for _, d := range dashboards(t) {
+		if d.probes() {
+			continue
+		}
 		ask(neverSeen(ctx, s, &d, past))
 		filled, err := d.filled(ctx, s)
 		if err != nil {

@@ -24,7 +24,7 @@ var target = []string{"job", "instance"}
 // exports and the dashboards draw.
 var ofProcess = []string{
 	"go_gc_gomemlimit_bytes", "go_goroutines", "go_memstats_heap_inuse_bytes",
-	"process_cpu_seconds_total", "process_open_fds", "process_resident_memory_bytes", "process_start_time_seconds",
+	"process_cpu_seconds_total", "process_open_fds", "process_resident_memory_bytes",
 }
 
 // ofExporter returns the exporter's own metrics, each with its labels.
@@ -73,7 +73,7 @@ func ofExporter() known {
 		add(histogram.labels+" le", histogram.name+"_bucket")
 	}
 	add("version revision branch goversion goos goarch tags", e+"build_info")
-	add("", e+"config_last_reload_successful", e+"config_last_reload_success_timestamp_seconds")
+	add("", e+"start_time_seconds", e+"config_last_reload_successful", e+"config_last_reload_success_timestamp_seconds")
 	return k
 }
 
