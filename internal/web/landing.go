@@ -100,7 +100,8 @@ func (s *Server) page(now time.Time) pageView {
 	p := pageView{
 		Now: now.UTC().Format("2006-01-02 15:04:05 UTC"), Started: clock(s.started, now), Uptime: ago(now.Sub(s.started)),
 		Version: version.Info(), Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"),
-		Style: template.CSS(landingCSS), Open: len(list) <= openAccounts, Profiles: s.settings.EnablePprof,
+		Style: template.CSS(landingCSS), //nolint:gosec // G203: a constant
+		Open:  len(list) <= openAccounts, Profiles: s.settings.EnablePprof,
 	}
 	if waiting := s.accounts.Waiting(); len(waiting) > 0 {
 		names := make([]string, len(waiting))

@@ -1,12 +1,14 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
 	"twilio_operations_exporter/collector"
@@ -49,7 +52,15 @@ func NewRegistry() *prometheus.Registry {
 func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 	accounts := prometheus.NewRegistry()
 	accounts.MustRegister(collector.Scrape(ctx, s.accounts.Refreshers()))
-	return prometheus.Gatherers{accounts, s.registry}
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		// No family is in both. prometheus.Gatherers would check and sort each series a
+		// second time, which takes a third of a scrape.
+		families, err := accounts.Gather()
+		more, moreErr := s.registry.Gather()
+		families = append(families, more...)
+		slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
+		return families, errors.Join(err, moreErr)
+	})
 }
 
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {

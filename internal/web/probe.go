@@ -28,7 +28,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
 	begin := time.Now()
-	op, err := a.Fetch(ctx, id)
+	op, err := a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
 	if err != nil {
 		level.Debug(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
 	}

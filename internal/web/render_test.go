@@ -23,7 +23,7 @@ func TestSlowReaders(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.render(w, req, 1, large)
 	}))
-	defer server.Close()
+	t.Cleanup(server.Close) // after those of the connections
 	most, started := 0, 0
 	look := func() {
 		r.mu.Lock()
@@ -38,8 +38,8 @@ func TestSlowReaders(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = conn.Close() }()
-		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\n\r\n"); err != nil {
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		testutil.WaitFor(t, "the answer to be written", func() bool { look(); return started == min(n+1, maxHeld/size) })
