@@ -14,7 +14,7 @@ import (
 // Reason is a kind of error that ends a refresh.
 type Reason struct {
 	Label  string // value of the label reason of twilio_exporter_refresh_errors_total
-	Cause  string // what has happened, for people
+	Cause  string // what has happened
 	Remedy string // what to do about it
 
 	is func(error) bool

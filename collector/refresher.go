@@ -16,7 +16,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Settings say how one account is read. They are taken as they are: whoever makes them validates them.
+// Settings say how one account is read. They are not validated here.
 type Settings struct {
 	Account        string        // value of the account label
 	Interval       time.Duration // between refreshes; 0 = refresh on each scrape
@@ -25,7 +25,7 @@ type Settings struct {
 	MaxAge         time.Duration // gauges with status are shown max(MaxAge, 2 intervals) after the last success
 	PageSize       int           // 1 to 1000
 	Concurrency    int           // requests in flight, at most
-	MaxStaleness   float64       // 0 to 1: how far behind an operation may be, as a share of its age
+	MaxStaleness   float64       // 0 to 1: how far behind an operation may be, as a fraction of its age
 	Named          int           // 0 to 20: how many failing, and how many stuck, operations are exported by id
 }
 
@@ -43,7 +43,7 @@ type API interface {
 // progressEvery is how often a refresh that takes long says how far it is.
 const progressEvery = 5 * time.Second
 
-// minNamed is how many failing and stuck operations a snapshot names at least, for people.
+// minNamed is the least number of failing and stuck operations in a snapshot, for the landing page.
 const minNamed = 5
 
 // Refresher keeps one account's numbers: it refreshes them on an interval, or when a scrape asks.
@@ -53,7 +53,7 @@ type Refresher struct {
 	metrics  *AccountMetrics
 	logger   log.Logger
 	created  time.Time
-	asked    chan struct{} // of capacity 1: somebody waits for current
+	asked    chan struct{} // of capacity 1: a caller waits for current
 	stopped  chan struct{} // closed at the end of Run
 
 	window *window.Window // the running goroutine's
@@ -127,7 +127,7 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 		case <-tick:
 		case <-r.asked:
 		}
-		if !r.openGate(ctx) {
+		if !r.awaitCooldown(ctx) {
 			continue
 		}
 		started := time.Now()
@@ -159,8 +159,9 @@ func (r *Refresher) ticked(next time.Time) {
 	r.state.ticked, r.state.next = time.Now(), next
 }
 
-// openGate returns true when the API lets a refresh start. On an interval it waits for that; a scrape is told at once.
-func (r *Refresher) openGate(ctx context.Context) bool {
+// awaitCooldown returns true once the API's cooldown is over and a refresh may start. With an interval it waits for
+// that; otherwise the scrape gets the error at once.
+func (r *Refresher) awaitCooldown(ctx context.Context) bool {
 	for {
 		wait := time.Until(r.api.RetryAt())
 		if wait <= 0 {
@@ -222,7 +223,7 @@ func (r *Refresher) Refresh(ctx context.Context) error {
 func (r *Refresher) refresh(ctx context.Context) {
 	r.join()
 	select {
-	case <-r.asked: // by somebody who has joined now
+	case <-r.asked: // that caller has joined this refresh
 	default:
 	}
 	started, before := time.Now(), r.metrics.requested.Load()
@@ -270,7 +271,7 @@ func (r *Refresher) read(ctx context.Context, p *window.Progress, first bool) er
 	return r.window.Refresh(ctx, r.api, p)
 }
 
-// finished takes in the end of a refresh.
+// finished records the end of a refresh: state, metrics and log.
 func (r *Refresher) finished(pages int64, err error, took time.Duration, requests int64) {
 	now := time.Now()
 	r.metrics.duration.Observe(took.Seconds())

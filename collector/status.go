@@ -18,7 +18,7 @@ const (
 	StateStarting  State = "starting"  // it has not begun
 )
 
-// Status is an account's state for people; metrics have it in numbers.
+// Status is an account's state for the landing page; metrics have it in numbers.
 type Status struct {
 	State State
 	// Started is the start of the last refresh to start; Succeeded the end of the last that succeeded; FailingSince the
@@ -79,7 +79,7 @@ func (r *Refresher) Status() Status {
 // Settings returns what the refresher was made with.
 func (r *Refresher) Settings() Settings { return r.settings }
 
-// Healthy is false when the loop has not ticked for max(3 intervals, interval + refresh timeout).
+// Healthy is false when the refresh loop is stalled: when it has made no step for max(3 intervals, interval + refresh timeout).
 func (r *Refresher) Healthy() bool {
 	i := r.settings.Interval
 	if i == 0 {

@@ -126,7 +126,7 @@ func TestLandingPage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Count(text, "delivered") >= 2 && strings.Contains(text, "20003") {
+		if strings.Count(text, "COMPLETED") >= 2 && strings.Contains(text, "20003") {
 			break
 		}
 	}

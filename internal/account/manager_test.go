@@ -2,13 +2,17 @@ package account
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,6 +173,45 @@ func TestAutoReload(t *testing.T) {
 		time.Sleep(interval + settleTime)
 		want("the secret", 1, "b", "later")
 	})
+}
+
+// TestFilesWhileRunning holds that a refresh fails, and waits for nothing, when a
+// file that its requests need has become a FIFO.
+func TestFilesWhileRunning(t *testing.T) {
+	testutil.SetEnv(t, nil)
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	secure := httptest.NewTLSServer(nil) // for its certificate
+	defer secure.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+	for _, name := range []string{"token", "ca"} {
+		t.Run(name, func(t *testing.T) {
+			file := testutil.NewFile(t, api, "a , tls_config: {ca_file: ca}")
+			odd := filepath.Join(filepath.Dir(file.Path), name)
+			if err := os.WriteFile(filepath.Join(filepath.Dir(file.Path), "ca"), ca, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c, err := config.Load([]string{"--config.file", file.Path}, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := NewManager(c, prometheus.NewRegistry(), log.NewNopLogger())
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Start(context.WithoutCancel(t.Context()), OnDemand)
+			defer m.Stop()
+			if err := m.RefreshOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.Remove(odd), syscall.Mkfifo(odd, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			var pathError *fs.PathError
+			if err := m.RefreshOnce(t.Context()); !errors.As(err, &pathError) || pathError.Path != odd {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
 }
 
 // TestFetchOutlivesACaller holds that a fetch goes on for those who share it.

@@ -14,7 +14,7 @@ import (
 // usual are the flags in the README.
 var usual = []string{
 	"twilio.account-sid", "twilio.auth-token-file", "twilio.api-key", "twilio.api-secret-file", "twilio.rate-limit",
-	"collector.interval", "collector.window", "collector.max-staleness", "config.file", "web.config.file",
+	"collector.interval", "collector.window", "collector.max-staleness", "collector.named-operations", "config.file",
 }
 
 // TestDocs compares the tables of flags in the documentation with the code.

@@ -23,8 +23,9 @@ const (
 	maxConfigFile = 4
 )
 
-// readFile returns the contents of a regular file of at most limit MiB of text, without a byte order mark. It never waits: a FIFO is opened without a
-// writer and then refused. Its errors are of type *fs.PathError.
+// readFile returns the contents of a regular file of at most limit MiB of text,
+// without a byte order mark. It never waits: a FIFO is opened without a writer
+// and then refused. Its errors are of type *fs.PathError.
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names it
 	if err != nil {

@@ -187,17 +187,16 @@ func Get(ctx context.Context, url string) (string, error) {
 	return string(b), err
 }
 
-// WaitFor polls; what is waited for has no channel to say so.
+// WaitFor polls, ever less often: what is waited for has no channel to say so,
+// and a scrape takes the time of those that others wait for.
 func WaitFor(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
+	deadline := time.After(time.Minute)
+	for pause := time.Millisecond; !ok(); pause = min(2*pause, 50*time.Millisecond) {
 		select {
 		case <-deadline:
 			tb.Fatalf("waited in vain for %s", what)
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }

@@ -1,0 +1,117 @@
+package apptest
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// documents returns the text of every Markdown file by its path.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && slices.Contains([]string{".git", "bin", "dist", "node_modules", "artifacts"}, entry.Name()):
+			return fs.SkipDir
+		case entry.IsDir() || filepath.Ext(path) != ".md":
+			return nil
+		}
+		texts[path] = readText(t, path)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return texts
+}
+
+var (
+	fencedBlock  = regexp.MustCompile("(?s)```.*?```")
+	indentedLine = regexp.MustCompile(`(?m)^ {4}.*$`)
+	inlineCode   = regexp.MustCompile("`[^`\n]*`")
+	markdownLink = regexp.MustCompile(`\]\(([^()\s]+)\)|<img src="([^"]+)"`)
+	heading      = regexp.MustCompile(`(?m)^#{1,6} (.*)$`)
+	headingLink  = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+)
+
+// withoutBlocks is a text without its blocks of code.
+func withoutBlocks(text string) string {
+	return indentedLine.ReplaceAllString(fencedBlock.ReplaceAllString(text, ""), "")
+}
+
+// linksOf returns the targets of a text's links.
+func linksOf(text string) (targets []string) {
+	for _, m := range markdownLink.FindAllStringSubmatch(inlineCode.ReplaceAllString(withoutBlocks(text), ""), -1) {
+		targets = append(targets, m[1]+m[2])
+	}
+	return targets
+}
+
+// anchorsOf returns the fragments that lead to a text's headings, as the hosts of
+// repositories make them.
+func anchorsOf(text string) (anchors []string) {
+	for _, m := range heading.FindAllStringSubmatch(withoutBlocks(text), -1) {
+		anchors = append(anchors, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, headingLink.ReplaceAllString(m[1], "$1")))
+	}
+	return anchors
+}
+
+// deadLinks returns the relative links of a document that lead nowhere.
+func deadLinks(t *testing.T, path, text string) (dead []string) {
+	t.Helper()
+	for _, target := range linksOf(text) {
+		if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+			continue
+		}
+		file, fragment, _ := strings.Cut(target, "#")
+		there := text
+		if file != "" {
+			at := filepath.Join(filepath.Dir(path), filepath.FromSlash(file))
+			if _, err := os.Stat(at); err != nil {
+				dead = append(dead, target)
+				continue
+			}
+			if fragment != "" {
+				there = readText(t, at)
+			}
+		}
+		if fragment != "" && !slices.Contains(anchorsOf(there), fragment) {
+			dead = append(dead, target)
+		}
+	}
+	return dead
+}
+
+// TestLinks checks the relative links of all Markdown files, fragments included.
+func TestLinks(t *testing.T) {
+	texts := documents(t)
+	if _, ok := texts[filepath.Join(root, "README.md")]; !ok || len(texts) < 10 {
+		t.Fatalf("only %d documents", len(texts))
+	}
+	for path, text := range texts {
+		for _, target := range deadLinks(t, path, text) {
+			t.Errorf("%s: dead link %s", path, target)
+		}
+	}
+	const wrong = "[a](missing.md) [b](README.md#no-such-heading) `[c](code.md)` [d](#here)\n\n# Here\n\n    [e](block.md)\n"
+	want := []string{"missing.md", "README.md#no-such-heading"}
+	if got := deadLinks(t, filepath.Join(root, "README.md"), wrong); !slices.Equal(got, want) {
+		t.Errorf("dead links %q, want %q", got, want)
+	}
+}
