@@ -166,8 +166,8 @@ func (f *refresh) ask(ctx context.Context, questions []piece) error {
 	return err
 }
 
-// leave drops the operations in flight that no answer has shown, and marks their minutes: they stand there as
-// something else now, or slipped through between the two questions.
+// leave drops the operations in flight that no answer has shown, and marks their minutes: they stand there as something
+// else now, or slipped through between the two questions.
 func (f *refresh) leave() {
 	for i := range f.w.buckets {
 		b := &f.w.buckets[i]
