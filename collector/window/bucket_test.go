@@ -268,6 +268,32 @@ func (w *Window) dirty() (dirty []minute) {
 	return dirty
 }
 
+// However many fail, a minute keeps as many as a snapshot names, and the worst.
+func TestFailingKept(t *testing.T) {
+	m := minuteOf(noon)
+	f := newAt(2 * time.Minute)
+	for n := range 3 * f.w.options.Named {
+		var ops []twilio.Operation
+		for i := range n {
+			op := operation(fmt.Sprint(i), noon, twilio.StatusCompleted, 100)
+			op.Stats.Failed = int64(50 + i)
+			ops = append(ops, op)
+		}
+		f.reads(n+1, m, ops...)
+		var got []int64
+		for _, op := range f.w.at(m).get().failing {
+			got = append(got, op.Stats.Failed-50)
+		}
+		var want []int64
+		for i := n - 1; i >= max(0, n-f.w.options.Named); i-- {
+			want = append(want, int64(i))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of %d, %v are kept, want %v", n, got, want)
+		}
+	}
+}
+
 func TestDirty(t *testing.T) {
 	m := minuteOf(noon)
 	processing := operation("a", noon, twilio.StatusProcessing, 1)

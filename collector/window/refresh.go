@@ -359,8 +359,9 @@ func (f *refresh) finish(r *reading) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for m := range r.minutes {
+	for m, read := range r.minutes {
 		f.w.hold(m, f.farthest())
+		read.failing = first(read.failing, f.w.options.Named, byLost)
 	}
 	for m, b := range f.w.each(r.span) {
 		if b.replace(r.minutes[m], r.met, f.at, f.number) {
