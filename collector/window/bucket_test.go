@@ -258,6 +258,30 @@ func TestDeliveredWhenRead(t *testing.T) {
 	}
 }
 
+// A receipt of delivery that gets lost, or comes late, does not make messages count twice where delivered stays as read
+// rises.
+func TestReadWithoutDelivery(t *testing.T) {
+	m := minuteOf(noon)
+	for _, oddFirst := range []bool{true, false} {
+		f := newAt(2 * time.Minute)
+		f.reads(1, m)
+		f.w.publish()
+		ops := make([]twilio.Operation, 2)
+		for i, s := range []twilio.Stats{{Total: 2, Read: 1}, {Total: 100, Delivered: 100, Read: 80}} {
+			ops[i] = operation(fmt.Sprint(i), noon, twilio.StatusCompleted, 0)
+			ops[i].Stats = s
+		}
+		if !oddFirst {
+			slices.Reverse(ops)
+		}
+		f.reads(2, m, ops...)
+		f.w.publish()
+		if got := f.w.grown.Delivered; got != 100 {
+			t.Errorf("odd one first %t: counted %d, want 100", oddFirst, got)
+		}
+	}
+}
+
 // dirty are the minutes to be read whatever their age.
 func (w *Window) dirty() (dirty []minute) {
 	for m, b := range w.each(span{w.first, open}) {
