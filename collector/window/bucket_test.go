@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -268,7 +269,7 @@ func TestReadWithoutDelivery(t *testing.T) {
 		f.w.publish()
 		ops := make([]twilio.Operation, 2)
 		for i, s := range []twilio.Stats{{Total: 2, Read: 1}, {Total: 100, Delivered: 100, Read: 80}} {
-			ops[i] = operation(fmt.Sprint(i), noon, twilio.StatusCompleted, 0)
+			ops[i] = operation(strconv.Itoa(i), noon, twilio.StatusCompleted, 0)
 			ops[i].Stats = s
 		}
 		if !oddFirst {
@@ -299,7 +300,7 @@ func TestFailingKept(t *testing.T) {
 	for n := range 3 * f.w.options.Named {
 		var ops []twilio.Operation
 		for i := range n {
-			op := operation(fmt.Sprint(i), noon, twilio.StatusCompleted, 100)
+			op := operation(strconv.Itoa(i), noon, twilio.StatusCompleted, 100)
 			op.Stats.Failed = int64(50 + i)
 			ops = append(ops, op)
 		}
