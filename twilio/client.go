@@ -83,6 +83,7 @@ type Client struct {
 	limiter  *rate.Limiter
 	inFlight chan struct{} // a place for each request under way
 	cooldown *cooldown
+	shared   time.Duration // what requests of others had waited when the cooldown came to be shared
 	clock    clock
 
 	// Fetches come second: while a list is read they have half the rate.
@@ -131,7 +132,10 @@ func NewClient(o Options) *Client {
 
 // ShareCooldown makes the client wait for what the API told another client of the same account. It must be called
 // before the first request.
-func (c *Client) ShareCooldown(with *Client) { c.cooldown = with.cooldown }
+func (c *Client) ShareCooldown(with *Client) {
+	c.cooldown = with.cooldown
+	c.shared = c.cooldown.throttled()
+}
 
 var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
 
@@ -242,4 +246,4 @@ func (c *Client) Skew() (time.Duration, bool) { return c.clock.offset() }
 func (c *Client) RetryAt() time.Time { return c.cooldown.retryAt() }
 
 // Throttled is the time, since the client was made, in which at least one request waited because the API said so.
-func (c *Client) Throttled() time.Duration { return c.cooldown.throttled() }
+func (c *Client) Throttled() time.Duration { return c.cooldown.throttled() - c.shared }

@@ -282,6 +282,31 @@ func TestCooldownCancel(t *testing.T) {
 	})
 }
 
+// A client that takes over a cooldown waits for it, and has not waited for what was before.
+func TestShareCooldown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
+			return answer(req, 429, "", "Retry-After", "3600"), nil
+		})
+		before, after := testClient(t, "https://api.test", api), testClient(t, "https://api.test", api)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Second, cancel)
+		_ = first(ctx, before)
+		after.ShareCooldown(before)
+		if d := after.Throttled(); d != 0 || after.RetryAt() != before.RetryAt() {
+			t.Errorf("throttled for %v, until %v", d, after.RetryAt())
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(3*time.Second, cancel)
+		if err := first(ctx, after); !errors.Is(err, context.Canceled) || len(api.requests()) != 1 {
+			t.Errorf("got %v after %d requests", err, len(api.requests()))
+		}
+		if d := after.Throttled(); d != 3*time.Second {
+			t.Errorf("throttled for %v", d)
+		}
+	})
+}
+
 // How long a 429 or 503 keeps the next request back.
 func TestRetryAfterOfAnAnswer(t *testing.T) {
 	server := func(ahead time.Duration) string { return time.Now().Add(ahead).UTC().Format(http.TimeFormat) }
