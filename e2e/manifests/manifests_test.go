@@ -71,12 +71,12 @@ func TestKustomizations(t *testing.T) {
 		want       string // kinds of the objects
 	}{
 		{"base", "base", nil, handmade, base + " Deployment"},
-		{"example", "overlays/example", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap" + operator},
-		{"several accounts", "overlays/example-accounts", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap" + operator},
-		{"two instances", "overlays/example-two-instances", nil, nil, base + " " + base + " Deployment Deployment Namespace Secret Secret ConfigMap ConfigMap ServiceMonitor" + operator},
-		{"sharded", "overlays/example-sharded", nil, nil, base + " StatefulSet Namespace Secret ConfigMap ConfigMap ConfigMap" + operator},
-		{"kube-prometheus-stack", "overlays/example-kube-prometheus-stack", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap AlertmanagerConfig ScrapeConfig" + operator},
-		{"external secret", "overlays/example-external-secret", nil, nil, base + " Deployment Namespace ExternalSecret ConfigMap ConfigMap"},
+		{"example", "overlays/example", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap" + operator},
+		{"several accounts", "overlays/example-accounts", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap ConfigMap" + operator},
+		{"two instances", "overlays/example-two-instances", nil, nil, base + " " + base + " Deployment Deployment Namespace Secret Secret ConfigMap ConfigMap ConfigMap ServiceMonitor" + operator},
+		{"sharded", "overlays/example-sharded", nil, nil, base + " StatefulSet Namespace Secret ConfigMap ConfigMap ConfigMap ConfigMap" + operator},
+		{"kube-prometheus-stack", "overlays/example-kube-prometheus-stack", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap AlertmanagerConfig ScrapeConfig" + operator},
+		{"external secret", "overlays/example-external-secret", nil, nil, base + " Deployment Namespace ExternalSecret ConfigMap ConfigMap ConfigMap"},
 		{"API key", "", []string{"api-key"}, apiKey, base + " Deployment"},
 		{"pair", "", []string{"pair"}, handmade, base + " Deployment PodDisruptionBudget"},
 		{"pair with an API key", "", []string{"pair", "api-key"}, apiKey, base + " Deployment PodDisruptionBudget"},
