@@ -236,10 +236,10 @@ type decoder struct {
 // Read implements io.Reader for the JSON decoder, which asks for more when what it has does not hold a whole token, and
 // keeps all of it until it does.
 func (d *decoder) Read(p []byte) (int, error) {
-	depth := d.json.StackDepth()
+	depth, held := d.json.StackDepth(), d.n-d.json.InputOffset()
 	_, length := d.json.StackIndex(min(depth, 2)) // of the operations, if it is them
 	switch {
-	case d.n-d.json.InputOffset() > maxValue:
+	case held > maxValue:
 		d.err = &DecodeError{Problem: fmt.Sprintf("a value or white space of more than %d bytes", maxValue)}
 	case length > maxOnPage:
 		d.err = &DecodeError{Problem: fmt.Sprintf("more than %d values", maxOnPage)}
@@ -249,7 +249,7 @@ func (d *decoder) Read(p []byte) (int, error) {
 	if d.err != nil {
 		return 0, d.err
 	}
-	n, err := d.body.Read(p[:min(len(p), maxValue)])
+	n, err := d.body.Read(p[:min(int64(len(p)), maxValue+1-held)])
 	d.n += int64(n)
 	switch {
 	case d.n > maxBody:

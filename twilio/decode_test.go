@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 	"unicode/utf8"
 )
@@ -291,6 +292,33 @@ func TestHostileBodies(t *testing.T) {
 			}
 			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 32 {
 				t.Errorf("allocated %d MiB", took)
+			}
+		})
+	}
+}
+
+// A value is refused for its length, in whatever chunks it arrives.
+func TestLongestValue(t *testing.T) {
+	body := func(length int) io.Reader {
+		return strings.NewReader(`{"x":"` + strings.Repeat("a", length-2) + `",` + pageOf(``, one)[1:])
+	}
+	for _, tt := range []struct {
+		name   string
+		chunks func(io.Reader) io.Reader
+	}{
+		{"as much as fits", func(r io.Reader) io.Reader { return r }},
+		{"half of that", iotest.HalfReader},
+		{"the end together with the last of it", iotest.DataErrReader},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := decodePage(tt.chunks(body(maxValue)), new(pageBuffer)); err != nil {
+				t.Error(err)
+			}
+			for _, length := range []int{maxValue + 1, maxValue * 3 / 2, 2 * maxValue} {
+				var decode *DecodeError
+				if err := decodePage(tt.chunks(body(length)), new(pageBuffer)); !errors.As(err, &decode) {
+					t.Errorf("%d bytes: got %v, want a *DecodeError", length, err)
+				}
 			}
 		})
 	}

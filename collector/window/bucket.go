@@ -1,7 +1,6 @@
 package window
 
 import (
-	"slices"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -118,7 +117,7 @@ func (b *bucket) replace(r *minuteReading, met func(id string) bool, at time.Dur
 		r = new(minuteReading)
 	}
 	b.fill()
-	b.done, b.failing = slices.Clip(r.done), slices.Clip(r.failing)
+	b.done, b.failing = r.done, r.failing
 	left = b.leave(func(op inFlight) bool {
 		// One that the list does not show stays if this refresh met it elsewhere.
 		return r.inFlight[op.ID] == nil && (op.seen != refresh || met(op.ID))

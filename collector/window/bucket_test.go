@@ -258,6 +258,30 @@ func TestDeliveredWhenRead(t *testing.T) {
 	}
 }
 
+// A receipt of delivery that gets lost, or comes late, does not make messages count twice where delivered stays as read
+// rises.
+func TestReadWithoutDelivery(t *testing.T) {
+	m := minuteOf(noon)
+	for _, oddFirst := range []bool{true, false} {
+		f := newAt(2 * time.Minute)
+		f.reads(1, m)
+		f.w.publish()
+		ops := make([]twilio.Operation, 2)
+		for i, s := range []twilio.Stats{{Total: 2, Read: 1}, {Total: 100, Delivered: 100, Read: 80}} {
+			ops[i] = operation(fmt.Sprint(i), noon, twilio.StatusCompleted, 0)
+			ops[i].Stats = s
+		}
+		if !oddFirst {
+			slices.Reverse(ops)
+		}
+		f.reads(2, m, ops...)
+		f.w.publish()
+		if got := f.w.grown.Delivered; got != 100 {
+			t.Errorf("odd one first %t: counted %d, want 100", oddFirst, got)
+		}
+	}
+}
+
 // dirty are the minutes to be read whatever their age.
 func (w *Window) dirty() (dirty []minute) {
 	for m, b := range w.each(span{w.first, open}) {
@@ -266,6 +290,32 @@ func (w *Window) dirty() (dirty []minute) {
 		}
 	}
 	return dirty
+}
+
+// However many fail, a minute keeps as many as a snapshot names, and the worst.
+func TestFailingKept(t *testing.T) {
+	m := minuteOf(noon)
+	f := newAt(2 * time.Minute)
+	for n := range 3 * f.w.options.Named {
+		var ops []twilio.Operation
+		for i := range n {
+			op := operation(fmt.Sprint(i), noon, twilio.StatusCompleted, 100)
+			op.Stats.Failed = int64(50 + i)
+			ops = append(ops, op)
+		}
+		f.reads(n+1, m, ops...)
+		var got []int64
+		for _, op := range f.w.at(m).get().failing {
+			got = append(got, op.Stats.Failed-50)
+		}
+		var want []int64
+		for i := n - 1; i >= max(0, n-f.w.options.Named); i-- {
+			want = append(want, int64(i))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of %d, %v are kept, want %v", n, got, want)
+		}
+	}
 }
 
 func TestDirty(t *testing.T) {

@@ -100,6 +100,29 @@ func TestClockThatMovesDuringARefresh(t *testing.T) {
 	}
 }
 
+// Pages that were read before a refresh started over stay read: there are never more of them than are expected.
+func TestProgressAcrossAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api, p := &fakeAPI{}, &Progress{}
+		api.fill(20, 4*time.Hour, allCompleted)
+		requests := 0
+		api.between = func(twilio.Query, int) {
+			api.mu.Lock()
+			defer api.mu.Unlock()
+			if requests++; requests == 300 {
+				api.wrong = 30 * time.Minute
+			}
+			if read, expected := p.Read.Load(), p.Expected.Load(); read > expected {
+				t.Errorf("%d of %d pages read", read, expected)
+			}
+		}
+		w := New(testOptions())
+		if err := w.Refresh(t.Context(), api, p); err != nil || w.number != 2 {
+			t.Errorf("error %v after %d starts, want none after 2", err, w.number)
+		}
+	})
+}
+
 // TestClocksThatJump lets the idea of what time it is for the API go wrong and right again, between refreshes and in
 // the middle of them, while requests fail: nothing is counted that is not new, and when the clock is right, what is
 // shown and what is counted is right again.

@@ -32,7 +32,7 @@ func (w *Window) count(b *bucket, counts bool) {
 		*peak[j] += excess
 		// Where delivered falls as read rises, the growth of delivered alone would miss what was read between two
 		// refreshes.
-		if now[j] == &total.Delivered && w.readReplacesDelivered {
+		if now[j] == &total.Delivered && w.readReplacesDelivered && !w.readKeepsDelivered {
 			excess = reached
 		}
 		if counts {

@@ -50,7 +50,8 @@
 // counts 0, and so does what is in a minute that the window held before, or that lies before all it held.
 //
 // A message that is read has been delivered. Whether delivered falls as read rises is not documented: once an operation
-// is seen of which more was read than is delivered, delivered grows by the peak of delivered + read.
+// is seen of which more was read than is delivered, delivered grows by the peak of delivered + read. One of which the two
+// come to more than its messages proves the opposite, and ends that for good.
 //
 // # Clocks
 //

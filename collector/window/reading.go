@@ -55,7 +55,10 @@ func (r *reading) add(op *twilio.Operation) {
 		read = new(minuteReading)
 		r.minutes[m] = read
 	}
-	if op.Stats.Read > op.Stats.Delivered { // it would not be if delivered stayed as read rises
+	switch s := &op.Stats; {
+	case twilio.AddSaturating(s.Delivered, s.Read) > s.Total: // some messages are in both
+		r.f.w.readKeepsDelivered = true
+	case s.Read > s.Delivered: // unless a receipt got lost, those read are not in delivered
 		r.f.w.readReplacesDelivered = true
 	}
 	if !r.met(op.ID) {

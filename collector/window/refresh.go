@@ -115,7 +115,7 @@ func (f *refresh) run(ctx context.Context) error {
 	if !ask && !w.unfiltered || f.paging.allPages(due) >= all {
 		due = []part{whole}
 	}
-	f.expect(int(f.progress.Read.Load()) + f.paging.allPages(due))
+	f.expect(f.paging.allPages(due))
 	return f.readAll(ctx, f.cut(due, func(m minute) float64 { return states[m-w.first].operations }, ""))
 }
 
@@ -248,7 +248,7 @@ func (f *refresh) discover(ctx context.Context, whole span) error {
 	if err != nil || f.rest.to == 0 {
 		return err
 	}
-	f.expect(1 + f.paging.pages(f.density*float64(len(f.w.buckets))))
+	f.expect(f.paging.pages(f.density * float64(len(f.w.buckets))))
 	return f.readAll(ctx, nil)
 }
 
@@ -359,8 +359,9 @@ func (f *refresh) finish(r *reading) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for m := range r.minutes {
+	for m, read := range r.minutes {
 		f.w.hold(m, f.farthest())
+		read.failing = first(read.failing, f.w.options.Named, byLost)
 	}
 	for m, b := range f.w.each(r.span) {
 		if b.replace(r.minutes[m], r.met, f.at, f.number) {
@@ -383,4 +384,5 @@ func (f *refresh) learned() paging {
 	return f.paging
 }
 
-func (f *refresh) expect(pages int) { f.progress.Expected.Store(int64(pages)) }
+// expect so many pages beyond those read, also those read before the refresh started over.
+func (f *refresh) expect(pages int) { f.progress.Expected.Store(f.progress.Read.Load() + int64(pages)) }

@@ -55,8 +55,9 @@ type Window struct {
 	newest    minute // the newest minute that held operations when it was published
 	grown     twilio.Stats
 	snapshot  *Snapshot
-	// readReplacesDelivered is set once an operation was seen of which more was read than is delivered.
-	readReplacesDelivered bool
+	// readReplacesDelivered is set once an operation was seen of which more was read than is delivered,
+	// readKeepsDelivered once one was seen of which messages must be counted under both.
+	readReplacesDelivered, readKeepsDelivered bool
 }
 
 // New returns a window that has read nothing.
