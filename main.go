@@ -1,5 +1,4 @@
-// Command twilio_operations_exporter reads Twilio's message operations and
-// exports their sums by status to Prometheus.
+// Command twilio_operations_exporter reads Twilio's message operations and exports their sums by status to Prometheus.
 package main
 
 import (
@@ -56,8 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// start wires the program up and runs it until ctx ends or, with --once, until
-// the metrics are printed.
+// start wires the program up and runs it until ctx ends or, with --once, until the metrics are printed.
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
 	if cfg.Demo() {
 		api, err := web.ServeLocal(ctx, simulator.Demo(nil))

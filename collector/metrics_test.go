@@ -26,7 +26,7 @@ func fixed() scraped {
 	at := created.Add(2 * time.Hour)
 	s := settings()
 	s.Account, s.Window = `marketing "EU"`, 24*time.Hour
-	snapshot := &window.Snapshot{At: at}
+	snapshot := &window.Snapshot{}
 	for i, status := range []twilio.Status{"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED", "PAUSED"} {
 		n := int64(i+1) * 1000
 		sums := window.StatusSums{Status: status, Totals: window.Totals{Operations: n, Failing: n + 1, Stats: twilio.Stats{

@@ -79,7 +79,8 @@ func (r *Refresher) Status() Status {
 // Settings returns what the refresher was made with.
 func (r *Refresher) Settings() Settings { return r.settings }
 
-// Healthy is false when the refresh loop is stalled: when it has made no step for max(3 intervals, interval + refresh timeout).
+// Healthy is false when the refresh loop is stalled: when it has made no step for max(3 intervals, interval + refresh
+// timeout).
 func (r *Refresher) Healthy() bool {
 	i := r.settings.Interval
 	if i == 0 {

@@ -28,8 +28,7 @@ const (
 	EndpointFetch Endpoint = "fetch_operation"
 )
 
-// Request is what the hook Options.Observe is told of each HTTP request, a
-// retry being a request of its own.
+// Request is what the hook Options.Observe is told of each HTTP request, a retry being a request of its own.
 type Request struct {
 	Endpoint Endpoint
 	Code     int           // HTTP status; 0 when there was no answer, or a 200 broke off
@@ -47,8 +46,7 @@ type Options struct {
 	Logger     log.Logger        // nil: silent
 	Observe    func(Request)     // called after each request, by the goroutine that made it; may be nil
 
-	// Proxy is the transport's, whose credentials are kept out of errors; nil
-	// stands for http.ProxyFromEnvironment.
+	// Proxy is the transport's, whose credentials are kept out of errors; nil stands for http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
 }
 
@@ -66,20 +64,18 @@ type Page struct {
 	Next       string // token of the next page, "" on the last one
 }
 
-// maxPages is the most pages read of one list. At the usual 10 requests a
-// second they take three hours, at 1,000 operations each they hold twice what
-// an account could create in the 7 days the API keeps at 80 a second: a longer
+// maxPages is the most pages read of one list. At the usual 10 requests a second they take three hours, at 1,000
+// operations each they hold twice what an account could create in the 7 days the API keeps at 80 a second: a longer
 // list is one that does not end.
 const maxPages = 100_000
 
 // maxFetches is the most operations fetched at the same time.
 const maxFetches = 4
 
-// Client reads the API of one account. It is safe for concurrent use. All
-// requests share one rate limit, and a 429 or 503 to one holds back all.
+// Client reads the API of one account. It is safe for concurrent use. All requests share one rate limit, and a 429 or
+// 503 to one holds back all.
 //
-// A client has no goroutines of its own and needs no closing. Idle connections
-// are the transport's.
+// A client has no goroutines of its own and needs no closing. Idle connections are the transport's.
 type Client struct {
 	options  Options
 	logger   log.Logger
@@ -133,18 +129,17 @@ func NewClient(o Options) *Client {
 	return c
 }
 
-// ShareCooldown makes the client wait for what the API told another client of
-// the same account. It must be called before the first request.
+// ShareCooldown makes the client wait for what the API told another client of the same account. It must be called
+// before the first request.
 func (c *Client) ShareCooldown(with *Client) { c.cooldown = with.cooldown }
 
 var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
 
-// Pages reads the list page by page, from the first to the one without a next
-// token. It yields a page, or one error and then ends. A page is valid until
-// the next is asked for or the loop ends: its memory is used again.
+// Pages reads the list page by page, from the first to the one without a next token. It yields a page, or one error and
+// then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
 //
-// The error wraps an *Error, *ThrottledError, *NetworkError, *DecodeError,
-// *BodyTooLargeError or *PaginationError, or else that of ctx.
+// The error wraps an *Error, *ThrottledError, *NetworkError, *DecodeError, *BodyTooLargeError or *PaginationError, or
+// else that of ctx.
 func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
 		c.lists.Add(1)
@@ -184,8 +179,8 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 	}
 }
 
-// listURL is the URL of the page of a token, "" for the first. The filters go
-// with every token: whether the API remembers them is not documented.
+// listURL is the URL of the page of a token, "" for the first. The filters go with every token: whether the API
+// remembers them is not documented.
 func (c *Client) listURL(q Query, token string) *url.URL {
 	v := url.Values{}
 	if !q.StartDate.IsZero() {
@@ -209,12 +204,10 @@ func (c *Client) listURL(q Query, token string) *url.URL {
 	return &u
 }
 
-// FetchOperation reads one operation. At most four are fetched at the same time,
-// fewer where Options.InFlight is below eight, and while a list is read they get
-// at most half of the rate limit: what waits is dropped when ctx ends.
+// FetchOperation reads one operation. At most four are fetched at the same time, fewer where Options.InFlight is below
+// eight, and while a list is read they get at most half of the rate limit: what waits is dropped when ctx ends.
 //
-// An id that is not of the documented form is refused with
-// ErrInvalidOperationID; other errors are those of Pages.
+// An id that is not of the documented form is refused with ErrInvalidOperationID; other errors are those of Pages.
 func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, error) {
 	if !ValidOperationID(id) {
 		return Operation{}, fmt.Errorf("%w: %q", ErrInvalidOperationID, oneLine(id, maxErrorText))
@@ -236,19 +229,17 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 	return op, nil
 }
 
-// Now is the API's clock: the local wall clock plus Skew, where that is at least
-// 2 s and at most an hour.
+// Now is the API's clock: the local wall clock plus Skew, where that is at least 2 s and at most an hour.
 func (c *Client) Now() time.Time { return c.clock.at(time.Now()) }
 
-// Skew is how far the API's clock is ahead of the local one, by the Date headers
-// of 200 answers; false before the first. An answer that differs by more than a
-// minute from those before it does not count unless the next one agrees with it.
+// Skew is how far the API's clock is ahead of the local one, by the Date headers of 200 answers; false before the
+// first. An answer that differs by more than a minute from those before it does not count unless the next one agrees
+// with it.
 func (c *Client) Skew() (time.Duration, bool) { return c.clock.offset() }
 
-// RetryAt is the local time before which no request goes out, because the API
-// said so with a 429 or 503; zero when requests may go out.
+// RetryAt is the local time before which no request goes out, because the API said so with a 429 or 503; zero when
+// requests may go out.
 func (c *Client) RetryAt() time.Time { return c.cooldown.retryAt() }
 
-// Throttled is the time, since the client was made, in which at least one
-// request waited because the API said so.
+// Throttled is the time, since the client was made, in which at least one request waited because the API said so.
 func (c *Client) Throttled() time.Duration { return c.cooldown.throttled() }

@@ -11,9 +11,8 @@ const (
 	skewAgree = time.Minute     // how far two answers may be apart and still agree
 )
 
-// A clock estimates how far the API's clock is ahead of the local one, from the
-// Date headers of its answers. Both are wall clocks: the monotonic clock stands
-// still while a machine sleeps and does not follow a clock that is set.
+// A clock estimates how far the API's clock is ahead of the local one, from the Date headers of its answers. Both are
+// wall clocks: the monotonic clock stands still while a machine sleeps and does not follow a clock that is set.
 type clock struct {
 	mu      sync.Mutex
 	skew    time.Duration
@@ -22,10 +21,9 @@ type clock struct {
 	doubt   bool
 }
 
-// observe takes in an answer's Date, which came at the local time. An answer
-// that does not agree with those before it changes nothing, unless it is the
-// second in a row and agrees with the first. It returns true when the skew has
-// become too large to be corrected.
+// observe takes in an answer's Date, which came at the local time. An answer that does not agree with those before it
+// changes nothing, unless it is the second in a row and agrees with the first. It returns true when the skew has become
+// too large to be corrected.
 func (c *clock) observe(date, local time.Time) (tooLarge bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// maxRetryAfter is the longest that a Retry-After is obeyed: one wrong answer
-// must not stop an account for a day.
+// maxRetryAfter is the longest that a Retry-After is obeyed: one wrong answer must not stop an account for a day.
 const maxRetryAfter = time.Hour
 
-// A cooldown holds back all requests of an account while the API throttles it.
-// Its times have monotonic readings: setting the local clock does not move them.
+// A cooldown holds back all requests of an account while the API throttles it. Its times have monotonic readings:
+// setting the local clock does not move them.
 type cooldown struct {
 	mu      sync.Mutex
 	until   time.Time
@@ -29,8 +28,7 @@ type cooldown struct {
 
 func newCooldown() *cooldown { return &cooldown{changed: make(chan struct{})} }
 
-// extend makes the cooldown last until then, unless it lasts longer already,
-// and reports whether it starts with that.
+// extend makes the cooldown last until then, unless it lasts longer already, and reports whether it starts with that.
 func (c *cooldown) extend(until time.Time, status int) (starts bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,8 +61,7 @@ func (c *cooldown) beyond(ctx context.Context) error {
 	return nil
 }
 
-// wait returns when the cooldown is over, or an error as soon as that is known
-// to be after ctx's deadline.
+// wait returns when the cooldown is over, or an error as soon as that is known to be after ctx's deadline.
 func (c *cooldown) wait(ctx context.Context) error {
 	if c.retryAt().IsZero() {
 		return ctx.Err()
@@ -116,10 +113,9 @@ func (c *cooldown) throttled() time.Duration {
 	return c.waited
 }
 
-// retryAfter is how long an answer says to wait, 0 or more; false without a
-// Retry-After that makes sense. Documented are seconds and an HTTP date; of
-// several values, of which only a proxy could be the author, the longest
-// counts. A date is read against date, the answer's own clock.
+// retryAfter is how long an answer says to wait, 0 or more; false without a Retry-After that makes sense. Documented
+// are seconds and an HTTP date; of several values, of which only a proxy could be the author, the longest counts. A
+// date is read against date, the answer's own clock.
 func retryAfter(headers []string, date time.Time) (wait time.Duration, ok bool) {
 	longest := func(d time.Duration) { wait, ok = max(wait, d), true }
 	for _, header := range headers {

@@ -41,8 +41,7 @@ type (
 	wireStats Stats
 )
 
-// A member of an object knows whether it was there. It refuses to be repeated,
-// and to be null unless it is a pointer.
+// A member of an object knows whether it was there. It refuses to be repeated, and to be null unless it is a pointer.
 type member[T any] struct {
 	value T
 	seen  bool
@@ -67,8 +66,8 @@ var statNames = [...]string{
 	"sent", "delivered", "read", "undelivered", "failed", "canceled",
 }
 
-// UnmarshalJSONFrom reads the counts one by one: they are most of a page, and
-// reflection would take twice the time for them.
+// UnmarshalJSONFrom reads the counts one by one: they are most of a page, and reflection would take twice the time for
+// them.
 func (s *wireStats) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	if k := dec.PeekKind(); k != '{' {
 		if err := dec.SkipValue(); err != nil {
@@ -171,8 +170,7 @@ type pageBuffer struct {
 	wire wirePage
 }
 
-// decodePage fills p from a page of the list, reusing its memory. What p holds
-// after an error is of no use.
+// decodePage fills p from a page of the list, reusing its memory. What p holds after an error is of no use.
 func decodePage(body io.Reader, p *pageBuffer) error {
 	p.wire = wirePage{Operations: member[[]member[wireOperation]]{value: p.wire.Operations.value}}
 	p.Operations, p.Next = p.Operations[:0], ""
@@ -203,12 +201,11 @@ func decodeOperation(body io.Reader, op *Operation) error {
 	return decode(body, &w, func() *DecodeError { return w.operation(op) })
 }
 
-// decode reads the one JSON object that body holds into a struct, which check
-// then looks at.
+// decode reads the one JSON object that body holds into a struct, which check then looks at.
 func decode(body io.Reader, into any, check func() *DecodeError) error {
 	d := &decoder{body: body}
-	// Repetitions are refused by member. The library would have to remember all
-	// names, also those of what is not documented.
+	// Repetitions are refused by member. The library would have to remember all names, also those of what is not
+	// documented.
 	d.json = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
 	if d.json.PeekKind() == 'n' {
 		return kindError("", 'n', reflect.TypeOf(into).Elem())
@@ -236,8 +233,8 @@ type decoder struct {
 	err  error // why reading ended early
 }
 
-// Read implements io.Reader for the JSON decoder, which asks for more when what
-// it has does not hold a whole token, and keeps all of it until it does.
+// Read implements io.Reader for the JSON decoder, which asks for more when what it has does not hold a whole token, and
+// keeps all of it until it does.
 func (d *decoder) Read(p []byte) (int, error) {
 	depth := d.json.StackDepth()
 	_, length := d.json.StackIndex(min(depth, 2)) // of the operations, if it is them

@@ -38,8 +38,8 @@ type Error struct {
 	Details    []Detail // empty where the body is not the documented one
 }
 
-// Detail is one of the errors in the body of such an answer (TwilioError). Its
-// texts are cut to a sane length and hold no control characters.
+// Detail is one of the errors in the body of such an answer (TwilioError). Its texts are cut to a sane length and hold
+// no control characters.
 type Detail struct {
 	Code    int    // Twilio error code, such as 20404
 	Message string // for humans
@@ -85,8 +85,8 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// ThrottledError means that no request went out: the API asked with a 429 or
-// 503 to wait, and for longer than the caller has.
+// ThrottledError means that no request went out: the API asked with a 429 or 503 to wait, and for longer than the
+// caller has.
 type ThrottledError struct {
 	RetryAt    time.Time // local time at which requests may go out again
 	StatusCode int       // 429 or 503
@@ -100,9 +100,8 @@ func (e *ThrottledError) Error() string {
 // Is reports whether target is ErrThrottled.
 func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
-// NetworkError means that a request got no complete answer: no connection, a
-// broken one, no trust in the certificate, or more time than Options.Timeout.
-// What ends because the caller's context does is never a NetworkError.
+// NetworkError means that a request got no complete answer: no connection, a broken one, no trust in the certificate,
+// or more time than Options.Timeout. What ends because the caller's context does is never a NetworkError.
 type NetworkError struct{ Err error }
 
 func (e *NetworkError) Error() string { return oneLine(e.Err.Error(), maxErrorText) }
@@ -129,8 +128,8 @@ type timeoutError struct{ after time.Duration }
 func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
 func (timeoutError) Timeout() bool   { return true }
 
-// DecodeError says where a 200 is not the JSON the API documents, and how. It
-// shows nothing of the answer but the names on the way to the fault.
+// DecodeError says where a 200 is not the JSON the API documents, and how. It shows nothing of the answer but the names
+// on the way to the fault.
 type DecodeError struct {
 	Pointer string // JSON pointer (RFC 6901) to what is wrong, "" for the whole
 	Problem string
@@ -150,8 +149,8 @@ func (e *BodyTooLargeError) Error() string {
 	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
 }
 
-// PaginationError means that the list does not end: it leads back to a page
-// that was read before, or has more pages than any list.
+// PaginationError means that the list does not end: it leads back to a page that was read before, or has more pages
+// than any list.
 type PaginationError struct {
 	Page  int // the last page read, from 1
 	Limit int // the most pages read of a list, if that was reached; else 0
@@ -164,8 +163,7 @@ func (e *PaginationError) Error() string {
 	return fmt.Sprintf("page %d names a page as the next that was read before", e.Page)
 }
 
-// errorBody takes the documented body, and that of Twilio's general API, which
-// answers where credentials are refused.
+// errorBody takes the documented body, and that of Twilio's general API, which answers where credentials are refused.
 type errorBody struct {
 	Errors []struct {
 		Code    int     `json:"code"`
@@ -179,8 +177,8 @@ type errorBody struct {
 	MoreInfo string `json:"more_info"`
 }
 
-// decodeErrors reads the body of an answer other than 200. One that is neither
-// form, such as a proxy's page, has no details: the status says enough.
+// decodeErrors reads the body of an answer other than 200. One that is neither form, such as a proxy's page, has no
+// details: the status says enough.
 func decodeErrors(body []byte, s *sanitizer) []Detail {
 	var e errorBody
 	if err := json.Unmarshal(body, &e, jsontext.AllowDuplicateNames(true)); err != nil {

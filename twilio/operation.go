@@ -1,12 +1,9 @@
-// Package twilio reads Twilio's Message Operations: it pages through the list
-// and fetches single operations.
+// Package twilio reads Twilio's Message Operations: it pages through the list and fetches single operations.
 //
-// A [Client] belongs to one account. Its requests share a rate limit, a bound on
-// requests in flight, and a cooldown: after a 429 or 503 none goes out before
-// the Retry-After has passed. What may pass is sent again (429, 502, 503, 504, a
-// lost connection), everything else is not, a 500 least of all: the API forbids
-// it. Answers are decoded strictly and in bounded memory. An error says what went
-// wrong by its type, such as [*Error] or [*DecodeError], and never holds
+// A [Client] belongs to one account. Its requests share a rate limit, a bound on requests in flight, and a cooldown:
+// after a 429 or 503 none goes out before the Retry-After has passed. What may pass is sent again (429, 502, 503, 504,
+// a lost connection), everything else is not, a 500 least of all: the API forbids it. Answers are decoded strictly and
+// in bounded memory. An error says what went wrong by its type, such as [*Error] or [*DecodeError], and never holds
 // credentials, whatever the server or a proxy sends back.
 //
 // [Client.Now] is the API's clock, by which the list is asked for.
@@ -20,8 +17,8 @@ import (
 	"time"
 )
 
-// Status is the state of an operation. The API documents four; a status that
-// is none of them is passed on as it came, if it has at most 64 bytes.
+// Status is the state of an operation. The API documents four; a status that is none of them is passed on as it came,
+// if it has at most 64 bytes.
 type Status string
 
 // StatusOther stands for a status that is longer.
@@ -35,14 +32,13 @@ const (
 	StatusCanceled   Status = "CANCELED"
 )
 
-// Live reports whether an operation of this status is still on its way: its
-// numbers are expected to change.
+// Live reports whether an operation of this status is still on its way: its numbers are expected to change.
 func (s Status) Live() bool {
 	return s == StatusScheduled || s == StatusProcessing
 }
 
-// Stats are the twelve counts of an operation. They do not share one unit and
-// need not add up (Operations resource, MessageOperationStats).
+// Stats are the twelve counts of an operation. They do not share one unit and need not add up (Operations resource,
+// MessageOperationStats).
 type Stats struct {
 	Total         int64 // messages in the operation
 	Recipients    int64 // recipients targeted
@@ -74,8 +70,8 @@ func (s *Stats) Add(o *Stats) {
 	}
 }
 
-// AddSaturating adds two counts. What is too large for an int64 stays at its maximum, so that absurd counts never
-// add up to a negative number.
+// AddSaturating adds two counts. What is too large for an int64 stays at its maximum, so that absurd counts never add
+// up to a negative number.
 func AddSaturating(a, b int64) int64 {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64
@@ -92,8 +88,8 @@ type Operation struct {
 	UpdatedAt time.Time
 }
 
-// operationID is the documented pattern, closed at its end: the documentation
-// leaves it open, and an open pattern would let a path through.
+// operationID is the documented pattern, closed at its end: the documentation leaves it open, and an open pattern would
+// let a path through.
 var operationID = regexp.MustCompile(`^comms_operation_[0-7][a-hjkmnpqrstv-z0-9]{25,34}$`)
 
 // ValidOperationID reports whether id has the documented form.

@@ -37,8 +37,8 @@ type request struct {
 	sanitize sanitizer
 }
 
-// get sends a request, as often as it may, and has decode read the body of a
-// 200, each time from the start where an attempt breaks off.
+// get sends a request, as often as it may, and has decode read the body of a 200, each time from the start where an
+// attempt breaks off.
 func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode func(io.Reader) error) error {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return errors.New("base URL: should be http or https, with a host")
@@ -72,8 +72,7 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 	}
 }
 
-// retryable lists what is sent again, so that nothing unforeseen is: the API
-// forbids to repeat what ended in a 500.
+// retryable lists what is sent again, so that nothing unforeseen is: the API forbids to repeat what ended in a 500.
 func retryable(err error) bool {
 	var api *Error
 	var network *NetworkError
@@ -106,8 +105,7 @@ func (c *Client) attempt(ctx context.Context, r *request) error {
 	return err
 }
 
-// turn waits until there is no cooldown, fewer than InFlight requests are under
-// way, and the rate limit allows another.
+// turn waits until there is no cooldown, fewer than InFlight requests are under way, and the rate limit allows another.
 func (c *Client) turn(ctx context.Context, endpoint Endpoint) error {
 	if endpoint == EndpointFetch && c.lists.Load() > 0 {
 		if err := pace(ctx, c.fetchLimiter); err != nil {
@@ -132,9 +130,8 @@ func (c *Client) turn(ctx context.Context, endpoint Endpoint) error {
 	}
 }
 
-// exchange sends a request and reads the answer, within Options.Timeout. A body
-// that breaks off fails it as a lost connection does. The code is that of the
-// answer, 0 without a whole one. No error holds text that was not sanitized.
+// exchange sends a request and reads the answer, within Options.Timeout. A body that breaks off fails it as a lost
+// connection does. The code is that of the answer, 0 without a whole one. No error holds text that was not sanitized.
 func (c *Client) exchange(ctx context.Context, r *request) (code int, err error) {
 	limited, cancel := ctx, func() {}
 	if c.options.Timeout > 0 {
@@ -186,8 +183,7 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 	return 0, &NetworkError{r.sanitize.err(err)}
 }
 
-// readHeaders takes from an answer what concerns all later requests. It is read
-// before the body, which may be slow.
+// readHeaders takes from an answer what concerns all later requests. It is read before the body, which may be slow.
 func (c *Client) readHeaders(r *request, resp *http.Response) {
 	now := time.Now()
 	date, err := http.ParseTime(resp.Header.Get("Date"))
@@ -221,9 +217,8 @@ func (c *Client) readHeaders(r *request, resp *http.Response) {
 	}
 }
 
-// readBody reads and closes the body of resp: of a 200 it is decoded as it
-// comes, so that no answer is held whole. Any other answer is an *Error,
-// whatever becomes of its body.
+// readBody reads and closes the body of resp: of a 200 it is decoded as it comes, so that no answer is held whole. Any
+// other answer is an *Error, whatever becomes of its body.
 func readBody(r *request, resp *http.Response) error {
 	defer resp.Body.Close() //nolint:errcheck // it was read, or reading failed
 	body, release, err := decompress(resp)
@@ -249,8 +244,8 @@ func readBody(r *request, resp *http.Response) error {
 
 var gzipReaders sync.Pool
 
-// decompress returns the body as it was before compression. That the client
-// asks for gzip itself has a reason: the transport may be set up not to.
+// decompress returns the body as it was before compression. That the client asks for gzip itself has a reason: the
+// transport may be set up not to.
 func decompress(resp *http.Response) (body io.Reader, release func(), err error) {
 	switch encoding := resp.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
 	case "", "identity":

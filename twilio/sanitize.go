@@ -19,21 +19,19 @@ const (
 	redacted     = "<secret>"
 )
 
-// userInfo is what comes before the @ of a URL, or of something that was meant
-// to be one. Better too much of an error that holds an @ than too little.
+// userInfo is what comes before the @ of a URL, or of something that was meant to be one. Better too much of an error
+// that holds an @ than too little.
 var userInfo = regexp.MustCompile(`(?s)\S*:.*@`)
 
-// A sanitizer makes text of the other side fit for errors and log lines: what a
-// server, a proxy or a library says may hold the credentials that it was sent.
-// All such text passes here before anything else is done with it.
+// A sanitizer makes text of the other side fit for errors and log lines: what a server, a proxy or a library says may
+// hold the credentials that it was sent. All such text passes here before anything else is done with it.
 type sanitizer struct {
 	mu      sync.Mutex
 	secrets []string
 }
 
-// trace notes the credentials that a request is sent with. The transport adds
-// them, so that nothing else here ever has them; a request that fails comes
-// back without.
+// trace notes the credentials that a request is sent with. The transport adds them, so that nothing else here ever has
+// them; a request that fails comes back without.
 func (s *sanitizer) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{WroteHeaderField: func(name string, values []string) {
 		if name = http.CanonicalHeaderKey(name); name != "Authorization" && name != "Proxy-Authorization" {
@@ -48,8 +46,7 @@ func (s *sanitizer) trace() *httptrace.ClientTrace {
 	}}
 }
 
-// addUser adds what basic authentication sends. An account's SID is its name,
-// an API key's is half a secret.
+// addUser adds what basic authentication sends. An account's SID is its name, an API key's is half a secret.
 func (s *sanitizer) addUser(user *url.Userinfo) {
 	password, _ := user.Password()
 	s.add(password)
@@ -68,8 +65,8 @@ func (s *sanitizer) add(secrets ...string) {
 	}
 }
 
-// pattern matches the secrets, however they are written: plain, in a URL, in
-// base64 of a longer text; each also quoted or in a JSON pointer.
+// pattern matches the secrets, however they are written: plain, in a URL, in base64 of a longer text; each also quoted
+// or in a JSON pointer.
 func (s *sanitizer) pattern() *regexp.Regexp {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,8 +118,7 @@ func (s *sanitizer) redact(text string) string {
 // text redacts secrets and makes one line of at most limit bytes of what is left.
 func (s *sanitizer) text(text string, limit int) string { return oneLine(s.redact(text), limit) }
 
-// err is an error of the transport with nothing secret in it. One that had
-// nothing secret stays what it is.
+// err is an error of the transport with nothing secret in it. One that had nothing secret stays what it is.
 func (s *sanitizer) err(err error) error {
 	text := userInfo.ReplaceAllString(err.Error(), redacted+"@")
 	if text = s.redact(text); text != err.Error() {

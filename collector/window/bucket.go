@@ -12,24 +12,17 @@ const unread = time.Duration(-1)
 
 // bucket is what is known of the operations created within one minute.
 type bucket struct {
-	// read is the start of the refresh that read the minute last, by the window's clock.
-	read time.Duration
-	// dirty says that done is known to be wrong: the minute is due whatever its age.
-	dirty bool
-	// baseline says that what is in the minute at the next publication was there before counting began, or has been
-	// counted before.
-	baseline bool
+	read     time.Duration // start of the refresh that read the minute last, by the window's clock
+	dirty    bool          // done is known to be wrong: the minute is due whatever its age
+	baseline bool          // what is in the minute at the next publication is not new
 	// contents are nil where there are no operations and never were.
 	*contents
 }
 
 type contents struct {
-	// done sums the operations that were not in flight when the minute was read.
-	done byStatus
-	// inFlight holds those that are, by id. An operation in it never changes: it is replaced, since snapshots share it.
-	inFlight map[string]inFlight
-	// failing are the worst of those done, as many as a snapshot names.
-	failing []*twilio.Operation
+	done     byStatus            // sums of those that were not in flight when the minute was read
+	inFlight map[string]inFlight // by id; snapshots share the operations, which never change but are replaced
+	failing  []*twilio.Operation // the worst of those done, as many as a snapshot names
 	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in flight, as
 	// in nearly all minutes.
 	peak *peak
@@ -44,8 +37,7 @@ type inFlight struct {
 // peak is what counters are held against.
 type peak struct {
 	twilio.Stats
-	// reached is the peak of delivered + read, see counters.go.
-	reached int64
+	reached int64 // delivered + read
 }
 
 func (p *peak) add(s *twilio.Stats) {

@@ -248,7 +248,6 @@ func TestDeliveredWhenRead(t *testing.T) {
 				op := operation("a", noon, twilio.StatusCompleted, 40)
 				op.Stats.Delivered, op.Stats.Read = s.delivered, s.read
 				f.reads(i+1, m, op)
-				f.notice(&op.Stats)
 				f.w.publish()
 				got = append(got, f.w.grown.Delivered)
 			}

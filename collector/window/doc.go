@@ -1,62 +1,62 @@
-// Package window keeps the sums of the operations that an account created within a time, as cheaply as the list of
-// the API allows. It knows nothing of metrics.
+// Package window keeps the sums of the operations that an account created within a time, as cheaply as the list of the
+// API allows. It knows nothing of metrics.
 //
 // The API lists operations a page at a time and tells no one what has changed. Reading a day of 864,000 operations
-// takes 865 requests. A [Window] reads what may have changed instead: often where operations are young, seldom
-// where they are old, and at every refresh those in flight. That takes 45 requests.
+// takes 865 requests. A [Window] reads what may have changed instead: often where operations are young, seldom where
+// they are old, and at every refresh those in flight. That takes 45 requests.
 //
 // # Minutes
 //
-// The window is a row of buckets, one for each minute of creation. A bucket holds the sums of the operations that
-// were done when the minute was read (their number and twelve stats, by status), and when that was. So memory
-// depends on the length of the window, not on how many operations there are.
+// The window is a row of buckets, one for each minute of creation. A bucket holds the sums of the operations that were
+// done when the minute was read (their number and twelve stats, by status), and when that was. So memory depends on the
+// length of the window, not on how many operations there are.
 //
 // # Operations in flight
 //
-// SCHEDULED and PROCESSING operations are kept by id beside the sums of their minute. Every refresh asks for them
-// by status over the whole window, so they are exact. One that the answers do not show has moved on, and stands in
-// its minute as something else: the minute is marked dirty, which makes it due at once. So is the minute of one that
-// turns up without having been known, as the sums may hold it already, and of one that both questions show. Marks stay
-// until the minute is read, also if refreshes fail. Nothing depends on which question is answered first.
+// SCHEDULED and PROCESSING operations are kept by id beside the sums of their minute. Every refresh asks for them by
+// status over the whole window, so they are exact. One that the answers do not show has moved on, and stands in its
+// minute as something else: the minute is marked dirty, which makes it due at once. So is the minute of one that turns
+// up without having been known, as the sums may hold it already, and of one that both questions show. Marks stay until
+// the minute is read, also if refreshes fail. Nothing depends on which question is answered first.
 //
-// If the API does not select by status, or refuses to, the window goes without the questions for an hour: minutes
-// with operations in flight are read at every refresh. If so much is in flight that asking for it and reading
-// what has left takes more requests than reading all, everything is read.
+// If the API does not select by status, or refuses to, the window goes without the questions for an hour: minutes with
+// operations in flight are read at every refresh. If so much is in flight that asking for it and reading what has left
+// takes more requests than reading all, everything is read.
 //
 // # What is due
 //
-// A minute is due when start of this refresh − start of the one that read it ≥ max(interval, max-staleness × its age)
-// − interval/2. Due minutes next to each other are read together, gaps are bridged where that costs no further
-// page, and the room on the last page goes to neighbours that are half due (plan.go).
+// A minute is due when start of this refresh − start of the one that read it ≥ max(interval, max-staleness × its age) −
+// interval/2. Due minutes next to each other are read together, gaps are bridged where that costs no further page, and
+// the room on the last page goes to neighbours that are half due (plan.go).
 //
 // # Pieces
 //
-// A refresh reads pieces: runs of whole minutes, each by a list of its own, with bounds a second wider than it is.
-// A worker reads the list to its end, keeps hashes of the ids so that each counts once, and leaves what lies beyond
-// the edges to others. Then the minutes of the piece are replaced, and not before. Nothing is concluded from the order
-// of a list: it may be sorted, shuffled, or several lists one after the other. A request that fails loses the pieces
-// in flight, and no others.
+// A refresh reads pieces: runs of whole minutes, each by a list of its own, with bounds a second wider than it is. A
+// worker reads the list to its end, keeps hashes of the ids so that each counts once, and leaves what lies beyond the
+// edges to others. Then the minutes of the piece are replaced, and not before. Nothing is concluded from the order of a
+// list: it may be sorted, shuffled, or several lists one after the other. A request that fails loses the pieces in
+// flight, and no others.
 //
-// Where it is known how many operations there are, pieces are cut to about equal pages. Where it is not, as
-// in a first refresh, the first page of the whole window tells how dense they are: rightly if it is one end of a
-// sorted list, too low if it is a sample. Pieces are cut by that, about two for each worker, and each that ends
-// sharpens the estimate. After a refresh that failed, pieces are smaller.
+// Where it is known how many operations there are, pieces are cut to about equal pages. Where it is not, as in a first
+// refresh, the first page of the whole window tells how dense they are: rightly if it is one end of a sorted list, too
+// low if it is a sample. Pieces are cut by that, about two for each worker, and each that ends sharpens the estimate.
+// After a refresh that failed, pieces are smaller.
 //
 // # Counters
 //
 // Counters move when a refresh has ended well, and at no other time: for each minute, by what its sums exceed their
 // peak. A message that wanders between statuses, a list that is incomplete for a while, an operation that the API
-// forgets or that leaves the window take nothing away and are not counted again. What is there at the first
-// refresh counts 0, and so does what is in a minute that the window held before, or that lies before all it held.
+// forgets or that leaves the window take nothing away and are not counted again. What is there at the first refresh
+// counts 0, and so does what is in a minute that the window held before, or that lies before all it held.
 //
-// A message that is read has been delivered. Whether delivered falls as read rises is not documented: once an
-// operation is seen of which more was read than is delivered, delivered grows by the peak of delivered + read.
+// A message that is read has been delivered. Whether delivered falls as read rises is not documented: once an operation
+// is seen of which more was read than is delivered, delivered grows by the peak of delivered + read.
 //
 // # Clocks
 //
-// Ages, edges and bounds go by the API's clock. If that turns out to be more than a minute from where it was expected, the
-// refresh starts over. Readings are aged by the faster of the local clocks, so that a suspended machine or a
-// clock set back makes nothing due later.
+// Ages, edges and bounds go by the API's clock. If that turns out to be more than a minute from where it was expected,
+// the refresh starts over. Readings are aged by the faster of the local clocks, so that a suspended machine or a clock
+// set back makes nothing due later.
 //
 // # Invariants
 //

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"fmt"
 	"net/url"
 	"testing"
 	"testing/synctest"
@@ -110,4 +111,68 @@ func TestEveryKindOfList(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWrongDate has the API answer with a Date that is wrong, once or in each answer of three refreshes, through the real
+// client. A window that fits in one page and one that does not, in turns with failures: what is shown is right whenever
+// a refresh ends well, and nothing is counted that is not new.
+func TestWrongDate(t *testing.T) {
+	for _, length := range []time.Duration{time.Hour, 24 * time.Hour, 168 * time.Hour} {
+		for _, wrong := range []time.Duration{
+			30 * time.Minute, -30 * time.Minute, 2 * time.Hour, -2 * time.Hour, 25 * time.Hour, -25 * time.Hour, 30 * time.Hour, -30 * time.Hour,
+		} {
+			for _, refreshes := range []int{0, 3} { // with 0, one answer
+				t.Run(fmt.Sprint(length, wrong, refreshes), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) { wrongDate(t, length, wrong, refreshes) })
+				})
+			}
+		}
+	}
+}
+
+func wrongDate(t *testing.T, length, wrong time.Duration, refreshes int) {
+	<-time.After(30*time.Second + 250*time.Millisecond) // the middle of a minute
+	world := simulator.MustWorld(simulator.WorldSettings{
+		Rate: 100 / length.Minutes(), Uniform: true, MaxRecipients: 1, Lifetime: time.Second, Epoch: time.Now().Add(-length - 2*time.Hour - 7*time.Second),
+	})
+	handler := simulator.MustHandler(world, simulator.Settings{LogSize: -1, NoGzip: true})
+	client := twilio.NewClient(twilio.Options{
+		BaseURL: &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"}, Transport: simulator.Transport(handler),
+	})
+	o := testOptions()
+	o.Length, o.PageSize = length, 60
+	w := New(o)
+	check := func() {
+		t.Helper()
+		refreshed(t, w, client)
+		want := int64(0)
+		for _, sum := range world.Sums(time.Now(), w.first.time(), time.Now().Add(time.Hour)) {
+			want += sum.Operations
+		}
+		if got := w.Snapshot().Operations(); got != want {
+			t.Fatalf("%d operations from %v, want %d", got, w.first.time(), want)
+		}
+	}
+	check()
+	began := time.Now()
+	fault := simulator.Fault{Kind: simulator.FaultDate, Offset: wrong}
+	if refreshes == 0 {
+		fault.Count = 1
+	}
+	handler.Faults().MustAdd(fault)
+	for i := range 8 {
+		<-time.After(o.Interval)
+		if i == refreshes {
+			handler.Faults().Clear()
+		}
+		check()
+		arrived := int64(0)
+		for _, sum := range world.Sums(time.Now(), began, time.Now()) {
+			arrived += sum.Stats.Total
+		}
+		if counted := w.Snapshot().Grown.Total; counted > arrived {
+			t.Fatalf("%d messages counted, %d have arrived", counted, arrived)
+		}
+	}
 }

@@ -51,13 +51,13 @@ func (t *Totals) merge(o *Totals) {
 	t.Stats.Add(&o.Stats)
 }
 
-// An operation fails as a campaign when it is large enough to judge and a tenth of it did not arrive.
+// An operation is failing if it has at least 100 messages of which at least one in 10 failed or is undelivered.
 const (
 	FailingMinMessages = 100
 	FailingOneIn       = 10
 )
 
-// Failing reports whether an operation has at least 100 messages of which at least 10% failed or are undelivered.
+// Failing reports whether an operation of these stats is failing.
 func Failing(s *twilio.Stats) bool {
 	return s.Total >= FailingMinMessages && Lost(s) >= s.Total/FailingOneIn+min(1, s.Total%FailingOneIn)
 }
@@ -84,9 +84,7 @@ func (b *byStatus) of(status twilio.Status) *Totals {
 	return &(*b)[len(*b)-1].Totals
 }
 
-const (
-	maxUndocumented = 16
-)
+const maxUndocumented = 16
 
 var documented = []twilio.Status{
 	twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,

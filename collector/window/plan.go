@@ -22,11 +22,9 @@ type part struct {
 }
 
 // states judges every minute at a time: now by the API's clock, for ages, and at by the window's, for times of reading.
-// The last judgement stands for all minutes to come.
-func (w *Window) states(now time.Time, at time.Duration) (states []state, density float64) {
-	operations, read := w.known()
-	density = operations / float64(max(1, read))
-	states = make([]state, len(w.buckets))
+// Minutes never read are taken to be as dense as the others. The last judgement stands for all minutes to come.
+func (w *Window) states(now time.Time, at time.Duration, density float64) []state {
+	states := make([]state, len(w.buckets))
 	for i := range w.buckets {
 		b, s := &w.buckets[i], &states[i]
 		s.operations = float64(b.operations())
@@ -45,7 +43,7 @@ func (w *Window) states(now time.Time, at time.Duration) (states []state, densit
 			s.due = float64(passed) / float64(after)
 		}
 	}
-	return states, density
+	return states
 }
 
 // known is how many operations are known, and how many minutes have been read.

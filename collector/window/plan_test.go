@@ -52,7 +52,7 @@ func TestDueByAge(t *testing.T) {
 			}
 			b.done.of(twilio.StatusCompleted).Operations = 7
 			w.buckets = []bucket{b}
-			got, _ := w.states(at, since)
+			got := w.states(at, since, 7)
 			if d := got[0].due - tt.want; d > 1e-9 || d < -1e-9 {
 				t.Errorf("due %v, want %v", got[0].due, tt.want)
 			}
@@ -60,24 +60,6 @@ func TestDueByAge(t *testing.T) {
 				t.Errorf("%v operations expected, want %v", got[0].operations, want)
 			}
 		})
-	}
-}
-
-// What nobody has read is taken to hold as much as what was read.
-func TestDensity(t *testing.T) {
-	w := New(testOptions())
-	w.buckets = make([]bucket, 4)
-	if _, d := w.states(time.Now(), 0); d != 0 {
-		t.Errorf("density %v of nothing", d)
-	}
-	w.buckets[0].fill()
-	w.buckets[0].done.of(twilio.StatusCompleted).Operations = 10
-	for _, id := range []string{"a", "b"} {
-		w.buckets[1].join(&twilio.Operation{ID: id}, 1)
-	}
-	w.buckets[2].read, w.buckets[3].read = unread, unread
-	if _, d := w.states(time.Now(), 0); d != 6 {
-		t.Errorf("density %v, want 6", d)
 	}
 }
 

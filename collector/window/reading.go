@@ -17,8 +17,7 @@ type piece struct {
 // reading gathers the operations of a piece from the pages of its list.
 type reading struct {
 	piece
-	f *refresh
-
+	f       *refresh
 	ids     map[uint64]struct{} // hashes: an id counts once
 	minutes map[minute]*minuteReading
 
@@ -55,6 +54,9 @@ func (r *reading) add(op *twilio.Operation) {
 	if read == nil {
 		read = new(minuteReading)
 		r.minutes[m] = read
+	}
+	if op.Stats.Read > op.Stats.Delivered { // it would not be if delivered stayed as read rises
+		r.f.w.readReplacesDelivered = true
 	}
 	if !r.met(op.ID) {
 		r.ids[maphash.String(idSeed, op.ID)] = struct{}{}

@@ -15,26 +15,17 @@ import (
 )
 
 const (
-	// margin is how much wider than it is a span is asked for, at each edge, so that it does not matter whether the
-	// API's bounds include what lies on them, nor whether they are rounded to whole seconds.
-	margin = time.Second
-	// kept is how long Twilio keeps operations; lists reaching further back "may be incomplete" (Twilio, Message
-	// Operations). The slack is how far the API's clock may be off without being corrected (twilio.Client.Now).
-	kept      = 7 * 24 * time.Hour
-	keptSlack = 2 * time.Second
-	// clockTolerance is how far the API's clock may move during a refresh, apart from the time that passes, before what
-	// was asked for has wrong edges.
-	clockTolerance = time.Minute
-	// maxStarts bounds how often a refresh starts over since the clock moved.
-	maxStarts = 4
-	// filterRetry is how long a window goes on without asking by status after the API has not selected by it.
-	filterRetry = time.Hour
+	margin         = time.Second        // lists are asked for wider than pieces are, at each edge: bounds may exclude
+	kept           = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
+	keptSlack      = 2 * time.Second    // how far the API's clock may be off without being corrected
+	clockTolerance = time.Minute        // how far it may move during a refresh, apart from the time that passes
+	maxStarts      = 4                  // how often a refresh may start over since the clock moved
+	filterRetry    = time.Hour          // until the API is asked by status again that has not selected by it
 )
 
 var (
-	errClockMoved = fmt.Errorf("the API's clock moved by more than %v while the list was read, %d times in a row",
-		clockTolerance, maxStarts)
 	errUnfiltered = errors.New("operations of other statuses were listed")
+	errClockMoved = fmt.Errorf("the API's clock moved by more than %v in each of %d attempts", clockTolerance, maxStarts)
 )
 
 // Refresh reads what may have changed. When all of it was read, it moves the counters and makes a new snapshot. On an
@@ -69,8 +60,8 @@ type refresh struct {
 	mu    sync.Mutex
 	w     *Window
 	queue []piece
-	// rest is the part of a window of which nothing is known that no worker has taken yet.
-	rest     span
+
+	rest     span    // of a window of which nothing is known, what no worker has taken yet
 	density  float64 // operations a minute, as far as is known of it
 	read     float64 // operations of the pieces of rest that have ended
 	minutes  minute  // of them
@@ -98,10 +89,12 @@ func (w *Window) refresh(ctx context.Context, api API, p *Progress) error {
 func (f *refresh) run(ctx context.Context) error {
 	w := f.w
 	whole := part{span: span{w.first, open}}
-	if w.unknown() {
-		return f.discover(ctx, whole.span)
+	operations, read := w.known()
+	if operations == 0 || operations <= w.pageSize && 2*read < len(w.buckets) {
+		return f.discover(ctx, whole.span) // too little is known to plan by
 	}
-	states, density := w.states(f.now, f.at)
+	density := operations / float64(max(1, read))
+	states := w.states(f.now, f.at, density)
 	for _, s := range states {
 		whole.operations += s.operations
 	}
@@ -116,7 +109,7 @@ func (f *refresh) run(ctx context.Context) error {
 		if err := f.ask(ctx, questions); err != nil {
 			return err
 		}
-		states, _ = w.states(f.now, f.at)
+		states = w.states(f.now, f.at, density)
 		due = plan(w.first, states, f.paging)
 	}
 	if !ask && !w.unfiltered || f.paging.allPages(due) >= all {
@@ -124,13 +117,6 @@ func (f *refresh) run(ctx context.Context) error {
 	}
 	f.expect(int(f.progress.Read.Load()) + f.paging.allPages(due))
 	return f.readAll(ctx, f.cut(due, func(m minute) float64 { return states[m-w.first].operations }, ""))
-}
-
-// unknown tells whether too little is known to plan by: nothing, or no more than a page's worth in a window most of
-// which was never read.
-func (w *Window) unknown() bool {
-	operations, read := w.known()
-	return operations == 0 || operations <= w.pageSize && 2*read < len(w.buckets)
 }
 
 // questions are the pieces that ask for operations in flight, by status. They are read side by side, and in whatever
@@ -180,9 +166,8 @@ func (f *refresh) ask(ctx context.Context, questions []piece) error {
 	return err
 }
 
-// leave drops the operations in flight that the questions have not shown, and marks their minutes: they stand there as
-// something else now. So it does not matter if one that moves from one status to the other slips through between the
-// two questions: it is found when its minute is read.
+// leave drops the operations in flight that no answer has shown, and marks their minutes: they stand there as something
+// else now, or slipped through between the two questions.
 func (f *refresh) leave() {
 	for i := range f.w.buckets {
 		b := &f.w.buckets[i]
@@ -250,9 +235,8 @@ func (f *refresh) next() (p piece, ok bool) {
 	return p, ok
 }
 
-// discover reads a window of which nothing is known. If its list has no more than a page, that is all. Otherwise the
-// first page has told how dense the operations are, and pieces with lists of their own are cut off the newer end as
-// workers come for them; each that ends sharpens the density.
+// discover reads a window of which nothing is known: a list of one page, or, by the density that the first page shows,
+// pieces that are cut off the newer end as workers come for them.
 func (f *refresh) discover(ctx context.Context, whole span) error {
 	f.expect(1)
 	err := f.list(ctx, piece{span: whole}, func(r *reading, page *twilio.Page) bool {
@@ -325,7 +309,6 @@ func (f *refresh) page(r *reading, page *twilio.Page) error {
 	others := 0
 	for i := range page.Operations {
 		op := &page.Operations[i]
-		f.notice(&op.Stats)
 		switch {
 		case r.status == "":
 			r.add(op)
@@ -343,16 +326,8 @@ func (f *refresh) page(r *reading, page *twilio.Page) error {
 	return nil
 }
 
-// notice takes note of whether delivered falls as read rises, which is not documented. If it did not, no operation
-// would have more messages read than delivered.
-func (f *refresh) notice(s *twilio.Stats) {
-	if s.Read > s.Delivered {
-		f.w.readReplacesDelivered = true
-	}
-}
-
-// clockMoved reports whether the API's clock is not where it was expected when the refresh began; before the first that
-// ended well also whether the window reaches further back by it.
+// clockMoved reports whether the API's clock is not where it was expected, or, before the first refresh that ends well,
+// whether the window reaches further back by it.
 func (f *refresh) clockMoved() bool {
 	now := f.api.Now()
 	moved := now.Sub(f.now) - time.Since(f.began)

@@ -19,7 +19,6 @@ type StatusSums struct {
 
 // Snapshot is what a refresh that ended well leaves behind. It never changes.
 type Snapshot struct {
-	At time.Time // end of the refresh, by the local clock
 	// Statuses are the documented four and then those that occur.
 	Statuses []StatusSums
 	// Failing are operations for which [Failing] holds: those in flight or created within the last hour first, then
@@ -32,11 +31,11 @@ type Snapshot struct {
 	Grown twilio.Stats
 }
 
-// MaxInFlight bounds the operations in flight that a snapshot holds, for each status.
-const MaxInFlight = 200
-
-// recent is how young an operation is that on-call people can still do something about.
-const recent = time.Hour
+// What a snapshot names.
+const (
+	MaxInFlight = 200       // operations in flight of each status that a snapshot holds, at most
+	recent      = time.Hour // how young an operation is that on-call people can still do something about
+)
 
 // Operations is how many operations there are in all.
 func (s *Snapshot) Operations() (n int64) {
@@ -50,17 +49,13 @@ func byLost(a, b *twilio.Operation) int {
 	return cmp.Or(cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)), cmp.Compare(a.ID, b.ID))
 }
 
-func byUpdate(a, b *twilio.Operation) int {
-	return cmp.Or(a.UpdatedAt.Compare(b.UpdatedAt), cmp.Compare(a.ID, b.ID))
-}
-
 func bySize(a, b *twilio.Operation) int {
 	return cmp.Or(cmp.Compare(b.Stats.Total, a.Stats.Total), cmp.Compare(a.ID, b.ID))
 }
 
 // snapshotAt sums the window as it is, now by the API's clock.
 func (w *Window) snapshotAt(now time.Time) *Snapshot {
-	s := &Snapshot{At: time.Now(), Grown: w.grown}
+	s := &Snapshot{Grown: w.grown}
 	for _, status := range documented {
 		s.Statuses = append(s.Statuses, StatusSums{Status: status})
 	}
@@ -88,7 +83,9 @@ func (w *Window) snapshotAt(now time.Time) *Snapshot {
 		}
 		return cmp.Or(cmp.Compare(old(a), old(b)), byLost(a, b))
 	})
-	s.Stuck = first(slices.Clone(inFlight[twilio.StatusProcessing]), w.options.Named, byUpdate)
+	s.Stuck = first(slices.Clone(inFlight[twilio.StatusProcessing]), w.options.Named, func(a, b *twilio.Operation) int {
+		return cmp.Or(a.UpdatedAt.Compare(b.UpdatedAt), cmp.Compare(a.ID, b.ID))
+	})
 	for _, ops := range inFlight {
 		s.InFlight = append(s.InFlight, first(ops, MaxInFlight, bySize)...)
 	}
@@ -115,10 +112,12 @@ func first(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) in
 // met adds an operation in flight.
 func (s *StatusSums) met(op *twilio.Operation) {
 	s.add(&op.Stats)
-	if s.OldestCreated.IsZero() || op.CreatedAt.Before(s.OldestCreated) {
-		s.OldestCreated = op.CreatedAt
+	s.OldestCreated, s.OldestUpdated = older(s.OldestCreated, op.CreatedAt), older(s.OldestUpdated, op.UpdatedAt)
+}
+
+func older(oldest, t time.Time) time.Time {
+	if oldest.IsZero() || t.Before(oldest) {
+		return t
 	}
-	if s.OldestUpdated.IsZero() || op.UpdatedAt.Before(s.OldestUpdated) {
-		s.OldestUpdated = op.UpdatedAt
-	}
+	return oldest
 }

@@ -30,26 +30,23 @@ type API interface {
 
 // Progress tells of a refresh under way. Both functions may be nil.
 type Progress struct {
-	Read, Expected atomic.Int64 // pages; those expected as far as is known by now
-
-	OnPage func(operations int)        // is told of each page
-	Warn   func(msg string, err error) // is told of what whoever runs this should know
+	Read, Expected atomic.Int64                // pages; those expected as far as is known by now
+	OnPage         func(operations int)        // is told of each page
+	Warn           func(msg string, err error) // is told of what whoever runs this should know
 }
 
-// Window keeps the sums of the operations created within a time. Refresh and Snapshot are not safe for concurrent use.
+// Window keeps the sums of the operations created within a time. It is not safe for concurrent use.
 type Window struct {
 	options  Options
 	clock    clock
 	statuses statusNames
-
-	first   minute // of buckets[0]
-	buckets []bucket
+	first    minute // of buckets[0]
+	buckets  []bucket
 
 	number   int // of refreshes begun, those that started over included
 	pageSize float64
 	maxPages int // of a piece
-	// churn is how many minutes operations in flight left in the last refresh.
-	churn int
+	churn    int // minutes that operations in flight left in the last refresh
 	// unfiltered is set while the API does not select by status, until filterAgain by the window's clock.
 	unfiltered  bool
 	filterAgain time.Duration
@@ -57,10 +54,9 @@ type Window struct {
 	published bool
 	newest    minute // the newest minute that held operations when it was published
 	grown     twilio.Stats
-	// readReplacesDelivered says that delivered falls as read rises: an operation was seen of which more was read than
-	// is delivered.
+	snapshot  *Snapshot
+	// readReplacesDelivered is set once an operation was seen of which more was read than is delivered.
 	readReplacesDelivered bool
-	snapshot              *Snapshot
 }
 
 // New returns a window that has read nothing.
@@ -72,8 +68,7 @@ func New(o Options) *Window {
 func (w *Window) Snapshot() *Snapshot { return w.snapshot }
 
 // A clock tells the time since it was made. It goes as fast as the faster of the local clocks: the monotonic one stands
-// still while the machine is suspended, and the other can be set back. So nothing is due later than by the clock that
-// says it is older.
+// still while the machine is suspended, and the other can be set back.
 type clock struct {
 	monotonic func() time.Duration
 	wall      func() time.Time
@@ -99,8 +94,7 @@ func (c *clock) read() time.Duration {
 	return c.now
 }
 
-// maxAhead bounds how far beyond now minutes are kept apart. Operations created later than that, by a clock gone wrong,
-// share the last one.
+// maxAhead is how far beyond now minutes are kept apart. What is created later, by a clock gone wrong, shares the last.
 const maxAhead = minute(24 * 60)
 
 // end is the minute after the last one kept.
@@ -117,9 +111,8 @@ func (w *Window) each(s span) iter.Seq2[minute, *bucket] {
 	}
 }
 
-// slide moves the window to end at now, by the API's clock. Minutes that leave are forgotten. A minute that comes back,
-// or that comes in at the old end, as it does when a clock is set, is not new: what is in it counts as having been
-// there.
+// slide moves the window to end at now, by the API's clock. What is in a minute that comes back, or that comes in at
+// the old end, as when a clock is set, is not new.
 func (w *Window) slide(now time.Time) {
 	first, last := minuteOf(now.Add(-w.options.Length)), minuteOf(now)
 	switch {
@@ -143,18 +136,16 @@ func (w *Window) slide(now time.Time) {
 
 // extend makes the window hold minute m and those before it.
 func (w *Window) extend(m minute) {
-	for w.end() <= m {
-		w.buckets = append(w.buckets, bucket{read: unread, baseline: w.published && w.end() <= w.newest})
+	for next := w.end(); next <= m; next++ {
+		w.buckets = append(w.buckets, bucket{read: unread, baseline: w.published && next <= w.newest})
 	}
 }
 
-// hold returns the bucket of minute m, which is extended to where it must be. What is in the farthest minute there can
-// be counts as having been there: it goes on with the clock, and would be counted at every step.
+// hold returns the bucket of minute m. What is in the farthest minute there can be is never counted as new: that goes
+// on with the clock.
 func (w *Window) hold(m, farthest minute) *bucket {
 	w.extend(m)
 	b := &w.buckets[m-w.first]
-	if m == farthest {
-		b.baseline = true
-	}
+	b.baseline = b.baseline || m == farthest
 	return b
 }

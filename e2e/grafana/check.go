@@ -51,10 +51,14 @@ type panel struct {
 	Targets                  []query
 	Links                    []link
 	Transformations          []struct {
+		ID      string
 		Options struct{ RenameByName map[string]string }
 	}
 	FieldConfig struct {
-		Defaults  struct{ Unit string }
+		Defaults struct {
+			Unit  string
+			Color struct{ Mode string }
+		}
 		Overrides []struct{ Matcher struct{ ID, Options string } }
 	}
 }
@@ -343,10 +347,18 @@ func (c *checker) checkPanel(p *panel) []error {
 	if !byAccount {
 		errs = append(errs, errors.New("no query asks for the accounts chosen"))
 	}
+	shortened := false
 	for _, t := range p.Transformations {
+		shortened = shortened || t.ID == "renameByRegex"
 		for _, name := range t.Options.RenameByName {
 			names = append(names, name)
 		}
+	}
+	if !shortened && slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, "{{account}}") }) {
+		errs = append(errs, errors.New("an account without a name shows its whole SID"))
+	}
+	if strings.HasPrefix(p.FieldConfig.Defaults.Color.Mode, "continuous-") {
+		errs = append(errs, errors.New("lines of one color cannot be told apart"))
 	}
 	for _, o := range p.FieldConfig.Overrides {
 		switch m := o.Matcher; {

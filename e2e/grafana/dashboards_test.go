@@ -108,6 +108,8 @@ func TestWrongCopies(t *testing.T) {
 		{"panel about all accounts", `=~\"$account\"`, `=~\".+\"`, "no query asks for the accounts chosen"},
 		{"link to no dashboard", `"/d/twilio-exporter"`, `"/d/twilio-exporters"`, "there is no dashboard twilio-exporters"},
 		{"link to no runbook", "${runbooks}/TwilioFailedShareHigh.md", "${runbooks}/TwilioFailedShare.md", "TwilioFailedShare.md: no such file"},
+		{"accounts of one color", `"palette-classic-by-name"`, `"continuous-BlPu"`, "cannot be told apart"},
+		{"whole SIDs", `"id": "renameByRegex"`, `"id": "merge"`, "shows its whole SID"},
 		{"account of one value", `"multi": true`, `"multi": false`, "must take several values"},
 		{"made for sharing", `"annotations": {`, `"__inputs": [], "annotations": {`, "__inputs"},
 		{"untidy", "  \"annotations\"", "\t\"annotations\"", "not as Grafana exports it"},

@@ -25,10 +25,11 @@ type Account struct {
 
 	mu      sync.Mutex        // guards what follows
 	fetches map[string]*fetch // under way, by operation
-	running sync.WaitGroup    // of fetches; none is added after ctx has ended
+	closed  bool              // no fetch begins any more
+	running sync.WaitGroup    // of fetches
 
-	// ctx ends with the account. It is kept because several callers share a
-	// fetch, which must not end with the context of the first of them.
+	// ctx ends with the account. It is kept because several callers share a fetch, which must not end with the context
+	// of the first of them.
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the refresh loop and all fetches have ended
@@ -68,17 +69,17 @@ func (a *Account) start(ctx context.Context, delay time.Duration) {
 	go func() {
 		defer close(a.ended)
 		a.Refresher.Run(a.ctx, delay)
-		a.mu.Lock()   // ctx has ended: from here on no fetch begins
-		a.mu.Unlock() //nolint:staticcheck // SA2001: see above
+		a.mu.Lock()
+		a.closed = true
+		a.mu.Unlock()
 		a.running.Wait()
 	}()
 }
 
-// Fetch reads one operation, within the account's rate limit. Concurrent calls
-// for the same operation share one request, which is dropped once nobody waits
-// for it.
+// Fetch reads one operation, within the account's rate limit. Concurrent calls for the same operation share one
+// request, which is dropped once nobody waits for it.
 func (a *Account) Fetch(ctx context.Context, id string) (twilio.Operation, error) {
-	f, err := a.join(id)
+	f, err := a.join(id) //nolint:contextcheck // shared: it ends with the account
 	if err != nil {
 		return twilio.Operation{}, err
 	}
@@ -106,8 +107,8 @@ func (a *Account) join(id string) (*fetch, error) {
 		f.callers++
 		return f, nil
 	}
-	if err := a.ctx.Err(); err != nil {
-		return nil, err
+	if a.closed {
+		return nil, context.Canceled
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, fetchTimeout)
 	f := &fetch{done: make(chan struct{}), cancel: cancel, callers: 1}

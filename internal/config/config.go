@@ -1,5 +1,5 @@
-// Package config turns the command line, the environment and the configuration
-// file into a configuration that has been checked.
+// Package config turns the command line, the environment and the configuration file into a configuration that has been
+// checked.
 package config
 
 import (
@@ -34,8 +34,7 @@ const (
 	minInterval  = 100 * time.Millisecond
 )
 
-// ErrHelp is what Load returns when the command line asked for --help or
-// --version and the answer has been printed.
+// ErrHelp is what Load returns when the command line asked for --help or --version and the answer has been printed.
 var ErrHelp = errors.New("help requested")
 
 // Account is one account as it is to be read: checked, defaults filled in.
@@ -76,8 +75,8 @@ type Log struct {
 	Format string // logfmt or json
 }
 
-// ValidatedConfig is everything the program was told. Only Load makes one, and
-// nothing can change it, so whoever holds one need not check anything.
+// ValidatedConfig is everything the program was told. Only Load makes one, and nothing can change it, so whoever holds
+// one need not check anything.
 type ValidatedConfig struct {
 	accounts          []Account
 	warnings          []string
@@ -104,8 +103,7 @@ func (c *ValidatedConfig) Accounts() []Account {
 // Warnings returns what is allowed but looks like a mistake.
 func (c *ValidatedConfig) Warnings() []string { return slices.Clone(c.warnings) }
 
-// Demo is whether to run against the built-in simulator. Its address is not
-// known yet: see WithDemoURL.
+// Demo is whether to run against the built-in simulator. Its address is not known yet: see WithDemoURL.
 func (c *ValidatedConfig) Demo() bool { return c.demo }
 
 // Once is whether to refresh once, print the metrics and exit.
@@ -129,8 +127,7 @@ func (c *ValidatedConfig) Current() Checksum {
 	return sha256.Sum256(b)
 }
 
-// AutoReload returns how often to look for a change of the configuration file; 0
-// is never.
+// AutoReload returns how often to look for a change of the configuration file; 0 is never.
 func (c *ValidatedConfig) AutoReload() time.Duration { return c.autoReload }
 
 // Shard returns which part of the accounts Accounts and Reload return.
@@ -158,8 +155,8 @@ func (c *ValidatedConfig) WithDemoURL(u *url.URL) *ValidatedConfig {
 	return &changed
 }
 
-// Reload reads the configuration file again and returns its accounts, and what
-// looks like a mistake in it. Without a file, nothing can have changed.
+// Reload reads the configuration file again and returns its accounts, and what looks like a mistake in it. Without a
+// file, nothing can have changed.
 func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err error) {
 	if c.configFile == "" {
 		return c.Accounts(), nil, nil

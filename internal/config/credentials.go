@@ -20,9 +20,8 @@ type credentials struct {
 	wantToken, wantSecret string // where the Auth Token, the API secret may come from
 }
 
-// The documented forms. What has only their first letters causes a warning: the
-// API decides what it accepts. Anything else may be a secret, which is not to
-// become the value of a label.
+// The documented forms. What has only their first letters causes a warning: the API decides what it accepts. Anything
+// else may be a secret, which is not to become the value of a label.
 const (
 	anAccountSID = "an Account SID (AC and 32 hexadecimal digits)"
 	anAPIKey     = "the SID of an API key (SK and 32 hexadecimal digits)" //nolint:gosec // G101: no credential
@@ -67,8 +66,7 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	case secret.value == "" && file.value == "":
 		return nil, fmt.Errorf("%s: no credentials: set %s, or an API key and its secret", user.where, c.wantToken)
 	}
-	// The file that is not used is checked too, or else its absence would show
-	// only when it is needed.
+	// The file that is not used is checked too, or else its absence would show only when it is needed.
 	for _, f := range []input{c.tokenFile, c.secretFile} {
 		if err := checkFile(f, c.dir, "a file with the secret"); err != nil {
 			return nil, err
@@ -92,8 +90,7 @@ func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
 	}
 }
 
-// checkFile reads a file of dir to report errors at startup; it is read again
-// for each request.
+// checkFile reads a file of dir to report errors at startup; it is read again for each request.
 func checkFile(f input, dir, want string) error {
 	if f.value == "" {
 		return nil

@@ -34,12 +34,10 @@ type fileAccount struct {
 	Settings map[string]scalar `yaml:",inline"`
 }
 
-// tlsConfig is Prometheus' without its methods: they would validate while
-// decoding, when the line is not known.
+// tlsConfig is Prometheus' without its methods: they would validate while decoding, when the line is not known.
 type tlsConfig config.TLSConfig
 
-// scalar is a single value as written, and its line. It is kept as text: flags
-// and file share their parsers.
+// scalar is a single value as written, and its line. It is kept as text: flags and file share their parsers.
 type scalar struct {
 	value string
 	line  int
@@ -54,8 +52,8 @@ func (s *scalar) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// readConfigFile returns the accounts of a file, and what looks like a mistake
-// in it. Every error is one line that begins with file and line.
+// readConfigFile returns the accounts of a file, and what looks like a mistake in it. Every error is one line that
+// begins with file and line.
 func readConfigFile(file string, defaults *Account) (accounts []Account, warnings []string, err error) {
 	b, err := readFile(file, maxConfigFile)
 	if err != nil {
@@ -289,8 +287,7 @@ var (
 	yamlType = regexp.MustCompile(`^cannot unmarshal (!!\w+)\b.*$`)
 )
 
-// yamlError is the first of the parser's errors, with file and line in front and
-// without the names of Go types.
+// yamlError is the first of the parser's errors, with file and line in front and without the names of Go types.
 func yamlError(file string, err error) error {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	var typeError *yaml.TypeError

@@ -16,16 +16,14 @@ import (
 	"github.com/prometheus/common/config"
 )
 
-// What files hold at most, in MiB: far more than any secret or certificate, and
-// the configuration of 10,000 accounts.
+// What files hold at most, in MiB: far more than any secret or certificate, and the configuration of 10,000 accounts.
 const (
 	maxFile       = 1
 	maxConfigFile = 4
 )
 
-// readFile returns the contents of a regular file of at most limit MiB of text,
-// without a byte order mark. It never waits: a FIFO is opened without a writer
-// and then refused. Its errors are of type *fs.PathError.
+// readFile returns the contents of a regular file of at most limit MiB of text, without a byte order mark. It never
+// waits: a FIFO is opened without a writer and then refused. Its errors are of type *fs.PathError.
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names it
 	if err != nil {
@@ -54,9 +52,8 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return bytes.TrimPrefix(b, []byte("\uFEFF")), nil
 }
 
-// SecretFile is the path of a file with a secret, which is read at each use. The
-// library's own reading waits for a FIFO, has no limit and takes an empty file
-// for an empty password.
+// SecretFile is the path of a file with a secret, which is read at each use. The library's own reading waits for a
+// FIFO, has no limit and takes an empty file for an empty password.
 type SecretFile string
 
 // Fetch implements config.SecretReader. Its errors are of type *fs.PathError.
@@ -80,8 +77,8 @@ func (f SecretFile) Description() string { return "file " + string(f) }
 // Immutable implements config.SecretReader.
 func (SecretFile) Immutable() bool { return false }
 
-// secretFiles has the library read files as SecretFile does, in the place of a
-// manager of secrets, whose names are paths here.
+// secretFiles has the library read files as SecretFile does, in the place of a manager of secrets, whose names are
+// paths here.
 type secretFiles struct{}
 
 func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
@@ -96,8 +93,8 @@ func NewTransport(c config.HTTPClientConfig) (http.RoundTripper, error) {
 		auth.PasswordRef, auth.PasswordFile = auth.PasswordFile, ""
 		c.BasicAuth = &auth
 	}
-	// The name is a label of the library's own metrics, which are not removed with
-	// the account: hence the same one for all.
+	// The name is a label of the library's own metrics, which are not removed with the account: hence the same one for
+	// all.
 	return config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
 }
 

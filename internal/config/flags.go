@@ -48,9 +48,8 @@ const (
 	secretVariable = "TWILIO_API_SECRET" //nolint:gosec // G101: a name
 )
 
-// Load validates a command line and the environment. Its error is one line that
-// names the flag, its value and what would be right. The text of --help and
-// --version goes to stdout; the error is then ErrHelp.
+// Load validates a command line and the environment. Its error is one line that names the flag, its value and what
+// would be right. The text of --help and --version goes to stdout; the error is then ErrHelp.
 func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	o, err := parse(args, stdout, true)
 	if err == nil && o.demo {
@@ -62,8 +61,7 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	return o.validate()
 }
 
-// parse reads the command line and, if wanted, the environment. Otherwise, it
-// notes the variables that are ignored.
+// parse reads the command line and, if wanted, the environment. Otherwise, it notes the variables that are ignored.
 func parse(args []string, stdout io.Writer, environment bool) (*options, error) {
 	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
 	app := newApplication(o, stdout)
@@ -188,8 +186,7 @@ func (o *options) validate() (*ValidatedConfig, error) {
 		return nil, err
 	}
 	if c.once {
-		// An account that refreshes on each scrape would refresh again when the
-		// metrics are printed.
+		// An account that refreshes on each scrape would refresh again when the metrics are printed.
 		for i := range c.accounts {
 			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
 		}
@@ -200,8 +197,8 @@ func (o *options) validate() (*ValidatedConfig, error) {
 // reservedPaths are served by the exporter itself and cannot be the telemetry path.
 var reservedPaths = []string{"/", "/-", "/probe", "/sd", "/debug"}
 
-// plainPath is narrower than what a URL allows: the path becomes a pattern of
-// http.ServeMux, where braces and blanks have a meaning.
+// plainPath is narrower than what a URL allows: the path becomes a pattern of http.ServeMux, where braces and blanks
+// have a meaning.
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
 func (o *options) validateWebAndLog(c *ValidatedConfig) error {

@@ -36,14 +36,13 @@ func (in input) bad(want string) error {
 	return fmt.Errorf("%s: %s is not %s", in.where, in.show(), want)
 }
 
-// pathInput is the path of a file of secrets. A relative one may as well be a
-// secret in the wrong place.
+// pathInput is the path of a file of secrets. A relative one may as well be a secret in the wrong place.
 func pathInput(where, path string) input {
 	return input{where: where, value: path, hidden: !filepath.IsAbs(path)}
 }
 
-// setting is a value of an account that has a default. One row defines the flag,
-// its environment variable, its key in the file and its validation.
+// setting is a value of an account that has a default. One row defines the flag, its environment variable, its key in
+// the file and its validation.
 type setting struct {
 	flag, env, key string // key "": a flag only
 	defaultValue   string
@@ -133,8 +132,7 @@ var settings = []setting{
 	},
 }
 
-// validUser holds for what can be the user of basic authentication (RFC 7617)
-// and a label value.
+// validUser holds for what can be the user of basic authentication (RFC 7617) and a label value.
 func validUser(s string) bool {
 	return s != "" && validName(s) && !strings.ContainsFunc(s, func(r rune) bool { return r == ':' || unicode.IsSpace(r) })
 }

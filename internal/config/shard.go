@@ -15,9 +15,8 @@ type Shard struct {
 	Index, Total int // 0 <= Index < Total
 }
 
-// owner returns the shard that an account of that name belongs to: the one of
-// the highest hash of name and shard (rendezvous hashing). A shard that is added
-// takes names from the others, and none moves between those.
+// owner returns the shard that an account of that name belongs to: the one of the highest hash of name and shard
+// (rendezvous hashing). A shard that is added takes names from the others, and none moves between those.
 func owner(name string, total int) (shard int) {
 	var key [16]byte
 	binary.LittleEndian.PutUint64(key[:8], xxhash.Sum64String(name))
@@ -31,8 +30,7 @@ func owner(name string, total int) (shard int) {
 	return shard
 }
 
-// filter returns the accounts that belong to the shard, and a warning where
-// there are none.
+// filter returns the accounts that belong to the shard, and a warning where there are none.
 func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
 	for i := range accounts {
 		if owner(accounts[i].Account, s.Total) == s.Index {

@@ -10,8 +10,8 @@ import (
 	sloggokit "github.com/tjhop/slog-gokit"
 )
 
-// New returns the program's logger, and the same one for libraries that want
-// log/slog. Level is debug, info, warn or error; format is json, or else logfmt.
+// New returns the program's logger, and the same one for libraries that want log/slog. Level is debug, info, warn or
+// error; format is json, or else logfmt.
 func New(w io.Writer, minLevel, format string) (logger log.Logger, libraries *slog.Logger) {
 	newLogger := log.NewLogfmtLogger
 	if format == "json" {

@@ -11,9 +11,8 @@ import (
 // maxQueued is how many lines wait to be written; further ones are dropped.
 const maxQueued = 1024
 
-// Writer writes lines without ever making its caller wait: where the log cannot
-// be written, such as to a pipe that nobody reads, the program goes on. Lines that
-// do not fit in the queue are dropped and counted.
+// Writer writes lines without ever making its caller wait: where the log cannot be written, such as to a pipe that
+// nobody reads, the program goes on. Lines that do not fit in the queue are dropped and counted.
 type Writer struct {
 	lines   chan []byte
 	dropped atomic.Int64
@@ -21,8 +20,7 @@ type Writer struct {
 	ended   chan struct{}
 }
 
-// NewWriter returns a Writer to w, which it writes to from a goroutine of its own
-// until Close.
+// NewWriter returns a Writer to w, which it writes to from a goroutine of its own until Close.
 func NewWriter(w io.Writer) *Writer {
 	q := &Writer{lines: make(chan []byte, maxQueued), closing: make(chan struct{}), ended: make(chan struct{})}
 	go q.run(w)
@@ -61,8 +59,7 @@ func (q *Writer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Close waits until everything written before is written, for timeout at most. It
-// is called once; later lines are lost.
+// Close waits until everything written before is written, for timeout at most. It is called once; later lines are lost.
 func (q *Writer) Close(timeout time.Duration) {
 	close(q.closing)
 	timer := time.NewTimer(timeout)

@@ -11,12 +11,10 @@ import (
 // maxQuoted is how many bytes of a value Quote shows.
 const maxQuoted = 200
 
-// userinfo is the part of a URL, or of what was meant to be one, that may hold a
-// password.
+// userinfo is the part of a URL, or of what was meant to be one, that may hold a password.
 var userinfo = regexp.MustCompile(`(?s)^.*[/:].*@`)
 
-// Quote quotes a value for an error message: on one line, at most maxQuoted
-// bytes long, without the password of a URL.
+// Quote quotes a value for an error message: on one line, at most maxQuoted bytes long, without the password of a URL.
 func Quote(value string) string {
 	value = userinfo.ReplaceAllString(value, "…@")
 	if len(value) > maxQuoted {

@@ -13,8 +13,8 @@ var update = flag.Bool("update", false, "write golden files and the generated se
 // Update tells whether to write what is otherwise compared.
 func Update() bool { return *update }
 
-// WantGenerated compares the section of a document between the comments NAME and
-// /NAME with what the code generates. With -update it writes the section.
+// WantGenerated compares the section of a document between the comments NAME and /NAME with what the code generates.
+// With -update it writes the section.
 func WantGenerated(tb testing.TB, file, name, want string) {
 	tb.Helper()
 	b, err := os.ReadFile(file) //nolint:gosec // G304: the test names it

@@ -1,5 +1,5 @@
-// Package testutil helps tests: a simulated API with a fixed list, files and an
-// environment of the test's own, and a look at what comes out.
+// Package testutil helps tests: a simulated API with a fixed list, files and an environment of the test's own, and a
+// look at what comes out.
 package testutil
 
 import (
@@ -79,8 +79,8 @@ func (a *API) Env() map[string]string {
 	return map[string]string{"TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": Token, "TWILIO_BASE_URL": a.URL}
 }
 
-// SetEnv sets the variables of an account for the test; those that env does not
-// hold are cleared, as whoever runs the test may have some.
+// SetEnv sets the variables of an account for the test; those that env does not hold are cleared, as whoever runs the
+// test may have some.
 func SetEnv(tb testing.TB, env map[string]string) {
 	tb.Helper()
 	for _, name := range Variables() {
@@ -106,8 +106,7 @@ func WriteFile(tb testing.TB, name, content string) string {
 	return p
 }
 
-// File is a configuration file that the test rewrites. Its accounts are the
-// API's.
+// File is a configuration file that the test rewrites. Its accounts are the API's.
 type File struct {
 	Path string
 
@@ -187,8 +186,8 @@ func Get(ctx context.Context, url string) (string, error) {
 	return string(b), err
 }
 
-// WaitFor polls, ever less often: what is waited for has no channel to say so,
-// and a scrape takes the time of those that others wait for.
+// WaitFor polls, ever less often: what is waited for has no channel to say so, and a scrape takes the time of those
+// that others wait for.
 func WaitFor(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
 	deadline := time.After(time.Minute)

@@ -16,8 +16,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// probe serves one operation's metrics (Prometheus' multi-target pattern). An
-// operation that cannot be fetched is twilio_probe_success 0, not an HTTP error.
+// probe serves one operation's metrics (Prometheus' multi-target pattern). An operation that cannot be fetched is
+// twilio_probe_success 0, not an HTTP error.
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
 	begin := time.Now()
-	op, err := a.Fetch(ctx, id)
+	op, err := a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
 	if err != nil {
 		level.Debug(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
 	}

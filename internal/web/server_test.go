@@ -496,7 +496,7 @@ func TestMissingBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
-		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n"); err != nil {
+		if _, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		answer, err := io.ReadAll(conn) // until the server hangs up
@@ -588,5 +588,25 @@ func TestReadyOnce(t *testing.T) {
 	}
 	if strings.Contains(page.Body.String(), "Not ready") {
 		t.Error("the page does not agree")
+	}
+}
+
+// TestFamiliesAreDisjoint holds that no metric family is both an account's and
+// the exporter's own: a scrape joins the two without looking.
+func TestFamiliesAreDisjoint(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Failed: 100}))
+	s := testServer(t, api)
+	refresh(t, s)
+	all, err := s.scrape(t.Context()).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < len(all); i++ {
+		if all[i-1].GetName() >= all[i].GetName() {
+			t.Errorf("%s comes before %s", all[i-1].GetName(), all[i].GetName())
+		}
+	}
+	if len(all) < 50 {
+		t.Errorf("%d families", len(all))
 	}
 }

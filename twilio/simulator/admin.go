@@ -20,11 +20,10 @@ const AdminHelp = `  GET    /simulator/faults              the faults, and how o
   GET    /simulator/sums[?window=24h]   sums of the operations in the window, by status
 `
 
-// NewAdmin returns a handler that switches a running simulator, with the paths
-// of AdminHelp. The members of a fault and of trouble are those of Fault and
-// Trouble, starting with a small letter; durations are spelled as in Go, times
-// as in RFC 3339. Trouble has a share of 1 and a rate of 0.2 where these are
-// not given. There is no authentication: serve it on a loopback address.
+// NewAdmin returns a handler that switches a running simulator, with the paths of AdminHelp. The members of a fault and
+// of trouble are those of Fault and Trouble, starting with a small letter; durations are spelled as in Go, times as in
+// RFC 3339. Trouble has a share of 1 and a rate of 0.2 where these are not given. There is no authentication: serve it
+// on a loopback address.
 func NewAdmin(h *Handler, w *World) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(r *http.Request) (any, error)) {

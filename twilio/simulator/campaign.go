@@ -9,12 +9,11 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// campaign is one operation of a World: when it happens, and from that, at any
-// time, how it stands. Times and lengths are in milliseconds.
+// campaign is one operation of a World: when it happens, and from that, at any time, how it stands. Times and lengths
+// are in milliseconds.
 //
-// Numbers move in steps, ticks of them while it is processed and lateTicks
-// after its end, and updatedAt is the time of the last step: whoever sees
-// other numbers sees another updatedAt.
+// Numbers move in steps, ticks of them while it is processed and lateTicks after its end, and updatedAt is the time of
+// the last step: whoever sees other numbers sees another updatedAt.
 type campaign struct {
 	w      *World
 	random random
@@ -132,8 +131,8 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	}
 	after := float64(lateTick) / lateTicks
 	x := float64(tick) / ticks
-	// A message is started before it is settled, whatever the rounding: both
-	// are rounded alike, and the one share is never below the other.
+	// A message is started before it is settled, whatever the rounding: both are rounded alike, and the one share is
+	// never below the other.
 	started := min(1, x/0.75)
 	settled := max(0, (x-0.1)/0.9) * (1 - late)
 	for _, o := range []*outcome{&failed, &undelivered, &delivered} {
@@ -153,8 +152,7 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	s.Sent = undelivered.started - undelivered.settled + delivered.started - delivered.settled
 	s.Failed = failed.settled
 	if group {
-		// As in the reference's example: a group message that has been sent is
-		// counted under no outcome.
+		// As in the reference's example: a group message that has been sent is counted under no outcome.
 		return s, updated
 	}
 	s.Undelivered = undelivered.settled
@@ -166,8 +164,7 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	return s, updated
 }
 
-// rates are the shares of this campaign's messages, or recipients, that end
-// badly, trouble included.
+// rates are the shares of this campaign's messages, or recipients, that end badly, trouble included.
 func (c *campaign) rates(r *random) (failed, undelivered, unaddressable float64) {
 	s := &c.w.s
 	failed, undelivered = min(1, s.FailedShare*2*r.float()), min(1, s.UndeliveredShare*2*r.float())
@@ -190,8 +187,7 @@ func (c *campaign) rates(r *random) (failed, undelivered, unaddressable float64)
 	return failed, undelivered, unaddressable
 }
 
-// share is that part of n, rounded up or down by chance: of single messages,
-// too, one in twenty fails at 0.05.
+// share is that part of n, rounded up or down by chance: of single messages, too, one in twenty fails at 0.05.
 func share(r *random, n int64, part float64) int64 {
 	return min(n, int64(float64(n)*part+r.float()))
 }
@@ -205,8 +201,8 @@ const idPrefix = "comms_operation_"
 
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// id is like a ULID: 48 bits of time, the index within the minute, and random
-// bits. So ids are sorted as operations are, and unique.
+// id is like a ULID: 48 bits of time, the index within the minute, and random bits. So ids are sorted as operations
+// are, and unique.
 func (c *campaign) id() string {
 	var b [16]byte
 	r := newRandom(uint64(c.random), streamID)

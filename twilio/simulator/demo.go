@@ -8,11 +8,10 @@ const (
 	DemoAuthToken  = "demo" // of an account that does not exist
 )
 
-// DemoWorld returns the settings of the account that --demo shows: 35
-// operations a minute on average, over the day between 25 and 45, more at the
-// full hour, some scheduled ahead, and some in trouble. At any time, from the
-// first second of a run on, one campaign of the last hour has failed by a third,
-// and one has been stuck in PROCESSING for over half an hour.
+// DemoWorld returns the settings of the account that --demo shows: 35 operations a minute on average, over the day
+// between 25 and 45, more at the full hour, some scheduled ahead, and some in trouble. At any time, from the first
+// second of a run on, one campaign of the last hour has failed by a third, and one has been stuck in PROCESSING for
+// over half an hour.
 func DemoWorld() WorldSettings {
 	s := DefaultWorldSettings()
 	s.Seed = 2024
@@ -37,8 +36,8 @@ func DemoWorld() WorldSettings {
 	return s
 }
 
-// Demo returns a handler over a new DemoWorld, which accepts DemoAccountSID and
-// DemoAuthToken. A nil clock is the system's.
+// Demo returns a handler over a new DemoWorld, which accepts DemoAccountSID and DemoAuthToken. A nil clock is the
+// system's.
 func Demo(now func() time.Time) *Handler {
 	return MustHandler(MustWorld(DemoWorld()), Settings{Now: now, AccountSID: DemoAccountSID, AuthToken: DemoAuthToken})
 }

@@ -10,8 +10,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// The encoder appends, without reflection: a page must cost far less to make
-// than to read, or the benchmarks measure the simulator.
+// The encoder appends, without reflection: a page must cost far less to make than to read, or the benchmarks measure
+// the simulator.
 
 // appendPage appends a page. An empty next is spelled as on the last page.
 func appendPage(b []byte, ops []keyed, next string, last LastNext, self string) []byte {
@@ -66,14 +66,13 @@ type apiError struct {
 	Context string `json:"context"`
 }
 
-// newError returns an error with a context; the reference's examples spell one
-// that is not there "null", as a string.
+// newError returns an error with a context; the reference's examples spell one that is not there "null", as a string.
 func newError(code int, message, context string) apiError {
 	return apiError{code, message, fmt.Sprintf("/docs/api/errors/%d", code), context}
 }
 
-// documented are the errors of the reference's examples, by HTTP status, and
-// 401 and 403 of the general API, which it does not list.
+// documented are the errors of the reference's examples, by HTTP status, and 401 and 403 of the general API, which it
+// does not list.
 var documented = map[int]apiError{
 	400: newError(20404, "Not Found", "null"),
 	401: newError(20003, "Authenticate", "null"),

@@ -28,8 +28,7 @@ const (
 
 var faultKinds = []FaultKind{FaultStatus, FaultLatency, FaultDate, FaultReset, FaultHang, FaultHTML, FaultRepeatToken}
 
-// Fault makes some requests fail. Of several that match a request the first
-// added counts; latencies and offsets add up.
+// Fault makes some requests fail. Of several that match a request the first added counts; latencies and offsets add up.
 type Fault struct {
 	Kind FaultKind `json:"kind"`
 
@@ -93,8 +92,7 @@ func (s *Faults) Add(f Fault) error {
 	return nil
 }
 
-// MustAdd is Add for faults that are known to be right; it panics when one is
-// not.
+// MustAdd is Add for faults that are known to be right; it panics when one is not.
 func (s *Faults) MustAdd(f Fault) { must(f, s.Add(f)) }
 
 // Clear switches all faults off.
@@ -115,8 +113,7 @@ func (s *Faults) List() []Fault {
 	return list
 }
 
-// pick says what happens to a request: a fault with a zero Kind where nothing
-// does.
+// pick says what happens to a request: a fault with a zero Kind where nothing does.
 func (s *Faults) pick(endpoint twilio.Endpoint, query url.Values, now time.Time) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,8 +154,7 @@ func (f *Fault) strikes(endpoint twilio.Endpoint, query url.Values, now time.Tim
 	return true
 }
 
-// fail does to a request what a fault wants; false when the request is to be
-// answered.
+// fail does to a request what a fault wants; false when the request is to be answered.
 func (x *exchange) fail(f *Fault) bool {
 	switch f.Kind {
 	case FaultStatus:
@@ -196,8 +192,7 @@ func (x *exchange) html(code int, title string) {
 	x.send(code, "text/html; charset=utf-8", []byte("<!DOCTYPE html>\n<html><head><title>"+title+"</title></head><body><h1>"+title+"</h1></body></html>\n"))
 }
 
-// reset closes the connection in a way that the peer sees as a reset, where
-// there is a TCP connection.
+// reset closes the connection in a way that the peer sees as a reset, where there is a TCP connection.
 func (x *exchange) reset() {
 	if conn, _, err := http.NewResponseController(x.ResponseWriter).Hijack(); err == nil {
 		if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {

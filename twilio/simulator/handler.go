@@ -31,8 +31,7 @@ type Settings struct {
 	LogSize int  // number of requests remembered; 0: 1000, negative: none
 }
 
-// Handler serves a Source as the API does, below /v1. It is safe for concurrent
-// use.
+// Handler serves a Source as the API does, below /v1. It is safe for concurrent use.
 type Handler struct {
 	source  Source
 	s       Settings
@@ -73,8 +72,7 @@ func NewHandler(source Source, s Settings) (*Handler, error) {
 	}, nil
 }
 
-// MustHandler is NewHandler for settings that are known to be right; it panics
-// when they are not.
+// MustHandler is NewHandler for settings that are known to be right; it panics when they are not.
 func MustHandler(source Source, s Settings) *Handler { return must(NewHandler(source, s)) }
 
 func must[T any](v T, err error) T {
@@ -93,12 +91,10 @@ func (h *Handler) Faults() *Faults { return &h.faults }
 // Requests returns the handler's log.
 func (h *Handler) Requests() *RequestLog { return h.log }
 
-// Close ends the requests that a fault makes hang. The handler goes on
-// answering.
+// Close ends the requests that a fault makes hang. The handler goes on answering.
 func (h *Handler) Close() { h.closeOnce.Do(func() { close(h.closed) }) }
 
-// ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where
-// a fault closes the connection.
+// ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where a fault closes the connection.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	number, inFlight := h.log.begin()
 	now := h.s.Now()
@@ -168,8 +164,7 @@ func (x *exchange) WriteHeader(code int) {
 	x.ResponseWriter.WriteHeader(code)
 }
 
-// wait returns after d; 0 is forever. It aborts the request when the client
-// gives up or the handler is closed.
+// wait returns after d; 0 is forever. It aborts the request when the client gives up or the handler is closed.
 func (x *exchange) wait(d time.Duration) {
 	var over <-chan time.Time
 	if d > 0 {
@@ -231,8 +226,7 @@ type query struct {
 	token  token // of the page
 }
 
-// parse reads a list request, or says all that is wrong with it. Unknown
-// parameters are ignored.
+// parse reads a list request, or says all that is wrong with it. Unknown parameters are ignored.
 func (s *ListSettings) parse(raw string) (q query, problems []apiError) {
 	problem := func(parameter, message string) {
 		// The code is the one of the reference's example of a 400.

@@ -9,9 +9,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// ListSettings decide what the reference leaves open about the list. The zero
-// value is the simplest API: newest first, bounds exclusive to the millisecond,
-// full pages, each operation once.
+// ListSettings decide what the reference leaves open about the list. The zero value is the simplest API: newest first,
+// bounds exclusive to the millisecond, full pages, each operation once.
 type ListSettings struct {
 	Order        Order
 	Groups       int           // number of lists, with Grouped; 0: 2
@@ -103,8 +102,7 @@ func (s *ListSettings) validate() error {
 	return nil
 }
 
-// span turns the two dates, as they were sent, into a half-open span of
-// creation.
+// span turns the two dates, as they were sent, into a half-open span of creation.
 func (b Bounds) span(start, end time.Time) (from, to time.Time) {
 	unit := time.Millisecond
 	if b == ExclusiveSeconds || b == InclusiveSeconds {
@@ -140,8 +138,7 @@ type listing struct {
 	s      ListSettings
 }
 
-// page returns the page at a place, and the place of the next one, nil if there
-// is none.
+// page returns the page at a place, and the place of the next one, nil if there is none.
 func (l *listing) page(now time.Time, f Filter, size int, at cursor) ([]keyed, *cursor) {
 	if l.s.StatusFilter == StatusIgnored {
 		f.Status = ""
@@ -170,8 +167,7 @@ type keyed struct {
 	op  twilio.Operation
 }
 
-// first returns the first operations of a group, in the list's order, that come
-// after a key: limit of them at most.
+// first returns the first operations of a group, in the list's order, that come after a key: limit of them at most.
 func (l *listing) first(now time.Time, f Filter, after key, group, limit int) []keyed {
 	byCreation, reach := l.byCreation(), l.reach()
 	if byCreation && group == after.Group && after.ID != "" {
@@ -256,8 +252,7 @@ func (l *listing) compare(a, b key) int {
 	return c
 }
 
-// narrow leaves out of a filter, for a list by creation, what is sorted before
-// a time.
+// narrow leaves out of a filter, for a list by creation, what is sorted before a time.
 func (l *listing) narrow(f Filter, t time.Time) Filter {
 	if l.descending() {
 		if to := t.Add(1); f.To.IsZero() || to.Before(f.To) {

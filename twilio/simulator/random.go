@@ -2,8 +2,8 @@ package simulator
 
 import "math"
 
-// random is a splitmix64 generator: a few nanoseconds to seed, which matters
-// where each of a million operations is a generator of its own.
+// random is a splitmix64 generator: a few nanoseconds to seed, which matters where each of a million operations is a
+// generator of its own.
 type random uint64
 
 func newRandom(seed uint64, stream ...uint64) random {

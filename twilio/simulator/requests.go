@@ -24,8 +24,7 @@ type Request struct {
 	Bytes      int             `json:"bytes"`      // of the body, uncompressed
 }
 
-// RequestLog counts requests and remembers the latest of them. It is safe for
-// concurrent use.
+// RequestLog counts requests and remembers the latest of them. It is safe for concurrent use.
 type RequestLog struct {
 	mu          sync.Mutex
 	size        int
@@ -75,8 +74,7 @@ func (l *RequestLog) InFlight() (now, highest int) {
 	return l.inFlight, l.maxInFlight
 }
 
-// Latest returns the latest requests, as many as are remembered, in the order
-// in which they ended.
+// Latest returns the latest requests, as many as are remembered, in the order in which they ended.
 func (l *RequestLog) Latest() []Request {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 
 // Source is what a Handler lists. It is safe for concurrent use.
 type Source interface {
-	// List yields the operations that the filter selects, as they stand at
-	// now, by creation and, within one instant, by id; or backwards.
+	// List yields the operations that the filter selects, as they stand at now, by creation and, within one instant, by
+	// id; or backwards.
 	List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.Operation]
 	// Operation finds one operation as it stands at now.
 	Operation(now time.Time, id string) (twilio.Operation, bool)
@@ -60,8 +60,7 @@ type Static struct {
 	ops []twilio.Operation // sorted; replaced, never written to
 }
 
-// NewStatic returns a source of these operations. Of several with one id the
-// last one counts.
+// NewStatic returns a source of these operations. Of several with one id the last one counts.
 func NewStatic(ops ...twilio.Operation) *Static {
 	s := &Static{}
 	s.Set(ops...)

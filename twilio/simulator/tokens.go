@@ -7,15 +7,13 @@ import (
 	"strings"
 )
 
-// token is what a pageToken holds: a place, and the filters it belongs to,
-// which a client has to send again.
+// token is what a pageToken holds: a place, and the filters it belongs to, which a client has to send again.
 type token struct {
 	Cursor  cursor
 	Filters string
 }
 
-// awkward begins tokens that are easily mistreated on their way into JSON, a
-// URL and back.
+// awkward begins tokens that are easily mistreated on their way into JSON, a URL and back.
 const awkward = " +/&=%#?;,:@!$'\"\\<>(){}[]|^`~*\t\n\r\x01\u007f\u00a0\u2028\ufeffß漢字😀"
 
 func (t token) encode(a Alphabet) string {

@@ -8,11 +8,9 @@ import (
 	"syscall"
 )
 
-// Transport returns a RoundTripper that calls a handler in this process: the
-// client sees the handler's answers, whatever host it sends requests to, and no
-// socket is opened. A handler that panics with http.ErrAbortHandler looks like
-// a reset connection. It must return when the request's context ends, as a
-// Handler does.
+// Transport returns a RoundTripper that calls a handler in this process: the client sees the handler's answers,
+// whatever host it sends requests to, and no socket is opened. A handler that panics with http.ErrAbortHandler looks
+// like a reset connection. It must return when the request's context ends, as a Handler does.
 func Transport(h http.Handler) http.RoundTripper { return transport{h} }
 
 type transport struct{ handler http.Handler }

@@ -20,9 +20,8 @@ const (
 
 var troubleKinds = []TroubleKind{TroubleFailing, TroubleUndelivered, TroubleUnaddressable, TroubleStuck}
 
-// Trouble makes a share of the operations go wrong that start to send within
-// its time. Operations that started before are not affected, so adding or
-// ending trouble never changes what was seen before.
+// Trouble makes a share of the operations go wrong that start to send within its time. Operations that started before
+// are not affected, so adding or ending trouble never changes what was seen before.
 type Trouble struct {
 	Kind  TroubleKind   `json:"kind"`
 	Share float64       `json:"share"`          // of the operations, 0 to 1
@@ -32,9 +31,8 @@ type Trouble struct {
 	Every time.Duration `json:"every,omitzero"` // from one occurrence to the next; 0: there is one
 	For   time.Duration `json:"for,omitzero"`   // length of each occurrence; 0: until To
 
-	// Recipients, if not 0, makes this the trouble of one operation in each
-	// occurrence, whatever Share says: the first created in the minute in which
-	// the occurrence starts, which then has so many recipients.
+	// Recipients, if not 0, makes this the trouble of one operation in each occurrence, whatever Share says: the first
+	// created in the minute in which the occurrence starts, which then has so many recipients.
 	Recipients int64 `json:"recipients,omitzero"`
 
 	number uint64 // keeps the draws of different trouble apart
@@ -70,8 +68,7 @@ func (t *Trouble) end() int64 {
 	return end
 }
 
-// hits says whether this is the trouble of an operation, and until when. One with
-// trouble of its own has no other.
+// hits says whether this is the trouble of an operation, and until when. One with trouble of its own has no other.
 func (t *Trouble) hits(c *campaign) (until int64, hit bool) {
 	since, until := c.start-t.From.UnixMilli(), t.end()
 	if since < 0 || c.start >= until {
@@ -108,8 +105,7 @@ func (w *World) AddTrouble(t Trouble) error {
 	return nil
 }
 
-// EndTrouble ends all trouble at this time: operations that have started to
-// send keep theirs, stuck ones go on.
+// EndTrouble ends all trouble at this time: operations that have started to send keep theirs, stuck ones go on.
 func (w *World) EndTrouble(at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// WorldSettings say what happens in a World. Shares are from 0 to 1; zero
-// values mean none, except where noted. Start from DefaultWorldSettings.
+// WorldSettings say what happens in a World. Shares are from 0 to 1; zero values mean none, except where noted. Start
+// from DefaultWorldSettings.
 type WorldSettings struct {
 	Seed uint64
 
@@ -49,8 +49,7 @@ type WorldSettings struct {
 	Troubles []Trouble
 }
 
-// DefaultWorldSettings are those of an account of ten operations a minute with
-// a little of everything.
+// DefaultWorldSettings are those of an account of ten operations a minute with a little of everything.
 func DefaultWorldSettings() WorldSettings {
 	return WorldSettings{
 		Seed: 1, Rate: 10, Retention: 168 * time.Hour,
@@ -63,8 +62,8 @@ func DefaultWorldSettings() WorldSettings {
 	}
 }
 
-// DayCurve is a Curve that swings around 1 once a day: 1 + amplitude at the
-// peak hour (UTC), 1 - amplitude twelve hours later.
+// DayCurve is a Curve that swings around 1 once a day: 1 + amplitude at the peak hour (UTC), 1 - amplitude twelve hours
+// later.
 func DayCurve(amplitude, peakHour float64) func(time.Time) float64 {
 	return func(minute time.Time) float64 {
 		hour := float64(minute.UnixMilli()%dayMillis) / (dayMillis / 24)
@@ -72,8 +71,7 @@ func DayCurve(amplitude, peakHour float64) func(time.Time) float64 {
 	}
 }
 
-// Bursts is a Curve that is factor for the first length of each period, and 1
-// otherwise.
+// Bursts is a Curve that is factor for the first length of each period, and 1 otherwise.
 func Bursts(factor float64, period, length time.Duration) func(time.Time) float64 {
 	return func(minute time.Time) float64 {
 		if minute.UnixMilli()%period.Milliseconds() < length.Milliseconds() {
@@ -149,12 +147,10 @@ func NewWorld(s WorldSettings) (*World, error) {
 	return w, nil
 }
 
-// MustWorld is NewWorld for settings that are known to be right; it panics
-// when they are not.
+// MustWorld is NewWorld for settings that are known to be right; it panics when they are not.
 func MustWorld(s WorldSettings) *World { return must(NewWorld(s)) }
 
-// Operations yields every operation created in [from, to) and kept, as it
-// stands at now, the oldest first.
+// Operations yields every operation created in [from, to) and kept, as it stands at now, the oldest first.
 func (w *World) Operations(now, from, to time.Time) iter.Seq[twilio.Operation] {
 	return w.List(now, Filter{From: from, To: to}, false)
 }
@@ -212,8 +208,7 @@ func (w *World) Operation(now time.Time, id string) (twilio.Operation, bool) {
 	return twilio.Operation{}, false
 }
 
-// span is the part of a filter's time, in milliseconds, from which there can
-// be operations: kept, and created by now.
+// span is the part of a filter's time, in milliseconds, from which there can be operations: kept, and created by now.
 func (w *World) span(at int64, f Filter) (low, high int64) {
 	low, high = max(w.epoch, at-w.s.Retention.Milliseconds()), min(w.until, at+1)
 	const roundUp = time.Millisecond - 1
@@ -226,8 +221,7 @@ func (w *World) span(at int64, f Filter) (low, high int64) {
 	return low, high
 }
 
-// count is the number of operations created in a minute, those before the
-// epoch and after the end included.
+// count is the number of operations created in a minute, those before the epoch and after the end included.
 func (w *World) count(minute int64) int {
 	rate := w.s.Rate
 	if w.s.Curve != nil {
@@ -245,8 +239,7 @@ func (w *World) count(minute int64) int {
 	return max(least, r.poisson(rate))
 }
 
-// planned is the number of recipients of a minute's first operation, if that is
-// one with trouble of its own, else 0.
+// planned is the number of recipients of a minute's first operation, if that is one with trouble of its own, else 0.
 func (w *World) planned(minute int64) int64 {
 	for _, t := range *w.trouble.Load() {
 		if t.Recipients > 0 && t.startsIn(minute) {
@@ -264,8 +257,8 @@ const (
 	streamContent
 )
 
-// derive computes when operation i of the n of a minute was created, begins
-// and ends; what it holds is left to operation.
+// derive computes when operation i of the n of a minute was created, begins and ends; what it holds is left to
+// operation.
 func (w *World) derive(minute int64, i, n int) campaign {
 	r := newRandom(w.s.Seed, streamOperation, uint64(minute)<<24^uint64(i)) //nolint:gosec // hashed, not counted
 	c := campaign{w: w, random: r, index: i}
@@ -315,9 +308,8 @@ func (w *World) derive(minute int64, i, n int) campaign {
 	return c
 }
 
-// offset is when within its minute operation i of n is created. Each has a
-// slot of its own, so that they come in order; at random within it, but rather
-// often on the second, where the kinds of bounds differ.
+// offset is when within its minute operation i of n is created. Each has a slot of its own, so that they come in order;
+// at random within it, but rather often on the second, where the kinds of bounds differ.
 func (w *World) offset(r *random, i, n int) int64 {
 	low, high := int64(i)*minuteMillis/int64(n), int64(i+1)*minuteMillis/int64(n)
 	u, onSecond := r.float(), r.float()

@@ -1,5 +1,4 @@
-// Command twilio_simulator serves a simulated Message Operations API on a
-// loopback address, to test clients of the API.
+// Command twilio_simulator serves a simulated Message Operations API on a loopback address, to test clients of the API.
 package main
 
 import (
