@@ -57,8 +57,8 @@ type activeAlert struct {
 	fires     bool
 }
 
-// evaluatedAtOnce is how much time is evaluated rule by rule. Half of what the
-// head of the database accepts out of order would be too much.
+// evaluatedAtOnce is how much time is evaluated rule by rule. The database takes
+// no sample that is older than its newest one by half a block or more.
 const evaluatedAtOnce = 6 * time.Hour
 
 // firing is an alert of one account, or of one target where it has no account.
@@ -116,7 +116,7 @@ func newDatabase(t *testing.T) (*tsdb.DB, *engine.Engine) {
 	t.Helper()
 	options := tsdb.DefaultOptions()
 	options.WALSegmentSize = -1 // nobody reads it again
-	options.MinBlockDuration = (24 * time.Hour).Milliseconds()
+	options.MinBlockDuration = (4 * evaluatedAtOnce).Milliseconds()
 	options.MaxBlockDuration = options.MinBlockDuration
 	options.RetentionDuration = 0
 	db, err := tsdb.Open(t.TempDir(), promslog.NewNopLogger(), nil, options, nil)
@@ -423,7 +423,7 @@ func TestRuleRun(t *testing.T) {
 	for _, err := range errs {
 		t.Fatal(err)
 	}
-	real := &ruleRun{t: t, every: everyScrape, db: db, seen: map[string]labels.Labels{}, firing: map[firing]int{}}
+	prometheus := &ruleRun{t: t, every: everyScrape, db: db, seen: map[string]labels.Labels{}, firing: map[firing]int{}}
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test's
 	for i := range 2000 {
 		at := epoch.Add(time.Duration(i) * everyScrape)
@@ -438,7 +438,7 @@ func TestRuleRun(t *testing.T) {
 			}
 		}
 		r.step(at, samples)
-		real.step(at, samples)
+		prometheus.step(at, samples)
 		fire := map[firing][]time.Time{}
 		for _, name := range []string{"recorded", "slow", "alerts"} {
 			group := loaded[rules.GroupKey(file, name)]
@@ -454,8 +454,8 @@ func TestRuleRun(t *testing.T) {
 				}
 			}
 		}
-		real.from, real.to = at, at
-		real.observe(fire)
+		prometheus.from, prometheus.to = at, at
+		prometheus.observe(fire)
 		if random.IntN(50) == 0 {
 			r.evaluate()
 		}
@@ -466,12 +466,12 @@ func TestRuleRun(t *testing.T) {
 		f := change.firing
 
 		alerts[f.alert]++
-		if got, want := r.of(f), real.of(f); !slices.Equal(got, want) {
+		if got, want := r.of(f), prometheus.of(f); !slices.Equal(got, want) {
 			t.Errorf("%v: got\n%v\nwant\n%v", f, got, want)
 		}
 	}
-	if len(r.changes) != len(real.changes) || len(alerts) != 5 {
-		t.Errorf("%d changes of %v, want %d of five alerts", len(r.changes), alerts, len(real.changes))
+	if len(r.changes) != len(prometheus.changes) || len(alerts) != 5 {
+		t.Errorf("%d changes of %v, want %d of five alerts", len(r.changes), alerts, len(prometheus.changes))
 	}
 }
 
