@@ -43,7 +43,11 @@ func TestTrouble(t *testing.T) {
 			settings.Rate, settings.Lifetime = 4, 20*time.Second
 			settings.MinRecipients, settings.MaxRecipients = 2000, 2000
 		}
-		a := startAccount(t, name, settings, window)
+		var flags []string
+		if name == "shard" {
+			flags = []string{"--shard.total=2", "--shard.index=1"} // which takes an account of this name
+		}
+		a := startAccount(t, name, settings, window, flags...)
 		accounts[name] = a
 		exporters = append(exporters, a.exporter.address)
 	}
@@ -87,6 +91,7 @@ var scenarios = map[string]func(*testing.T, *hospital, *account){
 	"campaign":      campaignFails,
 	"loop":          exporterCrashLoops,
 	"vanished":      targetVanishes,
+	"shard":         shardVanishes,
 	"removed":       accountRemoved,
 	"twin":          stagingIsNoSubstitute,
 }
@@ -416,6 +421,22 @@ func targetVanishes(t *testing.T, h *hospital, a *account) {
 		return append(groups, targetGroup{Targets: []string{address}})
 	})
 	h.told("operators", "resolved", missing)
+}
+
+// shardVanishes takes the exporter of a part of the accounts out of what
+// Prometheus discovers: no other reads them.
+func shardVanishes(t *testing.T, h *hospital, a *account) {
+	address := a.exporter.address
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return slices.DeleteFunc(groups, func(g targetGroup) bool { return g.Targets[0] == address })
+	})
+	down := with(alert("TwilioExporterDown", a, "critical"), "scope", "exporter", "instance", address)
+	h.told("operators-pager", "firing", down)
+
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return append(groups, targetGroup{Targets: []string{address}})
+	})
+	h.told("operators-pager", "resolved", down)
 }
 
 // accountRemoved takes the account out of the exporter's file; another one is
