@@ -78,7 +78,8 @@ type state struct {
 	err       error     // of the last refresh to end
 	failing   time.Time // end of the first of the failures in a row; zero after a success
 	succeeded time.Time
-	requests  int64 // while the last refresh to end was under way
+	requests  int64         // while the last refresh to end was under way
+	throttled time.Duration // in which no refresh began, because the API said so
 	progress  *window.Progress
 	snapshot  *window.Snapshot
 	samples   samples
@@ -171,12 +172,16 @@ func (r *Refresher) awaitCooldown(ctx context.Context) bool {
 			r.resolve(twilio.ErrThrottled)
 			return false
 		}
-		r.ticked(time.Now().Add(wait))
+		began := time.Now()
+		r.ticked(began.Add(wait))
 		select {
 		case <-ctx.Done():
 			return false
 		case <-time.After(min(wait, r.settings.Interval)):
 		}
+		r.mu.Lock()
+		r.state.throttled += time.Since(began)
+		r.mu.Unlock()
 	}
 }
 
@@ -325,10 +330,11 @@ func saturated(s *window.Snapshot) bool {
 
 // view is the account as a scrape shows it now, but for what a refresh of the scrape's own changes.
 func (r *Refresher) view() view {
-	v := view{settings: &r.settings, created: r.created, throttled: r.api.Throttled()}
+	v := view{settings: &r.settings, created: r.created}
 	v.skew, v.skewKnown = r.api.Skew()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	v.throttled = r.api.Throttled() + r.state.throttled
 	v.up = r.state.ended > 0 && r.state.err == nil
 	v.succeeded = r.state.succeeded
 	v.samples = r.state.samples

@@ -491,6 +491,7 @@ func TestThrottledInBackgroundMode(t *testing.T) {
 				t.Fatal("waiting for Retry-After is healthy")
 			}
 		}
+		g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": 5 * 3600})
 		if st := g.Status(); st.State != StateThrottled || api.count() != 0 || g.Ready() {
 			t.Fatalf("state %q, %d requests, ready %t before Retry-After", st.State, api.count(), g.Ready())
 		}

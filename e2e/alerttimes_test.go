@@ -418,7 +418,7 @@ func measure(t *testing.T) string {
 		c.account.instance = fmt.Sprintf("exporter-%02d:9861", i+1)
 		c.account.begin(start)
 	}
-	r := newRuleRun(t)
+	r := newRuleRun(t, everyScrape, shippedRules()...)
 	// What the rules would have recorded in the week before.
 	for at := start.Add(-7 * 24 * time.Hour); at.Before(start); at = at.Add(5 * time.Minute) {
 		history = history[:0]
@@ -455,6 +455,7 @@ func measure(t *testing.T) string {
 		}
 		r.step(at, samples)
 	}
+	r.evaluate()
 
 	var rows strings.Builder
 	rows.WriteString("| trouble | alert | severity | minutes to begin | goal | minutes to end | goal |\n" +

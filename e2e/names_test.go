@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"text/template/parse"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -116,9 +117,11 @@ func ruleExpressions(t *testing.T, dir string) []expression {
 			where := fmt.Sprintf("rule %d of %s (%s%s)", i+1, group.Name, rule.Record, rule.Alert)
 			all = append(all, expression{where, rule.Expr})
 			for name, text := range rule.Annotations {
-				for _, m := range templateQuery.FindAllStringSubmatch(text, -1) {
-					// =%q is equal to a label of the alert in a printf: any will do.
-					query := strings.NewReplacer(`\"`, `"`, `=%q`, `=~".+"`).Replace(m[1])
+				queries, err := templateQueries(text)
+				if err != nil {
+					t.Errorf("%s, annotation %s: %v", where, name, err)
+				}
+				for _, query := range queries {
 					all = append(all, expression{where + ", annotation " + name, query})
 				}
 			}
@@ -127,8 +130,62 @@ func ruleExpressions(t *testing.T, dir string) []expression {
 	return all
 }
 
-// templateQuery finds what an annotation's template asks of Prometheus.
-var templateQuery = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"[^{}]*\|\s*query`)
+// templateQueries returns what an annotation's template asks of Prometheus.
+// Where printf puts in the value of a label, any value will do.
+func templateQueries(text string) ([]string, error) {
+	// Prometheus defines these before the text, too.
+	const variables = "{{$labels := 0}}{{$externalLabels := 0}}{{$value := 0}}"
+	tree := parse.New("annotation")
+	tree.Mode = parse.SkipFuncCheck
+	if _, err := tree.Parse(variables+text, "", "", map[string]*parse.Tree{}); err != nil {
+		return nil, err
+	}
+	queries := queriesBelow(tree.Root)
+	if n := len(queryFunction.FindAllString(text, -1)); n != len(queries) {
+		return nil, fmt.Errorf("%d calls of query, but %d strings that are queries: %q", n, len(queries), queries)
+	}
+	return queries, nil
+}
+
+// queryFunction finds the calls of query, of which none may be overlooked.
+var queryFunction = regexp.MustCompile(`\bquery\b`)
+
+// queriesBelow are the strings that are piped into query, at and below a node of
+// a template.
+func queriesBelow(node parse.Node) []string {
+	var queries []string
+	branch := func(b *parse.BranchNode) []string {
+		return slices.Concat(queriesBelow(b.Pipe), queriesBelow(b.List), queriesBelow(b.ElseList))
+	}
+	switch n := node.(type) {
+	case *parse.ListNode:
+		if n == nil {
+			break // there is no else
+		}
+		for _, one := range n.Nodes {
+			queries = append(queries, queriesBelow(one)...)
+		}
+	case *parse.ActionNode:
+		return queriesBelow(n.Pipe)
+	case *parse.IfNode:
+		return branch(&n.BranchNode)
+	case *parse.RangeNode:
+		return branch(&n.BranchNode)
+	case *parse.WithNode:
+		return branch(&n.BranchNode)
+	case *parse.PipeNode:
+		for i, cmd := range n.Cmds {
+			queried := i+1 < len(n.Cmds) && n.Cmds[i+1].String() == "query"
+			for _, arg := range cmd.Args {
+				if s, ok := arg.(*parse.StringNode); ok && queried {
+					queries = append(queries, strings.ReplaceAll(s.Text, "=%q", `=~".+"`))
+				}
+				queries = append(queries, queriesBelow(arg)...)
+			}
+		}
+	}
+	return queries
+}
 
 func recorded(t *testing.T, dir string) []string {
 	t.Helper()
@@ -350,11 +407,22 @@ func TestWords(t *testing.T) {
 	}
 }
 
-func TestTemplateQuery(t *testing.T) {
+func TestTemplateQueries(t *testing.T) {
 	t.Parallel()
-	const text = `x {{- with printf "topk(1, a{account=%q}[30m])" $labels.account | query -}} {{ "no query" | title }}`
-	m := templateQuery.FindAllStringSubmatch(text, -1)
-	if len(m) != 1 || m[0][1] != "topk(1, a{account=%q}[30m])" {
-		t.Errorf("got %q", m)
+	const text = `x {{- with printf "topk(1, a{account=%q}[30m])" $labels.account | query -}} {{ "no_query" | title }}` +
+		`{{ else }}{{ or $value "" }} from={{ "1 * time()" | query | first | value }}{{ end }}` +
+		`{{ if (printf "b" | query) }}{{ range query_all }}{{ "c{d=\"e\"}" | query }}{{ end }}{{ end }}`
+	want := []string{`topk(1, a{account=~".+"}[30m])`, "1 * time()", "b", `c{d="e"}`}
+	if got, err := templateQueries(text); err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v\nwant %q", got, err, want)
+	}
+	for name, wrong := range map[string]string{
+		"no template":            `{{ with "a" | query }}`,
+		"an unknown variable":    `{{ $label }}`,
+		"a query of another way": `{{ query "a" }}`,
+	} {
+		if got, err := templateQueries(wrong); err == nil {
+			t.Errorf("%s: no error, but %q", name, got)
+		}
 	}
 }

@@ -221,14 +221,15 @@ type account struct {
 	api      *simulator.Handler
 	window   time.Duration
 	config   string
+	flags    []string
 	exporter *process
 	t        *testing.T
 }
 
 // startAccount runs an exporter whose day takes as long as the fast stack's.
-func startAccount(t *testing.T, name string, settings simulator.WorldSettings, window time.Duration) *account {
+func startAccount(t *testing.T, name string, settings simulator.WorldSettings, window time.Duration, flags ...string) *account {
 	t.Helper()
-	a := &account{name: name, t: t, window: window}
+	a := &account{name: name, t: t, window: window, flags: flags}
 	a.world = simulator.MustWorld(settings)
 	a.api = simulator.MustHandler(a.world, simulator.Settings{AccountSID: simulator.DemoAccountSID, AuthToken: simulator.DemoAuthToken})
 	server := httptest.NewServer(a.api)
@@ -265,11 +266,13 @@ const accountWindow = 5 * time.Minute
 // run starts the exporter at this address.
 func (a *account) run(address string) {
 	a.t.Helper()
-	a.exporter = start(a.t, "the exporter of "+a.name, "exporter", nil,
-		"--config.file="+a.config, "--web.listen-address="+address,
+	flags := []string{
+		"--config.file=" + a.config, "--web.listen-address=" + address,
 		// The defaults, divided by 60.
-		"--collector.interval=1s", "--collector.max-age=10s", "--collector.window="+a.window.String(),
-		"--collector.refresh-timeout=15s", "--twilio.rate-limit=0")
+		"--collector.interval=1s", "--collector.max-age=10s", "--collector.window=" + a.window.String(),
+		"--collector.refresh-timeout=15s", "--twilio.rate-limit=0",
+	}
+	a.exporter = start(a.t, "the exporter of "+a.name, "exporter", nil, slices.Concat(flags, a.flags)...)
 }
 
 // trouble makes operations go wrong from now on.

@@ -43,7 +43,11 @@ func TestTrouble(t *testing.T) {
 			settings.Rate, settings.Lifetime = 4, 20*time.Second
 			settings.MinRecipients, settings.MaxRecipients = 2000, 2000
 		}
-		a := startAccount(t, name, settings, window)
+		var flags []string
+		if name == "shard" {
+			flags = []string{"--shard.total=2", "--shard.index=1"} // which takes an account of this name
+		}
+		a := startAccount(t, name, settings, window, flags...)
 		accounts[name] = a
 		exporters = append(exporters, a.exporter.address)
 	}
@@ -87,6 +91,7 @@ var scenarios = map[string]func(*testing.T, *hospital, *account){
 	"campaign":      campaignFails,
 	"loop":          exporterCrashLoops,
 	"vanished":      targetVanishes,
+	"shard":         shardVanishes,
 	"removed":       accountRemoved,
 	"twin":          stagingIsNoSubstitute,
 }
@@ -418,6 +423,22 @@ func targetVanishes(t *testing.T, h *hospital, a *account) {
 	h.told("operators", "resolved", missing)
 }
 
+// shardVanishes takes the exporter of a part of the accounts out of what
+// Prometheus discovers: no other reads them.
+func shardVanishes(t *testing.T, h *hospital, a *account) {
+	address := a.exporter.address
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return slices.DeleteFunc(groups, func(g targetGroup) bool { return g.Targets[0] == address })
+	})
+	down := with(alert("TwilioExporterDown", a, "critical"), "scope", "exporter", "instance", address)
+	h.told("operators-pager", "firing", down)
+
+	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
+		return append(groups, targetGroup{Targets: []string{address}})
+	})
+	h.told("operators-pager", "resolved", down)
+}
+
 // accountRemoved takes the account out of the exporter's file; another one is
 // in its place.
 func accountRemoved(t *testing.T, h *hospital, a *account) {
@@ -472,10 +493,11 @@ func stagingIsNoSubstitute(t *testing.T, h *hospital, a *account) {
 // a window that is counted at once to stand out.
 const rateRange = 20 * time.Second
 
-// rates are the highest rates of an account's counters before now.
+// rates are the highest rates of an account's counters before now. While there
+// are samples of half the range only, a rate is half of what it will be.
 func (h *hospital) rates(a *account) (rates map[string]float64) {
 	h.t.Helper()
-	h.yields(fmt.Sprintf(`count_over_time(twilio_messages_total{account=%q}[%s]) >= %d`, a.name, rateRange, rateRange/step/2))
+	h.yields(fmt.Sprintf(`twilio_messages_total{account=%q} offset %s`, a.name, rateRange+2*step))
 	rates = h.ratesOver(a, rateRange)
 	if rates["twilio_messages_total"] == 0 {
 		h.t.Fatalf("no rates before the restart: %v", rates)

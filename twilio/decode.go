@@ -17,7 +17,7 @@ import (
 const (
 	maxBody   = 16 << 20  // bytes of a 200, decompressed
 	maxValue  = 256 << 10 // bytes of one JSON value or run of white space
-	maxDepth  = 10        // of nested JSON values; the names on the way to one are kept
+	maxDepth  = 20        // of nested JSON values; the names on the way to one are kept
 	maxName   = 64        // bytes of an operation's id or status
 	maxOnPage = 10_000    // operations, ten times what is documented
 )
@@ -32,13 +32,15 @@ type (
 		Next member[*string] `json:"next"`
 	}
 	wireOperation struct {
-		ID        member[string]    `json:"id"`
-		Status    member[Status]    `json:"status"`
+		ID        member[wireName]  `json:"id"`
+		Status    member[wireName]  `json:"status"`
 		Stats     member[wireStats] `json:"stats"`
 		CreatedAt member[time.Time] `json:"createdAt"`
 		UpdatedAt member[time.Time] `json:"updatedAt"`
 	}
 	wireStats Stats
+	// wireName is a text that outlives its page: of what is longer than maxName, only so much is kept that it shows.
+	wireName string
 )
 
 // A member of an object knows whether it was there. It refuses to be repeated, and to be null unless it is a pointer.
@@ -58,6 +60,26 @@ func (m *member[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		return kindError(dec.StackPointer(), 'n', reflect.TypeFor[T]())
 	}
 	return json.UnmarshalDecode(dec, &m.value)
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (n *wireName) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	v, err := dec.ReadValue()
+	switch {
+	case err != nil:
+		return err
+	case v.Kind() != '"':
+		return kindError(dec.StackPointer(), v.Kind(), reflect.TypeFor[wireName]())
+	}
+	text := unquote(v)
+	for _, s := range []wireName{"COMPLETED", "PROCESSING", "SCHEDULED", "CANCELED"} {
+		if string(text) == string(s) {
+			*n = s // without an allocation for each operation
+			return nil
+		}
+	}
+	*n = wireName(text[:min(len(text), maxName+1)])
+	return nil
 }
 
 // statNames are the members of stats, in the order of Stats.Fields.
@@ -133,7 +155,7 @@ func count(dec *jsontext.Decoder) (int64, error) {
 // operation fills op from w. The pointer of an error is relative to it.
 func (w *wireOperation) operation(op *Operation) *DecodeError {
 	*op = Operation{
-		ID: w.ID.value, Status: w.Status.value, Stats: Stats(w.Stats.value),
+		ID: string(w.ID.value), Status: Status(w.Status.value), Stats: Stats(w.Stats.value),
 		CreatedAt: w.CreatedAt.value.UTC(), UpdatedAt: w.UpdatedAt.value.UTC(),
 	}
 	if len(op.Status) > maxName {

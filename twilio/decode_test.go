@@ -278,8 +278,8 @@ func TestHostileBodies(t *testing.T) {
 		{"a nested array", &endless{head: `{"x":[[0`, text: string1k}, "longer than 16777216 bytes"},
 		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "more than 10000 values"},
 		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: string1k + ":0"}, "longer than 16777216 bytes"},
-		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 10 deep"},
-		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 10 deep"},
+		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 20 deep"},
+		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 20 deep"},
 		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -294,6 +294,28 @@ func TestHostileBodies(t *testing.T) {
 				t.Errorf("allocated %d MiB", took)
 			}
 		})
+	}
+}
+
+// Of statuses that are long, but not too long for a value, only so much is kept as shows that they are.
+func TestLongStatusesAreNotKept(t *testing.T) {
+	const one = `{"id":"a","status":"%s","stats":%s,"createdAt":"2026-03-01T12:00:00Z","updatedAt":"2026-03-01T12:00:00Z"}`
+	stats := `{"` + strings.Join(statNames[:], `":0,"`) + `":0}`
+	var ops []string
+	for i := range 60 {
+		ops = append(ops, fmt.Sprintf(one, strings.Repeat(string(rune('a'+i%26)), 250_000), stats))
+	}
+	body := strings.NewReader(`{"operations":[` + strings.Join(ops, ",") + `],"pagination":{"next":null}}`)
+	var before, after runtime.MemStats
+	var page pageBuffer
+	runtime.ReadMemStats(&before)
+	err := decodePage(body, &page)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(page.Operations) != 60 || page.Operations[59].Status != StatusOther {
+		t.Fatalf("%d operations, error %v", len(page.Operations), err)
+	}
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 4 {
+		t.Errorf("allocated %d MiB", took)
 	}
 }
 

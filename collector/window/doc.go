@@ -31,11 +31,11 @@
 //
 // # Pieces
 //
-// A refresh reads pieces: runs of whole minutes, each by a list of its own, with bounds a second wider than it is. A
-// worker reads the list to its end, keeps hashes of the ids so that each counts once, and leaves what lies beyond the
-// edges to others. Then the minutes of the piece are replaced, and not before. Nothing is concluded from the order of a
-// list: it may be sorted, shuffled, or several lists one after the other. A request that fails loses the pieces in
-// flight, and no others.
+// A refresh reads pieces: runs of whole minutes, each by a list of its own, from a second before its first minute to its
+// end. That is right for bounds that are inclusive, exclusive, or compared by whole seconds. A worker reads the list to
+// its end, keeps hashes of the ids so that each counts once, and leaves what lies outside the piece to others. Then the
+// minutes of the piece are replaced, and not before. Nothing is concluded from the order of a list: it may be sorted,
+// shuffled, or several lists one after the other. A request that fails loses the pieces in flight, and no others.
 //
 // Where it is known how many operations there are, pieces are cut to about equal pages. Where it is not, as in a first
 // refresh, the first page of the whole window tells how dense they are: rightly if it is one end of a sorted list, too

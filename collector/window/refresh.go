@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	margin         = time.Second        // lists are asked for wider than pieces are, at each edge: bounds may exclude
+	margin         = time.Second        // how much sooner a list begins than its piece: a bound may exclude its second
 	kept           = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
 	keptSlack      = 2 * time.Second    // how far the API's clock may be off without being corrected
 	clockTolerance = time.Minute        // how far it may move during a refresh, apart from the time that passes
@@ -284,7 +284,7 @@ func (f *refresh) query(p piece) twilio.Query {
 		q.StartDate = oldest
 	}
 	if p.to != open {
-		q.EndDate = p.to.time().Add(margin)
+		q.EndDate = p.to.time()
 		if !q.EndDate.After(q.StartDate) { // it went out of reach meanwhile
 			q.EndDate = q.StartDate.Add(margin)
 		}

@@ -243,6 +243,37 @@ func TestBoundsOfQueries(t *testing.T) {
 	})
 }
 
+// Campaigns begin at full minutes: what is created in the first second of a minute is not read by its neighbour, too.
+func TestBurstAtTheStartOfAMinute(t *testing.T) {
+	for _, staleness := range []float64{0, 0.1} {
+		for _, order := range fakeOrders {
+			synctest.Test(t, func(t *testing.T) {
+				<-time.After(30 * time.Second)
+				api := &fakeAPI{order: order, exclusive: true}
+				start := time.Now().Truncate(time.Minute).Add(-2*time.Minute + 200*time.Millisecond)
+				for i := range 300 {
+					op := &fakeOperation{}
+					op.ID, op.Status, op.CreatedAt = fmt.Sprint("burst", i), twilio.StatusCompleted, start.Add(time.Duration(i)*time.Millisecond)
+					api.byTime = append(api.byTime, op)
+				}
+				o := testOptions()
+				o.MaxStaleness = staleness
+				w := New(o)
+				for i := range 4 {
+					api.requests, api.status = 0, 0
+					if n := refreshed(t, w, api).Operations(); n != 300 {
+						t.Fatalf("%d operations", n)
+					}
+					if most := 30 + 2*o.Concurrency + api.status; api.requests > most {
+						t.Errorf("%v: %d requests in refresh %d, want at most %d", order, api.requests, i, most)
+					}
+					<-time.After(time.Minute)
+				}
+			})
+		}
+	}
+}
+
 // What lies within a day of the window's end by a clock gone wrong counts where it says, what lies further ahead in one
 // last minute; nothing twice.
 func TestOperationsOfTheFuture(t *testing.T) {

@@ -62,6 +62,7 @@ func verdict(dir string, external map[string][]string) error {
 func TestKustomizations(t *testing.T) {
 	apiKey := map[string][]string{"twilio-operations-exporter": {"account-sid", "api-key", "api-secret"}}
 	const base = "NetworkPolicy ServiceAccount Service"
+	dashboards := strings.Repeat(" ConfigMap", len(dashboardFiles(t)))
 	operator := " ServiceMonitor" + strings.Repeat(" PrometheusRule", ruleFiles(t))
 	for _, tc := range []struct {
 		name       string
@@ -71,12 +72,12 @@ func TestKustomizations(t *testing.T) {
 		want       string // kinds of the objects
 	}{
 		{"base", "base", nil, handmade, base + " Deployment"},
-		{"example", "overlays/example", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap" + operator},
-		{"several accounts", "overlays/example-accounts", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap ConfigMap" + operator},
-		{"two instances", "overlays/example-two-instances", nil, nil, base + " " + base + " Deployment Deployment Namespace Secret Secret ConfigMap ConfigMap ConfigMap ServiceMonitor" + operator},
-		{"sharded", "overlays/example-sharded", nil, nil, base + " StatefulSet Namespace Secret ConfigMap ConfigMap ConfigMap ConfigMap" + operator},
-		{"kube-prometheus-stack", "overlays/example-kube-prometheus-stack", nil, nil, base + " Deployment Namespace Secret ConfigMap ConfigMap ConfigMap AlertmanagerConfig ScrapeConfig" + operator},
-		{"external secret", "overlays/example-external-secret", nil, nil, base + " Deployment Namespace ExternalSecret ConfigMap ConfigMap ConfigMap"},
+		{"example", "overlays/example", nil, nil, base + " Deployment Namespace Secret" + dashboards + operator},
+		{"several accounts", "overlays/example-accounts", nil, nil, base + " Deployment Namespace Secret ConfigMap" + dashboards + operator},
+		{"two instances", "overlays/example-two-instances", nil, nil, base + " " + base + " Deployment Deployment Namespace Secret Secret ServiceMonitor" + dashboards + operator},
+		{"sharded", "overlays/example-sharded", nil, nil, base + " StatefulSet Namespace Secret ConfigMap" + dashboards + operator},
+		{"kube-prometheus-stack", "overlays/example-kube-prometheus-stack", nil, nil, base + " Deployment Namespace Secret AlertmanagerConfig ScrapeConfig" + dashboards + operator},
+		{"external secret", "overlays/example-external-secret", nil, nil, base + " Deployment Namespace ExternalSecret" + dashboards},
 		{"API key", "", []string{"api-key"}, apiKey, base + " Deployment"},
 		{"pair", "", []string{"pair"}, handmade, base + " Deployment PodDisruptionBudget"},
 		{"pair with an API key", "", []string{"pair", "api-key"}, apiKey, base + " Deployment PodDisruptionBudget"},
@@ -220,8 +221,8 @@ func TestMistakesAreSeen(t *testing.T) {
 			t.Parallel()
 			deploy := host.CopyDeploy(t)
 			// The dashboards are large, and none of these mistakes is in them.
-			for _, d := range []string{"operations.json", "exporter.json"} {
-				write(t, filepath.Join(deploy, "grafana", "dashboards", d), "{}")
+			for _, d := range dashboardFiles(t) {
+				write(t, filepath.Join(deploy, "grafana", "dashboards", filepath.Base(d)), "{}")
 			}
 			edit(t, filepath.Join(deploy, tc.file), tc.old, tc.new)
 			seen(t, verdict(filepath.Join(deploy, cmp.Or(tc.overlay, example)), nil), tc.want)
@@ -318,12 +319,8 @@ func TestDashboardsAreUnchanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(root, "deploy", "grafana", "dashboards", "*.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := sets.New[string]()
-	for _, f := range files {
+	for _, f := range dashboardFiles(t) {
 		doc, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
@@ -342,6 +339,15 @@ func TestDashboardsAreUnchanged(t *testing.T) {
 	if want.Len() == 0 || !got.Equal(want) {
 		t.Errorf("%d dashboards in ConfigMaps, %d files; not the same", got.Len(), want.Len())
 	}
+}
+
+func dashboardFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "deploy", "grafana", "dashboards", "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no dashboards: %v", err)
+	}
+	return files
 }
 
 func ruleFiles(t *testing.T) int {

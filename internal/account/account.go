@@ -28,8 +28,8 @@ type Account struct {
 	closed  bool              // no fetch begins any more
 	running sync.WaitGroup    // of fetches
 
-	// ctx ends with the account. It is kept because several callers share a
-	// fetch, which must not end with the context of the first of them.
+	// ctx ends with the account. It is kept because several callers share a fetch, which must not end with the context
+	// of the first of them.
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when the refresh loop and all fetches have ended
@@ -76,9 +76,8 @@ func (a *Account) start(ctx context.Context, delay time.Duration) {
 	}()
 }
 
-// Fetch reads one operation, within the account's rate limit. Concurrent calls
-// for the same operation share one request, which is dropped once nobody waits
-// for it.
+// Fetch reads one operation, within the account's rate limit. Concurrent calls for the same operation share one
+// request, which is dropped once nobody waits for it.
 func (a *Account) Fetch(ctx context.Context, id string) (twilio.Operation, error) {
 	f, err := a.join(id) //nolint:contextcheck // shared: it ends with the account
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package account runs the accounts of a configuration: it starts and stops
-// their refresh loops, replaces them on a reload and fetches single operations.
+// Package account runs the accounts of a configuration: it starts and stops their refresh loops, replaces them on a
+// reload and fetches single operations.
 package account
 
 import (
@@ -23,18 +23,16 @@ import (
 )
 
 const (
-	// staggerStep is the time between the first refreshes of two accounts, so that
-	// they are not all refreshed in the same instant.
+	// staggerStep is the time between the first refreshes of two accounts, so that they are not all refreshed in the
+	// same instant.
 	staggerStep = 100 * time.Millisecond
-	// settleTime is how long a changed configuration file must stay the same before
-	// it is reloaded.
+	// settleTime is how long a changed configuration file must stay the same before it is reloaded.
 	settleTime = time.Second
-	// OnDemand is a first delay longer than any process runs: accounts with an
-	// interval refresh only when RefreshOnce asks.
+	// OnDemand is a first delay longer than any process runs: accounts with an interval refresh only when RefreshOnce
+	// asks.
 	OnDemand = 100 * 365 * 24 * time.Hour
-	// stopTimeout is how long to wait for an account that is to end. Its context
-	// has ended then, so that only what cannot be interrupted takes longer, such as
-	// a secret on a file system that does not answer.
+	// stopTimeout is how long to wait for an account that is to end. Its context has ended then, so that only what
+	// cannot be interrupted takes longer, such as a secret on a file system that does not answer.
 	stopTimeout = 3 * time.Second
 )
 
@@ -54,8 +52,7 @@ type Manager struct {
 	reloadTimestamp  prometheus.Gauge
 }
 
-// NewManager prepares the accounts of c and registers the exporter's own
-// metrics with reg. Nothing runs before Start.
+// NewManager prepares the accounts of c and registers the exporter's own metrics with reg. Nothing runs before Start.
 func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log.Logger) (*Manager, error) {
 	m := &Manager{
 		config: c, metrics: collector.NewMetrics(reg), logger: logger,
@@ -100,8 +97,7 @@ func (m *Manager) warn(warnings []string) {
 	}
 }
 
-// List returns the current accounts, in the order of the configuration. The
-// caller must not change it.
+// List returns the current accounts, in the order of the configuration. The caller must not change it.
 func (m *Manager) List() []*Account { return *m.current.Load() }
 
 // Refreshers returns the refreshers of List.
@@ -124,9 +120,8 @@ func (m *Manager) Names() []string {
 	return names
 }
 
-// Waiting returns the accounts without which the program is not ready, as they
-// have not finished a refresh. Once there is none there never will be one: what a
-// reload adds takes nothing away from the others.
+// Waiting returns the accounts without which the program is not ready, as they have not finished a refresh. Once there
+// is none there never will be one: what a reload adds takes nothing away from the others.
 func (m *Manager) Waiting() []*Account {
 	if m.ready.Load() {
 		return nil
@@ -143,8 +138,8 @@ func (m *Manager) Waiting() []*Account {
 	return waiting
 }
 
-// Start runs the accounts until ctx ends or Stop is called. Their first
-// refreshes are spread over a while that begins after firstDelay.
+// Start runs the accounts until ctx ends or Stop is called. Their first refreshes are spread over a while that begins
+// after firstDelay.
 func (m *Manager) Start(ctx context.Context, firstDelay time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -187,8 +182,7 @@ func (m *Manager) end(list []*Account) {
 	}
 }
 
-// RefreshOnce refreshes every running account and returns the errors of those
-// that failed.
+// RefreshOnce refreshes every running account and returns the errors of those that failed.
 func (m *Manager) RefreshOnce(ctx context.Context) error {
 	list := m.List()
 	errs := make([]error, len(list))
@@ -204,9 +198,8 @@ func (m *Manager) RefreshOnce(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Reload replaces the accounts by those of the configuration file as it is now;
-// new accounts run until ctx ends or Stop is called. On error, only the metric
-// of the last reload changes.
+// Reload replaces the accounts by those of the configuration file as it is now; new accounts run until ctx ends or Stop
+// is called. On error, only the metric of the last reload changes.
 func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -252,9 +245,8 @@ func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
-// AutoReload reloads when the configuration file has changed, if the
-// configuration says so, until ctx ends. A reload that failed is tried again:
-// what is missing, such as a secret, may be there later.
+// AutoReload reloads when the configuration file has changed, if the configuration says so, until ctx ends. A reload
+// that failed is tried again: what is missing, such as a secret, may be there later.
 func (m *Manager) AutoReload(ctx context.Context) {
 	interval := m.config.AutoReload()
 	if interval == 0 {
@@ -287,8 +279,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// replace keeps accounts whose configuration is unchanged. On error, nothing has
-// changed.
+// replace keeps accounts whose configuration is unchanged. On error, nothing has changed.
 func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	if !m.running {
 		return errors.New("the accounts are not running")
@@ -315,8 +306,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		return err
 	}
 
-	// Removed accounts disappear at once. One whose settings change is exported as
-	// it was until its successor is there.
+	// Removed accounts disappear at once. One whose settings change is exported as it was until its successor is there.
 	var gone, visible []*Account
 	for _, a := range m.List() {
 		ends := old[a.config.Account] != nil
@@ -328,8 +318,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		}
 	}
 	m.current.Store(&visible)
-	// Series are removed after the account has ended: a late request would bring
-	// them back.
+	// Series are removed after the account has ended: a late request would bring them back.
 	m.end(gone)
 	for _, a := range gone {
 		m.metrics.Remove(a.config.Account)

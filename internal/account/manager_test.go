@@ -148,6 +148,7 @@ func TestAutoReload(t *testing.T) {
 
 		write("accounts.yml", "accounts:\n- {na")
 		time.Sleep(interval)
+		synctest.Wait() // it has seen half of it
 		write("accounts.yml", accounts("b"))
 		time.Sleep(settleTime)
 		want("half a file", 1, "a", "b")

@@ -12,16 +12,15 @@ import (
 	"twilio_operations_exporter/internal/sanitize"
 )
 
-// transport is what accounts with equal settings share: each connection of its
-// own that an account keeps open costs memory and two goroutines.
+// transport is what accounts with equal settings share: each connection of its own that an account keeps open costs
+// memory and two goroutines.
 type transport struct {
 	http.RoundTripper
 	settings promconfig.HTTPClientConfig // without credentials
 }
 
-// newTransports returns the transports of accounts, those in use where they fit.
-// Making them is the only part of an account that can fail, hence it is done for
-// all accounts before any of them is changed.
+// newTransports returns the transports of accounts, those in use where they fit. Making them is the only part of an
+// account that can fail, hence it is done for all accounts before any of them is changed.
 func newTransports(configs []config.Account, inUse []*transport) ([]*transport, error) {
 	known := slices.Clone(inUse)
 	transports := make([]*transport, len(configs))
@@ -64,8 +63,7 @@ func transportsOf(list []*Account) (transports []*transport) {
 	return transports
 }
 
-// closeIdle closes the idle connections of the transports that no account of
-// list uses.
+// closeIdle closes the idle connections of the transports that no account of list uses.
 func closeIdle(transports []*transport, list []*Account) {
 	inUse := transportsOf(list)
 	for _, t := range transports {

@@ -15,12 +15,10 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// maxTargets is the most targets that one discovery answers with. Each costs an
-// API request for every scrape of it.
+// maxTargets is the most targets that one discovery answers with. Each costs an API request for every scrape of it.
 const maxTargets = 200
 
-// targetGroup is a group of Prometheus' HTTP service discovery:
-// https://prometheus.io/docs/prometheus/latest/http_sd/
+// targetGroup is a group of Prometheus' HTTP service discovery: https://prometheus.io/docs/prometheus/latest/http_sd/
 type targetGroup struct {
 	Targets []string `json:"targets"`
 	Labels  labels   `json:"labels"`
@@ -41,9 +39,8 @@ type discoveryQuery struct {
 	limit           int
 }
 
-// operations serves the operations in flight, the largest first, as targets for
-// /probe. Only numbers that /metrics still shows count: when no selected account
-// has any it answers 503, as Prometheus then keeps the targets it has.
+// operations serves the operations in flight, the largest first, as targets for /probe. Only numbers that /metrics
+// still shows count: when no selected account has any it answers 503, as Prometheus then keeps the targets it has.
 func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 	q, err := s.discoveryQuery(r.URL.Query())
 	if err != nil {

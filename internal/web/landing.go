@@ -42,8 +42,7 @@ func contentSecurityPolicy(css string) string {
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// landing serves the page. It is rendered in turn with scrapes: with thousands of
-// accounts it is as large as theirs.
+// landing serves the page. It is rendered in turn with scrapes: with thousands of accounts it is as large as theirs.
 func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	s.renderer.render(w, r, len(s.accounts.List()), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
@@ -169,8 +168,8 @@ func newAccountView(settings collector.Settings, status *collector.Status, now t
 	return v
 }
 
-// newStatusView has shares as dashboards and alerts have them: of the messages
-// with an outcome, where a message that was read had been delivered.
+// newStatusView has shares as dashboards and alerts have them: of the messages with an outcome, where a message that
+// was read had been delivered.
 func newStatusView(sums *window.StatusSums) statusView {
 	delivered := max(sums.Stats.Delivered, sums.Stats.Read)
 	outcomes := twilio.AddSaturating(delivered, window.Lost(&sums.Stats))
@@ -255,8 +254,7 @@ func number(n int64) string {
 	return s
 }
 
-// percent writes part of total in percent. It is 0% or 100% only where that is
-// exact.
+// percent writes part of total in percent. It is 0% or 100% only where that is exact.
 func percent(part, total int64) string {
 	if total <= 0 {
 		return "–"

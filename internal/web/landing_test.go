@@ -39,7 +39,7 @@ func TestLandingPage(t *testing.T) {
 		`<td data-label="Messages" class="n">2,003</td>`,
 		"1,500 (75%)", "100 (5%)", "400 (20%)", "Failing operations", "Processing, longest without an update",
 		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
-		`<td data-label="Lost of all" class="n">25%</td>`,
+		`<td data-label="Share lost" class="n">25%</td>`,
 		testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID,
 		`href="metrics"`, `href="-/ready"`,
 	} {

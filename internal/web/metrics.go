@@ -28,8 +28,7 @@ import (
 
 const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 
-// NewRegistry returns a registry with the collectors of every process, for all
-// metrics that do not depend on a scrape.
+// NewRegistry returns a registry with the collectors of every process, for all metrics that do not depend on a scrape.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	started := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -46,15 +45,14 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// scrape refreshes the accounts without an interval, for as long as ctx allows,
-// and returns the metrics of all accounts and of the exporter itself. The latter
-// are gathered last, so that they include this scrape's refreshes.
+// scrape refreshes the accounts without an interval, for as long as ctx allows, and returns the metrics of all accounts
+// and of the exporter itself. The latter are gathered last, so that they include this scrape's refreshes.
 func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 	accounts := prometheus.NewRegistry()
 	accounts.MustRegister(collector.Scrape(ctx, s.accounts.Refreshers()))
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		// No family is in both. prometheus.Gatherers would check and sort each series a
-		// second time, which takes a third of a scrape.
+		// No family is in both. prometheus.Gatherers would check and sort each series a second time, which takes a
+		// third of a scrape.
 		families, err := accounts.Gather()
 		more, moreErr := s.registry.Gather()
 		families = append(families, more...)
@@ -87,8 +85,7 @@ func (s *Server) WriteMetrics(ctx context.Context, w io.Writer) error {
 	return errors.Join(errs...)
 }
 
-// withScrapeTimeout returns the request's context with the timeout that
-// Prometheus sends. An invalid header is ignored.
+// withScrapeTimeout returns the request's context with the timeout that Prometheus sends. An invalid header is ignored.
 func (s *Server) withScrapeTimeout(r *http.Request) (context.Context, context.CancelFunc) {
 	header := r.Header.Get(scrapeTimeoutHeader)
 	timeout, err := scrapeTimeout(header, s.settings.ScrapeTimeoutOffset)
@@ -101,8 +98,8 @@ func (s *Server) withScrapeTimeout(r *http.Request) (context.Context, context.Ca
 	return context.WithTimeout(r.Context(), timeout)
 }
 
-// scrapeTimeout is how long a scrape may take: the header's seconds less
-// offset, or half of them where that would leave nothing; 0 without a header.
+// scrapeTimeout is how long a scrape may take: the header's seconds less offset, or half of them where that would leave
+// nothing; 0 without a header.
 func scrapeTimeout(header string, offset time.Duration) (time.Duration, error) {
 	if header == "" {
 		return 0, nil

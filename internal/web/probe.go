@@ -16,8 +16,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// probe serves one operation's metrics (Prometheus' multi-target pattern). An
-// operation that cannot be fetched is twilio_probe_success 0, not an HTTP error.
+// probe serves one operation's metrics (Prometheus' multi-target pattern). An operation that cannot be fetched is
+// twilio_probe_success 0, not an HTTP error.
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {

@@ -11,16 +11,15 @@ import (
 )
 
 const (
-	// renderedAtOnce is how many accounts all scrapes together render at a time:
-	// that many take about 100 MB while they are rendered.
+	// renderedAtOnce is how many accounts all scrapes together render at a time: that many take about 100 MB while they
+	// are rendered.
 	renderedAtOnce = 1000
 	// Answers that are written hold at most maxHeld bytes, or else minHeld answers.
 	maxHeld = 64 << 20
 	minHeld = 4
 )
 
-// renderer bounds the memory that scrapes take, however many there are and
-// however slowly they read.
+// renderer bounds the memory that scrapes take, however many there are and however slowly they read.
 type renderer struct {
 	places *semaphore.Weighted // of accounts
 
@@ -39,10 +38,9 @@ type answer struct {
 
 func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(renderedAtOnce)} }
 
-// render renders h's answer, which shows that many accounts, when it is its
-// turn, and writes it. Rendering waits for nobody, so that a turn comes soon. The
-// request waits for it as long as somebody waits for the answer: when the time of a
-// scrape is over, Prometheus hangs up.
+// render renders h's answer, which shows that many accounts, when it is its turn, and writes it. Rendering waits for
+// nobody, so that a turn comes soon. The request waits for it as long as somebody waits for the answer: when the time
+// of a scrape is over, Prometheus hangs up.
 func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
 	weight := int64(min(max(1, accounts), renderedAtOnce))
 	if r.places.Acquire(req.Context(), weight) != nil {
@@ -62,8 +60,8 @@ func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int
 	_, _ = w.Write(a.body.Bytes())
 }
 
-// add takes in an answer, and cuts off the oldest ones where they hold too much:
-// what is still being read then is read slowly.
+// add takes in an answer, and cuts off the oldest ones where they hold too much: what is still being read then is read
+// slowly.
 func (r *renderer) add(a *answer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"twilio_operations_exporter/internal/testutil"
@@ -19,7 +20,11 @@ import (
 func TestSlowReaders(t *testing.T) {
 	const size, readers = 8 << 20, 50 // 400 MB
 	r := newRenderer()
-	large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) })
+	var rendered atomic.Int32
+	large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		rendered.Add(1)
+		_, _ = w.Write(make([]byte, size))
+	})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.render(w, req, 1, large)
 	}))
@@ -42,7 +47,10 @@ func TestSlowReaders(t *testing.T) {
 		if _, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		testutil.WaitFor(t, "the answer to be written", func() bool { look(); return started == min(n+1, maxHeld/size) })
+		testutil.WaitFor(t, "the answer to be written", func() bool {
+			look()
+			return int(rendered.Load()) == n+1 && started == min(n+1, maxHeld/size)
+		})
 	}
 	body, err := testutil.Get(t.Context(), server.URL)
 	if err != nil || len(body) != size {

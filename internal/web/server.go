@@ -1,5 +1,4 @@
-// Package web serves the metrics, the landing page and the endpoints for
-// operating the program.
+// Package web serves the metrics, the landing page and the endpoints for operating the program.
 package web
 
 import (
@@ -34,8 +33,7 @@ const (
 	idleTimeout  = 2 * time.Minute
 )
 
-// newHTTPServer returns a server without an address. It does not use the default
-// mux, to which any library may add.
+// newHTTPServer returns a server without an address. It does not use the default mux, to which any library may add.
 func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
@@ -47,8 +45,8 @@ func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-// serverLog takes net/http's messages. Most are of single connections, such as a
-// failed TLS handshake: those are the client's problem.
+// serverLog takes net/http's messages. Most are of single connections, such as a failed TLS handshake: those are the
+// client's problem.
 type serverLog struct{ *slog.Logger }
 
 // Write implements io.Writer.
@@ -61,12 +59,11 @@ func (l serverLog) Write(message []byte) (int, error) {
 	return len(message), nil
 }
 
-// stopTimeout is well below the 5 seconds within which the program ends: requests
-// in flight have been cancelled and only write their responses.
+// stopTimeout is well below the 5 seconds within which the program ends: requests in flight have been cancelled and
+// only write their responses.
 const stopTimeout = 2 * time.Second
 
-// shutdown waits for the requests in flight. It needs a context of its own, as
-// ctx has ended.
+// shutdown waits for the requests in flight. It needs a context of its own, as ctx has ended.
 func shutdown(ctx context.Context, server *http.Server) {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
@@ -92,8 +89,7 @@ func New(settings config.Web, accounts *account.Manager, registry *prometheus.Re
 	}
 }
 
-// Handler returns the handler of all paths. Accounts that a reload starts run
-// until ctx ends.
+// Handler returns the handler of all paths. Accounts that a reload starts run until ctx ends.
 func (s *Server) Handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET "+s.settings.TelemetryPath, withoutDeadlines(s.metrics))
@@ -119,9 +115,8 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 	})
 }
 
-// withoutDeadlines lifts the server's deadlines for a request that may wait for
-// the API for long: the write deadline would cut off the response, and when the
-// read deadline passes, net/http cancels the request. The handler calls
+// withoutDeadlines lifts the server's deadlines for a request that may wait for the API for long: the write deadline
+// would cut off the response, and when the read deadline passes, net/http cancels the request. The handler calls
 // setDeadlines once it has something to write.
 func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -133,8 +128,8 @@ func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	})
 }
 
-// setDeadlines sets the deadlines of a response that is written now. There is one
-// for reading, too: net/http reads what is left of the request's body.
+// setDeadlines sets the deadlines of a response that is written now. There is one for reading, too: net/http reads what
+// is left of the request's body.
 func setDeadlines(w http.ResponseWriter) {
 	c, now := http.NewResponseController(w), time.Now()
 	_ = c.SetReadDeadline(now.Add(readTimeout))
@@ -204,17 +199,15 @@ func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 	writeText(w, http.StatusOK, "Reloaded.")
 }
 
-// Serve listens on the addresses of flags and serves until ctx ends. It calls
-// onListening once, with an address for browsers on this host, when all listeners
-// are open and before the first request.
+// Serve listens on the addresses of flags and serves until ctx ends. It calls onListening once, with an address for
+// browsers on this host, when all listeners are open and before the first request.
 func (s *Server) Serve(
 	ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func(address string),
 ) error {
 	server := newHTTPServer(s.Handler(ctx), logger)
 	var once sync.Once
-	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on
-	// them in one call; net/http asks for the base context in between. That it is
-	// ctx ends requests that wait for the API.
+	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on them in one call; net/http asks for
+	// the base context in between. That it is ctx ends requests that wait for the API.
 	server.BaseContext = func(l net.Listener) context.Context {
 		once.Do(func() { onListening(localAddress(l.Addr())) })
 		return ctx
@@ -241,8 +234,8 @@ func localAddress(a net.Addr) string {
 	return a.String()
 }
 
-// ServeLocal serves h on a free port of the loopback interface until the program
-// ends, and returns the base URL of an API there.
+// ServeLocal serves h on a free port of the loopback interface until the program ends, and returns the base URL of an
+// API there.
 func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
