@@ -338,13 +338,16 @@ func (r *Refresher) view() view {
 	v.up = r.state.ended > 0 && r.state.err == nil
 	v.succeeded = r.state.succeeded
 	v.samples = r.state.samples
-	if time.Since(r.state.succeeded) > r.maxAge() {
+	if !r.showable() {
 		v.samples.gauges = nil
 	}
 	return v
 }
 
-// maxAge is how long gauges with a status are shown after a success.
-func (r *Refresher) maxAge() time.Duration {
-	return max(r.settings.MaxAge, 2*r.settings.Interval)
+// showable reports whether gauges with a status are still shown: max(MaxAge, 2 intervals) after the last success, by the
+// wall clock or by the monotonic one, which stands still while the machine is suspended. r.mu is held.
+func (r *Refresher) showable() bool {
+	succeeded := r.state.succeeded
+	age := max(time.Since(succeeded), time.Now().Round(0).Sub(succeeded.Round(0)))
+	return r.state.snapshot != nil && age <= max(r.settings.MaxAge, 2*r.settings.Interval)
 }

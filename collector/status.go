@@ -49,7 +49,7 @@ func (r *Refresher) Status() Status {
 		Requests:     r.state.requests,
 		Err:          r.state.err,
 		Snapshot:     r.state.snapshot,
-		Current:      r.state.snapshot != nil && time.Since(r.state.succeeded) <= r.maxAge(),
+		Current:      r.showable(),
 	}
 	if r.settings.Interval > 0 {
 		s.NextRefresh = r.state.next

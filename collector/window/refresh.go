@@ -94,13 +94,13 @@ func (f *refresh) run(ctx context.Context) error {
 		return f.discover(ctx, whole.span) // too little is known to plan by
 	}
 	density := operations / float64(max(1, read))
+	w.unfiltered = w.unfiltered && f.at < w.filterAgain
 	states := w.states(f.now, f.at, density)
 	for _, s := range states {
 		whole.operations += s.operations
 	}
 	all := f.paging.pages(whole.operations)
 	due := plan(w.first, states, f.paging)
-	w.unfiltered = w.unfiltered && f.at < w.filterAgain
 	questions := f.questions(whole)
 	churn := f.paging.pages(density*float64(w.churn)) - 1
 	ask := !w.unfiltered && len(questions)+f.paging.allPages(due)+churn < all
