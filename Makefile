@@ -69,6 +69,10 @@ modules: build chromium
 		(cd $$module && $(GO) vet ./... && $(GO) test -count=1 -timeout=40m ./...); \
 	done
 
+.PHONY: test-long
+test-long: cc ## ten minutes of faults, slow scrapers and probes together; not part of make test
+	cd e2e && CGO_ENABLED=1 $(GO) test -run '^TestSoak$$' -v -count=1 -timeout 30m . -soak=10m
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT)
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...

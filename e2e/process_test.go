@@ -38,7 +38,8 @@ type tool struct {
 }
 
 var tools = map[string]tool{
-	"exporter": {module: project, pkg: "twilio_operations_exporter"},
+	"exporter":      {module: project, pkg: "twilio_operations_exporter"},
+	"exporter-race": {module: project, pkg: "twilio_operations_exporter", flags: []string{"-race"}},
 	// The tag is upstream's: without all service discoveries the build takes
 	// half the time, and one that cannot be fetched everywhere is left out.
 	"prometheus":   {module: ".", pkg: "github.com/prometheus/prometheus/cmd/prometheus", flags: []string{"-tags=remove_all_sd"}},
