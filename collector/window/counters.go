@@ -30,8 +30,7 @@ func (w *Window) count(b *bucket, counts bool) {
 	for j := range now {
 		excess := max(0, *now[j]-*peak[j])
 		*peak[j] += excess
-		// Where delivered falls as read rises, the growth of delivered alone would miss what was read between two
-		// refreshes.
+		// The growth of delivered alone would miss what was read between two refreshes.
 		if now[j] == &total.Delivered && w.readReplacesDelivered && !w.readKeepsDelivered {
 			excess = reached
 		}

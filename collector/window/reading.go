@@ -7,8 +7,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// piece is a span that one worker reads by a list of its own, to its end; with a status, a question for the operations
-// of that status alone.
+// piece is a span that one worker reads by a list of its own, to its end; with a status, of such operations alone.
 type piece struct {
 	span
 	status twilio.Status
@@ -52,7 +51,7 @@ func (r *reading) add(op *twilio.Operation) {
 	}
 	read := r.minutes[m]
 	if read == nil {
-		read = new(minuteReading)
+		read = &minuteReading{inFlight: make(map[string]*twilio.Operation)}
 		r.minutes[m] = read
 	}
 	switch s := &op.Stats; {
@@ -68,9 +67,6 @@ func (r *reading) add(op *twilio.Operation) {
 		return
 	}
 	if op.Status.Live() {
-		if read.inFlight == nil {
-			read.inFlight = make(map[string]*twilio.Operation)
-		}
 		copied := *op
 		read.inFlight[op.ID] = &copied
 		return
