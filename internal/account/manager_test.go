@@ -137,41 +137,41 @@ func TestAutoReload(t *testing.T) {
 				t.Errorf("%s: last reload successful %v, want %v", what, got, successful)
 			}
 		}
-		time.Sleep(interval)
+		<-time.After(interval)
 		want("unchanged", 1, "a")
 
 		write("accounts.yml", accounts("a", "b"))
-		time.Sleep(interval)
+		<-time.After(interval)
 		want("changed", 1, "a") // it may not be whole yet
-		time.Sleep(settleTime)
+		<-time.After(settleTime)
 		want("unchanged for a while", 1, "a", "b")
 
 		write("accounts.yml", "accounts:\n- {na")
-		time.Sleep(interval)
+		<-time.After(interval)
 		synctest.Wait() // it has seen half of it
 		write("accounts.yml", accounts("b"))
-		time.Sleep(settleTime)
+		<-time.After(settleTime)
 		want("half a file", 1, "a", "b")
-		time.Sleep(interval + settleTime)
+		<-time.After(interval + settleTime)
 		want("the other half", 1, "b")
 
 		write("accounts.yml", "accounts:\n- {na")
-		time.Sleep(interval + settleTime)
+		<-time.After(interval + settleTime)
 		want("bad file", 0, "b")
 		write("accounts.yml", accounts("b"))
-		time.Sleep(interval + settleTime)
+		<-time.After(interval + settleTime)
 		want("as it was before", 1, "b")
 
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(interval + settleTime)
+		<-time.After(interval + settleTime)
 		want("no file", 0, "b")
 		write("accounts.yml", accounts("b", "later"))
-		time.Sleep(interval + settleTime)
+		<-time.After(interval + settleTime)
 		want("no secret", 0, "b")
 		write("later", testutil.Token)
-		time.Sleep(interval + settleTime)
+		<-time.After(interval + settleTime)
 		want("the secret", 1, "b", "later")
 	})
 }

@@ -445,12 +445,12 @@ func TestWithoutDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mux := http.NewServeMux()
 		mux.Handle("/lifted", withoutDeadlines(func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(2 * writeTimeout)
+			<-time.After(2 * writeTimeout)
 			setDeadlines(w)
 			writeText(w, http.StatusOK, "context: %v", r.Context().Err())
 		}))
 		mux.HandleFunc("/kept", func(w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(2 * writeTimeout)
+			<-time.After(2 * writeTimeout)
 			writeText(w, http.StatusOK, "late")
 		})
 		l := newPipeListener()
