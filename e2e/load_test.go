@@ -47,6 +47,21 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.handlers[strings.TrimPrefix(sid, "AC")].ServeHTTP(w, r)
 }
 
+// startFleet starts an exporter of these accounts of a fleet.
+func startFleet(t *testing.T, program, address string, names []string, args ...string) *process {
+	t.Helper()
+	dir := t.TempDir()
+	var config strings.Builder
+	config.WriteString("accounts:\n")
+	for _, name := range names {
+		fmt.Fprintf(&config, "- {name: %[1]s, account_sid: AC%[1]s, auth_token_file: token}\n", name)
+	}
+	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
+	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))
+	return start(t, program, program, []string{"TWILIO_BASE_URL=" + address + "/v1"},
+		append(args, "--web.listen-address=127.0.0.1:0", "--config.file="+filepath.Join(dir, "accounts.yml"))...)
+}
+
 var (
 	manyAccounts = flag.Int("accounts", 200, "accounts of TestManyAccounts")
 	manyInterval = flag.Duration("accounts.interval", 5*time.Second, "their interval")
@@ -71,16 +86,7 @@ func TestManyAccounts(t *testing.T) {
 	defer server.Close()
 	defer server.CloseClientConnections()
 
-	dir := t.TempDir()
-	var config strings.Builder
-	config.WriteString("accounts:\n")
-	for _, name := range names {
-		fmt.Fprintf(&config, "- {name: %[1]s, account_sid: AC%[1]s, auth_token_file: token}\n", name)
-	}
-	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
-	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))
-	p := start(t, "exporter", "exporter", []string{"TWILIO_BASE_URL=" + server.URL + "/v1"},
-		"--web.listen-address=127.0.0.1:0", "--config.file="+filepath.Join(dir, "accounts.yml"),
+	p := startFleet(t, "exporter", server.URL, names,
 		"--collector.interval="+interval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1")
 
 	var last map[string]string

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -36,16 +35,7 @@ func TestSoak(t *testing.T) {
 	server := httptest.NewServer(api)
 	defer server.Close()
 	defer server.CloseClientConnections()
-	dir := t.TempDir()
-	var config strings.Builder
-	config.WriteString("accounts:\n")
-	for _, name := range names {
-		fmt.Fprintf(&config, "- {name: %[1]s, account_sid: AC%[1]s, auth_token_file: token}\n", name)
-	}
-	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
-	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))
-	p := start(t, program, program, []string{"TWILIO_BASE_URL=" + server.URL + "/v1"},
-		"--web.listen-address=127.0.0.1:0", "--config.file="+filepath.Join(dir, "accounts.yml"),
+	p := startFleet(t, program, server.URL, names,
 		"--collector.interval=1s", "--collector.refresh-timeout=10s", "--twilio.timeout=2s", "--twilio.max-retries=1")
 
 	ctx, cancel := context.WithTimeout(t.Context(), *soak)
