@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"net/http"
@@ -48,9 +49,14 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // startFleet starts an exporter of these accounts of a fleet.
-func startFleet(t *testing.T, program, address string, names []string, args ...string) *process {
+func startFleet(t *testing.T, program string, fleet *httptest.Server, names []string, args ...string) *process {
 	t.Helper()
 	dir := t.TempDir()
+	env := []string{"TWILIO_BASE_URL=" + fleet.URL + "/v1"}
+	if c := fleet.Certificate(); c != nil {
+		env = append(env, "SSL_CERT_FILE="+filepath.Join(dir, "ca.pem"))
+		writeFile(t, filepath.Join(dir, "ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+	}
 	var config strings.Builder
 	config.WriteString("accounts:\n")
 	for _, name := range names {
@@ -58,7 +64,7 @@ func startFleet(t *testing.T, program, address string, names []string, args ...s
 	}
 	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
 	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))
-	return start(t, program, program, []string{"TWILIO_BASE_URL=" + address + "/v1"},
+	return start(t, program, program, env,
 		append(args, "--web.listen-address=127.0.0.1:0", "--config.file="+filepath.Join(dir, "accounts.yml"))...)
 }
 
@@ -86,7 +92,7 @@ func TestManyAccounts(t *testing.T) {
 	defer server.Close()
 	defer server.CloseClientConnections()
 
-	p := startFleet(t, "exporter", server.URL, names,
+	p := startFleet(t, "exporter", server, names,
 		"--collector.interval="+interval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1")
 
 	var last map[string]string

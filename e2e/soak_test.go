@@ -35,7 +35,7 @@ func TestSoak(t *testing.T) {
 	server := httptest.NewServer(api)
 	defer server.Close()
 	defer server.CloseClientConnections()
-	p := startFleet(t, program, server.URL, names,
+	p := startFleet(t, program, server, names,
 		"--collector.interval=1s", "--collector.refresh-timeout=10s", "--twilio.timeout=2s", "--twilio.max-retries=1")
 
 	ctx, cancel := context.WithTimeout(t.Context(), *soak)
