@@ -2,13 +2,12 @@ package collector
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -199,40 +198,44 @@ twilio_exporter_operations_read_total{account="b"} 0
 // Statuses nobody has documented have names of their own, up to 16, and any
 // text makes a label.
 func TestUndocumentedStatuses(t *testing.T) {
-	names := []twilio.Status{`quo"te`, "new\nline", `back\slash`, "caf\u00e9", "bad\xffutf8", "other"}
-	for i := range 11 {
-		names = append(names, twilio.Status(fmt.Sprint("STATUS_", i)))
-	}
-	late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
-	page := &twilio.Page{}
-	for i, status := range append(append(names[:17:17], late...), names...) {
-		page.Operations = append(page.Operations, twilio.Operation{
-			ID: strconv.Itoa(i), Status: status, CreatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
-		})
-	}
-	g := newRig(t, &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return page, nil }}, nil)
-	for range 2 {
-		g.refresh(t.Context())
-		got := g.scrape(t.Context())
-		want := map[string]float64{"twilio_up": 1, "twilio_operations/LATE_1": none, "twilio_operations/COMPLETED": 0}
-		for _, name := range names {
-			want["twilio_operations/"+strings.ToValidUTF8(string(name), "\uFFFD")] = 2
+	synctest.Test(t, func(t *testing.T) {
+		names := []twilio.Status{`quo"te`, "new\nline", `back\slash`, "caf\u00e9", "other"}
+		for i := range 12 {
+			names = append(names, twilio.Status(fmt.Sprint("STATUS_", i)))
 		}
-		want["twilio_operations/other"] += float64(len(late))
-		g.want(got, want)
-		n := 0
-		for name := range got {
-			if strings.HasPrefix(name, "twilio_operations/") {
-				n++
+		late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
+		g := newRig(t, nil)
+		for i, status := range append(append(names[:17:17], late...), names...) {
+			g.list.Set(twilio.Operation{
+				ID: fmt.Sprint("comms_operation_", i), Status: status,
+				CreatedAt: time.Now().Add(-time.Duration(1 + i)), UpdatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
+			})
+		}
+		for range 2 {
+			g.refresh(t.Context())
+			got := g.scrape(t.Context())
+			want := map[string]float64{"twilio_up": 1, "twilio_operations/LATE_1": none, "twilio_operations/COMPLETED": 0}
+			for _, name := range names {
+				want["twilio_operations/"+string(name)] = 2
+			}
+			want["twilio_operations/other"] += float64(len(late))
+			g.want(got, want)
+			n := 0
+			for name := range got {
+				if strings.HasPrefix(name, "twilio_operations/") {
+					n++
+				}
+			}
+			if n != 4+16+1 {
+				t.Errorf("%d statuses, want 21", n)
 			}
 		}
-		if n != 4+16+1 {
-			t.Errorf("%d statuses, want 21", n)
+		// One that is gone is not shown, and has its name when it comes back.
+		for i := 1; i < 2*len(names)+len(late); i++ {
+			g.list.Update(fmt.Sprint("comms_operation_", i), func(op *twilio.Operation) { op.Status = twilio.StatusCompleted })
 		}
-	}
-	// One that is gone is not shown, and has its name when it comes back.
-	all := page.Operations
-	page.Operations = all[:1]
-	g.refresh(t.Context())
-	g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})
+		wait(time.Minute)
+		g.refresh(t.Context())
+		g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})
+	})
 }
