@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	stdlog "log"
 	"log/slog"
 	"net"
@@ -31,6 +30,9 @@ const (
 	writeTimeout = 30 * time.Second
 	readTimeout  = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
+	// stopTimeout is well below the 5 seconds within which the program ends: requests in flight have been cancelled and
+	// only write their responses.
+	stopTimeout = 2 * time.Second
 )
 
 // newHTTPServer returns a server without an address. It does not use the default mux, to which any library may add.
@@ -57,19 +59,6 @@ func (l serverLog) Write(message []byte) (int, error) {
 	}
 	l.Log(context.Background(), severity, text)
 	return len(message), nil
-}
-
-// stopTimeout is well below the 5 seconds within which the program ends: requests in flight have been cancelled and
-// only write their responses.
-const stopTimeout = 2 * time.Second
-
-// shutdown waits for the requests in flight. It needs a context of its own, as ctx has ended.
-func shutdown(ctx context.Context, server *http.Server) {
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if err := server.Shutdown(stopping); err != nil {
-		_ = server.Close()
-	}
 }
 
 // Server is the HTTP interface of the program.
@@ -163,14 +152,12 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "Ready.")
 		return
 	}
-	lines := make([]string, len(waiting))
-	for i, a := range waiting {
-		read, expected := a.Refresher.Progress()
-		lines[i] = fmt.Sprintf("%q: %s", a.Name(), progress(read, expected))
+	var lines strings.Builder
+	for _, a := range waiting {
+		status := a.Refresher.Status()
+		fmt.Fprintf(&lines, "\n%q: %s", a.Name(), progress(status.PagesRead, status.PagesExpected))
 	}
-	writeText(
-		w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(lines, "\n"),
-	)
+	writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:%s", &lines)
 }
 
 // progress describes how far a refresh is.
@@ -187,9 +174,7 @@ func progress(read, expected int) string {
 
 func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 	if !s.settings.EnableLifecycle {
-		writeText(
-			w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.",
-		)
+		writeText(w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.")
 		return
 	}
 	if err := s.accounts.Reload(ctx); err != nil {
@@ -218,7 +203,12 @@ func (s *Server) Serve(
 	case err := <-served:
 		return err
 	case <-ctx.Done():
-		shutdown(ctx, server)
+		// A context of its own, as ctx has ended.
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if server.Shutdown(stopping) != nil {
+			_ = server.Close()
+		}
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
@@ -241,7 +231,6 @@ func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: readTimeout, ErrorLog: stdlog.New(io.Discard, "", 0)}
-	go func() { _ = server.Serve(l) }()
+	go func() { _ = newHTTPServer(h, slog.New(slog.DiscardHandler)).Serve(l) }()
 	return &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/v1"}, nil
 }
