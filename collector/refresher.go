@@ -36,7 +36,9 @@ type API interface {
 	Skew() (time.Duration, bool)
 	// RetryAt is the local time before which no request goes out, zero when requests may.
 	RetryAt() time.Time
-	// Throttled is the time that requests have waited because the API said so.
+	// AwaitRetry waits until RetryAt, until d has passed or until ctx ends.
+	AwaitRetry(ctx context.Context, d time.Duration)
+	// Throttled is the time in which somebody waited because the API said so.
 	Throttled() time.Duration
 }
 
@@ -78,8 +80,7 @@ type state struct {
 	err       error     // of the last refresh to end
 	failing   time.Time // end of the first of the failures in a row; zero after a success
 	succeeded time.Time
-	requests  int64         // while the last refresh to end was under way
-	throttled time.Duration // in which no refresh began, because the API said so
+	requests  int64 // while the last refresh to end was under way
 	progress  *window.Progress
 	snapshot  *window.Snapshot
 	samples   samples
@@ -163,26 +164,19 @@ func (r *Refresher) ticked(next time.Time) {
 // awaitCooldown returns true once the API's cooldown is over and a refresh may start. With an interval it waits for
 // that; otherwise the scrape gets the error at once.
 func (r *Refresher) awaitCooldown(ctx context.Context) bool {
-	for {
-		wait := time.Until(r.api.RetryAt())
-		if wait <= 0 {
-			return ctx.Err() == nil
-		}
-		if r.settings.Interval == 0 {
+	for ctx.Err() == nil {
+		retryAt := r.api.RetryAt()
+		switch {
+		case retryAt.IsZero():
+			return true
+		case r.settings.Interval == 0:
 			r.resolve(twilio.ErrThrottled)
 			return false
 		}
-		began := time.Now()
-		r.ticked(began.Add(wait))
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(min(wait, r.settings.Interval)):
-		}
-		r.mu.Lock()
-		r.state.throttled += time.Since(began)
-		r.mu.Unlock()
+		r.ticked(retryAt)
+		r.api.AwaitRetry(ctx, r.settings.Interval)
 	}
+	return false
 }
 
 // join joins the refresh under way, or asks for one.
@@ -334,7 +328,7 @@ func (r *Refresher) view() view {
 	v.skew, v.skewKnown = r.api.Skew()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v.throttled = r.api.Throttled() + r.state.throttled
+	v.throttled = r.api.Throttled()
 	v.up = r.state.ended > 0 && r.state.err == nil
 	v.succeeded = r.state.succeeded
 	v.samples = r.state.samples

@@ -472,6 +472,27 @@ func TestThrottledInBackgroundMode(t *testing.T) {
 	})
 }
 
+// Time in which both the loop and a probe wait for the API counts once.
+func TestThrottledTimeCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		g.throttle(20 * time.Minute)
+		g.run(0)
+		wait(2 * time.Minute)
+		probe, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		go func() { _, _ = g.client.FetchOperation(probe, testutil.Operation(1, "", twilio.Stats{}).ID) }()
+		for minutes := 3; minutes <= 15; minutes++ {
+			wait(time.Minute)
+			g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": float64(60 * minutes)})
+		}
+		wait(10 * time.Minute)
+		if d := g.client.Throttled(); d < 20*time.Minute || d > 20*time.Minute+3*time.Second { // jitter
+			t.Errorf("throttled for %v", d)
+		}
+	})
+}
+
 func TestThrottledInOnScrapeMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, onScrape)
