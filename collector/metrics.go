@@ -21,7 +21,10 @@ type metric struct {
 	ofStatus   func(*window.StatusSums) (value float64, ok bool)
 	ofNamed    func(*twilio.Operation) float64
 	ofSnapshot func(*window.Snapshot) float64
+	ofOutcomes func(*outcomes) map[string]int // by the row's other label
 	ofAccount  func(*view) (value float64, ok bool)
+
+	label string // of ofOutcomes
 
 	desc *prometheus.Desc
 }
@@ -72,6 +75,20 @@ var metrics = describe(slices.Concat(
 	namedGauges(),
 	statCounters(),
 	[]metric{
+		{
+			name:       "twilio_exporter_refreshes_total",
+			help:       "Refreshes that have ended, by result.",
+			counter:    true,
+			label:      "result",
+			ofOutcomes: func(o *outcomes) map[string]int { return o.results },
+		},
+		{
+			name:       "twilio_exporter_refresh_errors_total",
+			help:       "Refreshes that have failed, by reason.",
+			counter:    true,
+			label:      "reason",
+			ofOutcomes: func(o *outcomes) map[string]int { return o.errors },
+		},
 		{
 			name:      "twilio_exporter_last_success_timestamp_seconds",
 			help:      "End of the last refresh that succeeded; 0 before the first.",
@@ -158,6 +175,8 @@ func describe(rows []metric) []metric {
 			labels = append(labels, "status")
 		case rows[i].ofNamed != nil:
 			labels = append(labels, "operation", "status", "why")
+		case rows[i].ofOutcomes != nil:
+			labels = append(labels, rows[i].label)
 		}
 		rows[i].desc = prometheus.NewDesc(rows[i].name, rows[i].help, labels, nil)
 	}
@@ -179,10 +198,24 @@ func (m *metric) constMetric(created time.Time, value float64, labels ...string)
 	return prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, value, labels...)
 }
 
-// samples are a snapshot's, made once and sent at every scrape.
+// outcomes count the refreshes that have ended.
+type outcomes struct {
+	results map[string]int // by the label result
+	errors  map[string]int // by the label reason
+}
+
+func newOutcomes() outcomes {
+	o := outcomes{results: map[string]int{"success": 0, "error": 0}, errors: make(map[string]int, len(reasons))}
+	for i := range reasons {
+		o.errors[reasons[i].Label] = 0
+	}
+	return o
+}
+
+// samples are made at the end of a refresh, and sent at every scrape.
 type samples struct{ gauges, counters []prometheus.Metric }
 
-func makeSamples(s *window.Snapshot, settings *Settings, created time.Time) samples {
+func makeSamples(s *window.Snapshot, o *outcomes, settings *Settings, created time.Time) samples {
 	account := settings.Account
 	var made samples
 	for i := range metrics {
@@ -202,6 +235,10 @@ func makeSamples(s *window.Snapshot, settings *Settings, created time.Time) samp
 			}
 		case row.ofSnapshot != nil:
 			made.counters = append(made.counters, row.constMetric(created, row.ofSnapshot(s), account))
+		case row.ofOutcomes != nil:
+			for label, n := range row.ofOutcomes(o) {
+				made.counters = append(made.counters, row.constMetric(created, float64(n), account, label))
+			}
 		}
 	}
 	return made

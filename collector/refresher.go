@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -58,7 +59,8 @@ type Refresher struct {
 	asked    chan struct{} // of capacity 1: a caller waits for current
 	stopped  chan struct{} // closed at the end of Run
 
-	window *window.Window // the running goroutine's
+	window   *window.Window // the running goroutine's, as is outcomes
+	outcomes outcomes
 
 	mu      sync.Mutex // guards what follows
 	current *flight    // the refresh under way or asked for
@@ -76,7 +78,6 @@ type state struct {
 	ticked    time.Time
 	next      time.Time // the loop's next tick
 	started   time.Time // the last refresh
-	ended     int       // refreshes
 	err       error     // of the last refresh to end
 	failing   time.Time // end of the first of the failures in a row; zero after a success
 	succeeded time.Time
@@ -88,7 +89,7 @@ type state struct {
 
 // NewRefresher returns a refresher that does nothing until Run.
 func NewRefresher(s Settings, api API, m *AccountMetrics, logger log.Logger) *Refresher {
-	now := time.Now()
+	now, o := time.Now(), newOutcomes()
 	return &Refresher{
 		settings: s,
 		api:      api,
@@ -101,10 +102,11 @@ func NewRefresher(s Settings, api API, m *AccountMetrics, logger log.Logger) *Re
 			Length: s.Window, Interval: s.Interval, MaxStaleness: s.MaxStaleness,
 			PageSize: s.PageSize, Concurrency: s.Concurrency, Named: max(s.Named, minNamed),
 		}),
+		outcomes: o,
 		state: state{
 			ticked: now,
 			// The counters are there from the start, at 0.
-			samples: makeSamples(&window.Snapshot{}, &s, now),
+			samples: makeSamples(&window.Snapshot{}, &o, &s, now),
 		},
 	}
 }
@@ -273,25 +275,24 @@ func (r *Refresher) read(ctx context.Context, p *window.Progress, first bool) er
 // finished records the end of a refresh: state, metrics and log.
 func (r *Refresher) finished(pages int64, err error, took time.Duration, requests int64) {
 	now := time.Now()
+	snapshot := r.window.Snapshot() // on an error, that of the last success
 	r.metrics.duration.Observe(took.Seconds())
-	var made samples
-	snapshot := r.window.Snapshot()
 	if err == nil {
-		made = makeSamples(snapshot, &r.settings, r.created)
-		r.metrics.success.Inc()
+		r.outcomes.results["success"]++
 	} else {
-		r.metrics.failure.Inc()
-		r.metrics.errors[ReasonOf(err).Label].Inc()
+		r.outcomes.results["error"]++
+		r.outcomes.errors[ReasonOf(err).Label]++
 	}
+	made := makeSamples(cmp.Or(snapshot, &window.Snapshot{}), &r.outcomes, &r.settings, r.created)
 
 	r.mu.Lock()
 	s := &r.state
 	first, failed := s.snapshot == nil, s.err != nil
 	overflows := err == nil && saturated(snapshot) && (first || !saturated(s.snapshot))
-	s.ended++
 	s.err, s.requests, s.progress = err, requests, nil
+	s.snapshot, s.samples = snapshot, made
 	if err == nil {
-		s.failing, s.succeeded, s.snapshot, s.samples = time.Time{}, now, snapshot, made
+		s.failing, s.succeeded = time.Time{}, now
 	} else if s.failing.IsZero() {
 		s.failing = now
 	}
@@ -329,7 +330,7 @@ func (r *Refresher) view() view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v.throttled = r.api.Throttled()
-	v.up = r.state.ended > 0 && r.state.err == nil
+	v.up = r.state.snapshot != nil && r.state.err == nil
 	v.succeeded = r.state.succeeded
 	v.samples = r.state.samples
 	if !r.showable() {

@@ -299,6 +299,44 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 	})
 }
 
+// A refresh that ends in the middle of a scrape is not in it, or is in it with all that it changes.
+func TestScrapeShowsOneMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		g.list.Set(completed(2)...)
+		for _, tt := range []struct {
+			fault         []simulator.Fault
+			before, after map[string]float64
+		}{
+			{
+				nil,
+				map[string]float64{
+					"twilio_up": 0, "twilio_exporter_refreshes_total/success": 0, "twilio_exporter_last_success_timestamp_seconds": 0,
+				},
+				map[string]float64{
+					"twilio_up": 1, "twilio_exporter_refreshes_total/success": 1, "twilio_operations/COMPLETED": 2,
+					"twilio_exporter_last_success_timestamp_seconds": float64(time.Now().Unix()),
+				},
+			},
+			{
+				[]simulator.Fault{status(http.StatusForbidden)},
+				map[string]float64{
+					"twilio_up": 1, "twilio_exporter_refreshes_total/error": 0, "twilio_exporter_refresh_errors_total/auth": 0,
+				},
+				map[string]float64{
+					"twilio_up": 0, "twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refresh_errors_total/auth": 1,
+				},
+			},
+		} {
+			g.fail(tt.fault...)
+			before := Scrape(t.Context(), []*Refresher{g.Refresher})
+			g.refresh(t.Context())
+			g.want(g.gather(before), tt.before)
+			g.want(g.scrape(t.Context()), tt.after)
+		}
+	})
+}
+
 func TestScrapesShareOneRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, onScrape, slow(time.Second))
@@ -603,7 +641,7 @@ func TestStopInTheMiddle(t *testing.T) {
 				if d := time.Since(start); d != 0 {
 					t.Errorf("stopping took %v", d)
 				}
-				g.want(g.gather(Scrape(t.Context(), nil)), map[string]float64{
+				g.want(g.scrape(t.Context()), map[string]float64{
 					"twilio_exporter_refreshes_total/success": 0, "twilio_exporter_refreshes_total/error": 0,
 					"twilio_exporter_refresh_errors_total/other": 0, "twilio_exporter_refresh_errors_total/timeout": 0,
 				})

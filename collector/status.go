@@ -95,7 +95,7 @@ func (r *Refresher) Healthy() bool {
 func (r *Refresher) Ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.settings.Interval == 0 || r.state.ended > 0
+	return r.settings.Interval == 0 || r.state.snapshot != nil || r.state.err != nil
 }
 
 // Progress of the refresh under way: pages read, and pages expected as far as is known by now; both 0 when none is
