@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -55,15 +56,17 @@ func fixed() scraped {
 	}
 	empty := settings()
 	empty.Account = "starting"
-	refreshes, none := newOutcomes(), newOutcomes()
-	refreshes.results["success"], refreshes.results["error"] = 1001, 9
-	refreshes.errors["server"], refreshes.errors["network"] = 5, 4
+	read, starting := NewRefresher(s, nil, nil, log.NewNopLogger()), NewRefresher(empty, nil, nil, log.NewNopLogger())
+	read.created, starting.created = created, created
+	read.state.Snapshot = snapshot
+	read.state.results["success"], read.state.results["error"] = 1001, 9
+	read.state.errors["server"], read.state.errors["network"] = 5, 4
 	return scraped{
 		{
 			settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
-			skew: -1500 * time.Millisecond, skewKnown: true, samples: makeSamples(snapshot, &refreshes, &s, created),
+			skew: -1500 * time.Millisecond, skewKnown: true, samples: read.makeSamples().all,
 		},
-		{settings: &empty, created: created, samples: makeSamples(&window.Snapshot{}, &none, &empty, created)},
+		{settings: &empty, created: created, samples: starting.makeSamples().all},
 	}
 }
 
@@ -169,8 +172,7 @@ func TestOwnMetrics(t *testing.T) {
 	} {
 		m.Observe(r)
 	}
-	m.OperationsRead(7)
-	m.OperationsRead(0)
+	m.operations.Add(7)
 	const want = `
 # HELP twilio_exporter_api_requests_total Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.
 # TYPE twilio_exporter_api_requests_total counter

@@ -67,11 +67,10 @@ func (m *Metrics) Account(name string) *AccountMetrics {
 // Remove drops every series of an account. What still runs for it must have ended before, or it brings some back.
 func (m *Metrics) Remove(name string) {
 	labels := prometheus.Labels{"account": name}
-	for _, vec := range []interface {
-		DeletePartialMatch(labels prometheus.Labels) int
-	}{m.duration, m.requests, m.requestDuration, m.operations} {
-		vec.DeletePartialMatch(labels)
-	}
+	m.duration.DeletePartialMatch(labels)
+	m.requests.DeletePartialMatch(labels)
+	m.requestDuration.DeletePartialMatch(labels)
+	m.operations.DeletePartialMatch(labels)
 }
 
 // AccountMetrics are the exporter's own metrics of one account.
@@ -92,9 +91,4 @@ func (m *AccountMetrics) Observe(r twilio.Request) {
 	}
 	m.requests.WithLabelValues(string(r.Endpoint), code).Inc()
 	m.durations.WithLabelValues(string(r.Endpoint)).Observe(r.Duration.Seconds())
-}
-
-// OperationsRead counts operations that were decoded.
-func (m *AccountMetrics) OperationsRead(n int) {
-	m.operations.Add(float64(n))
 }

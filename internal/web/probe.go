@@ -93,8 +93,8 @@ func probeMetrics(name string, took time.Duration, op *twilio.Operation, ok bool
 		return registry
 	}
 	labels = prometheus.Labels{"account": name, "operation": op.ID}
-	gauge("operation_created_timestamp_seconds", "Unix time at which the operation was created.", seconds(op.CreatedAt), labels)
-	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.", seconds(op.UpdatedAt), labels)
+	gauge("operation_created_timestamp_seconds", "Unix time at which the operation was created.", collector.Unix(op.CreatedAt), labels)
+	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.", collector.Unix(op.UpdatedAt), labels)
 	for _, s := range collector.Stats() {
 		gauge(s.Name, s.Help+".", float64(s.Of(&op.Stats)), labels)
 	}
@@ -102,6 +102,3 @@ func probeMetrics(name string, took time.Duration, op *twilio.Operation, ok bool
 	gauge("operation_info", "Status of the operation. The value is always 1.", 1, labels)
 	return registry
 }
-
-// seconds is a time as Prometheus writes it.
-func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
