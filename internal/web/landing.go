@@ -28,14 +28,11 @@ var (
 	landingHTML string
 
 	landingTemplate = template.Must(template.New("landing").Funcs(template.FuncMap{
-		"ago": ago, "clock": clock, "delivered": delivered, "lost": lost, "number": number,
-		"oneLine": sanitize.OneLine, "share": share, "stateText": stateText,
+		"ago": ago, "clock": clock, "firstRead": firstRead, "lost": lost, "number": number,
+		"oneLine": sanitize.OneLine, "shares": shares,
 	}).Parse(landingHTML))
 	landingPolicy = contentSecurityPolicy(landingCSS)
 )
-
-// openAccounts is the highest number of accounts whose details are unfolded.
-const openAccounts = 3
 
 // contentSecurityPolicy allows the page its own style and nothing else.
 func contentSecurityPolicy(css string) string {
@@ -72,28 +69,28 @@ type pageView struct {
 }
 
 type accountView struct {
-	collector.Settings
-	collector.Status
-	All *window.StatusSums // of all statuses; nil before the first success
+	Settings collector.Settings
+	Status   collector.Status
+	All      *window.StatusSums // of all statuses; nil before the first success
 }
 
 func (s *Server) page(now time.Time) pageView {
 	list := s.accounts.List()
 	p := pageView{
 		Now: now, Started: s.started, Version: version.Info(), Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"),
-		Waiting: someNames(s.accounts.Waiting()),
-		Style:   template.CSS(landingCSS), //nolint:gosec // G203: a constant
+		Profiles: s.settings.EnablePprof, Waiting: someNames(s.accounts.Waiting()),
+		Style: template.CSS(landingCSS), //nolint:gosec // G203: a constant
 		States: []collector.State{
 			collector.StateFailing, collector.StateThrottled, collector.StateStarting,
 			collector.StateReading, collector.StateFresh,
 		},
 		Counts: map[collector.State]int{},
-		Open:   len(list) <= openAccounts, Profiles: s.settings.EnablePprof,
+		Open:   len(list) <= 3, // else their details are folded
 	}
 	p.ReloadFailed, p.ReloadErr = s.accounts.FailedReload()
 	for _, a := range list {
 		view := newAccountView(a.Refresher.Settings(), a.Refresher.Status())
-		p.Counts[view.State]++
+		p.Counts[view.Status.State]++
 		p.Accounts = append(p.Accounts, view)
 	}
 	return p
@@ -112,35 +109,28 @@ func newAccountView(settings collector.Settings, status collector.Status) accoun
 	return v
 }
 
-// delivered includes messages that were read.
-func delivered(s twilio.Stats) int64 { return max(s.Delivered, s.Read) }
-
-// share writes a number of messages and its share as dashboards and alerts have it: of the messages with an outcome.
-func share(part int64, of twilio.Stats) string {
-	if part == 0 {
-		return "0"
+// shares writes messages as dashboards and alerts have them: with their share of the messages that have an outcome,
+// where a message that was read had been delivered.
+func shares(s twilio.Stats) struct{ Delivered, Undelivered, Failed string } {
+	delivered := max(s.Delivered, s.Read)
+	share := func(part int64) string {
+		if part == 0 {
+			return "0"
+		}
+		return number(part) + " (" + percent(part, twilio.AddSaturating(delivered, window.Lost(&s))) + ")"
 	}
-	return number(part) + " (" + percent(part, twilio.AddSaturating(delivered(of), window.Lost(&of))) + ")"
+	return struct{ Delivered, Undelivered, Failed string }{share(delivered), share(s.Undelivered), share(s.Failed)}
 }
 
 // lost writes the share of an operation's messages that failed or are undelivered.
 func lost(op *twilio.Operation) string { return percent(window.Lost(&op.Stats), op.Stats.Total) }
 
-// stateText is the state in words.
-func stateText(s collector.Status, now time.Time) string {
-	switch s.State {
-	case collector.StateFailing:
-		return fmt.Sprintf("failing since %s (%s)", clock(s.FailingSince, now), ago(now.Sub(s.FailingSince)))
-	case collector.StateThrottled:
-		return "throttled by Twilio until " + clock(s.RetryAt, now)
-	case collector.StateReading:
-		if s.PagesExpected > 0 {
-			return fmt.Sprintf("first read %d%%", min(99, 100*s.PagesRead/s.PagesExpected))
-		}
+// firstRead writes how far the first refresh is.
+func firstRead(s collector.Status) string {
+	if s.PagesExpected == 0 {
 		return "first read"
-	default:
-		return string(s.State)
 	}
+	return fmt.Sprintf("first read %d%%", min(99, 100*s.PagesRead/s.PagesExpected))
 }
 
 // clock writes a time of the day of now without the date.

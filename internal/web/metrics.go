@@ -37,9 +37,7 @@ func NewRegistry() *prometheus.Registry {
 	})
 	started.SetToCurrentTime()
 	r.MustRegister(
-		started,
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		started, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("twilio_exporter"),
 	)
 	return r

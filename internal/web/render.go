@@ -31,16 +31,14 @@ type renderer struct {
 // answer is a response that is rendered, and then written.
 type answer struct {
 	http.ResponseWriter // has the header, and gets the rest at the end
-
-	code int
-	body bytes.Buffer
+	code                int
+	body                bytes.Buffer
 }
 
 func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(renderedAtOnce)} }
 
-// render renders h's answer, which shows that many accounts, when it is its turn, and writes it. Rendering waits for
-// nobody, so that a turn comes soon. The request waits for it as long as somebody waits for the answer: when the time
-// of a scrape is over, Prometheus hangs up.
+// render renders h's answer, which shows that many accounts, when it is its turn, and writes it. Turns come soon, as
+// rendering waits for nobody. The request waits until its client hangs up, as Prometheus does after its scrape timeout.
 func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
 	weight := int64(min(max(1, accounts), renderedAtOnce))
 	if r.places.Acquire(req.Context(), weight) != nil {

@@ -26,29 +26,22 @@ import (
 )
 
 const (
-	// writeTimeout is the time to write a response, waiting for the API excluded.
-	writeTimeout = 30 * time.Second
+	writeTimeout = 30 * time.Second // for a response, without the time in which it waits for the API
 	readTimeout  = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
-	// stopTimeout is well below the 5 seconds within which the program ends: requests in flight have been cancelled and
-	// only write their responses.
+	// stopTimeout is well below the 5 seconds within which the program ends: what is in flight has been cancelled.
 	stopTimeout = 2 * time.Second
 )
 
 // newHTTPServer returns a server without an address. It does not use the default mux, to which any library may add.
 func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: readTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          stdlog.New(serverLog{logger}, "", 0),
+		Handler: h, ErrorLog: stdlog.New(serverLog{logger}, "", 0),
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 	}
 }
 
-// serverLog takes net/http's messages. Most are of single connections, such as a failed TLS handshake: those are the
-// client's problem.
+// serverLog takes net/http's messages. Most are about one client's connection, such as a failed TLS handshake.
 type serverLog struct{ *slog.Logger }
 
 // Write implements io.Writer.
@@ -199,9 +192,9 @@ func (s *Server) Serve(
 	}
 	served := make(chan error, 1)
 	go func() { served <- toolkit.ListenAndServe(server, flags, logger) }()
+	var err error
 	select {
-	case err := <-served:
-		return err
+	case err = <-served:
 	case <-ctx.Done():
 		// A context of its own, as ctx has ended.
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -209,11 +202,12 @@ func (s *Server) Serve(
 		if server.Shutdown(stopping) != nil {
 			_ = server.Close()
 		}
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
+		err = <-served
+	}
+	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
+	return err
 }
 
 // localAddress is the address of a listener as a browser on this host takes it.
