@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	promconfig "github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
@@ -45,19 +46,19 @@ type fetch struct {
 	callers int // that wait; guarded by Account.mu
 }
 
-func (m *Manager) newAccount(c *config.Account, t *transport) *Account {
+func (m *Manager) newAccount(c *config.Account, shared *transport) *Account {
+	a := &Account{config: *c, shared: shared, fetches: map[string]*fetch{}}
 	metrics := m.metrics.Account(c.Account)
-	settings := c.HTTP // a copy: Proxy keeps something in it, and a reload compares settings
-	client := twilio.NewClient(twilio.Options{
-		BaseURL: c.BaseURL, Transport: t.withCredentials(c),
-		Timeout: c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
+	proxy := c.HTTP.ProxyConfig // a copy: Proxy keeps something in it, and a reload compares settings
+	a.client = twilio.NewClient(twilio.Options{
+		BaseURL:   &a.config.BaseURL,
+		Transport: promconfig.NewBasicAuthRoundTripper(promconfig.NewInlineSecret(c.User), c.Password, shared),
+		Timeout:   c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
 		Logger: log.With(m.logger, "account", c.Account), Observe: metrics.Observe,
-		Proxy: settings.Proxy(),
+		Proxy: proxy.Proxy(),
 	})
-	return &Account{
-		config: *c, client: client, shared: t, fetches: map[string]*fetch{},
-		Refresher: collector.NewRefresher(c.Settings, client, metrics, m.logger),
-	}
+	a.Refresher = collector.NewRefresher(c.Settings, a.client, metrics, m.logger)
+	return a
 }
 
 // Name is the value of the account label.

@@ -57,9 +57,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 type SecretFile string
 
 // Fetch implements config.SecretReader. Its errors are of type *fs.PathError.
-func (f SecretFile) Fetch(context.Context) (string, error) { return f.read() }
-
-func (f SecretFile) read() (string, error) {
+func (f SecretFile) Fetch(context.Context) (string, error) {
 	b, err := readFile(string(f), maxFile)
 	if err != nil {
 		return "", err
@@ -81,26 +79,14 @@ func (SecretFile) Immutable() bool { return false }
 // paths here.
 type secretFiles struct{}
 
-func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
-	return SecretFile(path).read()
+// Fetch implements config.SecretManager.
+func (secretFiles) Fetch(ctx context.Context, path string) (string, error) {
+	return SecretFile(path).Fetch(ctx)
 }
 
 // NewTransport returns the transport of an account's HTTP settings.
 func NewTransport(c config.HTTPClientConfig) (http.RoundTripper, error) {
-	c.TLSConfig = withRefs(c.TLSConfig)
-	if c.BasicAuth != nil {
-		auth := *c.BasicAuth
-		auth.PasswordRef, auth.PasswordFile = auth.PasswordFile, ""
-		c.BasicAuth = &auth
-	}
 	// The name is a label of the library's own metrics, which are not removed with the account: hence the same one for
 	// all.
 	return config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
-}
-
-// withRefs has secretFiles read the files of c.
-func withRefs(c config.TLSConfig) config.TLSConfig {
-	c.CARef, c.CertRef, c.KeyRef = c.CAFile, c.CertFile, c.KeyFile
-	c.CAFile, c.CertFile, c.KeyFile = "", "", ""
-	return c
 }

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -19,10 +18,17 @@ import (
 
 // input is a value and where it came from.
 type input struct {
-	where  string // "--twilio.timeout", "accounts.yml:3: interval"
+	place  string // "accounts.yml:3: "; none of a flag
+	name   string // "--twilio.timeout", "interval"
 	value  string
 	hidden bool // it may hold a secret, if only by mistake
+
+	// Of flags: whether the command line has it, its environment variable, and its value where neither has one.
+	isSet             bool
+	env, defaultValue string
 }
+
+func (in input) where() string { return in.place + in.name }
 
 // show is the one place that decides which values errors and warnings show.
 func (in input) show() string {
@@ -33,12 +39,7 @@ func (in input) show() string {
 }
 
 func (in input) bad(want string) error {
-	return fmt.Errorf("%s: %s is not %s", in.where, in.show(), want)
-}
-
-// pathInput is the path of a file of secrets. A relative one may as well be a secret in the wrong place.
-func pathInput(where, path string) input {
-	return input{where: where, value: path, hidden: !filepath.IsAbs(path)}
+	return fmt.Errorf("%s: %s is not %s", in.where(), in.show(), want)
 }
 
 // setting is a value of an account that has a default. One row defines the flag, its environment variable, its key in
@@ -58,7 +59,7 @@ var settings = []setting{
 		help:   "Base URL of the Twilio API. Credentials are sent to this host only.",
 		want:   "an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1",
 		hidden: true,
-		set:    func(a *Account, v string) (ok bool) { a.BaseURL, ok = parseBaseURL(v); return ok },
+		set:    func(a *Account, v string) bool { return setBaseURL(&a.BaseURL, v) },
 	},
 	{
 		flag: "twilio.timeout", defaultValue: "30s",
@@ -132,11 +133,6 @@ var settings = []setting{
 	},
 }
 
-// validUser holds for what can be the user of basic authentication (RFC 7617) and a label value.
-func validUser(s string) bool {
-	return s != "" && validName(s) && !strings.ContainsFunc(s, func(r rune) bool { return r == ':' || unicode.IsSpace(r) })
-}
-
 // validName holds for what can be a label value that people can read.
 func validName(s string) bool {
 	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unicode.IsControl)
@@ -147,27 +143,27 @@ func validListenAddress(address string) bool {
 		return true // exporter-toolkit's own
 	}
 	host, port, err := net.SplitHostPort(address)
-	if err != nil || strings.ContainsFunc(host, unicode.IsSpace) {
+	return err == nil && !strings.ContainsFunc(host, unicode.IsSpace) && validPort(port, 0)
+}
+
+func validPort(port string, low uint64) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n >= low
+}
+
+// validHost checks what url.Parse does not: that there is a host, the range of the port, and "host:".
+func validHost(u *url.URL) bool {
+	return u.Hostname() != "" && !strings.HasSuffix(u.Host, ":") && (u.Port() == "" || validPort(u.Port(), 1))
+}
+
+func setBaseURL(to *url.URL, s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u) ||
+		u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#") {
 		return false
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n <= math.MaxUint16
-}
-
-func parseBaseURL(s string) (*url.URL, bool) {
-	u, err := url.Parse(s)
-	ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
-		u.User == nil && u.RawQuery == "" && !u.ForceQuery && !strings.Contains(s, "#") && validPort(u)
-	return u, ok
-}
-
-// validPort checks what url.Parse does not: the range, and "host:".
-func validPort(u *url.URL) bool {
-	if u.Port() == "" {
-		return !strings.HasSuffix(u.Host, ":")
-	}
-	n, err := strconv.ParseUint(u.Port(), 10, 16)
-	return err == nil && n > 0
+	*to = *u
+	return true
 }
 
 // setDuration accepts the formats of Go and of Prometheus: 1h30m, 1.5h, 7d.
@@ -201,11 +197,4 @@ func setFloat(to *float64, s string, low, high float64) bool {
 	}
 	*to = f
 	return true
-}
-
-func flagName(flag, env string) string {
-	if env == "" {
-		return "--" + flag
-	}
-	return "--" + flag + " (" + env + ")"
 }

@@ -43,16 +43,15 @@ func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
 	return own, warnings
 }
 
-func (o *options) validateShard() (s Shard, err error) {
-	index := input{where: "--shard.index (TWILIO_SHARD_INDEX)", value: o.shardIndex}
-	total := input{where: "--shard.total (TWILIO_SHARD_TOTAL)", value: o.shardTotal}
+func (o *options) validateShard() error {
+	index, total, shard := o.shardIndex, o.shardTotal, &o.config.flags.Shard
 	switch {
-	case !setInt(&s.Total, total.value, 1, maxShards):
-		return s, total.bad(fmt.Sprintf("a whole number from 1 to %d", maxShards))
-	case !setInt(&s.Index, index.value, 0, s.Total-1):
-		return s, index.bad(fmt.Sprintf("a whole number from 0 to %d, one less than %s", s.Total-1, total.where))
-	case s.Total > 1 && o.configFile == "":
-		return s, fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.where)
+	case !setInt(&shard.Total, total.value, 1, maxShards):
+		return total.bad(fmt.Sprintf("a whole number from 1 to %d", maxShards))
+	case !setInt(&shard.Index, index.value, 0, shard.Total-1):
+		return index.bad(fmt.Sprintf("a whole number from 0 to %d, one less than %s", shard.Total-1, total.name))
+	case shard.Total > 1 && o.config.configFile == "":
+		return fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.name)
 	}
-	return s, nil
+	return nil
 }
