@@ -213,12 +213,11 @@ func (m *Manager) end(list []*Account) {
 	for _, a := range list {
 		a.cancel()
 	}
-	timeout := time.NewTimer(stopTimeout)
-	defer timeout.Stop()
+	timeout := time.After(stopTimeout)
 	for _, a := range list {
 		select {
 		case <-a.ended:
-		case <-timeout.C:
+		case <-timeout:
 			level.Error(m.logger).Log("msg", "account has not stopped in time, going on without it", "account", a.Name())
 			return
 		}

@@ -683,6 +683,21 @@ func TestConfigFileErrors(t *testing.T) {
 			head + "  tls_config: {key_file: token}\n",
 			`:4: tls_config: exactly one of cert or cert_file must be configured when a client key is configured`,
 		},
+		"no such key file": {
+			head + "  tls_config:\n    cert_file: token\n    key_file: nowhere\n",
+			`:6: tls_config: key_file: cannot read <7 characters, not shown> (no such file or directory): want a file in PEM format`,
+		},
+		"manager of secrets": {
+			head + "  tls_config:\n    server_name: x\n    cert_ref: x\n",
+			`:6: tls_config: there is no manager of secrets: use ca_file, cert_file and key_file`,
+		},
+		"second unknown TLS key": {head + "  tls_config:\n    server_name: x\n    zeta: x\n    alpha: x\n", `:6: unknown key "zeta"`},
+		"TLS version":            {head + "  tls_config: {min_version: TLS99}\n", `:4: unknown TLS version: TLS99`},
+		"TLS of another kind":    {head + "  tls_config:\n    insecure_skip_verify: maybe\n", `:5: unexpected value of type !!str`},
+		"not a CA": {
+			head + "  tls_config:\n    server_name: x\n    ca_file: token\n",
+			`:5: tls_config: unable to use specified CA cert ref ` + token,
+		},
 		"no SID": {"accounts:\n- name: x\n", `:2: account_sid is missing: want an Account SID (AC…)`},
 		"odd SID": {
 			"accounts:\n- name: x\n  account_sid: a b\n",

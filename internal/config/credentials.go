@@ -1,12 +1,8 @@
 package config
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"unicode"
@@ -105,21 +101,6 @@ func checkSID(in input, prefix, want string) (warnings []string, err error) {
 		return []string{in.bad(want).Error()}, nil
 	}
 	return nil, nil
-}
-
-// checkFile reads a file of dir to report errors at startup; it is read again for each request. A relative path may as
-// well be a secret in the wrong place.
-func checkFile(f input, dir, want string) error {
-	if f.value == "" {
-		return nil
-	}
-	f.hidden = !filepath.IsAbs(f.value)
-	_, err := SecretFile(config.JoinDir(dir, f.value)).Fetch(context.Background())
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) { // without the path
-		return fmt.Errorf("%s: cannot read %s (%w): want %s", f.where(), f.show(), pathError.Err, want)
-	}
-	return err
 }
 
 // clearText warns of credentials that are sent unencrypted.

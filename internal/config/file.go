@@ -155,7 +155,7 @@ func (m *mapping) name() input {
 func (m *mapping) account(defaults *Account) (a Account, warnings []string, err error) {
 	a = *defaults
 	for _, key := range m.keys() {
-		if err := m.applyKey(&a, key); err != nil {
+		if err = m.applyKey(&a, key); err != nil {
 			return a, nil, err
 		}
 	}
@@ -176,9 +176,9 @@ func (m *mapping) account(defaults *Account) (a Account, warnings []string, err 
 	}
 	if proxy.value != "" {
 		proxy.hidden = true
-		u, err := url.Parse(proxy.value)
+		u, urlErr := url.Parse(proxy.value)
 		schemes := []string{"http", "https", "socks5", "socks5h"}
-		if err != nil || !validHost(u) || !slices.Contains(schemes, u.Scheme) {
+		if urlErr != nil || !validHost(u) || !slices.Contains(schemes, u.Scheme) {
 			return a, nil, proxy.bad("the URL of a proxy, such as http://proxy.example:3128")
 		}
 		a.HTTP.ProxyConfig = config.ProxyConfig{ProxyURL: config.URL{URL: u}}
@@ -200,9 +200,8 @@ func (m *mapping) applyKey(a *Account, key string) error {
 		return nil
 	case value.Kind != yaml.ScalarNode:
 		return errors.New(in.place + "want a scalar value")
-	case i >= 0 && !settings[i].set(a, in.value):
-		in.hidden = settings[i].hidden
-		return in.bad(settings[i].want)
+	case i >= 0:
+		return settings[i].set(a, in)
 	}
 	return nil
 }
@@ -214,7 +213,7 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 	if err != nil {
 		return nil, err
 	}
-	// Prometheus' type without its methods: they would validate while decoding, when the line is not known.
+	// Prometheus' type without its methods, which would validate while decoding.
 	type plain config.TLSConfig
 	var decoded struct {
 		Config  plain                `yaml:",inline"`

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -57,7 +58,9 @@ func readFile(path string, limit int64) ([]byte, error) {
 type SecretFile string
 
 // Fetch implements config.SecretReader. Its errors are of type *fs.PathError.
-func (f SecretFile) Fetch(context.Context) (string, error) {
+func (f SecretFile) Fetch(context.Context) (string, error) { return f.read() }
+
+func (f SecretFile) read() (string, error) {
 	b, err := readFile(string(f), maxFile)
 	if err != nil {
 		return "", err
@@ -75,13 +78,28 @@ func (f SecretFile) Description() string { return "file " + string(f) }
 // Immutable implements config.SecretReader.
 func (SecretFile) Immutable() bool { return false }
 
+// checkFile reads a file of dir to report errors at startup; it is read again for each request. A relative path may as
+// well be a secret in the wrong place.
+func checkFile(f input, dir, want string) error {
+	if f.value == "" {
+		return nil
+	}
+	f.hidden = !filepath.IsAbs(f.value)
+	_, err := SecretFile(config.JoinDir(dir, f.value)).read()
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) { // without the path
+		return fmt.Errorf("%s: cannot read %s (%w): want %s", f.where(), f.show(), pathError.Err, want)
+	}
+	return err
+}
+
 // secretFiles has the library read files as SecretFile does, in the place of a manager of secrets, whose names are
 // paths here.
 type secretFiles struct{}
 
 // Fetch implements config.SecretManager.
-func (secretFiles) Fetch(ctx context.Context, path string) (string, error) {
-	return SecretFile(path).Fetch(ctx)
+func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
+	return SecretFile(path).read()
 }
 
 // NewTransport returns the transport of an account's HTTP settings.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -51,9 +51,6 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
 	}
-	for _, in := range []*input{&o.own.token, &o.own.secret} {
-		in.value = strings.TrimSpace(os.Getenv(in.env))
-	}
 	if o.config.flags.Demo {
 		o.ignoreEnvironment()
 	}
@@ -89,9 +86,10 @@ func secretHint(args []string) string {
 // newApplication defines the flags; parsing them fills the options.
 func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 	o := &options{settings: map[string]*input{}}
-	o.own.token = input{name: tokenVariable, env: tokenVariable}
-	o.own.secret = input{name: secretVariable, env: secretVariable}
 	o.variables = []*input{&o.own.token, &o.own.secret}
+	for i, name := range []string{tokenVariable, secretVariable} {
+		*o.variables[i] = input{name: name, env: name, value: strings.TrimSpace(os.Getenv(name))}
+	}
 	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message operations, by status.")
 	app.UsageWriter(stdout)
 	app.Terminate(func(int) { o.answered = true })
@@ -125,7 +123,7 @@ func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 		PlaceHolder("FILE")
 
 	for _, s := range settings {
-		o.settings[s.flag] = &input{hidden: s.hidden}
+		o.settings[s.flag] = &input{}
 		text(o.settings[s.flag], s.flag, s.env, s.defaultValue, s.help)
 	}
 
@@ -162,25 +160,13 @@ func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 
 func (o *options) validate() (*ValidatedConfig, error) {
 	for _, validate := range []func() error{
-		o.validateLog, o.validateWeb, o.validateSettings, o.validateAutoReload, o.validateShard, o.validateAccounts,
+		o.validateWebAndLog, o.validateSettings, o.validateAutoReload, o.validateShard, o.validateAccounts,
 	} {
 		if err := validate(); err != nil {
 			return nil, err
 		}
 	}
 	return &o.config, nil
-}
-
-func (o *options) validateLog() error {
-	flags := &o.config.flags
-	flags.LogLevel, flags.LogFormat = o.logLevel.value, o.logFormat.value
-	switch {
-	case !slices.Contains([]string{"debug", "info", "warn", "error"}, flags.LogLevel):
-		return o.logLevel.bad("one of debug, info, warn and error")
-	case !slices.Contains([]string{"logfmt", "json"}, flags.LogFormat):
-		return o.logFormat.bad("one of logfmt and json")
-	}
-	return nil
 }
 
 // reservedPaths are served by the exporter itself and cannot be the telemetry path.
@@ -190,10 +176,16 @@ var reservedPaths = []string{"/", "/-", "/probe", "/sd", "/debug"}
 // have a meaning.
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
-func (o *options) validateWeb() error {
-	settings, toolkit := &o.config.flags.Web, o.config.toolkit
-	if !setDuration(&settings.ScrapeTimeoutOffset, o.scrapeTimeoutOffset.value, 0, math.MaxInt64) {
-		return o.scrapeTimeoutOffset.bad("a duration of 0s or more, such as 500ms")
+func (o *options) validateWebAndLog() error {
+	flags, toolkit := &o.config.flags, o.config.toolkit
+	if err := cmp.Or(
+		o.logLevel.setOneOf(&flags.LogLevel, "debug", "info", "warn", "error"),
+		o.logFormat.setOneOf(&flags.LogFormat, "logfmt", "json"),
+		o.scrapeTimeoutOffset.setDuration(
+			&flags.Web.ScrapeTimeoutOffset, 0, math.MaxInt64, "of 0s or more, such as 500ms",
+		),
+	); err != nil {
+		return err
 	}
 	p := o.telemetryPath.value
 	if !plainPath.MatchString(p) || path.Clean(p) != p {
@@ -206,7 +198,7 @@ func (o *options) validateWeb() error {
 			)
 		}
 	}
-	settings.TelemetryPath = p
+	flags.Web.TelemetryPath = p
 	for _, address := range *toolkit.WebListenAddresses {
 		if !*toolkit.WebSystemdSocket && !validListenAddress(address) {
 			in := input{name: "--web.listen-address", value: address}
@@ -231,8 +223,8 @@ func (o *options) validateSettings() error {
 		EnableHTTP2: true, ProxyConfig: config.ProxyConfig{ProxyFromEnvironment: true},
 	}
 	for _, s := range settings {
-		if in := o.settings[s.flag]; !s.set(&o.config.defaults, in.value) {
-			return in.bad(s.want)
+		if err := s.set(&o.config.defaults, *o.settings[s.flag]); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -240,9 +232,10 @@ func (o *options) validateSettings() error {
 
 func (o *options) validateAutoReload() error {
 	interval := &o.config.flags.AutoReload
+	err := o.autoReloadInterval.setDuration(interval, minInterval, math.MaxInt64, "of at least 100ms, such as 30s")
 	switch {
-	case !setDuration(interval, o.autoReloadInterval.value, minInterval, math.MaxInt64):
-		return o.autoReloadInterval.bad("a duration of at least 100ms, such as 30s")
+	case err != nil:
+		return err
 	case !o.autoReload:
 		*interval = 0
 	case o.config.configFile == "":

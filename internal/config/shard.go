@@ -45,10 +45,10 @@ func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
 
 func (o *options) validateShard() error {
 	index, total, shard := o.shardIndex, o.shardTotal, &o.config.flags.Shard
-	switch {
-	case !setInt(&shard.Total, total.value, 1, maxShards):
-		return total.bad(fmt.Sprintf("a whole number from 1 to %d", maxShards))
-	case !setInt(&shard.Index, index.value, 0, shard.Total-1):
+	switch err := total.setInt(&shard.Total, 1, maxShards); {
+	case err != nil:
+		return err
+	case index.setInt(&shard.Index, 0, shard.Total-1) != nil:
 		return index.bad(fmt.Sprintf("a whole number from 0 to %d, one less than %s", shard.Total-1, total.name))
 	case shard.Total > 1 && o.config.configFile == "":
 		return fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.name)
