@@ -162,16 +162,12 @@ func (m *Manager) Names() (names []string) {
 
 // Waiting returns the accounts without which the program is not ready, as they have not finished a refresh. Once there
 // is none there never will be one: what a reload adds takes nothing away from the others.
-func (m *Manager) Waiting() (waiting []*Account) {
+func (m *Manager) Waiting() []*Account {
 	if m.ready.Load() {
 		return nil
 	}
-	for _, a := range m.List() {
-		if !a.Refresher.Ready() {
-			waiting = append(waiting, a)
-		}
-	}
-	if waiting == nil {
+	waiting := slices.DeleteFunc(slices.Clone(m.List()), func(a *Account) bool { return a.Refresher.Ready() })
+	if len(waiting) == 0 {
 		m.ready.Store(true)
 	}
 	return waiting

@@ -754,12 +754,14 @@ func TestConfigFileBombs(t *testing.T) {
 		}
 		return b.String()
 	}
+	account := "account_sid: " + testutil.SID + ", auth_token_file: " + testutil.WriteFile(t, "token", testutil.Token)
 	for name, yml := range map[string]string{
 		"lists":         "accounts:\n" + levels("[x]", "[", "]"),
 		"merged":        "accounts:\n" + levels("{name: x}", "{<<: [", "]}"),
-		"values":        "accounts:\n" + levels("{name: x}", "{tls_config: [", "]}"),
+		"merged in one": "accounts:\n- <<:\n  " + strings.ReplaceAll(levels("{name: x}", "{<<: [", "]}"), "\n", "\n  ") + "\n",
+		"values":        "accounts:\n" + levels("{"+account+"}", "{"+account+", tls_config: [", "]}"),
 		"unknown key":   "bombs:\n" + levels("[x]", "[", "]") + "accounts: *a9\n",
-		"many accounts": "accounts: [&a {name: x}" + strings.Repeat(", *a", 50_000) + "]\n",
+		"many accounts": "accounts: [&a {" + account + "}" + strings.Repeat(", *a", 50_000) + "]\n",
 		"deep":          "accounts: " + strings.Repeat("[", 200_000),
 		"deep mappings": "accounts: " + strings.Repeat("{a: ", 200_000),
 	} {

@@ -152,10 +152,10 @@ func (m *mapping) name() input {
 }
 
 // account returns the account that the mapping describes, and what looks like a mistake in it.
-func (m *mapping) account(defaults *Account) (a Account, warnings []string, err error) {
-	a = *defaults
+func (m *mapping) account(defaults *Account) (Account, []string, error) {
+	a := *defaults
 	for _, key := range m.keys() {
-		if err = m.applyKey(&a, key); err != nil {
+		if err := m.applyKey(&a, key); err != nil {
 			return a, nil, err
 		}
 	}
@@ -169,21 +169,20 @@ func (m *mapping) account(defaults *Account) (a Account, warnings []string, err 
 		return a, nil, fmt.Errorf("%s is missing: want an Account SID (AC…)", own.sid.where())
 	case name.name == "name" && !validName(name.value):
 		return a, nil, name.bad("a name: want text on one line")
+	case proxy.value != "":
+		u, err := url.Parse(proxy.value)
+		schemes := []string{"http", "https", "socks5", "socks5h"}
+		if err != nil || !validHost(u) || !slices.Contains(schemes, u.Scheme) {
+			proxy.hidden = true
+			return a, nil, proxy.bad("the URL of a proxy, such as http://proxy.example:3128")
+		}
+		a.HTTP.ProxyConfig = config.ProxyConfig{ProxyURL: config.URL{URL: u}}
 	}
 	insecure, err := m.applyTLS(&a, own.dir)
 	if err != nil {
 		return a, nil, err
 	}
-	if proxy.value != "" {
-		proxy.hidden = true
-		u, urlErr := url.Parse(proxy.value)
-		schemes := []string{"http", "https", "socks5", "socks5h"}
-		if urlErr != nil || !validHost(u) || !slices.Contains(schemes, u.Scheme) {
-			return a, nil, proxy.bad("the URL of a proxy, such as http://proxy.example:3128")
-		}
-		a.HTTP.ProxyConfig = config.ProxyConfig{ProxyURL: config.URL{URL: u}}
-	}
-	warnings, err = own.apply(&a)
+	warnings, err := own.apply(&a)
 	return a, append(warnings, insecure...), err
 }
 
