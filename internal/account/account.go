@@ -22,7 +22,6 @@ type Account struct {
 
 	config config.Account
 	client *twilio.Client
-	shared *transport
 
 	mu      sync.Mutex        // guards what follows
 	fetches map[string]*fetch // under way, by operation
@@ -46,16 +45,16 @@ type fetch struct {
 	callers int // that wait; guarded by Account.mu
 }
 
-func (m *Manager) newAccount(c *config.Account, shared *transport) *Account {
-	a := &Account{config: *c, shared: shared, fetches: map[string]*fetch{}}
-	metrics := m.metrics.Account(c.Account)
-	proxy := c.HTTP.ProxyConfig // a copy: Proxy keeps something in it, and a reload compares settings
+// newAccount makes an account whose transport there is.
+func (m *Manager) newAccount(c *config.Account) *Account {
+	a := &Account{config: *c, fetches: map[string]*fetch{}}
+	metrics, t := m.metrics.Account(c.Account), m.transports[c.HTTP]
 	a.client = twilio.NewClient(twilio.Options{
 		BaseURL:   &a.config.BaseURL,
-		Transport: promconfig.NewBasicAuthRoundTripper(promconfig.NewInlineSecret(c.User), c.Password, shared),
+		Transport: promconfig.NewBasicAuthRoundTripper(promconfig.NewInlineSecret(c.User), c.Password, t),
 		Timeout:   c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
 		Logger: log.With(m.logger, "account", c.Account), Observe: metrics.Observe,
-		Proxy: proxy.Proxy(),
+		Proxy: t.proxy,
 	})
 	a.Refresher = collector.NewRefresher(c.Settings, a.client, metrics, m.logger)
 	return a

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -20,7 +20,6 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	promconfig "github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
@@ -51,7 +50,7 @@ type Manager struct {
 
 	mu         sync.Mutex // held by one change of the accounts at a time
 	running    bool
-	transports []*transport
+	transports map[config.HTTP]transport
 
 	failed           atomic.Pointer[FailedReload] // the last reload, if it failed
 	reloadSuccessful prometheus.Gauge
@@ -62,14 +61,14 @@ type Manager struct {
 // memory and two goroutines.
 type transport struct {
 	http.RoundTripper
-	settings promconfig.HTTPClientConfig
+	proxy func(*http.Request) (*url.URL, error)
 }
 
 // NewManager prepares the accounts of c and registers the exporter's own metrics with reg. Nothing runs before Start.
 func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log.Logger) (*Manager, error) {
 	metrics := promauto.With(reg)
 	m := &Manager{
-		config: c, metrics: collector.NewMetrics(reg), logger: logger,
+		config: c, metrics: collector.NewMetrics(reg), logger: logger, transports: map[config.HTTP]transport{},
 		reloadSuccessful: metrics.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_config_last_reload_successful",
 			Help: "Whether the last configuration load succeeded: 1 or 0.",
@@ -87,43 +86,39 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	}).Set(1)
 
 	configs := c.Accounts()
-	transports, err := m.transportsOf(configs)
-	if err != nil {
+	if err := m.addTransports(configs); err != nil {
 		return nil, err
 	}
 	list := make([]*Account, len(configs))
 	for i := range configs {
-		list[i] = m.newAccount(&configs[i], transports[i])
+		list[i] = m.newAccount(&configs[i])
 	}
 	m.current.Store(&list)
 	m.loaded(c.Warnings())
 	return m, nil
 }
 
-// transportsOf returns the transports of accounts, those in use where they fit. Making them is the only part of an
-// account that can fail, hence it is done for all accounts before any of them is changed.
-func (m *Manager) transportsOf(configs []config.Account) ([]*transport, error) {
-	transports := make([]*transport, len(configs))
+// addTransports makes the transports that accounts need. It is the only part of an account that can fail, hence it is
+// done for all accounts before any of them is changed.
+func (m *Manager) addTransports(configs []config.Account) error {
 	for i := range configs {
-		settings := configs[i].HTTP
-		n := slices.IndexFunc(m.transports, func(t *transport) bool { return reflect.DeepEqual(t.settings, settings) })
-		if n < 0 {
-			rt, err := config.NewTransport(settings)
-			if err != nil {
-				return nil, fmt.Errorf("account %q: %s", configs[i].Account, sanitize.OneLine(err.Error()))
-			}
-			n = len(m.transports)
-			m.transports = append(m.transports, &transport{rt, settings})
+		c := &configs[i]
+		if _, ok := m.transports[c.HTTP]; ok {
+			continue
 		}
-		transports[i] = m.transports[n]
+		rt, proxy, err := c.HTTP.NewTransport()
+		if err != nil {
+			return fmt.Errorf("account %q: %s", c.Account, sanitize.OneLine(err.Error()))
+		}
+		m.transports[c.HTTP] = transport{rt, proxy}
 	}
-	return transports, nil
+	return nil
 }
 
 // dropTransports closes the idle connections of the transports that no account of list uses.
 func (m *Manager) dropTransports(list []*Account) {
-	m.transports = slices.DeleteFunc(m.transports, func(t *transport) bool {
-		if slices.ContainsFunc(list, func(a *Account) bool { return a.shared == t }) {
+	maps.DeleteFunc(m.transports, func(settings config.HTTP, t transport) bool {
+		if slices.ContainsFunc(list, func(a *Account) bool { return a.config.HTTP == settings }) {
 			return false
 		}
 		(&http.Client{Transport: t.RoundTripper}).CloseIdleConnections()
@@ -320,8 +315,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	for _, a := range m.List() {
 		ends[a.Name()] = a
 	}
-	transports, err := m.transportsOf(configs)
-	if err != nil {
+	if err := m.addTransports(configs); err != nil {
 		return err
 	}
 	next := make([]*Account, len(configs))
@@ -329,7 +323,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	for i := range configs {
 		c := &configs[i]
 		known[c.Account] = true
-		if a := ends[c.Account]; a != nil && reflect.DeepEqual(&a.config, c) {
+		if a := ends[c.Account]; a != nil && a.config == *c {
 			next[i] = a
 			delete(ends, c.Account)
 		}
@@ -350,7 +344,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 			continue
 		}
 		c := &configs[i]
-		next[i] = m.newAccount(c, transports[i])
+		next[i] = m.newAccount(c)
 		if a := ends[c.Account]; a != nil && a.config.BaseURL == c.BaseURL {
 			next[i].client.ShareCooldown(a.client) // a Retry-After outlasts a change of settings
 		}

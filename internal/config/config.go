@@ -44,10 +44,10 @@ type Account struct {
 	BaseURL    url.URL
 	Timeout    time.Duration // of one HTTP request
 	MaxRetries int
-	RateLimit  float64                 // requests a second; 0 = no limit
-	User       string                  // SID of the account or of its API key
-	Password   config.SecretReader     // its Auth Token or secret
-	HTTP       config.HTTPClientConfig // without credentials: see NewTransport
+	RateLimit  float64             // requests a second; 0 = no limit
+	User       string              // SID of the account or of its API key
+	Password   config.SecretReader // its Auth Token or secret
+	HTTP       HTTP
 }
 
 // Flags are what the command line says of the program as a whole.
@@ -87,16 +87,7 @@ type ValidatedConfig struct {
 func (c *ValidatedConfig) Flags() Flags { return c.flags }
 
 // Accounts returns the accounts, in the order of the file.
-func (c *ValidatedConfig) Accounts() []Account {
-	accounts := slices.Clone(c.accounts)
-	for i := range accounts {
-		if proxy := &accounts[i].HTTP.ProxyURL; proxy.URL != nil {
-			u := *proxy.URL
-			proxy.URL = &u
-		}
-	}
-	return accounts
-}
+func (c *ValidatedConfig) Accounts() []Account { return slices.Clone(c.accounts) }
 
 // Warnings returns what is allowed but looks like a mistake.
 func (c *ValidatedConfig) Warnings() []string { return slices.Clone(c.warnings) }

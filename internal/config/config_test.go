@@ -38,28 +38,27 @@ func TestLoadDefaults(t *testing.T) {
 	}
 	a, flags := c.accounts[0], c.Flags()
 	type view struct {
-		Account, BaseURL                              string
-		Timeout, Interval, Window, Refresh, Age       time.Duration
-		Retries, PageSize, Concurrency, Named         int
-		Rate, Staleness                               float64
-		User, Secret                                  string
-		Redirects                                     bool
-		Telemetry                                     string
-		Offset                                        time.Duration
-		Listen                                        string
-		Lifecycle, Pprof, Demo, Once, Check, ProxyEnv bool
+		Account, BaseURL                                 string
+		Timeout, Interval, Window, Refresh, Age          time.Duration
+		Retries, PageSize, Concurrency, Named            int
+		Rate, Staleness                                  float64
+		User, Secret                                     string
+		Telemetry                                        string
+		Offset                                           time.Duration
+		Listen                                           string
+		Lifecycle, Pprof, Demo, Once, Check, DefaultHTTP bool
 	}
 	got := view{
 		a.Account, a.BaseURL.String(), a.Timeout, a.Interval, a.Window, a.RefreshTimeout, a.MaxAge,
 		a.MaxRetries, a.PageSize, a.Concurrency, a.Named, a.RateLimit, a.MaxStaleness,
-		a.User, password(t, &a), a.HTTP.FollowRedirects,
+		a.User, password(t, &a),
 		flags.Web.TelemetryPath, flags.Web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
-		flags.Web.EnableLifecycle, flags.Web.EnablePprof, flags.Demo, flags.Once, flags.Check, a.HTTP.ProxyFromEnvironment,
+		flags.Web.EnableLifecycle, flags.Web.EnablePprof, flags.Demo, flags.Once, flags.Check, a.HTTP == HTTP{},
 	}
 	want := view{
 		testutil.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
 		4, 1000, 4, 3, 10, 0.1,
-		testutil.SID, testutil.Token, false,
+		testutil.SID, testutil.Token,
 		"/metrics", 500 * time.Millisecond, ":9861",
 		false, false, false, false, false, true,
 	}
@@ -202,14 +201,14 @@ func TestImmutable(t *testing.T) {
 	}
 	a := c.Accounts()
 	a[0].Account, a[0].Interval = "other", 0
-	a[0].BaseURL.Host, a[0].HTTP.ProxyURL.Host, a[0].User = "other", "other", "other"
+	a[0].BaseURL.Host, a[0].HTTP.Proxy, a[0].User = "other", "other", "other"
 	flags := c.Toolkit()
 	(*flags.WebListenAddresses)[0], *flags.WebConfigFile, *flags.WebSystemdSocket = "other", "other", true
 	c.WithDemoURL(&url.URL{Host: "other"})
 
 	b := c.Accounts()[0]
 	if b.Account != testutil.SID || b.Interval != time.Minute ||
-		b.BaseURL.Host != "comms.twilio.com" || b.HTTP.ProxyURL.Host != "proxy:1" || b.User != testutil.SID {
+		b.BaseURL.Host != "comms.twilio.com" || b.HTTP.Proxy != "http://proxy:1" || b.User != testutil.SID {
 		t.Errorf("the account has changed: %+v", b)
 	}
 	flags = c.Toolkit()
@@ -624,11 +623,11 @@ func TestConfigFile(t *testing.T) {
 		t.Errorf("settings (-want +got):\n%s", d)
 	}
 	if a.RateLimit != 0.5 || a.BaseURL.Port() != "1" || a.Password != SecretFile(filepath.Join(dir, "one")) ||
-		a.HTTP.ProxyURL.Host != "proxy.example:3128" || a.HTTP.ProxyFromEnvironment || !a.HTTP.TLSConfig.InsecureSkipVerify || a.HTTP.FollowRedirects {
+		a.HTTP.Proxy != "http://me:pass@proxy.example:3128" || !a.HTTP.TLS.InsecureSkipVerify {
 		t.Errorf("%+v", a)
 	}
 	b, c := accounts[1], accounts[2]
-	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.User != testutil.Key || b.Window != 24*time.Hour || !b.HTTP.ProxyFromEnvironment {
+	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.User != testutil.Key || b.Window != 24*time.Hour || b.HTTP != (HTTP{}) {
 		t.Errorf("%+v", b)
 	}
 	if c.Account != "third" || c.User != testutil.Key {
@@ -790,10 +789,10 @@ func checkAccount(t *testing.T, a *Account) {
 		a.PageSize < 1 || a.PageSize > 1000, a.Concurrency < 1, a.MaxRetries < 0,
 		!(a.MaxStaleness >= 0 && a.MaxStaleness <= 1), !(a.RateLimit >= 0),
 		a.BaseURL.Host == "" || a.BaseURL.User != nil,
-		a.HTTP.FollowRedirects, a.User == "", password(t, a) == "":
+		a.User == "", password(t, a) == "":
 		t.Fatalf("validated nonsense: %+v", a)
 	}
-	if _, err := NewTransport(a.HTTP); err != nil {
+	if _, _, err := a.HTTP.NewTransport(); err != nil {
 		t.Fatalf("validated what cannot be used: %v", err)
 	}
 }

@@ -176,7 +176,7 @@ func (m *mapping) account(defaults *Account) (Account, []string, error) {
 			proxy.hidden = true
 			return a, nil, proxy.bad("the URL of a proxy, such as http://proxy.example:3128")
 		}
-		a.HTTP.ProxyConfig = config.ProxyConfig{ProxyURL: config.URL{URL: u}}
+		a.HTTP.Proxy = proxy.value
 	}
 	insecure, err := m.applyTLS(&a, own.dir)
 	if err != nil {
@@ -238,7 +238,7 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 	c.SetDirectory(dir)
 	c.CARef, c.CertRef, c.KeyRef = c.CAFile, c.CertFile, c.KeyFile // see secretFiles
 	c.CAFile, c.CertFile, c.KeyFile = "", "", ""
-	a.HTTP.TLSConfig = c
+	a.HTTP.TLS = c
 	if _, err := config.NewTLSConfig(&c, config.WithSecretManager(secretFiles{})); err != nil {
 		return nil, errors.New(tls.input("").where() + sanitize.OneLine(err.Error()))
 	}

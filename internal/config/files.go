@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,9 +103,22 @@ func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
 	return SecretFile(path).read()
 }
 
-// NewTransport returns the transport of an account's HTTP settings.
-func NewTransport(c config.HTTPClientConfig) (http.RoundTripper, error) {
+// HTTP is how requests are sent, whatever their credentials. Accounts with equal settings can share a transport.
+type HTTP struct {
+	TLS   config.TLSConfig // the names of its references are paths
+	Proxy string           // URL; "" stands for the environment
+}
+
+// NewTransport returns a transport, and what it takes its proxy from.
+func (h HTTP) NewTransport() (http.RoundTripper, func(*http.Request) (*url.URL, error), error) {
+	proxy, err := url.Parse(h.Proxy)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := config.HTTPClientConfig{TLSConfig: h.TLS, EnableHTTP2: true}
+	c.ProxyURL.URL, c.ProxyFromEnvironment = proxy, h.Proxy == ""
 	// The name is a label of the library's own metrics, which are not removed with the account: hence the same one for
 	// all.
-	return config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
+	rt, err := config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
+	return rt, c.Proxy(), err
 }

@@ -106,7 +106,7 @@ func TestSecretFileWhileRunning(t *testing.T) {
 	}))
 	defer api.Close()
 	file := testutil.WriteFile(t, "token", "first")
-	shared, err := NewTransport(config.HTTPClientConfig{})
+	shared, _, err := HTTP{}.NewTransport()
 	if err != nil {
 		t.Fatal(err)
 	}

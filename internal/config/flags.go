@@ -218,10 +218,6 @@ func (o *options) validateWebAndLog() error {
 }
 
 func (o *options) validateSettings() error {
-	// Redirects are not followed: they would send the credentials to another host.
-	o.config.defaults.HTTP = config.HTTPClientConfig{
-		EnableHTTP2: true, ProxyConfig: config.ProxyConfig{ProxyFromEnvironment: true},
-	}
 	for _, s := range settings {
 		if err := s.set(&o.config.defaults, *o.settings[s.flag]); err != nil {
 			return err
