@@ -109,9 +109,9 @@ func (s *Server) page(now time.Time) pageView {
 		}
 		p.Waiting = someNames(names)
 	}
-	if at, err := s.accounts.FailedReload(); err != nil {
+	if failed := s.accounts.FailedReload(); failed != nil {
 		p.FailedReload = fmt.Sprintf("The reload at %s failed, the configuration before it is in use: %s",
-			clock(at, now), sanitize.OneLine(err.Error()))
+			clock(failed.At, now), sanitize.OneLine(failed.Err.Error()))
 	}
 	counts := map[collector.State]int{}
 	for _, a := range list {

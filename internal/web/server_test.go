@@ -61,7 +61,7 @@ func load(tb testing.TB, args ...string) *Server {
 // run starts the accounts; those with an interval are refreshed by the test alone.
 func run(tb testing.TB, c *config.ValidatedConfig) *Server {
 	tb.Helper()
-	logger, _ := logging.New(tb.Output(), c.Log().Level, c.Log().Format)
+	logger, _ := logging.New(tb.Output(), c.Flags().LogLevel, c.Flags().LogFormat)
 	registry := NewRegistry()
 	accounts, err := account.NewManager(c, registry, logger)
 	if err != nil {
@@ -69,7 +69,7 @@ func run(tb testing.TB, c *config.ValidatedConfig) *Server {
 	}
 	accounts.Start(context.Background(), account.OnDemand)
 	tb.Cleanup(accounts.Stop)
-	return New(c.Web(), accounts, registry, logger)
+	return New(c.Flags().Web, accounts, registry, logger)
 }
 
 // refresh refreshes every account once.
