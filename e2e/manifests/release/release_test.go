@@ -160,6 +160,22 @@ func TestStamps(t *testing.T) {
 	}
 }
 
+// TestBases wants the images that ours start from pinned by digest.
+func TestBases(t *testing.T) {
+	pinned := regexp.MustCompile(`^FROM (--platform=\S+ )?\S+:[\w.-]+@sha256:[0-9a-f]{64}( AS \w+)?$`)
+	for _, dockerfile := range []string{"Dockerfile", load(t).Dockers[0].Dockerfile} {
+		from := regexp.MustCompile(`(?m)^FROM .*$`).FindAllString(read(t, dockerfile), -1)
+		if len(from) == 0 {
+			t.Errorf("%s starts from nothing", dockerfile)
+		}
+		for _, line := range from {
+			if !pinned.MatchString(line) {
+				t.Errorf("%s: no digest: %s", dockerfile, line)
+			}
+		}
+	}
+}
+
 // TestDockerfiles wants the two images to differ in where the binary is from,
 // and in nothing else.
 func TestDockerfiles(t *testing.T) {
