@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"go.uber.org/goleak"
 
 	"twilio_operations_exporter/internal/account"
@@ -478,6 +480,62 @@ func TestWithoutDeadlines(t *testing.T) {
 			t.Errorf("the server has no deadline: %q", body)
 		}
 	})
+}
+
+// TestStopAnswers stops a server that has accepted a connection and has not read its request yet.
+func TestStopAnswers(t *testing.T) {
+	s := testServer(t, testutil.New(t))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	addresses := make(chan string, 1)
+	served := make(chan error, 1)
+	flags := &toolkit.FlagConfig{
+		WebListenAddresses: &[]string{"127.0.0.1:0"}, WebSystemdSocket: new(bool), WebConfigFile: new(string),
+	}
+	go func() {
+		served <- s.Serve(ctx, flags, slog.New(slog.DiscardHandler), func(address string) { addresses <- address })
+	}()
+	address := <-addresses
+	dial := func() (net.Conn, error) { return (&net.Dialer{}).DialContext(t.Context(), "tcp", address) }
+
+	early, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = early.Close() }()
+	const request = "GET /-/healthy HTTP/1.1\r\nHost: exporter\r\n\r\n"
+	answer := func(c net.Conn) {
+		t.Helper()
+		if _, writeErr := io.WriteString(c, request); writeErr != nil {
+			t.Fatal(writeErr)
+		}
+		r, readErr := http.ReadResponse(bufio.NewReader(c), nil)
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		if closeErr := r.Body.Close(); closeErr != nil || r.StatusCode != http.StatusOK {
+			t.Errorf("status %d, error %v", r.StatusCode, closeErr)
+		}
+	}
+	// Once a later connection has its response, the early one has been accepted.
+	late, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = late.Close() }()
+	answer(late)
+
+	stop()
+	for err == nil { // until nobody listens
+		var c net.Conn
+		if c, err = dial(); err == nil {
+			_ = c.Close()
+		}
+	}
+	answer(early)
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestMissingBody holds that a request whose body never comes ends: net/http

@@ -82,9 +82,21 @@ func (b *buildah) build(args ...string) {
 }
 
 // bases makes the images that the Dockerfile starts from, as far as it uses
-// them, and returns the volumes that stand for the rest.
-func (b *buildah) bases() []string {
+// them. It returns the arguments of a build from them: volumes that stand for the
+// rest, and a copy of the Dockerfile without digests, which only the real ones have.
+func (b *buildah) bases(dockerfile string) []string {
 	b.t.Helper()
+	doc, err := os.ReadFile(dockerfile) //nolint:gosec // of this repository
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	doc = regexp.MustCompile(`@sha256:\w+`).ReplaceAll(doc, nil)
+	copied := filepath.Join(b.t.TempDir(), "Dockerfile")
+	writeFile(b.t, copied, string(doc))
+	from := regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(\S+)`).FindAllStringSubmatch(string(doc), -1)
+	if len(from) != 2 {
+		b.t.Fatalf("%s starts from %d images, want the toolchain's and the final one", dockerfile, len(from))
+	}
 	host.Need(b.t, map[string]string{"busybox": "busybox-static"})
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
@@ -102,15 +114,16 @@ func (b *buildah) bases() []string {
 	// Modules come from the cache, and from nowhere else.
 	writeFile(b.t, filepath.Join(golang, "Dockerfile"),
 		"FROM scratch\nCOPY . /\nENV PATH=/usr/local/go/bin:/bin GOPATH=/go GOCACHE=/cache GOTOOLCHAIN=local GOPROXY=off\n")
-	b.build("--tag", "docker.io/library/golang:1.26", golang)
+	b.build("--tag", from[0][1], golang)
 
 	static := b.t.TempDir()
 	writeFile(b.t, filepath.Join(static, "etc", "passwd"), "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
 	writeFile(b.t, filepath.Join(static, "Dockerfile"), "FROM scratch\nCOPY etc /etc\nUSER 65532\nENV PATH=/usr/bin:/bin\n")
-	b.build("--tag", "gcr.io/distroless/static:nonroot", static)
+	b.build("--tag", from[1][1], static)
 
 	env := strings.Split(output(b.t, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"), "\n")
 	return []string{
+		"--file", copied,
 		"--volume", env[0] + ":/usr/local/go:ro",
 		"--volume", env[1] + ":/go/pkg/mod",
 		"--volume", env[2] + ":/cache",
@@ -180,14 +193,14 @@ func (i *builtImage) output(args ...string) string {
 func TestImage(t *testing.T) {
 	root := host.Root(t)
 	b := newBuildah(t)
-	volumes := b.bases()
+	bases := b.bases(filepath.Join(root, "Dockerfile"))
 	// The build gets no network: everything must be in the cache.
 	download := exec.CommandContext(t.Context(), "go", "mod", "download")
 	download.Dir = root
 	if out, err := download.CombinedOutput(); err != nil {
 		t.Fatalf("go mod download: %v\n%s", err, out)
 	}
-	b.build(append(volumes, "--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=0123abc",
+	b.build(append(bases, "--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=0123abc",
 		"--build-arg", "BRANCH=main", "--build-arg", "BUILD_DATE=2026-01-02", "--tag", image+":1.2.3", root)...)
 	img := b.open(image + ":1.2.3")
 

@@ -77,26 +77,24 @@ func TestPlatforms(t *testing.T) {
 }
 
 // TestArchive wants all of deploy/ in an archive, which alone is enough to run
-// the stack, and the runbooks that its alerts name, but no secret; and nothing
-// that differs from one packing of a commit to the next.
+// the stack, but no secret; and nothing that differs from one packing of a commit
+// to the next.
 func TestArchive(t *testing.T) {
 	dir := t.TempDir()
 	want := make(map[string]bool)
-	for _, top := range []string{"deploy", "docs/runbooks"} {
-		if err := os.CopyFS(filepath.Join(dir, top), os.DirFS(filepath.Join(host.Root(t), top))); err != nil {
-			t.Fatal(err)
-		}
-		err := filepath.WalkDir(filepath.Join(dir, top), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			rel, err := filepath.Rel(dir, path)
-			want[filepath.ToSlash(rel)] = true
+	if err := os.CopyFS(filepath.Join(dir, "deploy"), os.DirFS(filepath.Join(host.Root(t), "deploy"))); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(filepath.Join(dir, "deploy"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
 			return err
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
+		rel, err := filepath.Rel(dir, path)
+		want[filepath.ToSlash(rel)] = true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	secret := filepath.Join(dir, "deploy", "k8s", "overlays", "example", "secrets")
 	if err := os.Mkdir(secret, 0o750); err != nil {
@@ -159,6 +157,22 @@ func TestStamps(t *testing.T) {
 	got, want := names(strings.Join(load(t).Builds[0].LDFlags, " ")), names(read(t, "Dockerfile"))
 	if len(want) != 5 || !slices.Equal(got, want) {
 		t.Errorf("goreleaser stamps %v, the Dockerfile %v", got, want)
+	}
+}
+
+// TestBases wants the images that ours start from pinned by digest.
+func TestBases(t *testing.T) {
+	pinned := regexp.MustCompile(`^FROM (--platform=\S+ )?\S+:[\w.-]+@sha256:[0-9a-f]{64}( AS \w+)?$`)
+	for _, dockerfile := range []string{"Dockerfile", load(t).Dockers[0].Dockerfile} {
+		from := regexp.MustCompile(`(?m)^FROM .*$`).FindAllString(read(t, dockerfile), -1)
+		if len(from) == 0 {
+			t.Errorf("%s starts from nothing", dockerfile)
+		}
+		for _, line := range from {
+			if !pinned.MatchString(line) {
+				t.Errorf("%s: no digest: %s", dockerfile, line)
+			}
+		}
 	}
 }
 
