@@ -58,7 +58,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 // start wires the program up and runs it until ctx ends or, with --once, until the metrics are printed.
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
 	if cfg.Demo() {
-		api, err := web.ServeLocal(ctx, simulator.Demo(nil))
+		api, err := web.ServeLocal(ctx, simulator.Demo())
 		if err != nil {
 			return fmt.Errorf("--demo: %w", err)
 		}
