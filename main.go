@@ -59,7 +59,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
 	flags := cfg.Flags()
 	if flags.Demo {
-		api, err := web.ServeLocal(ctx, simulator.Demo(nil))
+		api, err := web.ServeLocal(ctx, simulator.Demo())
 		if err != nil {
 			return fmt.Errorf("--demo: %w", err)
 		}

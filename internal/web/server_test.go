@@ -316,7 +316,7 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 		`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="error"} 0`, // it goes on
 	)
 	testutil.WaitFor(t, "the refresh to go on", func() bool {
-		n, _ := api.Requests().InFlight()
+		n := api.Requests().InFlight()
 		return n == 1
 	})
 	if w := get(t, s, http.MethodGet, "/-/healthy"); w.Code != http.StatusOK {
