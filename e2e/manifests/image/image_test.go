@@ -82,20 +82,12 @@ func (b *buildah) build(args ...string) {
 }
 
 // bases makes the images that the Dockerfile starts from, as far as it uses
-// them. It returns the arguments of a build from them: volumes that stand for the
-// rest, and a copy of the Dockerfile without digests, which only the real ones have.
+// them, and returns the volumes that stand for the rest.
 func (b *buildah) bases(dockerfile string) []string {
 	b.t.Helper()
-	doc, err := os.ReadFile(dockerfile) //nolint:gosec // of this repository
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	doc = regexp.MustCompile(`@sha256:\w+`).ReplaceAll(doc, nil)
-	copied := filepath.Join(b.t.TempDir(), "Dockerfile")
-	writeFile(b.t, copied, string(doc))
-	from := regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(\S+)`).FindAllStringSubmatch(string(doc), -1)
+	from := regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(\S+)`).FindAllStringSubmatch(dockerfile, -1)
 	if len(from) != 2 {
-		b.t.Fatalf("%s starts from %d images, want the toolchain's and the final one", dockerfile, len(from))
+		b.t.Fatalf("the Dockerfile starts from %d images, want the toolchain's and the final one", len(from))
 	}
 	host.Need(b.t, map[string]string{"busybox": "busybox-static"})
 	busybox, err := exec.LookPath("busybox")
@@ -123,11 +115,21 @@ func (b *buildah) bases(dockerfile string) []string {
 
 	env := strings.Split(output(b.t, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"), "\n")
 	return []string{
-		"--file", copied,
 		"--volume", env[0] + ":/usr/local/go:ro",
 		"--volume", env[1] + ":/go/pkg/mod",
 		"--volume", env[2] + ":/cache",
 	}
+}
+
+// withoutDigests returns a Dockerfile of the repository that takes its bases by
+// their tags: the digests are those of the real ones.
+func withoutDigests(t *testing.T, name string) string {
+	t.Helper()
+	doc, err := os.ReadFile(filepath.Join(host.Root(t), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`@sha256:\w+`).ReplaceAllString(string(doc), "")
 }
 
 // image is one that was built, with its files mounted.
@@ -193,14 +195,16 @@ func (i *builtImage) output(args ...string) string {
 func TestImage(t *testing.T) {
 	root := host.Root(t)
 	b := newBuildah(t)
-	bases := b.bases(filepath.Join(root, "Dockerfile"))
+	dockerfile := filepath.Join(t.TempDir(), "Dockerfile")
+	writeFile(t, dockerfile, withoutDigests(t, "Dockerfile"))
+	volumes := b.bases(withoutDigests(t, "Dockerfile"))
 	// The build gets no network: everything must be in the cache.
 	download := exec.CommandContext(t.Context(), "go", "mod", "download")
 	download.Dir = root
 	if out, err := download.CombinedOutput(); err != nil {
 		t.Fatalf("go mod download: %v\n%s", err, out)
 	}
-	b.build(append(bases, "--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=0123abc",
+	b.build(append(volumes, "--file", dockerfile, "--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=0123abc",
 		"--build-arg", "BRANCH=main", "--build-arg", "BUILD_DATE=2026-01-02", "--tag", image+":1.2.3", root)...)
 	img := b.open(image + ":1.2.3")
 
@@ -236,7 +240,7 @@ func TestImage(t *testing.T) {
 		dir := t.TempDir()
 		copyFile(t, filepath.Join(img.root, program), filepath.Join(dir, "linux", runtime.GOARCH, "twilio_operations_exporter"), 0o755)
 		copyFile(t, filepath.Join(root, "LICENSE"), filepath.Join(dir, "LICENSE"), 0o644)
-		copyFile(t, filepath.Join(root, "Dockerfile.release"), filepath.Join(dir, "Dockerfile"), 0o644)
+		writeFile(t, filepath.Join(dir, "Dockerfile"), withoutDigests(t, "Dockerfile.release"))
 		b.build("--platform", "linux/"+runtime.GOARCH, "--tag", image+":release", dir)
 		released := b.open(image + ":release")
 		released.checkConfig(t)

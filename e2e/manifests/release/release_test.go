@@ -4,9 +4,12 @@
 package release
 
 import (
+	"debug/buildinfo"
+	"encoding/json"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +22,8 @@ import (
 	"twilio_operations_exporter/e2e/manifests"
 	"twilio_operations_exporter/e2e/manifests/internal/host"
 )
+
+func TestMain(m *testing.M) { os.Exit(host.Run(m)) }
 
 type config struct {
 	Builds []struct {
@@ -33,6 +38,10 @@ type config struct {
 			Info info   `json:"info"`
 		} `json:"files"`
 	} `json:"archives"`
+	SBOMs []struct {
+		Cmd  string   `json:"cmd"`
+		Args []string `json:"args"`
+	} `json:"sboms"`
 	Dockers []struct {
 		Images     []string          `json:"images"`
 		Dockerfile string            `json:"dockerfile"`
@@ -141,6 +150,134 @@ func TestArchive(t *testing.T) {
 		if !want[f] {
 			t.Errorf("must not be in the archive: %s", f)
 		}
+	}
+}
+
+// TestSBOM makes the SBOM as goreleaser does, in dist, and wants each module of the
+// binary and the standard library in it, each with its licence.
+func TestSBOM(t *testing.T) {
+	dir := t.TempDir()
+	dist := filepath.Join(dir, "dist")
+	if err := os.Mkdir(dist, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "LICENSE"), []byte(read(t, "LICENSE")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "licenses"), "../cmd/licenses") //nolint:gosec // fixed but for the directory
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	sbom := load(t).SBOMs[0]
+	program := host.Exporter(t)
+	var args []string
+	for _, arg := range sbom.Args {
+		args = append(args, os.Expand(arg, func(name string) string {
+			return map[string]string{"artifact": program, "document": "sbom.cdx.json"}[name]
+		}))
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dist, sbom.Cmd), args...) //nolint:gosec // of this repository
+	cmd.Dir = dist
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	type component struct {
+		Name, Version string
+		Licenses      []any
+	}
+	var document struct {
+		BOMFormat  string
+		Metadata   struct{ Component component }
+		Components []component
+	}
+	doc, err := os.ReadFile(filepath.Join(dist, "sbom.cdx.json")) //nolint:gosec // in a directory of its own
+	if err == nil {
+		err = json.Unmarshal(doc, &document)
+	}
+	if err != nil || document.BOMFormat != "CycloneDX" {
+		t.Fatalf("format %q, error %v", document.BOMFormat, err)
+	}
+	var got []string
+	for _, c := range append(document.Components, document.Metadata.Component) {
+		got = append(got, c.Name+" "+c.Version)
+		if len(c.Licenses) == 0 {
+			t.Errorf("%s has no licence", c.Name)
+		}
+	}
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"stdlib " + strings.TrimPrefix(info.GoVersion, "go"), info.Main.Path + " " + info.Main.Version}
+	for _, dep := range info.Deps {
+		want = append(want, dep.Path+" "+dep.Version)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the SBOM has\n%v\nthe binary\n%v", got, want)
+	}
+}
+
+// TestMakeRelease wants make release to refuse what is not exactly a tagged commit,
+// in one line, and to call goreleaser otherwise.
+func TestMakeRelease(t *testing.T) {
+	const published, tried = "release --clean", "release --clean --snapshot"
+	for _, tc := range []struct {
+		name  string
+		tag   string
+		dirty bool
+		args  []string
+		want  string
+	}{
+		{name: "tag", tag: "v1.2.3", want: published},
+		{name: "no tag", want: "no tag v... on HEAD"},
+		{name: "tag of something else", tag: "docs", want: "no tag v... on HEAD"},
+		{name: "dirty", tag: "v1.2.3", dirty: true, want: "the tree differs from its tag"},
+		{name: "a try", dirty: true, args: []string{"SNAPSHOT=1"}, want: tried},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			git := func(args ...string) {
+				t.Helper()
+				cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)...) //nolint:gosec // fixed
+				cmd.Dir = dir
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("git %v: %v\n%s", args, err, out)
+				}
+			}
+			git("init", "--quiet")
+			if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(read(t, "Makefile")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			git("add", ".")
+			git("commit", "--quiet", "--message", "test")
+			if tc.tag != "" {
+				git("tag", tc.tag)
+			}
+			if tc.dirty {
+				if err := os.WriteFile(filepath.Join(dir, "new"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// In place of go run: echo.
+			cmd := exec.CommandContext(t.Context(), "make", append([]string{"--silent", "release", "GO=echo"}, tc.args...)...) //nolint:gosec // fixed
+			cmd.Dir = dir
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			out, err := cmd.Output()
+			if strings.HasPrefix(tc.want, published) {
+				if _, args, _ := strings.Cut(strings.TrimSpace(string(out)), " release "); err != nil || "release "+args != tc.want {
+					t.Errorf("error %v, goreleaser gets %q\n%s", err, out, &stderr)
+				}
+				return
+			}
+			refusal, _, _ := strings.Cut(stderr.String(), "\n")
+			if err == nil || len(out) > 0 || !strings.HasPrefix(refusal, tc.want) {
+				t.Errorf("error %v, output %q, refusal %q, want %q", err, out, refusal, tc.want)
+			}
+		})
 	}
 }
 
