@@ -1,6 +1,10 @@
 # docker build -t twilio-operations-exporter:0.1.0 --build-arg VERSION=0.1.0 \
 #   --build-arg REVISION=$(git rev-parse HEAD) --build-arg BUILD_DATE=$(git log -1 --format=%cI) .
-FROM --platform=$BUILDPLATFORM docker.io/library/golang:1.26 AS build
+#
+# Bases are pinned by the digest of their index, which has all platforms. To renew one,
+# here and in Dockerfile.release, with the tag that is current by then:
+#   docker buildx imagetools inspect docker.io/library/golang:1.26.9
+FROM --platform=$BUILDPLATFORM docker.io/library/golang:1.26.9@sha256:f1f0bcc2c524a3ced375fcb4d1ecb7aa371aa7070e112599aaca45cc02d0101b AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
@@ -19,7 +23,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -o /twili
     -X github.com/prometheus/common/version.BuildDate=$BUILD_DATE" .
 
 # CA certificates, zone data and the user nonroot, and no shell.
-FROM gcr.io/distroless/static:nonroot
+FROM gcr.io/distroless/static-debian13:nonroot@sha256:e2e927ec666bae08560abb3c55d0659eceabb657f56b6782ab500a9fc7f555e3
 COPY --from=build /twilio_operations_exporter /usr/bin/twilio_operations_exporter
 ARG VERSION=unknown
 ARG REVISION=unknown

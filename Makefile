@@ -17,6 +17,7 @@ export ROOT_SKIPS := $(BIN)/skips
 
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION   := v1.9.0
+GORELEASER_VERSION    := v2.14.0
 
 GOLANGCI_LINT := $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 
@@ -99,6 +100,24 @@ benchmarks: ## all of Go's kind
 .PHONY: govulncheck
 govulncheck:
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
+
+# Needs what goreleaser needs to publish: a token of the repository's host, and
+# Docker, logged in where IMAGE is; RELEASE_FLAGS=--skip=docker goes without.
+.PHONY: release
+release: ## of the tag that is checked out; with SNAPSHOT=1 a try of any commit that publishes nothing
+ifndef SNAPSHOT
+	@git describe --tags --exact-match --match 'v[0-9]*' > /dev/null 2>&1 || \
+		{ echo "no tag v... on HEAD: check one out, or try with SNAPSHOT=1" >&2; exit 1; }
+	@test -z "$$(git status --porcelain)" || \
+		{ echo "the tree differs from its tag (git status): commit, tag again, or try with SNAPSHOT=1" >&2; exit 1; }
+endif
+	$(GO) run github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION) release --clean $(if $(SNAPSHOT),--snapshot) $(RELEASE_FLAGS)
+
+.PHONY: licenses
+licenses: build ## of every module that is compiled into the program; fails for one that is not allowed
+	@mkdir -p $(BIN)
+	$(GO) -C e2e/manifests build -o $(BIN)/licenses ./cmd/licenses
+	@$(BIN)/licenses $(PROGRAM)
 
 # $(call need,COMMAND,PACKAGES,WHAT FOR) installs Debian's packages where a
 # command is missing and that can be done; elsewhere it says how to.

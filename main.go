@@ -43,7 +43,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return 0
-	case err == nil && cfg.Check():
+	case err == nil && cfg.Flags().Check:
 		err = cfg.WriteCheck(stdout)
 	case err == nil:
 		err = start(ctx, cfg, hangup, stdout, log)
@@ -57,14 +57,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // start wires the program up and runs it until ctx ends or, with --once, until the metrics are printed.
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
-	if cfg.Demo() {
-		api, err := web.ServeLocal(ctx, simulator.Demo(nil))
+	flags := cfg.Flags()
+	if flags.Demo {
+		api, err := web.ServeLocal(ctx, simulator.Demo())
 		if err != nil {
 			return fmt.Errorf("--demo: %w", err)
 		}
 		cfg = cfg.WithDemoURL(api)
 	}
-	logger, slogger := logging.New(log, cfg.Log().Level, cfg.Log().Format)
+	logger, slogger := logging.New(log, flags.LogLevel, flags.LogFormat)
 	level.Info(logger).Log(
 		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
 	)
@@ -74,8 +75,8 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		return err
 	}
 	defer accounts.Stop()
-	server := web.New(cfg.Web(), accounts, registry, logger)
-	if cfg.Once() {
+	server := web.New(flags.Web, accounts, registry, logger)
+	if flags.Once {
 		accounts.Start(ctx, account.OnDemand)
 		err = accounts.RefreshOnce(ctx)
 		if ctx.Err() != nil {
@@ -84,7 +85,7 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		return errors.Join(err, server.WriteMetrics(ctx, stdout))
 	}
 	return server.Serve(ctx, cfg.Toolkit(), slogger, func(address string) {
-		if cfg.Demo() {
+		if flags.Demo {
 			level.Info(logger).Log("msg", "demo: open this address in a browser", "url", "http://"+address+"/")
 		}
 		accounts.Start(ctx, 0)

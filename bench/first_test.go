@@ -43,7 +43,7 @@ func firstRefresh(tb testing.TB) (f first) {
 	world := simulator.MustWorld(simulator.WorldSettings{
 		Rate: 200_000.0 / 1440, Uniform: true, Epoch: now.Add(-day + time.Minute), Until: now, MaxRecipients: 100,
 	})
-	handler := simulator.MustHandler(world, simulator.Settings{LogSize: -1})
+	handler := simulator.NewHandler(world, simulator.Settings{})
 	handler.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultLatency, Latency: latency})
 	server := httptest.NewServer(handler)
 	defer server.Close()

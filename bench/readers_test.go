@@ -127,7 +127,7 @@ func serveSimulator(t *testing.T, scale int) string {
 		Rate: 600 / float64(scale), Lifetime: 3 * time.Minute, LifetimeSpread: 0.5,
 		FailedShare: 0.01, UndeliveredShare: 0.03, ReadShare: 0.4,
 	})
-	handler := simulator.MustHandler(world, simulator.Settings{Now: func() time.Time { return *clock.Load() }, LogSize: -1})
+	handler := simulator.NewHandler(world, simulator.Settings{Now: func() time.Time { return *clock.Load() }})
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -116,10 +117,10 @@ func testRequests(t *testing.T) []cost {
 // connect returns a client of a simulated API, without a socket and compression
 // between them.
 func connect(world *simulator.World) (*twilio.Client, *simulator.Handler) {
-	handler := simulator.MustHandler(world, simulator.Settings{LogSize: -1, NoGzip: true})
+	handler := simulator.NewHandler(world, simulator.Settings{NoGzip: true})
 	return twilio.NewClient(twilio.Options{
 		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
-		Transport: simulator.Transport(handler),
+		Transport: testutil.Transport(handler),
 	}), handler
 }
 

@@ -207,12 +207,14 @@ func TestUndocumentedStatuses(t *testing.T) {
 		}
 		late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
 		g := newRig(t, nil)
+		var ops []twilio.Operation
 		for i, status := range append(append(names[:17:17], late...), names...) {
-			g.list.Set(twilio.Operation{
+			ops = append(ops, twilio.Operation{
 				ID: fmt.Sprint("comms_operation_", i), Status: status,
 				CreatedAt: time.Now().Add(-time.Duration(1 + i)), UpdatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
 			})
 		}
+		g.list.set(ops...)
 		for range 2 {
 			g.refresh(t.Context())
 			got := g.scrape(t.Context())
@@ -233,9 +235,7 @@ func TestUndocumentedStatuses(t *testing.T) {
 			}
 		}
 		// One that is gone is not shown, and has its name when it comes back.
-		for i := 1; i < 2*len(names)+len(late); i++ {
-			g.list.Update(fmt.Sprint("comms_operation_", i), func(op *twilio.Operation) { op.Status = twilio.StatusCompleted })
-		}
+		g.list.set(ops[0])
 		wait(time.Minute)
 		g.refresh(t.Context())
 		g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})

@@ -87,14 +87,21 @@ func (b *logBuffer) Reset() {
 	b.buf.Reset()
 }
 
+// source is a list of operations that a test replaces.
+type source struct{ *simulator.Static }
+
+func (s *source) set(ops ...twilio.Operation) { s.Static = simulator.NewStatic(ops...) }
+
 // rig is a refresher of a simulated API, with its registry and log.
 type rig struct {
 	*Refresher
 	t         *testing.T
-	list      *simulator.Static // what the API has
+	list      *source // what the API has
 	api       *simulator.Handler
 	client    *twilio.Client
 	transport http.RoundTripper // the simulator's, unless a test replaces it
+	mu        sync.Mutex
+	listed    []time.Time // when a list was asked for
 	reg       *prometheus.Registry
 	own       *Metrics
 	log       *logBuffer
@@ -107,15 +114,16 @@ func newRig(t *testing.T, change func(*Settings), faults ...simulator.Fault) *ri
 	if change != nil {
 		change(&s)
 	}
-	g := &rig{t: t, list: simulator.NewStatic(), reg: prometheus.NewRegistry(), log: new(logBuffer), done: make(chan struct{})}
-	g.api = simulator.MustHandler(g.list, simulator.Settings{})
+	g := &rig{t: t, list: new(source), reg: prometheus.NewRegistry(), log: new(logBuffer), done: make(chan struct{})}
+	g.list.set()
+	g.api = simulator.NewHandler(g.list, simulator.Settings{})
 	g.fail(faults...)
-	g.transport = simulator.Transport(g.api)
+	g.transport = testutil.Transport(g.api)
 	g.own = NewMetrics(g.reg)
 	metrics := g.own.Account(s.Account)
 	g.client = twilio.NewClient(twilio.Options{
 		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
-		Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return g.transport.RoundTrip(r) }),
+		Transport: roundTrip(g.roundTrip),
 		Observe:   metrics.Observe,
 	})
 	g.Refresher = NewRefresher(s, g.client, metrics, log.NewLogfmtLogger(g.log))
@@ -140,14 +148,20 @@ func (g *rig) throttle(d time.Duration) {
 	g.fail()
 }
 
-// lists is when the lists were asked for that have been answered.
-func (g *rig) lists() (at []time.Time) {
-	for _, r := range g.api.Requests().Latest() {
-		if r.Endpoint == twilio.EndpointList {
-			at = append(at, r.Time)
-		}
+func (g *rig) roundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/Operations") {
+		g.mu.Lock()
+		g.listed = append(g.listed, time.Now())
+		g.mu.Unlock()
 	}
-	return at
+	return g.transport.RoundTrip(r)
+}
+
+// lists is when lists were asked for.
+func (g *rig) lists() []time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.listed)
 }
 
 func onScrape(s *Settings) { s.Interval = 0 }
@@ -265,7 +279,7 @@ func TestLoopTicksFromStartToStart(t *testing.T) {
 func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil, slow(10*time.Second))
-		g.list.Set(completed(3)...)
+		g.list.set(completed(3)...)
 		g.run(0)
 		wait(time.Second) // the first refresh is under way
 		start := time.Now()
@@ -303,7 +317,7 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 func TestScrapeShowsOneMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)
-		g.list.Set(completed(2)...)
+		g.list.set(completed(2)...)
 		for _, tt := range []struct {
 			fault         []simulator.Fault
 			before, after map[string]float64
@@ -340,7 +354,7 @@ func TestScrapeShowsOneMoment(t *testing.T) {
 func TestScrapesShareOneRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, onScrape, slow(time.Second))
-		g.list.Set(completed(2)...)
+		g.list.set(completed(2)...)
 		if !g.Ready() || !g.Healthy() {
 			t.Error("on-scrape mode is ready and healthy at once")
 		}
@@ -370,11 +384,11 @@ func TestScrapesShareOneRefresh(t *testing.T) {
 func TestScrapeThatTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, onScrape)
-		g.list.Set(completed(2)...)
+		g.list.set(completed(2)...)
 		g.run(0)
 		g.want(g.scrape(t.Context()), map[string]float64{"twilio_up": 1, "twilio_operations/COMPLETED": 2})
 
-		g.list.Set(completed(3)...)
+		g.list.set(completed(3)...)
 		g.fail(slow(25 * time.Second))
 		impatient := func() map[string]float64 {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -449,9 +463,9 @@ func TestMaxAge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, func(s *Settings) { s.Interval, s.MaxAge = tt.interval, tt.maxAge })
-				g.list.Set(completed(2)...)
+				g.list.set(completed(2)...)
 				g.refresh(t.Context())
-				g.list.Set(completed(5)...)
+				g.list.set(completed(5)...)
 				g.refresh(t.Context())
 				succeeded := time.Now()
 				g.fail(status(http.StatusInternalServerError))
@@ -534,7 +548,7 @@ func TestThrottledTimeCountsOnce(t *testing.T) {
 func TestThrottledInOnScrapeMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, onScrape)
-		g.list.Set(completed(1)...)
+		g.list.set(completed(1)...)
 		g.run(0)
 		g.scrape(t.Context())
 		g.throttle(time.Minute)
@@ -585,7 +599,7 @@ func TestHealthOfALoopThatHangs(t *testing.T) {
 				g := newRig(t, func(s *Settings) { s.Interval, s.RefreshTimeout = tt.interval, tt.timeout })
 				g.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 					<-release // whatever its context says
-					return simulator.Transport(g.api).RoundTrip(r)
+					return testutil.Transport(g.api).RoundTrip(r)
 				})
 				g.run(0)
 				if wait(tt.want); !g.Healthy() {
@@ -740,7 +754,7 @@ func TestReasons(t *testing.T) {
 func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil, slow(12*time.Second))
-		g.list.Set(completed(2)...)
+		g.list.set(completed(2)...)
 		lines := func() []string {
 			g.t.Helper()
 			g.refresh(t.Context())

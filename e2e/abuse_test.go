@@ -22,7 +22,7 @@ func TestManyScrapers(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprintf("good-%d", i)
 	}
-	server := httptest.NewServer(newFleet(t, names))
+	server := httptest.NewServer(newFleet(names))
 	defer server.Close()
 	defer server.CloseClientConnections()
 	p := startFleet(t, "exporter", server, names, "--collector.interval=5s")

@@ -66,7 +66,7 @@ A share of messages is an alert when it is above its threshold over a long windo
 the last five minutes, which says that it goes on. The long window is a quarter of an hour where enough messages reach
 an outcome in that time, else an hour, else a day. Each severity has a least number of outcomes and of failures. All
 figures are in [` + "`thresholds.yml`" + `](../deploy/prometheus/rules/thresholds.yml); each alert has a
-[runbook](runbooks/README.md).
+[runbook](../deploy/runbooks/README.md).
 `
 
 const (
@@ -486,7 +486,7 @@ func measure(t *testing.T) string {
 			if want.end > 0 && end > want.end {
 				t.Errorf("%s: %v ends after %.1f minutes, goal %g", c.name, f, end, want.end)
 			}
-			fmt.Fprintf(&rows, "| %s | [%s](runbooks/%[2]s.md) | %s | %.1f | %g | %.1f | %g |\n",
+			fmt.Fprintf(&rows, "| %s | [%s](../deploy/runbooks/%[2]s.md) | %s | %.1f | %g | %.1f | %g |\n",
 				c.name, want.alert, want.severity, begin, want.begin, max(end, 0), want.end)
 		}
 	}

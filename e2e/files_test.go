@@ -115,7 +115,7 @@ func TestAlertsAreTested(t *testing.T) {
 	}
 
 	for i := range alerts {
-		page := filepath.Join(project, "docs", "runbooks", alerts[i].Alert+".md")
+		page := filepath.Join(project, "deploy", "runbooks", alerts[i].Alert+".md")
 		if !strings.HasSuffix(alerts[i].Annotations["runbook_url"], "/"+filepath.Base(page)) {
 			t.Errorf("%s has the runbook %q", alerts[i].Alert, alerts[i].Annotations["runbook_url"])
 		}

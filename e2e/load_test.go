@@ -22,22 +22,21 @@ const fleetToken = "token-of-the-fleet" // of accounts that do not exist
 // an account, which its SID ends in, says in which.
 type fleet struct{ handlers map[string]*simulator.Handler }
 
-func newFleet(t *testing.T, names []string) *fleet {
+func newFleet(names []string) *fleet {
 	f := &fleet{handlers: make(map[string]*simulator.Handler)}
 	for i, name := range names {
 		world := simulator.MustWorld(simulator.WorldSettings{
 			Seed: uint64(i), Rate: 200 / float64(len(names)), MaxRecipients: 100, //nolint:gosec // a small number
 		})
-		h := simulator.MustHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: fleetToken, LogSize: -1})
+		h := simulator.NewHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: fleetToken})
 		switch kind, _, _ := strings.Cut(name, "-"); kind {
 		case "refused":
-			h = simulator.MustHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: "another", LogSize: -1})
+			h = simulator.NewHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: "another"})
 		case "hanging":
 			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 		case "throttled":
 			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour})
 		}
-		t.Cleanup(h.Close)
 		f.handlers[name] = h
 	}
 	return f
@@ -88,7 +87,7 @@ func TestManyAccounts(t *testing.T) {
 		}
 		names = append(names, fmt.Sprintf("%s-%d", kind, i))
 	}
-	server := httptest.NewServer(newFleet(t, names))
+	server := httptest.NewServer(newFleet(names))
 	defer server.Close()
 	defer server.CloseClientConnections()
 

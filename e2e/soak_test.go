@@ -31,7 +31,7 @@ func TestSoak(t *testing.T) {
 	for i := range 50 {
 		names = append(names, fmt.Sprintf("good-%d", i))
 	}
-	api := newFleet(t, names)
+	api := newFleet(names)
 	server := httptest.NewServer(api)
 	defer server.Close()
 	defer server.CloseClientConnections()

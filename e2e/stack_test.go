@@ -231,10 +231,10 @@ func startAccount(t *testing.T, name string, settings simulator.WorldSettings, w
 	t.Helper()
 	a := &account{name: name, t: t, window: window, flags: flags}
 	a.world = simulator.MustWorld(settings)
-	a.api = simulator.MustHandler(a.world, simulator.Settings{AccountSID: simulator.DemoAccountSID, AuthToken: simulator.DemoAuthToken})
+	a.api = simulator.NewHandler(a.world, simulator.Settings{AccountSID: simulator.DemoAccountSID, AuthToken: simulator.DemoAuthToken})
 	server := httptest.NewServer(a.api)
 	t.Cleanup(func() {
-		a.api.Close()
+		server.CloseClientConnections()
 		server.Close()
 	})
 	dir := t.TempDir()

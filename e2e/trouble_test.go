@@ -424,8 +424,11 @@ func targetVanishes(t *testing.T, h *hospital, a *account) {
 }
 
 // shardVanishes takes the exporter of a part of the accounts out of what
-// Prometheus discovers: no other reads them.
+// Prometheus discovers: no other reads them. Another part never had an exporter.
 func shardVanishes(t *testing.T, h *hospital, a *account) {
+	h.told("operators-pager", "firing", map[string]string{
+		"alertname": "TwilioExporterShardMissing", "severity": "critical", "scope": "exporter", "job": job, "shards": "2",
+	})
 	address := a.exporter.address
 	h.stack.discover(t, func(groups []targetGroup) []targetGroup {
 		return slices.DeleteFunc(groups, func(g targetGroup) bool { return g.Targets[0] == address })

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/config"
 
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -21,11 +22,11 @@ var kindsOfList = [][]func(*simulator.ListSettings, *Options){
 	each(func(l *simulator.ListSettings, _ *Options, v simulator.Bounds) { l.Bounds = v },
 		simulator.ExclusiveMillis, simulator.Inclusive, simulator.ExclusiveSeconds, simulator.InclusiveSeconds),
 	each(func(l *simulator.ListSettings, _ *Options, v int) { l.PageCap = v }, 0, 3),
-	each(func(l *simulator.ListSettings, _ *Options, v int) { l.EmptyEvery = v }, 0, 2),
+	each(func(l *simulator.ListSettings, _ *Options, v bool) { l.EmptyPages = v }, false, true),
 	each(func(l *simulator.ListSettings, _ *Options, v simulator.LastNext) { l.LastNext = v },
 		simulator.LastNull, simulator.LastEmpty, simulator.LastAbsent),
 	each(func(l *simulator.ListSettings, _ *Options, v int) { l.Repeat = v }, 0, 1, 2),
-	each(func(l *simulator.ListSettings, _ *Options, v simulator.Alphabet) { l.Alphabet = v }, simulator.URLSafe, simulator.Awkward),
+	each(func(l *simulator.ListSettings, _ *Options, v bool) { l.AwkwardTokens = v }, false, true),
 	each(func(_ *simulator.ListSettings, o *Options, v int) { o.PageSize = v }, 4, 25, 1000),
 	each(func(_ *simulator.ListSettings, o *Options, v int) { o.Concurrency = v }, 1, 3),
 }
@@ -85,12 +86,12 @@ func TestEveryKindOfList(t *testing.T) {
 			for k, v := range c {
 				kindsOfList[k][v](&list, &o)
 			}
-			handler := simulator.MustHandler(world, simulator.Settings{
-				AccountSID: "AC1", AuthToken: "secret", List: list, LogSize: -1, NoGzip: i%7 > 0,
+			handler := simulator.NewHandler(world, simulator.Settings{
+				AccountSID: "AC1", AuthToken: "secret", List: list, NoGzip: i%7 > 0,
 			})
 			client := twilio.NewClient(twilio.Options{
 				BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
-				Transport: config.NewBasicAuthRoundTripper(config.NewInlineSecret("AC1"), config.NewInlineSecret("secret"), simulator.Transport(handler)),
+				Transport: config.NewBasicAuthRoundTripper(config.NewInlineSecret("AC1"), config.NewInlineSecret("secret"), testutil.Transport(handler)),
 				Timeout:   30 * time.Second,
 			})
 			w := New(o)
@@ -136,9 +137,9 @@ func wrongDate(t *testing.T, length, wrong time.Duration, refreshes int) {
 	world := simulator.MustWorld(simulator.WorldSettings{
 		Rate: 100 / length.Minutes(), Uniform: true, MaxRecipients: 1, Lifetime: time.Second, Epoch: time.Now().Add(-length - 2*time.Hour - 7*time.Second),
 	})
-	handler := simulator.MustHandler(world, simulator.Settings{LogSize: -1, NoGzip: true})
+	handler := simulator.NewHandler(world, simulator.Settings{NoGzip: true})
 	client := twilio.NewClient(twilio.Options{
-		BaseURL: &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"}, Transport: simulator.Transport(handler),
+		BaseURL: &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"}, Transport: testutil.Transport(handler),
 	})
 	o := testOptions()
 	o.Length, o.PageSize = length, 60

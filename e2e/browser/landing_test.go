@@ -29,7 +29,7 @@ const (
 func startExporter(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	world := simulator.MustWorld(simulator.DemoWorld())
-	api := httptest.NewServer(simulator.MustHandler(world, simulator.Settings{AccountSID: "AC1", AuthToken: secret}))
+	api := httptest.NewServer(simulator.NewHandler(world, simulator.Settings{AccountSID: "AC1", AuthToken: secret}))
 	t.Cleanup(api.Close)
 
 	dir := t.TempDir()

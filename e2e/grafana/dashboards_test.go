@@ -15,7 +15,7 @@ import (
 
 const (
 	deploy   = "../../deploy"
-	runbooks = "../../docs/runbooks"
+	runbooks = "../../deploy/runbooks"
 )
 
 // load returns the dashboards' contents by file, a checker for them, and the rules.

@@ -236,7 +236,7 @@ serviceMonitor:
   additionalLabels: {release: kube-prometheus-stack}
   relabelings: [{targetLabel: cluster, replacement: eu}]
   metricRelabelings: [{action: labeldrop, regex: operation}]
-prometheusRule: {enabled: true, namespace: monitoring, additionalLabels: {release: kube-prometheus-stack}, thresholds: "groups: [{name: own, rules: []}]"}
+prometheusRule: {enabled: true, namespace: monitoring, additionalLabels: {release: kube-prometheus-stack}, thresholds: "groups: [{name: own, rules: []}]", runbookBase: "https://wiki.example.com/runbooks", dashboardBase: "https://grafana.example.com"}
 grafana: {dashboards: {enabled: true, namespace: grafana, labels: {dashboards: "yes"}, annotations: {k8s-sidecar-target-directory: Twilio}}}
 extraObjects:
 - {apiVersion: v1, kind: ConfigMap, metadata: {name: ca}}
@@ -259,7 +259,8 @@ extraObjects:
 		"memory: 96Mi", "value: 80MiB", "example.com/team: sms", "kubernetes.io/arch: arm64", "key: dedicated", "nodeAffinity: {}",
 		"priorityClassName: monitoring", "serviceAccountName: exporter", "example.com/role: reader", "port: 80\n", `prometheus.io/scrape: "true"`,
 		"team: sms", "port: 3128", "ServiceMonitor monitoring/sms", "matchNames:\n    - twilio", "release: kube-prometheus-stack",
-		"targetLabel: cluster", "regex: operation", "PrometheusRule monitoring/sms-thresholds", "name: own\n", "ConfigMap grafana/sms-dashboard-operations",
+		"targetLabel: cluster", "regex: operation", "PrometheusRule monitoring/sms-thresholds", "name: own\n",
+		"runbook_base: https://wiki.example.com/runbooks", "dashboard_base: https://grafana.example.com", "ConfigMap grafana/sms-dashboard-operations",
 		`dashboards: "yes"`, "k8s-sidecar-target-directory: Twilio", "ConfigMap /ca", "ConfigMap /" + release + "-text",
 	} {
 		if !strings.Contains(all.String(), want) {

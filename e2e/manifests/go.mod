@@ -3,7 +3,9 @@ module twilio_operations_exporter/e2e/manifests
 go 1.26.0
 
 require (
+	github.com/CycloneDX/cyclonedx-go v0.9.3
 	github.com/compose-spec/compose-go/v2 v2.16.2
+	github.com/google/licensecheck v0.3.1
 	github.com/goreleaser/fileglob v1.4.1
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.95.1
 	go.yaml.in/yaml/v3 v3.0.5

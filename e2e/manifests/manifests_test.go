@@ -3,6 +3,7 @@ package manifests
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -291,6 +292,55 @@ func seen(t *testing.T, err error, want string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want one with %q", err, want)
+	}
+}
+
+// TestInhibition wants the AlertmanagerConfig to mute what deploy/alertmanager does.
+func TestInhibition(t *testing.T) {
+	var config struct {
+		InhibitRules []struct {
+			Source []string `json:"source_matchers"`
+			Target []string `json:"target_matchers"`
+			Equal  []string `json:"equal"`
+		} `json:"inhibit_rules"`
+	}
+	type matchers []struct{ Name, MatchType, Value string }
+	var object struct {
+		Spec struct {
+			InhibitRules []struct {
+				SourceMatch, TargetMatch matchers
+				Equal                    []string
+			}
+		}
+	}
+	deploy := filepath.Join(root, "deploy")
+	for name, into := range map[string]any{
+		filepath.Join(deploy, "alertmanager", "alertmanager.yml"):                                            &config,
+		filepath.Join(deploy, "k8s", "overlays", "example-kube-prometheus-stack", "alertmanagerconfig.yaml"): &object,
+	} {
+		doc, err := os.ReadFile(name) //nolint:gosec // of this repository
+		if err == nil {
+			err = yaml.Unmarshal(doc, into)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	var want, got []string
+	for _, r := range config.InhibitRules {
+		want = append(want, fmt.Sprint(r.Source, r.Target, r.Equal))
+	}
+	text := func(all matchers) (out []string) {
+		for _, m := range all {
+			out = append(out, fmt.Sprintf("%s%s%q", m.Name, m.MatchType, m.Value))
+		}
+		return out
+	}
+	for _, r := range object.Spec.InhibitRules {
+		got = append(got, fmt.Sprint(text(r.SourceMatch), text(r.TargetMatch), r.Equal))
+	}
+	if len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("the AlertmanagerConfig mutes\n%s\nalertmanager.yml\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

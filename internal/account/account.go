@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	promconfig "github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
@@ -21,7 +22,6 @@ type Account struct {
 
 	config config.Account
 	client *twilio.Client
-	shared *transport
 
 	mu      sync.Mutex        // guards what follows
 	fetches map[string]*fetch // under way, by operation
@@ -45,19 +45,19 @@ type fetch struct {
 	callers int // that wait; guarded by Account.mu
 }
 
-func (m *Manager) newAccount(c *config.Account, t *transport) *Account {
-	metrics := m.metrics.Account(c.Account)
-	settings := c.HTTP // a copy: Proxy keeps something in it, and a reload compares settings
-	client := twilio.NewClient(twilio.Options{
-		BaseURL: c.BaseURL, Transport: t.withCredentials(c),
-		Timeout: c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
+// newAccount makes an account whose transport there is.
+func (m *Manager) newAccount(c *config.Account) *Account {
+	a := &Account{config: *c, fetches: map[string]*fetch{}}
+	metrics, t := m.metrics.Account(c.Account), m.transports[c.HTTP]
+	a.client = twilio.NewClient(twilio.Options{
+		BaseURL:   &a.config.BaseURL,
+		Transport: promconfig.NewBasicAuthRoundTripper(promconfig.NewInlineSecret(c.User), c.Password, t),
+		Timeout:   c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
 		Logger: log.With(m.logger, "account", c.Account), Observe: metrics.Observe,
-		Proxy: settings.Proxy(),
+		Proxy: t.proxy,
 	})
-	return &Account{
-		config: *c, client: client, shared: t, fetches: map[string]*fetch{},
-		Refresher: collector.NewRefresher(c.Settings, client, metrics, m.logger),
-	}
+	a.Refresher = collector.NewRefresher(c.Settings, a.client, metrics, m.logger)
+	return a
 }
 
 // Name is the value of the account label.

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
 	"os"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -17,9 +19,11 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/sanitize"
 )
 
 const (
@@ -44,78 +48,109 @@ type Manager struct {
 	current atomic.Pointer[[]*Account]
 	ready   atomic.Bool // since when every account had finished a refresh
 
-	mu      sync.Mutex // held by one change of the accounts at a time
-	running bool
+	mu         sync.Mutex // held by one change of the accounts at a time
+	running    bool
+	transports map[config.HTTP]transport
 
-	failed           atomic.Pointer[failedReload] // the last reload, if it failed
+	failed           atomic.Pointer[FailedReload] // the last reload, if it failed
 	reloadSuccessful prometheus.Gauge
 	reloadTimestamp  prometheus.Gauge
 }
 
+// transport is what accounts with equal settings share: each connection of its own that an account keeps open costs
+// memory and two goroutines.
+type transport struct {
+	http.RoundTripper
+	proxy func(*http.Request) (*url.URL, error)
+}
+
 // NewManager prepares the accounts of c and registers the exporter's own metrics with reg. Nothing runs before Start.
 func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log.Logger) (*Manager, error) {
+	metrics := promauto.With(reg)
 	m := &Manager{
-		config: c, metrics: collector.NewMetrics(reg), logger: logger,
-		reloadSuccessful: prometheus.NewGauge(prometheus.GaugeOpts{
+		config: c, metrics: collector.NewMetrics(reg), logger: logger, transports: map[config.HTTP]transport{},
+		reloadSuccessful: metrics.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_config_last_reload_successful",
 			Help: "Whether the last configuration load succeeded: 1 or 0.",
 		}),
-		reloadTimestamp: prometheus.NewGauge(prometheus.GaugeOpts{
+		reloadTimestamp: metrics.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_config_last_reload_success_timestamp_seconds",
 			Help: "Unix time of the last successful configuration load.",
 		}),
 	}
-	shard := c.Shard()
-	shardInfo := prometheus.NewGauge(prometheus.GaugeOpts{
+	shard := c.Flags().Shard
+	metrics.NewGauge(prometheus.GaugeOpts{
 		Name:        "twilio_exporter_shard_info",
 		Help:        "Which of how many shards of the accounts this process exports, always 1.",
 		ConstLabels: prometheus.Labels{"shard": strconv.Itoa(shard.Index), "shards": strconv.Itoa(shard.Total)},
-	})
-	shardInfo.Set(1)
-	reg.MustRegister(m.reloadSuccessful, m.reloadTimestamp, shardInfo)
-	m.reloadSuccessful.Set(1)
-	m.reloadTimestamp.SetToCurrentTime()
+	}).Set(1)
 
-	m.warn(c.Warnings())
 	configs := c.Accounts()
-	transports, err := newTransports(configs, nil)
-	if err != nil {
+	if err := m.addTransports(configs); err != nil {
 		return nil, err
 	}
 	list := make([]*Account, len(configs))
 	for i := range configs {
-		list[i] = m.newAccount(&configs[i], transports[i])
+		list[i] = m.newAccount(&configs[i])
 	}
 	m.current.Store(&list)
+	m.loaded(c.Warnings())
 	return m, nil
 }
 
-// warn logs the warnings of a configuration.
-func (m *Manager) warn(warnings []string) {
+// addTransports makes the transports that accounts need. It is the only part of an account that can fail, hence it is
+// done for all accounts before any of them is changed.
+func (m *Manager) addTransports(configs []config.Account) error {
+	for i := range configs {
+		c := &configs[i]
+		if _, ok := m.transports[c.HTTP]; ok {
+			continue
+		}
+		rt, proxy, err := c.HTTP.NewTransport()
+		if err != nil {
+			return fmt.Errorf("account %q: %s", c.Account, sanitize.OneLine(err.Error()))
+		}
+		m.transports[c.HTTP] = transport{rt, proxy}
+	}
+	return nil
+}
+
+// dropTransports closes the idle connections of the transports that no account of list uses.
+func (m *Manager) dropTransports(list []*Account) {
+	maps.DeleteFunc(m.transports, func(settings config.HTTP, t transport) bool {
+		if slices.ContainsFunc(list, func(a *Account) bool { return a.config.HTTP == settings }) {
+			return false
+		}
+		(&http.Client{Transport: t.RoundTripper}).CloseIdleConnections()
+		return true
+	})
+}
+
+// loaded notes that a configuration has been loaded, and logs its warnings.
+func (m *Manager) loaded(warnings []string) {
 	for _, w := range warnings {
 		level.Warn(m.logger).Log("msg", w)
 	}
+	m.failed.Store(nil)
+	m.reloadSuccessful.Set(1)
+	m.reloadTimestamp.SetToCurrentTime()
 }
 
 // List returns the current accounts, in the order of the configuration. The caller must not change it.
 func (m *Manager) List() []*Account { return *m.current.Load() }
 
 // Refreshers returns the refreshers of List.
-func (m *Manager) Refreshers() []*collector.Refresher {
-	list := m.List()
-	rs := make([]*collector.Refresher, len(list))
-	for i, a := range list {
-		rs[i] = a.Refresher
+func (m *Manager) Refreshers() (refreshers []*collector.Refresher) {
+	for _, a := range m.List() {
+		refreshers = append(refreshers, a.Refresher)
 	}
-	return rs
+	return refreshers
 }
 
 // Names returns the names of List.
-func (m *Manager) Names() []string {
-	list := m.List()
-	names := make([]string, len(list))
-	for i, a := range list {
-		names[i] = a.Name()
+func (m *Manager) Names() (names []string) {
+	for _, a := range m.List() {
+		names = append(names, a.Name())
 	}
 	return names
 }
@@ -126,13 +161,8 @@ func (m *Manager) Waiting() []*Account {
 	if m.ready.Load() {
 		return nil
 	}
-	var waiting []*Account
-	for _, a := range m.List() {
-		if !a.Refresher.Ready() {
-			waiting = append(waiting, a)
-		}
-	}
-	if waiting == nil {
+	waiting := slices.DeleteFunc(slices.Clone(m.List()), func(a *Account) bool { return a.Refresher.Ready() })
+	if len(waiting) == 0 {
 		m.ready.Store(true)
 	}
 	return waiting
@@ -144,8 +174,12 @@ func (m *Manager) Start(ctx context.Context, firstDelay time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.running = true
-	for i, a := range m.List() {
-		a.start(ctx, firstDelay+stagger(i, len(m.List()), a.config.Interval))
+	start(ctx, m.List(), firstDelay)
+}
+
+func start(ctx context.Context, list []*Account, firstDelay time.Duration) {
+	for i, a := range list {
+		a.start(ctx, firstDelay+stagger(i, len(list), a.config.Interval))
 	}
 }
 
@@ -160,7 +194,7 @@ func (m *Manager) Stop() {
 	defer m.mu.Unlock()
 	if m.running {
 		m.end(m.List())
-		closeIdle(transportsOf(m.List()), nil)
+		m.dropTransports(nil)
 		m.running = false
 	}
 }
@@ -170,12 +204,11 @@ func (m *Manager) end(list []*Account) {
 	for _, a := range list {
 		a.cancel()
 	}
-	timeout := time.NewTimer(stopTimeout)
-	defer timeout.Stop()
+	timeout := time.After(stopTimeout)
 	for _, a := range list {
 		select {
 		case <-a.ended:
-		case <-timeout.C:
+		case <-timeout:
 			level.Error(m.logger).Log("msg", "account has not stopped in time, going on without it", "account", a.Name())
 			return
 		}
@@ -209,29 +242,22 @@ func (m *Manager) Reload(ctx context.Context) error {
 	}
 	if err != nil {
 		m.reloadSuccessful.Set(0)
-		m.failed.Store(&failedReload{time.Now(), err})
+		m.failed.Store(&FailedReload{time.Now(), err})
 		level.Error(m.logger).Log("msg", "reload failed, keeping the previous configuration", "err", err)
 		return err
 	}
-	m.warn(warnings)
-	m.failed.Store(nil)
-	m.reloadSuccessful.Set(1)
-	m.reloadTimestamp.SetToCurrentTime()
+	m.loaded(warnings)
 	return nil
 }
 
-type failedReload struct {
-	at  time.Time
-	err error
+// FailedReload is when and why a reload failed.
+type FailedReload struct {
+	At  time.Time
+	Err error
 }
 
-// FailedReload is when and why the last reload failed; nil if it did not.
-func (m *Manager) FailedReload() (time.Time, error) {
-	if f := m.failed.Load(); f != nil {
-		return f.at, f.err
-	}
-	return time.Time{}, nil
-}
+// FailedReload returns the last reload if it failed, or else nil.
+func (m *Manager) FailedReload() *FailedReload { return m.failed.Load() }
 
 // ReloadOn reloads on every signal, until ctx ends.
 func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
@@ -248,7 +274,7 @@ func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
 // AutoReload reloads when the configuration file has changed, if the configuration says so, until ctx ends. A reload
 // that failed is tried again: what is missing, such as a secret, may be there later.
 func (m *Manager) AutoReload(ctx context.Context) {
-	interval := m.config.AutoReload()
+	interval := m.config.Flags().AutoReload
 	if interval == 0 {
 		return
 	}
@@ -285,61 +311,49 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		return errors.New("the accounts are not running")
 	}
 	m.Waiting() // of the accounts before
-	old := map[string]*Account{}
+	ends := map[string]*Account{}
 	for _, a := range m.List() {
-		old[a.config.Account] = a
+		ends[a.Name()] = a
+	}
+	if err := m.addTransports(configs); err != nil {
+		return err
 	}
 	next := make([]*Account, len(configs))
-	var fresh []config.Account
+	known := map[string]bool{}
 	for i := range configs {
 		c := &configs[i]
-		if a := old[c.Account]; a != nil && reflect.DeepEqual(&a.config, c) {
+		known[c.Account] = true
+		if a := ends[c.Account]; a != nil && a.config == *c {
 			next[i] = a
-			delete(old, c.Account)
-			continue
+			delete(ends, c.Account)
 		}
-		fresh = append(fresh, *c)
-	}
-	before := transportsOf(m.List())
-	transports, err := newTransports(fresh, before)
-	if err != nil {
-		return err
 	}
 
 	// Removed accounts disappear at once. One whose settings change is exported as it was until its successor is there.
-	var gone, visible []*Account
-	for _, a := range m.List() {
-		ends := old[a.config.Account] != nil
-		if ends {
-			gone = append(gone, a)
-		}
-		if !ends || slices.ContainsFunc(configs, func(c config.Account) bool { return c.Account == a.config.Account }) {
-			visible = append(visible, a)
-		}
-	}
+	visible := slices.DeleteFunc(slices.Clone(m.List()), func(a *Account) bool { return !known[a.Name()] })
 	m.current.Store(&visible)
 	// Series are removed after the account has ended: a late request would bring them back.
-	m.end(gone)
-	for _, a := range gone {
-		m.metrics.Remove(a.config.Account)
+	m.end(slices.Collect(maps.Values(ends)))
+	for name := range ends {
+		m.metrics.Remove(name)
 	}
 
 	var started []*Account
 	for i := range configs {
-		if next[i] == nil {
-			next[i] = m.newAccount(&configs[i], transports[len(started)])
-			if a := old[configs[i].Account]; a != nil && *a.config.BaseURL == *configs[i].BaseURL {
-				next[i].client.ShareCooldown(a.client) // a Retry-After outlasts a change of settings
-			}
-			started = append(started, next[i])
+		if next[i] != nil {
+			continue
 		}
+		c := &configs[i]
+		next[i] = m.newAccount(c)
+		if a := ends[c.Account]; a != nil && a.config.BaseURL == c.BaseURL {
+			next[i].client.ShareCooldown(a.client) // a Retry-After outlasts a change of settings
+		}
+		started = append(started, next[i])
 	}
-	for i, a := range started {
-		a.start(ctx, stagger(i, len(started), a.config.Interval))
-	}
+	start(ctx, started, 0)
 	m.current.Store(&next)
-	closeIdle(before, next)
+	m.dropTransports(next)
 	level.Info(m.logger).Log("msg", "accounts replaced",
-		"unchanged", len(next)-len(started), "started", len(started), "stopped", len(gone))
+		"unchanged", len(next)-len(started), "started", len(started), "stopped", len(ends))
 	return nil
 }

@@ -299,15 +299,15 @@ func TestSharedTransports(t *testing.T) {
 	}
 	m.Start(context.WithoutCancel(t.Context()), OnDemand)
 	defer m.Stop()
-	if list := m.List(); list[0].shared != list[1].shared || len(transportsOf(list)) != 3 {
-		t.Errorf("%d transports", len(transportsOf(list)))
+	if len(m.transports) != 3 {
+		t.Errorf("%d transports", len(m.transports))
 	}
-	before := m.List()[0].shared
+	before := m.transports[config.HTTP{}].RoundTripper
 	file.Write("a , window: 1h", "e")
 	if err := m.Reload(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if used := transportsOf(m.List()); len(used) != 1 || used[0] != before {
+	if len(m.transports) != 1 || m.transports[config.HTTP{}].RoundTripper != before {
 		t.Error("a reload has made new transports of equal settings")
 	}
 }

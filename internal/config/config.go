@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/config"
@@ -40,25 +41,26 @@ var ErrHelp = errors.New("help requested")
 // Account is one account as it is to be read: checked, defaults filled in.
 type Account struct {
 	collector.Settings
-	BaseURL    *url.URL
+	BaseURL    url.URL
 	Timeout    time.Duration // of one HTTP request
 	MaxRetries int
-	RateLimit  float64 // requests a second; 0 = no limit
-	HTTP       config.HTTPClientConfig
+	RateLimit  float64             // requests a second; 0 = no limit
+	User       string              // SID of the account or of its API key
+	Password   config.SecretReader // its Auth Token or secret
+	HTTP       HTTP
 }
 
-// clone shares nothing with a that could be changed.
-func (a *Account) clone() Account {
-	c := *a
-	u := *a.BaseURL
-	c.BaseURL = &u
-	auth := *a.HTTP.BasicAuth
-	c.HTTP.BasicAuth = &auth
-	if p := a.HTTP.ProxyURL.URL; p != nil {
-		u := *p
-		c.HTTP.ProxyURL.URL = &u
-	}
-	return c
+// Flags are what the command line says of the program as a whole.
+type Flags struct {
+	Demo  bool // run against the built-in simulator, whose address is not known yet: see WithDemoURL
+	Once  bool // refresh once, print the metrics and exit
+	Check bool // say that the configuration is good, and exit
+
+	AutoReload time.Duration // how often to look for a change of the configuration file; 0 is never
+	Shard      Shard         // which part of the accounts Accounts and Reload return
+	Web        Web
+	LogLevel   string // debug, info, warn or error
+	LogFormat  string // logfmt or json
 }
 
 // Web is how the program is served.
@@ -69,75 +71,38 @@ type Web struct {
 	EnablePprof         bool
 }
 
-// Log is how the program logs.
-type Log struct {
-	Level  string // debug, info, warn or error
-	Format string // logfmt or json
-}
-
 // ValidatedConfig is everything the program was told. Only Load makes one, and nothing can change it, so whoever holds
 // one need not check anything.
 type ValidatedConfig struct {
-	accounts          []Account
-	warnings          []string
-	demo, once, check bool
-	web               Web
-	toolkit           *web.FlagConfig
-	log               Log
-	configFile        string
-	checksum          Checksum // of configFile, no later than when it was loaded
-	autoReload        time.Duration
-	shard             Shard
-	defaults          Account
+	flags      Flags
+	toolkit    *web.FlagConfig
+	accounts   []Account
+	warnings   []string
+	configFile string
+	checksum   [sha256.Size]byte // of configFile, no later than when it was loaded
+	defaults   Account           // of the accounts in configFile
 }
 
+// Flags returns what the command line says of the program as a whole.
+func (c *ValidatedConfig) Flags() Flags { return c.flags }
+
 // Accounts returns the accounts, in the order of the file.
-func (c *ValidatedConfig) Accounts() []Account {
-	accounts := make([]Account, len(c.accounts))
-	for i := range c.accounts {
-		accounts[i] = c.accounts[i].clone()
-	}
-	return accounts
-}
+func (c *ValidatedConfig) Accounts() []Account { return slices.Clone(c.accounts) }
 
 // Warnings returns what is allowed but looks like a mistake.
 func (c *ValidatedConfig) Warnings() []string { return slices.Clone(c.warnings) }
 
-// Demo is whether to run against the built-in simulator. Its address is not known yet: see WithDemoURL.
-func (c *ValidatedConfig) Demo() bool { return c.demo }
-
-// Once is whether to refresh once, print the metrics and exit.
-func (c *ValidatedConfig) Once() bool { return c.once }
-
-// Check is whether to say that the configuration is good, and exit.
-func (c *ValidatedConfig) Check() bool { return c.check }
-
-// Checksum is that of a configuration file; zero, where the file cannot be read.
-type Checksum [sha256.Size]byte
-
 // Loaded returns the checksum of the configuration file that was loaded.
-func (c *ValidatedConfig) Loaded() Checksum { return c.checksum }
+func (c *ValidatedConfig) Loaded() [sha256.Size]byte { return c.checksum }
 
-// Current returns the checksum of the configuration file as it is now.
-func (c *ValidatedConfig) Current() Checksum {
+// Current returns the checksum of the configuration file as it is now; zero, where it cannot be read.
+func (c *ValidatedConfig) Current() [sha256.Size]byte {
 	b, err := readFile(c.configFile, maxConfigFile)
 	if err != nil {
-		return Checksum{}
+		return [sha256.Size]byte{}
 	}
 	return sha256.Sum256(b)
 }
-
-// AutoReload returns how often to look for a change of the configuration file; 0 is never.
-func (c *ValidatedConfig) AutoReload() time.Duration { return c.autoReload }
-
-// Shard returns which part of the accounts Accounts and Reload return.
-func (c *ValidatedConfig) Shard() Shard { return c.shard }
-
-// Web returns how the program is served.
-func (c *ValidatedConfig) Web() Web { return c.web }
-
-// Log returns how the program logs.
-func (c *ValidatedConfig) Log() Log { return c.log }
 
 // Toolkit returns exporter-toolkit's own settings.
 func (c *ValidatedConfig) Toolkit() *web.FlagConfig {
@@ -150,8 +115,7 @@ func (c *ValidatedConfig) Toolkit() *web.FlagConfig {
 func (c *ValidatedConfig) WithDemoURL(u *url.URL) *ValidatedConfig {
 	changed := *c
 	changed.accounts = c.Accounts()
-	base := *u
-	changed.accounts[0].BaseURL = &base
+	changed.accounts[0].BaseURL = *u
 	return &changed
 }
 
@@ -161,26 +125,25 @@ func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err e
 	if c.configFile == "" {
 		return c.Accounts(), nil, nil
 	}
-	return c.readConfigFile()
-}
-
-// readConfigFile returns this shard's accounts of the configuration file.
-func (c *ValidatedConfig) readConfigFile() (accounts []Account, warnings []string, err error) {
-	accounts, warnings, err = readConfigFile(c.configFile, &c.defaults)
+	b, err := readFile(c.configFile, maxConfigFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--config.file: %w", err)
+	}
+	accounts, warnings, err = parseConfigFile(b, c.configFile, &c.defaults)
 	if err != nil {
 		return nil, nil, err
 	}
-	accounts, none := c.shard.filter(accounts)
+	accounts, none := c.flags.Shard.filter(accounts)
 	return accounts, append(warnings, none...), nil
 }
 
 // WriteCheck writes the answer to --config.check where there is nothing wrong.
 func (c *ValidatedConfig) WriteCheck(w io.Writer) error {
+	var b strings.Builder
 	for _, warning := range c.warnings {
-		if _, err := fmt.Fprintf(w, "warning: %s\n", warning); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "warning: %s\n", warning)
 	}
-	_, err := fmt.Fprintf(w, "The configuration is valid: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
+	fmt.Fprintf(&b, "The configuration is valid: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
+	_, err := io.WriteString(w, b.String())
 	return err
 }

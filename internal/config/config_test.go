@@ -36,36 +36,44 @@ func TestLoadDefaults(t *testing.T) {
 	if len(c.accounts) != 1 || len(c.warnings) != 0 {
 		t.Fatalf("accounts %d, warnings %q", len(c.accounts), c.warnings)
 	}
-	a := c.accounts[0]
+	a, flags := c.accounts[0], c.Flags()
 	type view struct {
-		Account, BaseURL                              string
-		Timeout, Interval, Window, Refresh, Age       time.Duration
-		Retries, PageSize, Concurrency, Named         int
-		Rate, Staleness                               float64
-		User, Secret                                  string
-		Redirects                                     bool
-		Telemetry                                     string
-		Offset                                        time.Duration
-		Listen                                        string
-		Lifecycle, Pprof, Demo, Once, Check, ProxyEnv bool
+		Account, BaseURL                                 string
+		Timeout, Interval, Window, Refresh, Age          time.Duration
+		Retries, PageSize, Concurrency, Named            int
+		Rate, Staleness                                  float64
+		User, Secret                                     string
+		Telemetry                                        string
+		Offset                                           time.Duration
+		Listen                                           string
+		Lifecycle, Pprof, Demo, Once, Check, DefaultHTTP bool
 	}
 	got := view{
 		a.Account, a.BaseURL.String(), a.Timeout, a.Interval, a.Window, a.RefreshTimeout, a.MaxAge,
 		a.MaxRetries, a.PageSize, a.Concurrency, a.Named, a.RateLimit, a.MaxStaleness,
-		a.HTTP.BasicAuth.Username, string(a.HTTP.BasicAuth.Password), a.HTTP.FollowRedirects,
-		c.web.TelemetryPath, c.web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
-		c.web.EnableLifecycle, c.web.EnablePprof, c.demo, c.once, c.check, a.HTTP.ProxyFromEnvironment,
+		a.User, password(t, &a),
+		flags.Web.TelemetryPath, flags.Web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
+		flags.Web.EnableLifecycle, flags.Web.EnablePprof, flags.Demo, flags.Once, flags.Check, a.HTTP == HTTP{},
 	}
 	want := view{
 		testutil.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
 		4, 1000, 4, 3, 10, 0.1,
-		testutil.SID, testutil.Token, false,
+		testutil.SID, testutil.Token,
 		"/metrics", 500 * time.Millisecond, ":9861",
 		false, false, false, false, false, true,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("defaults (-want +got):\n%s", d)
 	}
+}
+
+func password(tb testing.TB, a *Account) string {
+	tb.Helper()
+	s, err := a.Password.Fetch(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
 }
 
 func TestLoadGood(t *testing.T) {
@@ -80,13 +88,13 @@ func TestLoadGood(t *testing.T) {
 			return c.accounts[0].Account != testutil.SID
 		}},
 		"token file": {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, []string{"--twilio.auth-token-file", token}, func(c *ValidatedConfig) bool {
-			return c.accounts[0].HTTP.BasicAuth.PasswordFile == token && c.accounts[0].HTTP.BasicAuth.Password == ""
+			return c.accounts[0].Password == SecretFile(token)
 		}},
 		"API key instead of token": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "s"}, nil,
 			func(c *ValidatedConfig) bool {
 				a := c.accounts[0]
-				return a.HTTP.BasicAuth.Username == testutil.Key && a.HTTP.BasicAuth.Password == "s" && a.Account == testutil.SID
+				return a.User == testutil.Key && password(t, &a) == "s" && a.Account == testutil.SID
 			},
 		},
 		"interval 0s": {
@@ -141,8 +149,8 @@ func TestLoadGood(t *testing.T) {
 				"TWILIO_API_SECRET": "s", "TWILIO_BASE_URL": "nonsense", "TWILIO_SHARD_TOTAL": "3",
 			},
 			[]string{"--demo"}, func(c *ValidatedConfig) bool {
-				return c.accounts[0].Account == "demo" && c.accounts[0].HTTP.BasicAuth.Username == DemoAccountSID &&
-					c.accounts[0].BaseURL.Host == "comms.twilio.com" && c.shard.Total == 1 && slices.Equal(c.warnings, []string{
+				return c.accounts[0].Account == "demo" && c.accounts[0].User == DemoAccountSID &&
+					c.accounts[0].BaseURL.Host == "comms.twilio.com" && c.flags.Shard.Total == 1 && slices.Equal(c.warnings, []string{
 					"--demo has its own account and API, ignoring TWILIO_AUTH_TOKEN, TWILIO_API_SECRET, TWILIO_ACCOUNT_SID, " +
 						"TWILIO_API_KEY, TWILIO_BASE_URL, TWILIO_SHARD_TOTAL",
 				})
@@ -158,11 +166,11 @@ func TestLoadGood(t *testing.T) {
 		},
 		"timeout offset of 0": {
 			account, []string{"--web.scrape-timeout-offset=0s"},
-			func(c *ValidatedConfig) bool { return c.web.ScrapeTimeoutOffset == 0 },
+			func(c *ValidatedConfig) bool { return c.flags.Web.ScrapeTimeoutOffset == 0 },
 		},
 		"nested telemetry path": {
 			account, []string{"--web.telemetry-path=/a/b"},
-			func(c *ValidatedConfig) bool { return c.web.TelemetryPath == "/a/b" },
+			func(c *ValidatedConfig) bool { return c.flags.Web.TelemetryPath == "/a/b" },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -193,14 +201,14 @@ func TestImmutable(t *testing.T) {
 	}
 	a := c.Accounts()
 	a[0].Account, a[0].Interval = "other", 0
-	a[0].BaseURL.Host, a[0].HTTP.ProxyURL.Host, a[0].HTTP.BasicAuth.Username = "other", "other", "other"
+	a[0].BaseURL.Host, a[0].HTTP.Proxy, a[0].User = "other", "other", "other"
 	flags := c.Toolkit()
 	(*flags.WebListenAddresses)[0], *flags.WebConfigFile, *flags.WebSystemdSocket = "other", "other", true
 	c.WithDemoURL(&url.URL{Host: "other"})
 
 	b := c.Accounts()[0]
 	if b.Account != testutil.SID || b.Interval != time.Minute ||
-		b.BaseURL.Host != "comms.twilio.com" || b.HTTP.ProxyURL.Host != "proxy:1" || b.HTTP.BasicAuth.Username != testutil.SID {
+		b.BaseURL.Host != "comms.twilio.com" || b.HTTP.Proxy != "http://proxy:1" || b.User != testutil.SID {
 		t.Errorf("the account has changed: %+v", b)
 	}
 	flags = c.Toolkit()
@@ -224,8 +232,8 @@ func TestWithDemoURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range [][]Account{c.Accounts(), accounts} {
-		if len(a) != 1 || a[0].BaseURL.String() != "http://127.0.0.1:1/v1" || a[0].HTTP.BasicAuth.Username != simulator.DemoAccountSID ||
-			a[0].HTTP.BasicAuth.Password != simulator.DemoAuthToken {
+		if len(a) != 1 || a[0].BaseURL.String() != "http://127.0.0.1:1/v1" || a[0].User != simulator.DemoAccountSID ||
+			password(t, &a[0]) != simulator.DemoAuthToken {
 			t.Errorf("%+v", a)
 		}
 	}
@@ -559,13 +567,14 @@ func TestLoadQuestions(t *testing.T) {
 // testDefaults are the accounts' settings when no flag is given.
 func testDefaults(tb testing.TB) *Account {
 	tb.Helper()
-	var a Account
+	_, o := newApplication(io.Discard)
 	for _, s := range settings {
-		if !s.set(&a, s.defaultValue) {
-			tb.Fatalf("%s: the default %q is bad", s.flag, s.defaultValue)
-		}
+		o.settings[s.flag].value = s.defaultValue
 	}
-	return &a
+	if err := o.validateSettings(); err != nil {
+		tb.Fatal(err)
+	}
+	return &o.config.defaults
 }
 
 func TestConfigFile(t *testing.T) {
@@ -601,7 +610,7 @@ func TestConfigFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []string{
-		filepath.Join(dir, "accounts.yml") + ":2: tls_config: insecure_skip_verify sends the credentials to whoever answers",
+		filepath.Join(dir, "accounts.yml") + ":13: tls_config: insecure_skip_verify sends the credentials to whoever answers",
 		filepath.Join(dir, "accounts.yml") + `:15: account_sid: also that of account "ACffffffffffffffffffffffffffffffff": ` +
 			"each reads the API at its own rate limit",
 	}; len(accounts) != 3 || !slices.Equal(warnings, want) {
@@ -613,15 +622,15 @@ func TestConfigFile(t *testing.T) {
 	if d := cmp.Diff(want, a.Settings); d != "" {
 		t.Errorf("settings (-want +got):\n%s", d)
 	}
-	if a.RateLimit != 0.5 || a.BaseURL.Port() != "1" || a.HTTP.BasicAuth.PasswordFile != filepath.Join(dir, "one") ||
-		a.HTTP.ProxyURL.Host != "proxy.example:3128" || a.HTTP.ProxyFromEnvironment || !a.HTTP.TLSConfig.InsecureSkipVerify || a.HTTP.FollowRedirects {
+	if a.RateLimit != 0.5 || a.BaseURL.Port() != "1" || a.Password != SecretFile(filepath.Join(dir, "one")) ||
+		a.HTTP.Proxy != "http://me:pass@proxy.example:3128" || !a.HTTP.TLS.InsecureSkipVerify {
 		t.Errorf("%+v", a)
 	}
 	b, c := accounts[1], accounts[2]
-	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.HTTP.BasicAuth.Username != testutil.Key || b.Window != 24*time.Hour || !b.HTTP.ProxyFromEnvironment {
+	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.User != testutil.Key || b.Window != 24*time.Hour || b.HTTP != (HTTP{}) {
 		t.Errorf("%+v", b)
 	}
-	if c.Account != "third" || c.HTTP.BasicAuth.Username != testutil.Key {
+	if c.Account != "third" || c.User != testutil.Key {
 		t.Errorf("%+v", c)
 	}
 }
@@ -667,11 +676,26 @@ func TestConfigFileErrors(t *testing.T) {
 		},
 		"no such CA": {
 			head + "  tls_config: {ca_file: nowhere}\n",
-			`:2: tls_config: ca_file: cannot read <7 characters, not shown> (no such file or directory): want a file in PEM format`,
+			`:4: tls_config: ca_file: cannot read <7 characters, not shown> (no such file or directory): want a file in PEM format`,
 		},
 		"key without cert": {
 			head + "  tls_config: {key_file: token}\n",
-			`:2: tls_config: exactly one of cert or cert_file must be configured when a client key is configured`,
+			`:4: tls_config: exactly one of cert or cert_file must be configured when a client key is configured`,
+		},
+		"no such key file": {
+			head + "  tls_config:\n    cert_file: token\n    key_file: nowhere\n",
+			`:6: tls_config: key_file: cannot read <7 characters, not shown> (no such file or directory): want a file in PEM format`,
+		},
+		"manager of secrets": {
+			head + "  tls_config:\n    server_name: x\n    cert_ref: x\n",
+			`:6: tls_config: there is no manager of secrets: use ca_file, cert_file and key_file`,
+		},
+		"second unknown TLS key": {head + "  tls_config:\n    server_name: x\n    zeta: x\n    alpha: x\n", `:6: unknown key "zeta"`},
+		"TLS version":            {head + "  tls_config: {min_version: TLS99}\n", `:4: unknown TLS version: TLS99`},
+		"TLS of another kind":    {head + "  tls_config:\n    insecure_skip_verify: maybe\n", `:5: unexpected value of type !!str`},
+		"not a CA": {
+			head + "  tls_config:\n    server_name: x\n    ca_file: token\n",
+			`:5: tls_config: unable to use specified CA cert ref ` + token,
 		},
 		"no SID": {"accounts:\n- name: x\n", `:2: account_sid is missing: want an Account SID (AC…)`},
 		"odd SID": {
@@ -729,18 +753,20 @@ func TestConfigFileBombs(t *testing.T) {
 		}
 		return b.String()
 	}
+	account := "account_sid: " + testutil.SID + ", auth_token_file: " + testutil.WriteFile(t, "token", testutil.Token)
 	for name, yml := range map[string]string{
 		"lists":         "accounts:\n" + levels("[x]", "[", "]"),
 		"merged":        "accounts:\n" + levels("{name: x}", "{<<: [", "]}"),
-		"values":        "accounts:\n" + levels("{name: x}", "{tls_config: [", "]}"),
+		"merged in one": "accounts:\n- <<:\n  " + strings.ReplaceAll(levels("{name: x}", "{<<: [", "]}"), "\n", "\n  ") + "\n",
+		"values":        "accounts:\n" + levels("{"+account+"}", "{"+account+", tls_config: [", "]}"),
 		"unknown key":   "bombs:\n" + levels("[x]", "[", "]") + "accounts: *a9\n",
-		"many accounts": "accounts: [&a {name: x}" + strings.Repeat(", *a", 50_000) + "]\n",
+		"many accounts": "accounts: [&a {" + account + "}" + strings.Repeat(", *a", 50_000) + "]\n",
 		"deep":          "accounts: " + strings.Repeat("[", 200_000),
 		"deep mappings": "accounts: " + strings.Repeat("{a: ", 200_000),
 	} {
 		t.Run(name, func(t *testing.T) {
-			file := testutil.WriteFile(t, "accounts.yml", yml)
-			_, _, err := readConfigFile(file, testDefaults(t))
+			const file = "accounts.yml"
+			_, _, err := parseConfigFile([]byte(yml), file, testDefaults(t))
 			if err == nil || !regexp.MustCompile(`^`+regexp.QuoteMeta(file)+`:\d+: `).MatchString(err.Error()) {
 				t.Fatalf("error %v", err)
 			}
@@ -762,12 +788,11 @@ func checkAccount(t *testing.T, a *Account) {
 		a.RefreshTimeout <= 0, a.MaxAge <= 0, a.Timeout <= 0,
 		a.PageSize < 1 || a.PageSize > 1000, a.Concurrency < 1, a.MaxRetries < 0,
 		!(a.MaxStaleness >= 0 && a.MaxStaleness <= 1), !(a.RateLimit >= 0),
-		a.BaseURL == nil || a.BaseURL.Host == "" || a.BaseURL.User != nil,
-		a.HTTP.FollowRedirects, a.HTTP.BasicAuth == nil,
-		a.HTTP.BasicAuth.Password == "" && a.HTTP.BasicAuth.PasswordFile == "":
+		a.BaseURL.Host == "" || a.BaseURL.User != nil,
+		a.User == "", password(t, a) == "":
 		t.Fatalf("validated nonsense: %+v", a)
 	}
-	if _, err := NewTransport(a.HTTP); err != nil {
+	if _, _, err := a.HTTP.NewTransport(); err != nil {
 		t.Fatalf("validated what cannot be used: %v", err)
 	}
 }
@@ -827,11 +852,11 @@ func FuzzLoad(f *testing.F) {
 		if strings.ContainsAny(args, "@") || strings.Contains(args, "file") || strings.Contains(args, "man") || strings.Contains(args, "completion") {
 			return
 		}
-		o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
-		if _, err := newApplication(o, &bytes.Buffer{}).Parse(strings.Split(args, "\x00")); err != nil {
+		app, o := newApplication(io.Discard)
+		if _, err := app.Parse(strings.Split(args, "\x00")); err != nil {
 			return
 		}
-		o.accountSID, o.authToken = sid, strings.TrimSpace(secret)
+		o.own.sid.value, o.own.token.value = sid, strings.TrimSpace(secret)
 		c, err := o.validate()
 		if err != nil {
 			checkError(t, err)

@@ -1,12 +1,11 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/prometheus/common/config"
 )
@@ -14,10 +13,9 @@ import (
 // credentials are those of one account, from flags or from the file.
 type credentials struct {
 	sid, key              input
-	token, tokenFile      input
-	secret, secretFile    input
+	tokenFile, secretFile input
+	token, secret         input  // from the environment; a file has none
 	dir                   string // that relative paths of files are in
-	wantToken, wantSecret string // where the Auth Token, the API secret may come from
 }
 
 // The documented forms. What has only their first letters causes a warning: the API decides what it accepts. Anything
@@ -27,44 +25,49 @@ const (
 	anAPIKey     = "the SID of an API key (SK and 32 hexadecimal digits)" //nolint:gosec // G101: no credential
 )
 
-var (
-	accountSIDForm = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
-	apiKeyForm     = regexp.MustCompile(`^SK[0-9a-fA-F]{32}$`)
-)
+var sidForm = regexp.MustCompile(`^[A-Z]{2}[0-9a-fA-F]{32}$`)
 
-func (c *credentials) apply(a *Account) (warnings []string, err error) {
-	if !strings.HasPrefix(c.sid.value, "AC") || !validUser(c.sid.value) {
-		return nil, c.sid.bad(anAccountSID)
-	}
-	if !accountSIDForm.MatchString(c.sid.value) {
-		warnings = append(warnings, c.sid.bad(anAccountSID).Error())
-	}
-	for _, both := range [][2]input{{c.token, c.tokenFile}, {c.secret, c.secretFile}} {
-		if both[0].value != "" && both[1].value != "" {
-			return nil, fmt.Errorf("%s and %s both set the same secret: remove one of them", both[1].where, both[0].where)
+// given returns the name of the first input that is set, if any.
+func (c *credentials) given() string {
+	for _, in := range []input{c.sid, c.tokenFile, c.token, c.key, c.secretFile, c.secret} {
+		if in.value != "" {
+			return in.name
 		}
 	}
-	user, secret, file := c.sid, c.token, c.tokenFile
+	return ""
+}
+
+// apply checks the credentials and gives them to a.
+func (c *credentials) apply(a *Account) (warnings []string, err error) {
+	warnings, err = checkSID(c.sid, "AC", anAccountSID)
+	if err != nil {
+		return nil, err
+	}
+	for _, both := range [][2]input{{c.tokenFile, c.token}, {c.secretFile, c.secret}} {
+		if both[0].value != "" && both[1].value != "" {
+			return nil, fmt.Errorf("%s and %s both set the same secret: remove one of them", both[0].where(), both[1].where())
+		}
+	}
+	user, file, secret := c.sid, c.tokenFile, c.token
 	switch {
 	case c.key.value != "":
-		user, secret, file = c.key, c.secret, c.secretFile
-		if !strings.HasPrefix(user.value, "SK") || !validUser(user.value) {
-			return nil, user.bad(anAPIKey)
+		user, file, secret = c.key, c.secretFile, c.secret
+		odd, err := checkSID(user, "SK", anAPIKey)
+		if err != nil {
+			return nil, err
 		}
-		if !apiKeyForm.MatchString(user.value) {
-			warnings = append(warnings, user.bad(anAPIKey).Error())
+		warnings = append(warnings, odd...)
+		if file.value == "" && secret.value == "" {
+			return nil, fmt.Errorf("%s: the API key's secret is missing: set %s", user.where(), either(file, secret))
 		}
-		if secret.value == "" && file.value == "" {
-			return nil, fmt.Errorf("%s: the API key's secret is missing: set %s", user.where, c.wantSecret)
-		}
-	case c.secret.value != "" || c.secretFile.value != "":
-		where := c.secretFile.where
-		if c.secretFile.value == "" {
-			where = c.secret.where
-		}
-		return nil, fmt.Errorf("%s: API secret without an API key: set %s", where, c.key.where)
-	case secret.value == "" && file.value == "":
-		return nil, fmt.Errorf("%s: no credentials: set %s, or an API key and its secret", user.where, c.wantToken)
+	case c.secretFile.value != "":
+		return nil, fmt.Errorf("%s: API secret without an API key: set %s", c.secretFile.where(), c.key.name)
+	case c.secret.value != "":
+		return nil, fmt.Errorf("%s: API secret without an API key: set %s", c.secret.where(), c.key.name)
+	case file.value == "" && secret.value == "":
+		return nil, fmt.Errorf(
+			"%s: no credentials: set %s, or an API key and its secret", user.where(), either(file, secret),
+		)
 	}
 	// The file that is not used is checked too, or else its absence would show only when it is needed.
 	for _, f := range []input{c.tokenFile, c.secretFile} {
@@ -72,35 +75,32 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 			return nil, err
 		}
 	}
-	tls, proxy := a.HTTP.TLSConfig, a.HTTP.ProxyConfig
-	a.HTTP = httpConfig(user.value, secret.value, config.JoinDir(c.dir, file.value))
-	a.HTTP.TLSConfig = tls
-	if proxy.ProxyURL.URL != nil {
-		a.HTTP.ProxyConfig = proxy
+	a.User, a.Password = user.value, config.NewInlineSecret(secret.value)
+	if file.value != "" {
+		a.Password = SecretFile(config.JoinDir(c.dir, file.value))
 	}
-	return warnings, nil
+	return append(warnings, clearText(a)...), nil
 }
 
-// httpConfig does not follow redirects: they would send the credentials to another host.
-func httpConfig(user, secret, secretFile string) config.HTTPClientConfig {
-	return config.HTTPClientConfig{
-		BasicAuth:   &config.BasicAuth{Username: user, Password: config.Secret(secret), PasswordFile: secretFile},
-		EnableHTTP2: true,
-		ProxyConfig: config.ProxyConfig{ProxyFromEnvironment: true},
+// either names where a secret may come from.
+func either(file, secret input) string {
+	if secret.name == "" {
+		return file.name
 	}
+	return file.name + " or " + secret.name
 }
 
-// checkFile reads a file of dir to report errors at startup; it is read again for each request.
-func checkFile(f input, dir, want string) error {
-	if f.value == "" {
-		return nil
+// checkSID refuses what cannot be a SID or its user of basic authentication (RFC 7617), and warns of an unusual form.
+func checkSID(in input, prefix, want string) (warnings []string, err error) {
+	in.hidden = true
+	switch {
+	case !strings.HasPrefix(in.value, prefix), !validName(in.value),
+		strings.ContainsFunc(in.value, func(r rune) bool { return r == ':' || unicode.IsSpace(r) }):
+		return nil, in.bad(want)
+	case !sidForm.MatchString(in.value):
+		return []string{in.bad(want).Error()}, nil
 	}
-	_, err := SecretFile(config.JoinDir(dir, f.value)).read()
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) { // without the path
-		return fmt.Errorf("%s: cannot read %s (%w): want %s", f.where, f.show(), pathError.Err, want)
-	}
-	return err
+	return nil, nil
 }
 
 // clearText warns of credentials that are sent unencrypted.

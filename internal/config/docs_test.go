@@ -28,10 +28,10 @@ func TestDocs(t *testing.T) {
 
 // flagTable is the table of the flags that are shown.
 func flagTable(shown func(name string) bool) string {
-	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
+	app, _ := newApplication(io.Discard)
 	var b strings.Builder
 	b.WriteString("| flag | environment | default | meaning |\n|---|---|---|---|\n")
-	for _, f := range newApplication(o, io.Discard).Model().Flags {
+	for _, f := range app.Model().Flags {
 		if f.Hidden || !shown(f.Name) {
 			continue
 		}

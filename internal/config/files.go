@@ -8,7 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"unicode/utf8"
@@ -77,30 +79,46 @@ func (f SecretFile) Description() string { return "file " + string(f) }
 // Immutable implements config.SecretReader.
 func (SecretFile) Immutable() bool { return false }
 
+// checkFile reads a file of dir to report errors at startup; it is read again for each request. A relative path may as
+// well be a secret in the wrong place.
+func checkFile(f input, dir, want string) error {
+	if f.value == "" {
+		return nil
+	}
+	f.hidden = !filepath.IsAbs(f.value)
+	_, err := SecretFile(config.JoinDir(dir, f.value)).read()
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) { // without the path
+		return fmt.Errorf("%s: cannot read %s (%w): want %s", f.where(), f.show(), pathError.Err, want)
+	}
+	return err
+}
+
 // secretFiles has the library read files as SecretFile does, in the place of a manager of secrets, whose names are
 // paths here.
 type secretFiles struct{}
 
+// Fetch implements config.SecretManager.
 func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
 	return SecretFile(path).read()
 }
 
-// NewTransport returns the transport of an account's HTTP settings.
-func NewTransport(c config.HTTPClientConfig) (http.RoundTripper, error) {
-	c.TLSConfig = withRefs(c.TLSConfig)
-	if c.BasicAuth != nil {
-		auth := *c.BasicAuth
-		auth.PasswordRef, auth.PasswordFile = auth.PasswordFile, ""
-		c.BasicAuth = &auth
-	}
-	// The name is a label of the library's own metrics, which are not removed with the account: hence the same one for
-	// all.
-	return config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
+// HTTP is how requests are sent, whatever their credentials. Accounts with equal settings can share a transport.
+type HTTP struct {
+	TLS   config.TLSConfig // the names of its references are paths
+	Proxy string           // URL; "" stands for the environment
 }
 
-// withRefs has secretFiles read the files of c.
-func withRefs(c config.TLSConfig) config.TLSConfig {
-	c.CARef, c.CertRef, c.KeyRef = c.CAFile, c.CertFile, c.KeyFile
-	c.CAFile, c.CertFile, c.KeyFile = "", "", ""
-	return c
+// NewTransport returns a transport, and what it takes its proxy from.
+func (h HTTP) NewTransport() (http.RoundTripper, func(*http.Request) (*url.URL, error), error) {
+	proxy, err := url.Parse(h.Proxy)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := config.HTTPClientConfig{TLSConfig: h.TLS, EnableHTTP2: true}
+	c.ProxyURL.URL, c.ProxyFromEnvironment = proxy, h.Proxy == ""
+	// The name is a label of the library's own metrics, which are not removed with the account: hence the same one for
+	// all.
+	rt, err := config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
+	return rt, c.Proxy(), err
 }

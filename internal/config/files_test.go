@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/prometheus/common/config"
+
 	"twilio_operations_exporter/internal/testutil"
 )
 
@@ -89,8 +91,8 @@ func TestByteOrderMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := SecretFile(c.Accounts()[0].HTTP.BasicAuth.PasswordFile).Fetch(t.Context()); got != testutil.Token {
-		t.Errorf("secret %q, %v", got, err)
+	if got := password(t, &c.accounts[0]); got != testutil.Token {
+		t.Errorf("secret %q", got)
 	}
 }
 
@@ -104,10 +106,11 @@ func TestSecretFileWhileRunning(t *testing.T) {
 	}))
 	defer api.Close()
 	file := testutil.WriteFile(t, "token", "first")
-	transport, err := NewTransport(httpConfig(testutil.SID, "", file))
+	shared, _, err := HTTP{}.NewTransport()
 	if err != nil {
 		t.Fatal(err)
 	}
+	transport := config.NewBasicAuthRoundTripper(config.NewInlineSecret(testutil.SID), SecretFile(file), shared)
 	request := func() error {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api.URL, http.NoBody)

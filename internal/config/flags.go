@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,11 +9,11 @@ import (
 	"os"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
@@ -20,26 +21,17 @@ import (
 	"twilio_operations_exporter/internal/sanitize"
 )
 
-// options are the command line and environment before any check.
+// options are the command line and the environment. Flags that need no check are in config at once.
 type options struct {
-	accountSID, authTokenFile, apiKey, apiSecretFile string
-	authToken, apiSecret                             string   // from the environment alone
-	ignored                                          []string // variables that are set
+	config     ValidatedConfig
+	own        credentials       // of the single account
+	settings   map[string]*input // by flag
+	variables  []*input          // that may come from the environment
+	autoReload bool
+	answered   bool // --help or --version
 
-	settings map[string]*string // by flag
-	isSet    map[string]*bool   // of settings, by flag
-
-	configFile             string
-	autoReload             bool
-	autoReloadInterval     string
-	shardIndex, shardTotal string
-	check, once, demo      bool
-	web                    *web.FlagConfig
-	telemetryPath          string
-	scrapeTimeoutOffset    string
-	lifecycle, pprof       bool
-	logLevel, logFormat    string
-	answered               bool
+	autoReloadInterval, shardIndex, shardTotal              input
+	telemetryPath, scrapeTimeoutOffset, logLevel, logFormat input
 }
 
 // Secrets that have no flag: its value would show in the list of processes.
@@ -51,147 +43,130 @@ const (
 // Load validates a command line and the environment. Its error is one line that names the flag, its value and what
 // would be right. The text of --help and --version goes to stdout; the error is then ErrHelp.
 func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
-	o, err := parse(args, stdout, true)
-	if err == nil && o.demo {
-		o, err = parse(args, stdout, false)
+	app, o := newApplication(stdout)
+	_, err := app.Parse(args)
+	switch {
+	case o.answered:
+		return nil, ErrHelp
+	case err != nil:
+		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
 	}
-	if err != nil {
-		return nil, err
+	if o.config.flags.Demo {
+		o.ignoreEnvironment()
 	}
 	return o.validate()
 }
 
-// parse reads the command line and, if wanted, the environment. Otherwise, it notes the variables that are ignored.
-func parse(args []string, stdout io.Writer, environment bool) (*options, error) {
-	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
-	app := newApplication(o, stdout)
-	variables := []string{tokenVariable, secretVariable}
-	for _, f := range app.Model().Flags {
-		if f.Envar == "" {
-			continue
-		}
-		variables = append(variables, f.Envar)
-		if !environment {
-			app.GetFlag(f.Name).NoEnvar()
+// ignoreEnvironment undoes what variables have set: the demo has its own account and API.
+func (o *options) ignoreEnvironment() {
+	var ignored []string
+	for _, in := range o.variables {
+		if os.Getenv(in.env) != "" && !in.isSet {
+			in.value = in.defaultValue
+			ignored = append(ignored, in.env)
 		}
 	}
-	if _, err := app.Parse(args); err != nil && !o.answered {
-		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
+	if ignored != nil {
+		o.config.warnings = []string{"--demo has its own account and API, ignoring " + strings.Join(ignored, ", ")}
 	}
-	if o.answered {
-		return nil, ErrHelp
-	}
-	if environment {
-		o.authToken, o.apiSecret = strings.TrimSpace(os.Getenv(tokenVariable)), strings.TrimSpace(os.Getenv(secretVariable))
-		return o, nil
-	}
-	o.ignored = slices.DeleteFunc(variables, func(name string) bool { return os.Getenv(name) == "" })
-	return o, nil
 }
 
-func newApplication(o *options, stdout io.Writer) *kingpin.Application {
+// secretHint says how to pass a secret that was passed as a flag.
+func secretHint(args []string) string {
+	variables := map[string]string{"--twilio.auth-token": tokenVariable, "--twilio.api-secret": secretVariable}
+	for _, arg := range args {
+		name, _, _ := strings.Cut(arg, "=")
+		if variable := variables[name]; variable != "" {
+			return fmt.Sprintf("; secrets are not accepted as flag values: use %s-file or %s", name, variable)
+		}
+	}
+	return ""
+}
+
+// newApplication defines the flags; parsing them fills the options.
+func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
+	o := &options{settings: map[string]*input{}}
+	o.variables = []*input{&o.own.token, &o.own.secret}
+	for i, name := range []string{tokenVariable, secretVariable} {
+		*o.variables[i] = input{name: name, env: name, value: strings.TrimSpace(os.Getenv(name))}
+	}
 	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message operations, by status.")
 	app.UsageWriter(stdout)
 	app.Terminate(func(int) { o.answered = true })
 	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
-
-	app.Flag("twilio.account-sid", "Twilio Account SID. Also the value of the account label.").
-		Envar("TWILIO_ACCOUNT_SID").PlaceHolder("AC…").StringVar(&o.accountSID)
-	app.Flag("twilio.auth-token-file",
-		"Path to a file that contains the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
-		PlaceHolder("FILE").StringVar(&o.authTokenFile)
-	app.Flag("twilio.api-key", "SID of an API key to use instead of the Auth Token.").
-		Envar("TWILIO_API_KEY").PlaceHolder("SK…").StringVar(&o.apiKey)
-	app.Flag("twilio.api-secret-file",
-		"Path to a file that contains the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
-		PlaceHolder("FILE").StringVar(&o.apiSecretFile)
-
-	for _, s := range settings {
-		value, isSet := new(string), new(bool)
-		o.settings[s.flag], o.isSet[s.flag] = value, isSet
-		flag := app.Flag(s.flag, s.help).Default(s.defaultValue).IsSetByUser(isSet)
-		if s.env != "" {
-			flag.Envar(s.env)
+	// text defines a flag whose value is checked later.
+	text := func(in *input, name, env, defaultValue, help string) *kingpin.FlagClause {
+		in.name, in.env, in.defaultValue = "--"+name, env, defaultValue
+		flag := app.Flag(name, help).IsSetByUser(&in.isSet)
+		flag.StringVar(&in.value)
+		if env != "" {
+			in.name += " (" + env + ")"
+			o.variables = append(o.variables, in)
+			flag.Envar(env)
 		}
-		flag.StringVar(value)
+		if defaultValue != "" {
+			flag.Default(defaultValue)
+		}
+		return flag
 	}
 
+	text(&o.own.sid, "twilio.account-sid", "TWILIO_ACCOUNT_SID", "",
+		"Twilio Account SID. Also the value of the account label.").PlaceHolder("AC…")
+	text(&o.own.tokenFile, "twilio.auth-token-file", "", "",
+		"Path to a file that contains the Auth Token. Alternatively, set $TWILIO_AUTH_TOKEN to the token.").
+		PlaceHolder("FILE")
+	text(&o.own.key, "twilio.api-key", "TWILIO_API_KEY", "",
+		"SID of an API key to use instead of the Auth Token.").PlaceHolder("SK…")
+	text(&o.own.secretFile, "twilio.api-secret-file", "", "",
+		"Path to a file that contains the API key's secret. Alternatively, set $TWILIO_API_SECRET to the secret.").
+		PlaceHolder("FILE")
+
+	for _, s := range settings {
+		o.settings[s.flag] = &input{}
+		text(o.settings[s.flag], s.flag, s.env, s.defaultValue, s.help)
+	}
+
+	flags := &o.config.flags
 	app.Flag("config.file", "Path to a YAML file of accounts. The other flags are their defaults.").
-		PlaceHolder("FILE").StringVar(&o.configFile)
+		PlaceHolder("FILE").StringVar(&o.config.configFile)
 	app.Flag("config.auto-reload", "Reload the configuration file automatically when its content changes.").
 		BoolVar(&o.autoReload)
-	app.Flag("config.auto-reload-interval",
-		"How often to check the configuration file for changes, if automatic reload is enabled.").
-		Default("30s").StringVar(&o.autoReloadInterval)
-	app.Flag("shard.index",
-		"Index of this shard, from 0. The accounts of --config.file are distributed among the shards.").
-		Default("0").Envar("TWILIO_SHARD_INDEX").StringVar(&o.shardIndex)
-	app.Flag("shard.total", "Total number of shards.").
-		Default("1").Envar("TWILIO_SHARD_TOTAL").StringVar(&o.shardTotal)
-	app.Flag("config.check", "Validate the flags and the configuration file, then exit.").BoolVar(&o.check)
+	text(&o.autoReloadInterval, "config.auto-reload-interval", "", "30s",
+		"How often to check the configuration file for changes, if automatic reload is enabled.")
+	text(&o.shardIndex, "shard.index", "TWILIO_SHARD_INDEX", "0",
+		"Index of this shard, from 0. The accounts of --config.file are distributed among the shards.")
+	text(&o.shardTotal, "shard.total", "TWILIO_SHARD_TOTAL", "1", "Total number of shards.")
+	app.Flag("config.check", "Validate the flags and the configuration file, then exit.").BoolVar(&flags.Check)
 	app.Flag("once", "Refresh once, print the metrics and exit. The exit status is 1 if any account failed.").
-		BoolVar(&o.once)
+		BoolVar(&flags.Once)
 	app.Flag("demo", "Run against a built-in simulator of the API: no account or network access is needed. "+
 		"Refreshes every 5s unless --collector.interval is set.").
-		BoolVar(&o.demo)
+		BoolVar(&flags.Demo)
 
-	o.web = kingpinflag.AddFlags(app, ":9861")
-	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
-		Default("/metrics").StringVar(&o.telemetryPath)
-	app.Flag("web.scrape-timeout-offset", "Offset to subtract from the scrape timeout announced by Prometheus.").
-		Default("500ms").StringVar(&o.scrapeTimeoutOffset)
+	o.config.toolkit = kingpinflag.AddFlags(app, ":9861")
+	text(&o.telemetryPath, "web.telemetry-path", "", "/metrics", "Path under which to expose metrics.")
+	text(&o.scrapeTimeoutOffset, "web.scrape-timeout-offset", "", "500ms",
+		"Offset to subtract from the scrape timeout announced by Prometheus.")
 	app.Flag("web.enable-lifecycle", "Enable reloading the configuration file via HTTP POST to /-/reload.").
-		BoolVar(&o.lifecycle)
-	app.Flag("web.enable-pprof", "Enable profiling endpoints under /debug/pprof/.").BoolVar(&o.pprof)
+		BoolVar(&flags.Web.EnableLifecycle)
+	app.Flag("web.enable-pprof", "Enable profiling endpoints under /debug/pprof/.").BoolVar(&flags.Web.EnablePprof)
 
-	app.Flag("log.level", "Only log messages with the given severity or above. One of: debug, info, warn, error.").
-		Default("info").StringVar(&o.logLevel)
-	app.Flag("log.format", "Output format of log messages. One of: logfmt, json.").
-		Default("logfmt").StringVar(&o.logFormat)
-	return app
+	text(&o.logLevel, "log.level", "", "info",
+		"Only log messages with the given severity or above. One of: debug, info, warn, error.")
+	text(&o.logFormat, "log.format", "", "logfmt", "Output format of log messages. One of: logfmt, json.")
+	return app, o
 }
 
 func (o *options) validate() (*ValidatedConfig, error) {
-	c := &ValidatedConfig{
-		demo: o.demo, once: o.once, check: o.check,
-		web:     Web{TelemetryPath: o.telemetryPath, EnableLifecycle: o.lifecycle, EnablePprof: o.pprof},
-		toolkit: o.web, log: Log{o.logLevel, o.logFormat},
-		configFile: o.configFile,
-	}
-	if err := o.validateWebAndLog(c); err != nil {
-		return nil, err
-	}
-	for _, s := range settings {
-		in := input{flagName(s.flag, s.env), *o.settings[s.flag], s.hidden}
-		if !s.set(&c.defaults, in.value) {
-			return nil, in.bad(s.want)
+	for _, validate := range []func() error{
+		o.validateWebAndLog, o.validateSettings, o.validateAutoReload, o.validateShard, o.validateAccounts,
+	} {
+		if err := validate(); err != nil {
+			return nil, err
 		}
 	}
-	interval := input{where: "--config.auto-reload-interval", value: o.autoReloadInterval}
-	switch {
-	case !setDuration(&c.autoReload, interval.value, minInterval, math.MaxInt64):
-		return nil, interval.bad("a duration of at least 100ms, such as 30s")
-	case !o.autoReload:
-		c.autoReload = 0
-	case o.configFile == "":
-		return nil, errors.New("--config.auto-reload: there is no file to reload: use --config.file")
-	}
-	shard, err := o.validateShard()
-	if err != nil {
-		return nil, err
-	}
-	c.shard = shard
-	if err := o.validateAccounts(c); err != nil {
-		return nil, err
-	}
-	if c.once {
-		// An account that refreshes on each scrape would refresh again when the metrics are printed.
-		for i := range c.accounts {
-			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
-		}
-	}
-	return c, nil
+	return &o.config, nil
 }
 
 // reservedPaths are served by the exporter itself and cannot be the telemetry path.
@@ -201,134 +176,105 @@ var reservedPaths = []string{"/", "/-", "/probe", "/sd", "/debug"}
 // have a meaning.
 var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
 
-func (o *options) validateWebAndLog(c *ValidatedConfig) error {
-	levels := []string{"debug", "info", "warn", "error"}
-	if in := (input{where: "--log.level", value: o.logLevel}); !slices.Contains(levels, in.value) {
-		return in.bad("one of debug, info, warn and error")
+func (o *options) validateWebAndLog() error {
+	flags, toolkit := &o.config.flags, o.config.toolkit
+	if err := cmp.Or(
+		o.logLevel.setOneOf(&flags.LogLevel, "debug", "info", "warn", "error"),
+		o.logFormat.setOneOf(&flags.LogFormat, "logfmt", "json"),
+		o.scrapeTimeoutOffset.setDuration(
+			&flags.Web.ScrapeTimeoutOffset, 0, math.MaxInt64, "of 0s or more, such as 500ms",
+		),
+	); err != nil {
+		return err
 	}
-	if in := (input{where: "--log.format", value: o.logFormat}); in.value != "logfmt" && in.value != "json" {
-		return in.bad("one of logfmt and json")
-	}
-	offset := input{where: "--web.scrape-timeout-offset", value: o.scrapeTimeoutOffset}
-	if !setDuration(&c.web.ScrapeTimeoutOffset, offset.value, 0, math.MaxInt64) {
-		return offset.bad("a duration of 0s or more, such as 500ms")
-	}
-	p := input{where: "--web.telemetry-path", value: o.telemetryPath}
-	if !plainPath.MatchString(p.value) || path.Clean(p.value) != p.value {
-		return p.bad("a plain path that begins with a slash, such as /metrics")
+	p := o.telemetryPath.value
+	if !plainPath.MatchString(p) || path.Clean(p) != p {
+		return o.telemetryPath.bad("a plain path that begins with a slash, such as /metrics")
 	}
 	for _, r := range reservedPaths {
-		if p.value == r || r != "/" && strings.HasPrefix(p.value, r+"/") {
-			return p.bad("available: the exporter serves " + r + " itself, choose another, such as /metrics")
+		if p == r || r != "/" && strings.HasPrefix(p, r+"/") {
+			return o.telemetryPath.bad(
+				"available: the exporter serves " + r + " itself, choose another, such as /metrics",
+			)
 		}
 	}
-	if !*o.web.WebSystemdSocket {
-		for _, address := range *o.web.WebListenAddresses {
-			if in := (input{where: "--web.listen-address", value: address}); !validListenAddress(address) {
-				return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
-			}
+	flags.Web.TelemetryPath = p
+	for _, address := range *toolkit.WebListenAddresses {
+		if !*toolkit.WebSystemdSocket && !validListenAddress(address) {
+			in := input{name: "--web.listen-address", value: address}
+			return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
 		}
 	}
-	if *o.web.WebConfigFile != "" {
-		if _, err := readFile(*o.web.WebConfigFile, maxFile); err != nil {
+	file := *toolkit.WebConfigFile
+	if file != "" {
+		if _, err := readFile(file, maxFile); err != nil {
 			return fmt.Errorf("--web.config.file: %w", err)
 		}
 	}
-	if err := web.Validate(*o.web.WebConfigFile); err != nil {
-		return fmt.Errorf("--web.config.file: %q cannot be used: %s", *o.web.WebConfigFile, sanitize.OneLine(err.Error()))
+	if err := web.Validate(file); err != nil {
+		return fmt.Errorf("--web.config.file: %q cannot be used: %s", file, sanitize.OneLine(err.Error()))
 	}
 	return nil
 }
 
-func (o *options) validateAccounts(c *ValidatedConfig) (err error) {
-	own := o.accountInputs()
+func (o *options) validateSettings() error {
+	for _, s := range settings {
+		if err := s.set(&o.config.defaults, *o.settings[s.flag]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *options) validateAutoReload() error {
+	interval := &o.config.flags.AutoReload
+	err := o.autoReloadInterval.setDuration(interval, minInterval, math.MaxInt64, "of at least 100ms, such as 30s")
 	switch {
-	case o.demo && o.configFile != "":
+	case err != nil:
+		return err
+	case !o.autoReload:
+		*interval = 0
+	case o.config.configFile == "":
+		return errors.New("--config.auto-reload: there is no file to reload: use --config.file")
+	}
+	return nil
+}
+
+func (o *options) validateAccounts() (err error) {
+	c, a, own := &o.config, o.config.defaults, o.own.given()
+	switch {
+	case c.flags.Demo && c.configFile != "":
 		return errors.New("--demo and --config.file are mutually exclusive: use one of them")
-	case o.demo && len(own) > 0:
-		return fmt.Errorf("--demo and %s are mutually exclusive: the demo has its own account, remove one of them", own[0])
-	case o.demo && *o.isSet["twilio.base-url"]:
+	case c.flags.Demo && own != "":
+		return fmt.Errorf("--demo and %s are mutually exclusive: the demo has its own account, remove one of them", own)
+	case c.flags.Demo && o.settings["twilio.base-url"].isSet:
 		return errors.New("--demo and --twilio.base-url are mutually exclusive: the demo has its own API, remove one of them")
-	case o.demo:
-		a := c.defaults
-		a.Account = DemoAccount
-		if !*o.isSet["collector.interval"] {
+	case c.flags.Demo:
+		a.Account, a.User, a.Password = DemoAccount, DemoAccountSID, config.NewInlineSecret(DemoAuthToken)
+		if !o.settings["collector.interval"].isSet {
 			a.Interval = demoInterval
 		}
-		if !*o.isSet["twilio.rate-limit"] {
+		if !o.settings["twilio.rate-limit"].isSet {
 			a.RateLimit = 0 // the simulator needs no protection
 		}
-		a.HTTP = httpConfig(DemoAccountSID, DemoAuthToken, "")
 		c.accounts = []Account{a}
-		if len(o.ignored) > 0 {
-			c.warnings = []string{"--demo has its own account and API, ignoring " + strings.Join(o.ignored, ", ")}
-		}
-		return nil
-	case o.configFile != "" && len(own) > 0:
-		return fmt.Errorf(
-			"--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own[0],
-		)
-	case o.configFile != "":
+	case c.configFile != "" && own != "":
+		return fmt.Errorf("--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own)
+	case c.configFile != "":
 		c.checksum = c.Current()
-		c.accounts, c.warnings, err = c.readConfigFile()
-		return err
+		c.accounts, c.warnings, err = c.Reload()
+	case o.own.sid.value == "":
+		return errors.New(o.own.sid.name + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
+	default:
+		a.Account = o.own.sid.value
+		c.warnings, err = o.own.apply(&a)
+		c.accounts = []Account{a}
 	}
-
-	//nolint:gosec // G101: names of flags and variables
-	const (
-		sid        = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
-		tokenFile  = "--twilio.auth-token-file"
-		token      = tokenVariable
-		key        = "--twilio.api-key (TWILIO_API_KEY)"
-		secretFile = "--twilio.api-secret-file"
-		secret     = secretVariable
-	)
-	if o.accountSID == "" {
-		return errors.New(sid + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
-	}
-	a := c.defaults
-	a.Account = o.accountSID
-	c.warnings, err = (&credentials{
-		sid: input{sid, o.accountSID, true}, key: input{key, o.apiKey, true},
-		tokenFile: pathInput(tokenFile, o.authTokenFile), token: input{token, o.authToken, true},
-		secretFile: pathInput(secretFile, o.apiSecretFile), secret: input{secret, o.apiSecret, true},
-		wantToken:  tokenFile + " or " + token,
-		wantSecret: secretFile + " or " + secret,
-	}).apply(&a)
-	if err != nil {
-		return err
-	}
-	c.accounts, c.warnings = []Account{a}, append(c.warnings, clearText(&a)...)
-	return nil
-}
-
-// accountInputs names the flags and variables that are set and describe one account.
-func (o *options) accountInputs() (names []string) {
-	for _, in := range [][2]string{
-		{"--twilio.account-sid (TWILIO_ACCOUNT_SID)", o.accountSID},
-		{"--twilio.auth-token-file", o.authTokenFile},
-		{tokenVariable, o.authToken},
-		{"--twilio.api-key (TWILIO_API_KEY)", o.apiKey},
-		{"--twilio.api-secret-file", o.apiSecretFile},
-		{secretVariable, o.apiSecret},
-	} {
-		if in[1] != "" {
-			names = append(names, in[0])
+	if c.flags.Once {
+		// An account that refreshes on each scrape would refresh again when the metrics are printed.
+		for i := range c.accounts {
+			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
 		}
 	}
-	return names
-}
-
-// secretHint says how to pass a secret that was passed as a flag.
-func secretHint(args []string) string {
-	for _, arg := range args {
-		name, _, _ := strings.Cut(arg, "=")
-		switch name {
-		case "--twilio.auth-token":
-			return "; secrets are not accepted as flag values: use --twilio.auth-token-file or TWILIO_AUTH_TOKEN"
-		case "--twilio.api-secret":
-			return "; secrets are not accepted as flag values: use --twilio.api-secret-file or TWILIO_API_SECRET"
-		}
-	}
-	return ""
+	return err
 }

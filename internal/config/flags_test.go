@@ -49,8 +49,8 @@ func TestFlags(t *testing.T) {
 		log.format,,logfmt
 	`)
 	var got []string
-	o := &options{settings: map[string]*string{}, isSet: map[string]*bool{}}
-	for _, f := range newApplication(o, io.Discard).Model().Flags {
+	app, _ := newApplication(io.Discard)
+	for _, f := range app.Model().Flags {
 		if f.Hidden {
 			continue
 		}

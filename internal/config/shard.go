@@ -43,16 +43,15 @@ func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
 	return own, warnings
 }
 
-func (o *options) validateShard() (s Shard, err error) {
-	index := input{where: "--shard.index (TWILIO_SHARD_INDEX)", value: o.shardIndex}
-	total := input{where: "--shard.total (TWILIO_SHARD_TOTAL)", value: o.shardTotal}
-	switch {
-	case !setInt(&s.Total, total.value, 1, maxShards):
-		return s, total.bad(fmt.Sprintf("a whole number from 1 to %d", maxShards))
-	case !setInt(&s.Index, index.value, 0, s.Total-1):
-		return s, index.bad(fmt.Sprintf("a whole number from 0 to %d, one less than %s", s.Total-1, total.where))
-	case s.Total > 1 && o.configFile == "":
-		return s, fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.where)
+func (o *options) validateShard() error {
+	index, total, shard := o.shardIndex, o.shardTotal, &o.config.flags.Shard
+	switch err := total.setInt(&shard.Total, 1, maxShards); {
+	case err != nil:
+		return err
+	case index.setInt(&shard.Index, 0, shard.Total-1) != nil:
+		return index.bad(fmt.Sprintf("a whole number from 0 to %d, one less than %s", shard.Total-1, total.name))
+	case shard.Total > 1 && o.config.configFile == "":
+		return fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.name)
 	}
-	return s, nil
+	return nil
 }

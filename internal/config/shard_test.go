@@ -85,8 +85,8 @@ func TestShards(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Shard() != (Shard{i, total}) {
-				t.Errorf("shard %+v", c.Shard())
+			if c.Flags().Shard != (Shard{i, total}) {
+				t.Errorf("shard %+v", c.Flags().Shard)
 			}
 			for _, a := range c.Accounts() {
 				loaded[a.Account]++

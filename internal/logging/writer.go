@@ -1,7 +1,6 @@
 package logging
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -14,45 +13,32 @@ const maxQueued = 1024
 // Writer writes lines without ever making its caller wait: where the log cannot be written, such as to a pipe that
 // nobody reads, the program goes on. Lines that do not fit in the queue are dropped and counted.
 type Writer struct {
-	lines   chan []byte
+	lines   chan []byte // nil is the last
 	dropped atomic.Int64
-	closing chan struct{}
 	ended   chan struct{}
 }
 
 // NewWriter returns a Writer to w, which it writes to from a goroutine of its own until Close.
 func NewWriter(w io.Writer) *Writer {
-	q := &Writer{lines: make(chan []byte, maxQueued), closing: make(chan struct{}), ended: make(chan struct{})}
+	q := &Writer{lines: make(chan []byte, maxQueued), ended: make(chan struct{})}
 	go q.run(w)
 	return q
 }
 
 func (q *Writer) run(w io.Writer) {
 	defer close(q.ended)
-	for {
-		select {
-		case line := <-q.lines:
-			q.write(w, line)
-		case <-q.closing:
-			for range len(q.lines) {
-				q.write(w, <-q.lines)
-			}
-			return
+	for line := <-q.lines; line != nil; line = <-q.lines {
+		_, _ = w.Write(line) // there is no place to say that it failed
+		if n := q.dropped.Swap(0); n > 0 {
+			_, _ = fmt.Fprintf(w, "level=warn msg=\"log lines dropped as they could not be written in time\" lines=%d\n", n)
 		}
-	}
-}
-
-func (q *Writer) write(w io.Writer, line []byte) {
-	_, _ = w.Write(line) // there is no place to say that it failed
-	if n := q.dropped.Swap(0); n > 0 {
-		_, _ = fmt.Fprintf(w, "level=warn msg=\"log lines dropped as they could not be written in time\" lines=%d\n", n)
 	}
 }
 
 // Write implements io.Writer. It never fails and never waits.
 func (q *Writer) Write(line []byte) (int, error) {
 	select {
-	case q.lines <- bytes.Clone(line): // the caller uses its memory again
+	case q.lines <- append([]byte{}, line...): // the caller uses its memory again
 	default:
 		q.dropped.Add(1)
 	}
@@ -61,11 +47,9 @@ func (q *Writer) Write(line []byte) (int, error) {
 
 // Close waits until everything written before is written, for timeout at most. It is called once; later lines are lost.
 func (q *Writer) Close(timeout time.Duration) {
-	close(q.closing)
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	go func() { q.lines <- nil }() // once there is room
 	select {
 	case <-q.ended:
-	case <-timer.C:
+	case <-time.After(timeout):
 	}
 }

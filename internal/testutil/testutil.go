@@ -5,7 +5,6 @@ package testutil
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,7 +40,8 @@ func Operation(n int, status twilio.Status, stats twilio.Stats) twilio.Operation
 // API is a simulated API with a fixed list, on a server of its own.
 type API struct {
 	*simulator.Handler
-	URL string // base URL
+	List *simulator.Static
+	URL  string // base URL
 
 	held sync.RWMutex
 }
@@ -49,12 +49,12 @@ type API struct {
 // New serves a list until the test ends.
 func New(tb testing.TB, ops ...twilio.Operation) *API {
 	tb.Helper()
-	h := simulator.MustHandler(simulator.NewStatic(ops...), simulator.Settings{AccountSID: SID, AuthToken: Token})
-	a := &API{Handler: h}
+	list := simulator.NewStatic(ops...)
+	h := simulator.NewHandler(list, simulator.Settings{AccountSID: SID, AuthToken: Token})
+	a := &API{Handler: h, List: list}
 	s := httptest.NewServer(a)
 	a.URL = s.URL + "/v1"
 	tb.Cleanup(func() {
-		h.Close()
 		s.CloseClientConnections()
 		s.Close()
 	})
@@ -164,10 +164,7 @@ func WantSamples(tb testing.TB, text string, want ...string) {
 	}
 }
 
-// ErrStatus is any status but 200.
-var ErrStatus = errors.New("status")
-
-// Get returns the body at a URL, and ErrStatus for another status than 200.
+// Get returns the body at a URL, and an error for another status than 200.
 func Get(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -181,7 +178,7 @@ func Get(ctx context.Context, url string) (string, error) {
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%w %d", ErrStatus, resp.StatusCode)
+		err = fmt.Errorf("status %d", resp.StatusCode)
 	}
 	return string(b), err
 }

@@ -30,10 +30,8 @@ func metricTables(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := simulator.Demo(nil)
-	demo := httptest.NewServer(api)
+	demo := httptest.NewServer(simulator.Demo())
 	t.Cleanup(func() {
-		api.Close()
 		demo.CloseClientConnections()
 		demo.Close()
 	})

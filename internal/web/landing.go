@@ -17,6 +17,7 @@ import (
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/collector/window"
+	"twilio_operations_exporter/internal/account"
 	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
@@ -58,14 +59,14 @@ func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 
 // pageView is the data of the template.
 type pageView struct {
-	Now, Started, ReloadFailed time.Time
-	ReloadErr                  error
-	Version, Metrics, Waiting  string
-	Style                      template.CSS
-	Accounts                   []accountView
-	States                     []collector.State // in the order in which they are listed
-	Counts                     map[collector.State]int
-	Open, Profiles             bool
+	Now, Started              time.Time
+	FailedReload              *account.FailedReload // nil unless the last one failed
+	Version, Metrics, Waiting string
+	Style                     template.CSS
+	Accounts                  []accountView
+	States                    []collector.State // in the order in which they are listed
+	Counts                    map[collector.State]int
+	Open, Profiles            bool
 }
 
 type accountView struct {
@@ -78,7 +79,7 @@ func (s *Server) page(now time.Time) pageView {
 	list := s.accounts.List()
 	p := pageView{
 		Now: now, Started: s.started, Version: version.Info(), Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"),
-		Profiles: s.settings.EnablePprof, Waiting: someNames(s.accounts.Waiting()),
+		Profiles: s.settings.EnablePprof, Waiting: someNames(s.accounts.Waiting()), FailedReload: s.accounts.FailedReload(),
 		Style: template.CSS(landingCSS), //nolint:gosec // G203: a constant
 		States: []collector.State{
 			collector.StateFailing, collector.StateThrottled, collector.StateStarting,
@@ -87,7 +88,6 @@ func (s *Server) page(now time.Time) pageView {
 		Counts: map[collector.State]int{},
 		Open:   len(list) <= 3, // else their details are folded
 	}
-	p.ReloadFailed, p.ReloadErr = s.accounts.FailedReload()
 	for _, a := range list {
 		view := newAccountView(a.Refresher.Settings(), a.Refresher.Status())
 		p.Counts[view.Status.State]++

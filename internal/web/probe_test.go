@@ -183,7 +183,7 @@ func TestProbeFailures(t *testing.T) {
 			}
 			w := get(t, s, http.MethodGet, "/probe?target="+tc.target, timeout...)
 			testutil.WaitFor(t, "the request that nobody waits for to be dropped", func() bool {
-				n, _ := api.Requests().InFlight()
+				n := api.Requests().InFlight()
 				return n == 0
 			})
 			lines := testutil.Samples(w.Body.String())
@@ -260,14 +260,14 @@ func TestManyProbes(t *testing.T) {
 			t.Errorf("%d goroutines for %d probes", n, probes)
 		}
 		refresh(t, s)
-		if n, _ := api.Requests().InFlight(); n > 4 {
+		if n := api.Requests().InFlight(); n > 4 {
 			t.Errorf("%d fetches at a time", n)
 		}
 		cancel()
 		wg.Wait()
 	}
 	testutil.WaitFor(t, "the probes to be gone", func() bool {
-		n, _ := api.Requests().InFlight()
+		n := api.Requests().InFlight()
 		return n == 0 && runtime.NumGoroutine() <= before+50 // a few idle connections
 	})
 	refresh(t, s)

@@ -29,9 +29,8 @@ func TestReload(t *testing.T) {
 	s, file := testFileServer(t, api, "same", "changed", "removed")
 	refresh(t, s)
 	// A growth that only an unchanged account can know of.
-	static, _ := api.Source().(*simulator.Static)
-	static.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Stats.Total = 10 })
-	static.Update(
+	api.List.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Stats.Total = 10 })
+	api.List.Update(
 		testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Status = twilio.StatusProcessing },
 	)
 	refresh(t, s)

@@ -3,7 +3,6 @@ package web
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	stdlog "log"
 	"log/slog"
@@ -179,6 +178,9 @@ func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 
 // Serve listens on the addresses of flags and serves until ctx ends. It calls onListening once, with an address for
 // browsers on this host, when all listeners are open and before the first request.
+//
+// Whoever was accepted gets a response. http.Server.Shutdown would drop connections whose first request it has not read
+// yet, and where systemd holds the port, the client of such a connection is the only one to notice a restart.
 func (s *Server) Serve(
 	ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func(address string),
 ) error {
@@ -188,26 +190,36 @@ func (s *Server) Serve(
 	// the base context in between. That it is ctx ends requests that wait for the API.
 	server.BaseContext = func(l net.Listener) context.Context {
 		once.Do(func() { onListening(localAddress(l.Addr())) })
+		context.AfterFunc(ctx, func() {
+			server.SetKeepAlivesEnabled(false)
+			_ = l.Close()
+		})
 		return ctx
 	}
-	served := make(chan error, 1)
-	go func() { served <- toolkit.ListenAndServe(server, flags, logger) }()
-	var err error
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-		// A context of its own, as ctx has ended.
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if server.Shutdown(stopping) != nil {
-			_ = server.Close()
+	var connections sync.WaitGroup
+	server.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			connections.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			connections.Done()
+		case http.StateActive, http.StateIdle:
 		}
-		err = <-served
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	if err := toolkit.ListenAndServe(server, flags, logger); ctx.Err() == nil {
+		return err
 	}
-	return err
+	done := make(chan struct{})
+	go func() {
+		connections.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(stopTimeout):
+	}
+	_ = server.Close()
+	return nil
 }
 
 // localAddress is the address of a listener as a browser on this host takes it.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"go.uber.org/goleak"
 
 	"twilio_operations_exporter/internal/account"
@@ -61,7 +63,7 @@ func load(tb testing.TB, args ...string) *Server {
 // run starts the accounts; those with an interval are refreshed by the test alone.
 func run(tb testing.TB, c *config.ValidatedConfig) *Server {
 	tb.Helper()
-	logger, _ := logging.New(tb.Output(), c.Log().Level, c.Log().Format)
+	logger, _ := logging.New(tb.Output(), c.Flags().LogLevel, c.Flags().LogFormat)
 	registry := NewRegistry()
 	accounts, err := account.NewManager(c, registry, logger)
 	if err != nil {
@@ -69,7 +71,7 @@ func run(tb testing.TB, c *config.ValidatedConfig) *Server {
 	}
 	accounts.Start(context.Background(), account.OnDemand)
 	tb.Cleanup(accounts.Stop)
-	return New(c.Web(), accounts, registry, logger)
+	return New(c.Flags().Web, accounts, registry, logger)
 }
 
 // refresh refreshes every account once.
@@ -314,7 +316,7 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 		`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="error"} 0`, // it goes on
 	)
 	testutil.WaitFor(t, "the refresh to go on", func() bool {
-		n, _ := api.Requests().InFlight()
+		n := api.Requests().InFlight()
 		return n == 1
 	})
 	if w := get(t, s, http.MethodGet, "/-/healthy"); w.Code != http.StatusOK {
@@ -478,6 +480,62 @@ func TestWithoutDeadlines(t *testing.T) {
 			t.Errorf("the server has no deadline: %q", body)
 		}
 	})
+}
+
+// TestStopAnswers stops a server that has accepted a connection and has not read its request yet.
+func TestStopAnswers(t *testing.T) {
+	s := testServer(t, testutil.New(t))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	addresses := make(chan string, 1)
+	served := make(chan error, 1)
+	flags := &toolkit.FlagConfig{
+		WebListenAddresses: &[]string{"127.0.0.1:0"}, WebSystemdSocket: new(bool), WebConfigFile: new(string),
+	}
+	go func() {
+		served <- s.Serve(ctx, flags, slog.New(slog.DiscardHandler), func(address string) { addresses <- address })
+	}()
+	address := <-addresses
+	dial := func() (net.Conn, error) { return (&net.Dialer{}).DialContext(t.Context(), "tcp", address) }
+
+	early, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = early.Close() }()
+	const request = "GET /-/healthy HTTP/1.1\r\nHost: exporter\r\n\r\n"
+	answer := func(c net.Conn) {
+		t.Helper()
+		if _, writeErr := io.WriteString(c, request); writeErr != nil {
+			t.Fatal(writeErr)
+		}
+		r, readErr := http.ReadResponse(bufio.NewReader(c), nil)
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		if closeErr := r.Body.Close(); closeErr != nil || r.StatusCode != http.StatusOK {
+			t.Errorf("status %d, error %v", r.StatusCode, closeErr)
+		}
+	}
+	// Once a later connection has its response, the early one has been accepted.
+	late, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = late.Close() }()
+	answer(late)
+
+	stop()
+	for err == nil { // until nobody listens
+		var c net.Conn
+		if c, err = dial(); err == nil {
+			_ = c.Close()
+		}
+	}
+	answer(early)
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestMissingBody holds that a request whose body never comes ends: net/http

@@ -28,7 +28,7 @@ func (d *discard) Write(b []byte) (int, error) {
 func BenchmarkPage(b *testing.B) {
 	s := DefaultWorldSettings()
 	s.Rate = 700
-	h := MustHandler(MustWorld(s), Settings{Now: at(noon)})
+	h := NewHandler(MustWorld(s), Settings{Now: at(noon)})
 	for _, bb := range []struct {
 		name   string
 		filter string

@@ -60,7 +60,7 @@ func (c *campaign) tickTime(tick int64) int64 {
 
 // lateTickTime is when a tick after the end happens: they grow rarer.
 func (c *campaign) lateTickTime(tick int64) int64 {
-	return c.end + c.w.later*tick*tick/(lateTicks*lateTicks)
+	return c.end + c.w.s.LateFor.Milliseconds()*tick*tick/(lateTicks*lateTicks)
 }
 
 // latest is the latest tick, of those up to last, that has happened, and when.

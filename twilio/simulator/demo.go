@@ -36,8 +36,7 @@ func DemoWorld() WorldSettings {
 	return s
 }
 
-// Demo returns a handler over a new DemoWorld, which accepts DemoAccountSID and DemoAuthToken. A nil clock is the
-// system's.
-func Demo(now func() time.Time) *Handler {
-	return MustHandler(MustWorld(DemoWorld()), Settings{Now: now, AccountSID: DemoAccountSID, AuthToken: DemoAuthToken})
+// Demo returns a handler over a new DemoWorld, which accepts DemoAccountSID and DemoAuthToken.
+func Demo() *Handler {
+	return NewHandler(MustWorld(DemoWorld()), Settings{AccountSID: DemoAccountSID, AuthToken: DemoAuthToken})
 }

@@ -10,11 +10,7 @@ import (
 // TestDemoIsLively holds the demo to what its watchers are to see.
 func TestDemoIsLively(t *testing.T) {
 	clock := time.Date(2026, 11, 23, 9, 41, 0, 0, time.UTC)
-	h := Demo(func() time.Time { return clock })
-	world, ok := h.Source().(*World)
-	if !ok {
-		t.Fatalf("source is a %T", h.Source())
-	}
+	world := MustWorld(DemoWorld())
 	sums := func(window time.Duration) (Sums, twilio.Stats) {
 		s := world.Sums(clock, clock.Add(-window), clock.Add(time.Second))
 		var all twilio.Stats

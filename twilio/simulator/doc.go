@@ -15,14 +15,11 @@
 // # API
 //
 // [Handler] serves a Source over HTTP: both endpoints, Basic authentication, filters, page tokens, page sizes,
-// documented error bodies, gzip, and throttling. Whatever the reference leaves open is a field of [ListSettings]:
-// order, bounds, what happens to the status filter, short and empty pages, repeated operations, and the spelling of the
-// last page's next.
+// documented error bodies, and gzip. Whatever the reference leaves open is a field of [ListSettings]: order, bounds,
+// short and empty pages, repeated operations, and the spelling of the last page's next.
 //
-// [Faults] make requests fail or be slow, and the Date header wrong: a number of times, every n requests, or within a
-// span of time. They can be switched while the handler runs. [RequestLog] has the requests and their answers.
-//
-// [Transport] connects an http.Client to a handler in the same process, without a socket.
+// [Faults] make requests fail or be slow, and the Date header wrong: all of them, a number of them, or every n-th. They
+// can be switched while the handler runs.
 //
 // # Command
 //

@@ -13,8 +13,9 @@ import (
 // The encoder appends, without reflection: a page must cost far less to make than to read, or the benchmarks measure
 // the simulator.
 
-// appendPage appends a page. An empty next is spelled as on the last page.
-func appendPage(b []byte, ops []keyed, next string, last LastNext, self string) []byte {
+// encodePage returns a page; without a next it is the last.
+func encodePage(ops []keyed, next *token, self token, list *ListSettings) []byte {
+	b := make([]byte, 0, 384*(len(ops)+1))
 	b = append(b, `{"operations":[`...)
 	for i := range ops {
 		if i > 0 {
@@ -24,12 +25,14 @@ func appendPage(b []byte, ops []keyed, next string, last LastNext, self string) 
 	}
 	b = append(b, `],"pagination":{`...)
 	switch {
-	case next != "" || last == LastEmpty:
-		b = append(appendString(append(b, `"next":`...), next), ',')
-	case last == LastNull:
+	case next != nil:
+		b = append(appendString(append(b, `"next":`...), list.encodeToken(*next)), ',')
+	case list.LastNext == LastNull:
 		b = append(b, `"next":null,`...)
+	case list.LastNext == LastEmpty:
+		b = append(b, `"next":"",`...)
 	}
-	b = appendString(append(b, `"self":`...), self)
+	b = appendString(append(b, `"self":`...), list.encodeToken(self))
 	return append(b, "}}"...)
 }
 
@@ -66,19 +69,19 @@ type apiError struct {
 	Context string `json:"context"`
 }
 
-// newError returns an error with a context; the reference's examples spell one that is not there "null", as a string.
-func newError(code int, message, context string) apiError {
-	return apiError{code, message, fmt.Sprintf("/docs/api/errors/%d", code), context}
+// newError returns an error without a context, which the reference's examples spell "null", as a string.
+func newError(code int, message string) apiError {
+	return apiError{code, message, fmt.Sprintf("/docs/api/errors/%d", code), "null"}
 }
 
 // documented are the errors of the reference's examples, by HTTP status, and 401 and 403 of the general API, which it
 // does not list.
 var documented = map[int]apiError{
-	400: newError(20404, "Not Found", "null"),
-	401: newError(20003, "Authenticate", "null"),
-	403: newError(20003, "Permission Denied", "null"),
-	404: newError(20404, "The resource was not found.", "null"),
-	429: newError(20429, "Too many requests. Please retry according to the Retry-After response header.", "null"),
-	500: newError(20500, "Internal server error.", "null"),
-	503: newError(20503, "Service unavailable.", "null"),
+	400: newError(20404, "Not Found"),
+	401: newError(20003, "Authenticate"),
+	403: newError(20003, "Permission Denied"),
+	404: newError(20404, "The resource was not found."),
+	429: newError(20429, "Too many requests. Please retry according to the Retry-After response header."),
+	500: newError(20500, "Internal server error."),
+	503: newError(20503, "Service unavailable."),
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"time"
 
@@ -17,14 +18,18 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 // it has read is what the world holds.
 func ExampleHandler() {
 	world := simulator.MustWorld(simulator.WorldSettings{Rate: 2, Uniform: true, MaxRecipients: 100})
-	handler := simulator.MustHandler(world, simulator.Settings{
+	handler := simulator.NewHandler(world, simulator.Settings{
 		Now:  func() time.Time { return noon },
-		List: simulator.ListSettings{Order: simulator.Grouped, Groups: 12, EmptyEvery: 4},
+		List: simulator.ListSettings{Order: simulator.Grouped, EmptyPages: true},
 	})
-	client := twilio.NewClient(twilio.Options{
-		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
-		Transport: simulator.Transport(handler),
-	})
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	base, err := url.Parse(server.URL + "/v1")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := twilio.NewClient(twilio.Options{BaseURL: base, Transport: server.Client().Transport})
 
 	day := noon.Add(-24 * time.Hour)
 	read, messages := 0, int64(0)
@@ -42,22 +47,23 @@ func ExampleHandler() {
 	for _, sum := range world.Sums(noon, day.Add(time.Millisecond), noon.Add(time.Millisecond)) {
 		held += sum.Stats.Total
 	}
-	fmt.Println(read, "operations in", handler.Requests().Total(), "requests")
+	fmt.Println(read, "operations in", handler.Requests().Started(), "requests")
 	fmt.Println("all messages:", messages == held)
 	// Output:
-	// 2880 operations in 3 requests
+	// 2880 operations in 5 requests
 	// all messages: true
 }
 
 // The API is unavailable for two requests, and tells when to come back.
 func ExampleFaults() {
-	handler := simulator.MustHandler(simulator.NewStatic(), simulator.Settings{})
+	handler := simulator.NewHandler(simulator.NewStatic(), simulator.Settings{})
 	handler.Faults().MustAdd(simulator.Fault{
 		Kind: simulator.FaultStatus, Status: http.StatusServiceUnavailable, RetryAfter: 30 * time.Second, Count: 2,
 	})
-	client := &http.Client{Transport: simulator.Transport(handler)}
+	server := httptest.NewServer(handler)
+	defer server.Close()
 	for range 3 {
-		response, err := client.Get("http://api.test/v1/Messages/Operations") //nolint:noctx // an example
+		response, err := server.Client().Get(server.URL + "/v1/Messages/Operations") //nolint:noctx // an example
 		if err != nil {
 			fmt.Println(err)
 			return

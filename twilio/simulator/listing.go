@@ -2,8 +2,13 @@ package simulator
 
 import (
 	"cmp"
-	"fmt"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"hash/crc32"
 	"slices"
+	"sort"
+	"strings"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -12,22 +17,19 @@ import (
 // ListSettings decide what the reference leaves open about the list. The zero value is the simplest API: newest first,
 // bounds exclusive to the millisecond, full pages, each operation once.
 type ListSettings struct {
-	Order        Order
-	Groups       int           // number of lists, with Grouped; 0: 2
-	Jitter       time.Duration // creation times are sorted as if up to this much later
-	Displaced    int           // one in so many operations is sorted as if created a minute later; 0: none
-	Bounds       Bounds
-	StatusFilter StatusFilter
+	Order  Order
+	Jitter time.Duration // with NewestFirst and OldestFirst, creation times are sorted as if up to this much later
+	Bounds Bounds
 
-	PageCap    int // no page holds more than this, whatever pageSize says; 0: no cap
-	EmptyEvery int // every n-th page is empty and has a next; 0: none, else at least 2
-	Repeat     int // a page begins with the last n operations of the page before, if it has room
+	PageCap    int  // no page holds more than this, whatever pageSize says; 0: no cap
+	EmptyPages bool // every second page is empty and has a next
+	Repeat     int  // a page begins with the last n operations of the page before, if it has room
 
-	LastNext LastNext
-	Alphabet Alphabet
+	LastNext      LastNext
+	AwkwardTokens bool // page tokens hold spaces, + / & = % # quotes, control and non-ASCII characters
 }
 
-// Order of the list. Jitter and Displaced apply to the orders by creation.
+// Order of the list.
 type Order int
 
 // Orders.
@@ -37,7 +39,7 @@ const (
 	Shuffled                  // by a hash of the id
 	UpdatedFirst              // latest update first: operations move while the list is read
 	UpdatedLast               // latest update last
-	Grouped                   // several lists one after the other, each newest first
+	Grouped                   // two lists one after the other, each newest first
 )
 
 // Bounds are how startDate and endDate are compared with createdAt.
@@ -51,16 +53,6 @@ const (
 	InclusiveSeconds
 )
 
-// StatusFilter is what the list does with the status parameter.
-type StatusFilter int
-
-// Kinds of status filters.
-const (
-	StatusApplied StatusFilter = iota
-	StatusIgnored              // operations of all statuses are listed
-	StatusRefused              // 400
-)
-
 // LastNext is how the last page says that there is no next one.
 type LastNext int
 
@@ -71,37 +63,6 @@ const (
 	LastAbsent // against the reference, which requires next
 )
 
-// Alphabet is what page tokens are made of.
-type Alphabet int
-
-// Alphabets.
-const (
-	URLSafe Alphabet = iota
-	Awkward          // with spaces, + / & = % # quotes, control and non-ASCII characters
-)
-
-const (
-	defaultPageSize = 50
-	maxPageSize     = 1000
-	displacement    = time.Minute
-)
-
-func (s *ListSettings) validate() error {
-	switch {
-	case s.Order < NewestFirst || s.Order > Grouped,
-		s.Bounds < ExclusiveMillis || s.Bounds > InclusiveSeconds,
-		s.StatusFilter < StatusApplied || s.StatusFilter > StatusRefused,
-		s.LastNext < LastNull || s.LastNext > LastAbsent,
-		s.Alphabet < URLSafe || s.Alphabet > Awkward:
-		return fmt.Errorf("unknown kind in list settings %+v", *s)
-	case s.PageCap < 0 || s.Repeat < 0 || s.Groups < 0 || s.Jitter < 0 || s.Displaced < 0:
-		return fmt.Errorf("negative number in list settings %+v", *s)
-	case s.EmptyEvery < 0 || s.EmptyEvery == 1:
-		return fmt.Errorf("empty every %d: must be 0 or at least 2, or the list never ends", s.EmptyEvery)
-	}
-	return nil
-}
-
 // span turns the two dates, as they were sent, into a half-open span of creation.
 func (b Bounds) span(start, end time.Time) (from, to time.Time) {
 	unit := time.Millisecond
@@ -109,57 +70,50 @@ func (b Bounds) span(start, end time.Time) (from, to time.Time) {
 		unit = time.Second
 	}
 	from, to = start.Truncate(unit), end.Truncate(unit)
-	inclusive := b == Inclusive || b == InclusiveSeconds
-	if !start.IsZero() && !inclusive {
+	if b == ExclusiveMillis || b == ExclusiveSeconds {
 		from = from.Add(unit)
-	}
-	if !end.IsZero() && inclusive {
+	} else if !end.IsZero() {
 		to = to.Add(unit)
 	}
 	return from, to
 }
 
-// cursor is a place in the list.
-type cursor struct {
-	Page int // number of pages before it
-	Key  key // of the last operation before it
-}
-
 // key is what operations are sorted by.
 type key struct {
-	Group int
-	Sort  int64
-	ID    string // "" is before the first operation
+	Sort int64
+	ID   string
 }
 
-// listing makes pages of a source. It has no state.
-type listing struct {
-	source Source
-	s      ListSettings
+// token is what a pageToken holds: a place in the list, and its filters, which a client has to send again.
+type token struct {
+	After   key  // of the last operation before the page; without id: none
+	Empty   bool // the page is an empty one
+	Filters string
 }
 
-// page returns the page at a place, and the place of the next one, nil if there is none.
-func (l *listing) page(now time.Time, f Filter, size int, at cursor) ([]keyed, *cursor) {
-	if l.s.StatusFilter == StatusIgnored {
-		f.Status = ""
+// awkward begins tokens that are easily mistreated on their way into JSON, a URL and back.
+const awkward = " +/&=%#?;,:@!$'\"\\<>(){}[]|^`~*\t\n\r\x01\u007f\u00a0\u2028\ufeffß漢字😀"
+
+func (s *ListSettings) encodeToken(t token) string {
+	text := base64.RawURLEncoding.EncodeToString(must(json.Marshal(t)))
+	if s.AwkwardTokens {
+		text = awkward + text
 	}
-	if l.s.PageCap > 0 {
-		size = min(size, l.s.PageCap)
+	return text
+}
+
+func (s *ListSettings) decodeToken(text string) (t token, err error) {
+	if s.AwkwardTokens {
+		var ok bool
+		if text, ok = strings.CutPrefix(text, awkward); !ok {
+			return t, errors.New("not a token of this list")
+		}
 	}
-	if l.s.EmptyEvery > 0 && (at.Page+1)%l.s.EmptyEvery == 0 {
-		at.Page++
-		return nil, &at
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err == nil {
+		err = json.Unmarshal(b, &t)
 	}
-	var found []keyed
-	for group := at.Key.Group; group < l.groups() && len(found) <= size; group++ {
-		// One more than fit tells whether there is a next page.
-		found = append(found, l.first(now, f, at.Key, group, size+1-len(found))...)
-	}
-	if len(found) <= size {
-		return found, nil
-	}
-	last := size - 1 - min(l.s.Repeat, size-1)
-	return found[:size], &cursor{Page: at.Page + 1, Key: found[last].key}
+	return t, err
 }
 
 type keyed struct {
@@ -167,99 +121,80 @@ type keyed struct {
 	op  twilio.Operation
 }
 
-// first returns the first operations of a group, in the list's order, that come after a key: limit of them at most.
-func (l *listing) first(now time.Time, f Filter, after key, group, limit int) []keyed {
-	byCreation, reach := l.byCreation(), l.reach()
-	if byCreation && group == after.Group && after.ID != "" {
-		f = l.narrow(f, time.Unix(0, after.Sort).UTC())
+// page returns the page that is asked for, and the token of the next one, nil if there is none.
+func (s *ListSettings) page(source Source, now time.Time, q query) ([]keyed, *token) {
+	at, size := q.token, q.size
+	if at.Empty {
+		at.Empty = false
+		return nil, &at
 	}
-	found := make([]keyed, 0, limit+1)
-	var edge time.Time // creation of the limit-th found
-	sorted := false    // found[:limit] are, and none after that is any use
-	sort := func() { slices.SortFunc(found, func(a, b keyed) int { return l.compare(a.key, b.key) }) }
-	for op := range l.source.List(now, f, l.descending()) {
-		if byCreation && len(found) >= limit && op.CreatedAt.Sub(edge).Abs() > reach {
+	if s.PageCap > 0 {
+		size = min(size, s.PageCap)
+	}
+	found := s.first(source, now, q.filter, at.After, size+1) // one more than fit tells whether there is a next page
+	if len(found) <= size {
+		return found, nil
+	}
+	last := size - 1 - min(s.Repeat, size-1)
+	return found[:size], &token{After: found[last].key, Empty: s.EmptyPages, Filters: at.Filters}
+}
+
+// first returns the first operations, in the list's order, that come after a key: limit of them at most.
+func (s *ListSettings) first(source Source, now time.Time, f Filter, after key, limit int) []keyed {
+	byCreation := s.Order == NewestFirst || s.Order == OldestFirst
+	if byCreation && after.ID != "" {
+		// What is sorted before the key need not be looked at.
+		sorted := time.Unix(0, after.Sort)
+		if from := sorted.Add(-s.Jitter); !s.descending() && from.After(f.From) {
+			f.From = from
+		}
+		if s.descending() && (f.To.IsZero() || sorted.Before(f.To)) {
+			f.To = sorted.Add(1)
+		}
+	}
+	found := make([]keyed, 0, limit) // sorted
+	for op := range source.List(now, f, s.descending()) {
+		full := len(found) == limit
+		if byCreation && full && op.CreatedAt.Sub(found[limit-1].op.CreatedAt).Abs() > s.Jitter {
 			break // what follows is sorted after all found so far
 		}
-		k := l.key(&op)
-		if k.Group != group || l.compare(k, after) <= 0 || sorted && l.compare(k, found[limit-1].key) > 0 {
+		k := s.key(&op)
+		if after.ID != "" && s.compare(k, after) <= 0 || full && s.compare(k, found[limit-1].key) > 0 {
 			continue
 		}
-		found = append(found, keyed{k, op})
-		switch len(found) {
-		case limit:
-			edge = op.CreatedAt
-		case 2 * limit:
-			sort()
-			found, sorted = found[:limit], true
-		}
+		place := sort.Search(len(found), func(i int) bool { return s.compare(found[i].key, k) > 0 })
+		found = slices.Insert(found[:min(len(found), limit-1)], place, keyed{k, op})
 	}
-	sort()
-	return found[:min(limit, len(found))]
+	return found
 }
 
-func (l *listing) groups() int {
-	if l.s.Order != Grouped {
-		return 1
-	}
-	return cmp.Or(l.s.Groups, 2)
-}
+func (s *ListSettings) descending() bool { return s.Order != OldestFirst && s.Order != UpdatedLast }
 
-func (l *listing) byCreation() bool {
-	return l.s.Order == NewestFirst || l.s.Order == OldestFirst || l.s.Order == Grouped
-}
-
-func (l *listing) descending() bool { return l.s.Order != OldestFirst && l.s.Order != UpdatedLast }
-
-// reach is how much later than created an operation may be sorted.
-func (l *listing) reach() time.Duration {
-	if l.s.Displaced > 0 {
-		return l.s.Jitter + displacement
-	}
-	return l.s.Jitter
-}
-
-func (l *listing) key(op *twilio.Operation) key {
-	switch l.s.Order {
-	case UpdatedFirst, UpdatedLast:
-		return key{Sort: op.UpdatedAt.UnixNano(), ID: op.ID}
-	case Shuffled:
-		return key{Sort: int64(hashString(op.ID)), ID: op.ID} //nolint:gosec // any order will do
-	case NewestFirst, OldestFirst, Grouped:
-	}
+func (s *ListSettings) key(op *twilio.Operation) key {
+	const century = 100 * 365 * 24 * time.Hour
 	k := key{Sort: op.CreatedAt.UnixNano(), ID: op.ID}
-	if l.s.Order != Grouped && l.reach() == 0 {
-		return k
-	}
-	r := random(hashString(op.ID))
-	k.Group = int(r.between(0, int64(l.groups())-1))
-	k.Sort += r.between(0, int64(l.s.Jitter))
-	if l.s.Displaced > 0 && r.between(1, int64(l.s.Displaced)) == 1 {
-		k.Sort += int64(displacement)
+	switch {
+	case s.Order == UpdatedFirst || s.Order == UpdatedLast:
+		k.Sort = op.UpdatedAt.UnixNano()
+	case s.Order == Shuffled:
+		k.Sort = hash(op.ID)
+	case s.Order == Grouped:
+		k.Sort -= hash(op.ID) % 2 * int64(century)
+	case s.Jitter > 0:
+		k.Sort += hash(op.ID) % int64(s.Jitter+1)
 	}
 	return k
 }
 
-// compare is the list's order; every operation comes after the key without id.
-func (l *listing) compare(a, b key) int {
-	if a.Group != b.Group || a.ID == "" || b.ID == "" {
-		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.ID, b.ID))
-	}
+func hash(id string) int64 {
+	return int64(mix(uint64(crc32.ChecksumIEEE([]byte(id)))) >> 1) //nolint:gosec // 63 bits
+}
+
+// compare is the list's order.
+func (s *ListSettings) compare(a, b key) int {
 	c := cmp.Or(cmp.Compare(a.Sort, b.Sort), cmp.Compare(a.ID, b.ID))
-	if l.descending() {
+	if s.descending() {
 		return -c
 	}
 	return c
-}
-
-// narrow leaves out of a filter, for a list by creation, what is sorted before a time.
-func (l *listing) narrow(f Filter, t time.Time) Filter {
-	if l.descending() {
-		if to := t.Add(1); f.To.IsZero() || to.Before(f.To) {
-			f.To = to
-		}
-	} else if from := t.Add(-l.reach()); f.From.IsZero() || from.After(f.From) {
-		f.From = from
-	}
-	return f
 }

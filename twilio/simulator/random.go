@@ -32,11 +32,6 @@ func (r *random) float() float64 {
 	return float64(r.next()>>11) / (1 << 53)
 }
 
-// between is uniform in [low, high].
-func (r *random) between(low, high int64) int64 {
-	return low + int64(r.float()*float64(high-low+1))
-}
-
 // logBetween is log-uniform in [low, high], low being above 0.
 func (r *random) logBetween(low, high int64) int64 {
 	return min(high, int64(float64(low)*math.Exp(r.float()*math.Log(float64(high+1)/float64(low)))))
@@ -56,12 +51,4 @@ func (r *random) poisson(mean float64) int {
 		n++
 	}
 	return n
-}
-
-func hashString(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return mix(h)
 }

@@ -24,16 +24,16 @@ var troubleKinds = []TroubleKind{TroubleFailing, TroubleUndelivered, TroubleUnad
 // are not affected, so adding or ending trouble never changes what was seen before.
 type Trouble struct {
 	Kind  TroubleKind   `json:"kind"`
-	Share float64       `json:"share"`          // of the operations, 0 to 1
-	Rate  float64       `json:"rate"`           // of such an operation's messages or recipients, 0 to 1; ignored when stuck
-	From  time.Time     `json:"from,omitzero"`  // start of the first occurrence; zero: 1970
-	To    time.Time     `json:"to,omitzero"`    // end of the last occurrence; zero: none
-	Every time.Duration `json:"every,omitzero"` // from one occurrence to the next; 0: there is one
-	For   time.Duration `json:"for,omitzero"`   // length of each occurrence; 0: until To
+	Share float64       `json:"share"` // of the operations, 0 to 1
+	Rate  float64       `json:"rate"`  // of such an operation's messages or recipients, 0 to 1; ignored when stuck
+	From  time.Time     `json:"from"`  // start of the first occurrence; zero: always
+	To    time.Time     `json:"to"`    // end of the last occurrence; zero: none
+	Every time.Duration `json:"every"` // from one occurrence to the next; 0: there is one
+	For   time.Duration `json:"for"`   // length of each occurrence; 0: until To
 
 	// Recipients, if not 0, makes this the trouble of one operation in each occurrence, whatever Share says: the first
 	// created in the minute in which the occurrence starts, which then has so many recipients.
-	Recipients int64 `json:"recipients,omitzero"`
+	Recipients int64 `json:"recipients"`
 
 	number uint64 // keeps the draws of different trouble apart
 }
@@ -98,7 +98,7 @@ func (w *World) AddTrouble(t Trouble) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := w.Troubles()
+	all := slices.Clone(*w.trouble.Load())
 	t.number = uint64(len(all)) + 1
 	all = append(all, t)
 	w.trouble.Store(&all)
@@ -109,7 +109,7 @@ func (w *World) AddTrouble(t Trouble) error {
 func (w *World) EndTrouble(at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all := w.Troubles()
+	all := slices.Clone(*w.trouble.Load())
 	for i := range all {
 		if all[i].end() > at.UnixMilli() {
 			all[i].To = at
@@ -117,6 +117,3 @@ func (w *World) EndTrouble(at time.Time) {
 	}
 	w.trouble.Store(&all)
 }
-
-// Troubles returns all trouble there has been, ended or not.
-func (w *World) Troubles() []Trouble { return slices.Clone(*w.trouble.Load()) }

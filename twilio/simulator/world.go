@@ -52,10 +52,7 @@ type WorldSettings struct {
 // DefaultWorldSettings are those of an account of ten operations a minute with a little of everything.
 func DefaultWorldSettings() WorldSettings {
 	return WorldSettings{
-		Seed: 1, Rate: 10, Retention: 168 * time.Hour,
-		MinRecipients: 1, MaxRecipients: 10_000,
-		Lifetime: 3 * time.Minute, LifetimeSpread: 0.8,
-		ScheduledShare: 0.1, ScheduledAhead: 24 * time.Hour, CanceledShare: 0.01,
+		Seed: 1, Rate: 10, LifetimeSpread: 0.8, ScheduledShare: 0.1, CanceledShare: 0.01,
 		GroupShare: 0.03, FallbackShare: 0.1, UnaddressableShare: 0.05, BadShare: 0.002,
 		FailedShare: 0.01, UndeliveredShare: 0.03, ReadShare: 0.4,
 		LateShare: 0.02, LateFor: 6 * time.Hour,
@@ -88,10 +85,8 @@ const (
 
 // World is a Source that is computed, not stored. See the package comment.
 type World struct {
-	s               WorldSettings
-	epoch, until    int64 // milliseconds, as all plain integers of time here
-	lifetime, later int64
-	longest         int64 // from creation to the end, unless stuck
+	s       WorldSettings
+	longest int64 // from creation to the end, unless stuck; in milliseconds, as all plain integers of time here
 
 	mu      sync.Mutex // held while trouble changes
 	trouble atomic.Pointer[[]Trouble]
@@ -100,9 +95,10 @@ type World struct {
 // NewWorld returns a world, or an error that names the wrong setting.
 func NewWorld(s WorldSettings) (*World, error) {
 	for name, share := range map[string]float64{
-		"lifetime spread": s.LifetimeSpread, "scheduled": s.ScheduledShare, "canceled": s.CanceledShare, "group": s.GroupShare,
-		"fallback": s.FallbackShare, "unaddressable": s.UnaddressableShare, "bad campaign": s.BadShare, "failed": s.FailedShare,
-		"undelivered": s.UndeliveredShare, "read": s.ReadShare, "late": s.LateShare,
+		"lifetime spread": s.LifetimeSpread, "scheduled": s.ScheduledShare, "canceled": s.CanceledShare,
+		"group": s.GroupShare, "fallback": s.FallbackShare, "unaddressable": s.UnaddressableShare,
+		"bad campaign": s.BadShare, "failed": s.FailedShare, "undelivered": s.UndeliveredShare,
+		"read": s.ReadShare, "late": s.LateShare,
 	} {
 		if !isShare(share) {
 			return nil, fmt.Errorf("%s share %v is not from 0 to 1", name, share)
@@ -127,16 +123,12 @@ func NewWorld(s WorldSettings) (*World, error) {
 	case s.LateFor < 0:
 		return nil, fmt.Errorf("late for %v is negative", s.LateFor)
 	}
-	w := &World{s: s, until: forever, lifetime: s.Lifetime.Milliseconds(), later: s.LateFor.Milliseconds()}
-	w.longest = 2*w.lifetime + ticks
+	if s.Until.IsZero() {
+		s.Until = time.UnixMilli(forever)
+	}
+	w := &World{s: s, longest: 2*s.Lifetime.Milliseconds() + ticks}
 	if s.ScheduledShare > 0 {
 		w.longest += s.ScheduledAhead.Milliseconds()
-	}
-	if !s.Epoch.IsZero() {
-		w.epoch = s.Epoch.UnixMilli()
-	}
-	if !s.Until.IsZero() {
-		w.until = s.Until.UnixMilli()
 	}
 	w.trouble.Store(new([]Trouble))
 	for _, t := range s.Troubles {
@@ -155,9 +147,25 @@ func (w *World) Operations(now, from, to time.Time) iter.Seq[twilio.Operation] {
 	return w.List(now, Filter{From: from, To: to}, false)
 }
 
+// Sum is the sum of the operations of one status.
+type Sum struct {
+	Operations int64
+	Stats      twilio.Stats
+}
+
+// Sums has a Sum for each status that occurs.
+type Sums map[twilio.Status]Sum
+
 // Sums adds up the operations created in [from, to), as they stand at now.
 func (w *World) Sums(now, from, to time.Time) Sums {
-	return SumOf(w.Operations(now, from, to))
+	sums := Sums{}
+	for op := range w.Operations(now, from, to) {
+		s := sums[op.Status]
+		s.Operations++
+		s.Stats.Add(&op.Stats)
+		sums[op.Status] = s
+	}
+	return sums
 }
 
 // List implements Source. Minutes that the filter excludes cost nothing.
@@ -168,9 +176,6 @@ func (w *World) List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.
 		stuck := func(t Trouble) bool { return t.Kind == TroubleStuck }
 		if f.Status.Live() && !slices.ContainsFunc(*w.trouble.Load(), stuck) {
 			low = max(low, at-w.longest)
-		}
-		if low >= high {
-			return
 		}
 		first, last := low/minuteMillis, (high-1)/minuteMillis
 		for k := range last - first + 1 {
@@ -210,11 +215,9 @@ func (w *World) Operation(now time.Time, id string) (twilio.Operation, bool) {
 
 // span is the part of a filter's time, in milliseconds, from which there can be operations: kept, and created by now.
 func (w *World) span(at int64, f Filter) (low, high int64) {
-	low, high = max(w.epoch, at-w.s.Retention.Milliseconds()), min(w.until, at+1)
 	const roundUp = time.Millisecond - 1
-	if !f.From.IsZero() {
-		low = max(low, f.From.Add(roundUp).UnixMilli())
-	}
+	low = max(w.s.Epoch.UnixMilli(), at-w.s.Retention.Milliseconds(), f.From.Add(roundUp).UnixMilli())
+	high = min(w.s.Until.UnixMilli(), at+1)
 	if !f.To.IsZero() {
 		high = min(high, f.To.Add(roundUp).UnixMilli())
 	}
@@ -227,10 +230,7 @@ func (w *World) count(minute int64) int {
 	if w.s.Curve != nil {
 		rate *= max(0, w.s.Curve(time.UnixMilli(minute*minuteMillis).UTC()))
 	}
-	least := 0
-	if w.planned(minute) > 0 {
-		least = 1
-	}
+	least := int(min(1, w.planned(minute)))
 	if w.s.Uniform {
 		// Fractions add up to whole operations over the minutes.
 		return max(least, int(math.Floor(float64(minute+1)*rate)-math.Floor(float64(minute)*rate)))
@@ -268,9 +268,9 @@ func (w *World) derive(minute int64, i, n int) campaign {
 	c.created = minute*minuteMillis + w.offset(&r, i, n)
 	c.start = c.created
 
-	processing := w.lifetime
+	processing := w.s.Lifetime.Milliseconds()
 	if w.s.LifetimeSpread > 0 {
-		processing = int64(float64(w.lifetime) * (1 + w.s.LifetimeSpread*(2*r.float()-1)))
+		processing = int64(float64(processing) * (1 + w.s.LifetimeSpread*(2*r.float()-1)))
 	}
 	c.processing = max(processing, ticks)
 	scheduled, canceled, when := r.float(), r.float(), r.float()

@@ -5,6 +5,7 @@ package compose
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -78,7 +79,7 @@ func check(p *types.Project) error {
 			addf("exporter: no such flag: %s", arg)
 		}
 	}
-	errs = append(errs, checkTargets(p), checkGrafana(p))
+	errs = append(errs, checkTargets(p), checkGrafana(p), checkLinks(p))
 	return errors.Join(errs...)
 }
 
@@ -229,6 +230,28 @@ func checkGrafana(p *types.Project) error {
 	return errors.Join(errs...)
 }
 
+// checkLinks wants the links of alerts to lead to Grafana as it is published, and
+// to the runbooks that it serves.
+func checkLinks(p *types.Project) error {
+	var rules struct {
+		Groups []struct {
+			Rules []struct {
+				Labels map[string]string `json:"labels"`
+			} `json:"rules"`
+		} `json:"groups"`
+	}
+	prometheus, grafana := p.Services["prometheus"], p.Services["grafana"]
+	if err := readYAML(&prometheus, "/etc/prometheus/rules/links.yml", &rules); err != nil {
+		return err
+	}
+	base := "http://localhost:" + grafana.Ports[0].Published
+	want := map[string]string{"dashboard_base": base, "runbook_base": base + "/public/runbooks"}
+	if len(rules.Groups) != 1 || len(rules.Groups[0].Rules) != 1 || !maps.Equal(rules.Groups[0].Rules[0].Labels, want) {
+		return fmt.Errorf("prometheus: the links of alerts are %v, want %v", rules.Groups, want)
+	}
+	return nil
+}
+
 func readYAML(s *types.ServiceConfig, file string, into any) error {
 	path, ok := hostPath(s, file)
 	if !ok {
@@ -283,6 +306,8 @@ func TestMistakesAreSeen(t *testing.T) {
 		{"another job", "prometheus/prometheus.yml", "job_name: " + manifests.JobName, "job_name: other", "no job"},
 		{"Grafana without Prometheus", "compose.yaml", "PROMETHEUS_URL: http://prometheus:9090", "PROMETHEUS_URL: http://localhost:9090", "localhost:9090: no such service"},
 		{"Grafana without an address", "compose.yaml", "PROMETHEUS_URL: ", "OTHER_URL: ", "no such service"},
+		{"links to nowhere", "compose.yaml", "      - ./compose/links.yml:/etc/prometheus/rules/links.yml:ro\n", "", "links of alerts"},
+		{"Grafana on another port", "compose.yaml", "127.0.0.1:3000:3000", "127.0.0.1:3001:3000", "links of alerts"},
 		{"runbooks elsewhere", "compose.yaml", "public/runbooks:ro", "runbooks:ro", "no runbooks"},
 		{"dashboards elsewhere", "compose.yaml", ":/etc/grafana/dashboards:", ":/etc/dashboards:", "nothing is mounted at"},
 	} {

@@ -83,8 +83,12 @@ func (b *buildah) build(args ...string) {
 
 // bases makes the images that the Dockerfile starts from, as far as it uses
 // them, and returns the volumes that stand for the rest.
-func (b *buildah) bases() []string {
+func (b *buildah) bases(dockerfile string) []string {
 	b.t.Helper()
+	from := regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(\S+)`).FindAllStringSubmatch(dockerfile, -1)
+	if len(from) != 2 {
+		b.t.Fatalf("the Dockerfile starts from %d images, want the toolchain's and the final one", len(from))
+	}
 	host.Need(b.t, map[string]string{"busybox": "busybox-static"})
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
@@ -102,12 +106,12 @@ func (b *buildah) bases() []string {
 	// Modules come from the cache, and from nowhere else.
 	writeFile(b.t, filepath.Join(golang, "Dockerfile"),
 		"FROM scratch\nCOPY . /\nENV PATH=/usr/local/go/bin:/bin GOPATH=/go GOCACHE=/cache GOTOOLCHAIN=local GOPROXY=off\n")
-	b.build("--tag", "docker.io/library/golang:1.26", golang)
+	b.build("--tag", from[0][1], golang)
 
 	static := b.t.TempDir()
 	writeFile(b.t, filepath.Join(static, "etc", "passwd"), "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
 	writeFile(b.t, filepath.Join(static, "Dockerfile"), "FROM scratch\nCOPY etc /etc\nUSER 65532\nENV PATH=/usr/bin:/bin\n")
-	b.build("--tag", "gcr.io/distroless/static:nonroot", static)
+	b.build("--tag", from[1][1], static)
 
 	env := strings.Split(output(b.t, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"), "\n")
 	return []string{
@@ -115,6 +119,17 @@ func (b *buildah) bases() []string {
 		"--volume", env[1] + ":/go/pkg/mod",
 		"--volume", env[2] + ":/cache",
 	}
+}
+
+// withoutDigests returns a Dockerfile of the repository that takes its bases by
+// their tags: the digests are those of the real ones.
+func withoutDigests(t *testing.T, name string) string {
+	t.Helper()
+	doc, err := os.ReadFile(filepath.Join(host.Root(t), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`@sha256:\w+`).ReplaceAllString(string(doc), "")
 }
 
 // image is one that was built, with its files mounted.
@@ -180,14 +195,16 @@ func (i *builtImage) output(args ...string) string {
 func TestImage(t *testing.T) {
 	root := host.Root(t)
 	b := newBuildah(t)
-	volumes := b.bases()
+	dockerfile := filepath.Join(t.TempDir(), "Dockerfile")
+	writeFile(t, dockerfile, withoutDigests(t, "Dockerfile"))
+	volumes := b.bases(withoutDigests(t, "Dockerfile"))
 	// The build gets no network: everything must be in the cache.
 	download := exec.CommandContext(t.Context(), "go", "mod", "download")
 	download.Dir = root
 	if out, err := download.CombinedOutput(); err != nil {
 		t.Fatalf("go mod download: %v\n%s", err, out)
 	}
-	b.build(append(volumes, "--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=0123abc",
+	b.build(append(volumes, "--file", dockerfile, "--build-arg", "VERSION=1.2.3", "--build-arg", "REVISION=0123abc",
 		"--build-arg", "BRANCH=main", "--build-arg", "BUILD_DATE=2026-01-02", "--tag", image+":1.2.3", root)...)
 	img := b.open(image + ":1.2.3")
 
@@ -223,7 +240,7 @@ func TestImage(t *testing.T) {
 		dir := t.TempDir()
 		copyFile(t, filepath.Join(img.root, program), filepath.Join(dir, "linux", runtime.GOARCH, "twilio_operations_exporter"), 0o755)
 		copyFile(t, filepath.Join(root, "LICENSE"), filepath.Join(dir, "LICENSE"), 0o644)
-		copyFile(t, filepath.Join(root, "Dockerfile.release"), filepath.Join(dir, "Dockerfile"), 0o644)
+		writeFile(t, filepath.Join(dir, "Dockerfile"), withoutDigests(t, "Dockerfile.release"))
 		b.build("--platform", "linux/"+runtime.GOARCH, "--tag", image+":release", dir)
 		released := b.open(image + ":release")
 		released.checkConfig(t)

@@ -4,9 +4,12 @@
 package release
 
 import (
+	"debug/buildinfo"
+	"encoding/json"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +22,8 @@ import (
 	"twilio_operations_exporter/e2e/manifests"
 	"twilio_operations_exporter/e2e/manifests/internal/host"
 )
+
+func TestMain(m *testing.M) { os.Exit(host.Run(m)) }
 
 type config struct {
 	Builds []struct {
@@ -33,6 +38,10 @@ type config struct {
 			Info info   `json:"info"`
 		} `json:"files"`
 	} `json:"archives"`
+	SBOMs []struct {
+		Cmd  string   `json:"cmd"`
+		Args []string `json:"args"`
+	} `json:"sboms"`
 	Dockers []struct {
 		Images     []string          `json:"images"`
 		Dockerfile string            `json:"dockerfile"`
@@ -77,26 +86,24 @@ func TestPlatforms(t *testing.T) {
 }
 
 // TestArchive wants all of deploy/ in an archive, which alone is enough to run
-// the stack, and the runbooks that its alerts name, but no secret; and nothing
-// that differs from one packing of a commit to the next.
+// the stack, but no secret; and nothing that differs from one packing of a commit
+// to the next.
 func TestArchive(t *testing.T) {
 	dir := t.TempDir()
 	want := make(map[string]bool)
-	for _, top := range []string{"deploy", "docs/runbooks"} {
-		if err := os.CopyFS(filepath.Join(dir, top), os.DirFS(filepath.Join(host.Root(t), top))); err != nil {
-			t.Fatal(err)
-		}
-		err := filepath.WalkDir(filepath.Join(dir, top), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			rel, err := filepath.Rel(dir, path)
-			want[filepath.ToSlash(rel)] = true
+	if err := os.CopyFS(filepath.Join(dir, "deploy"), os.DirFS(filepath.Join(host.Root(t), "deploy"))); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(filepath.Join(dir, "deploy"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
 			return err
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
+		rel, err := filepath.Rel(dir, path)
+		want[filepath.ToSlash(rel)] = true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	secret := filepath.Join(dir, "deploy", "k8s", "overlays", "example", "secrets")
 	if err := os.Mkdir(secret, 0o750); err != nil {
@@ -146,6 +153,134 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// TestSBOM makes the SBOM as goreleaser does, in dist, and wants each module of the
+// binary and the standard library in it, each with its licence.
+func TestSBOM(t *testing.T) {
+	dir := t.TempDir()
+	dist := filepath.Join(dir, "dist")
+	if err := os.Mkdir(dist, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "LICENSE"), []byte(read(t, "LICENSE")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "licenses"), "../cmd/licenses") //nolint:gosec // fixed but for the directory
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	sbom := load(t).SBOMs[0]
+	program := host.Exporter(t)
+	var args []string
+	for _, arg := range sbom.Args {
+		args = append(args, os.Expand(arg, func(name string) string {
+			return map[string]string{"artifact": program, "document": "sbom.cdx.json"}[name]
+		}))
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dist, sbom.Cmd), args...) //nolint:gosec // of this repository
+	cmd.Dir = dist
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	type component struct {
+		Name, Version string
+		Licenses      []any
+	}
+	var document struct {
+		BOMFormat  string
+		Metadata   struct{ Component component }
+		Components []component
+	}
+	doc, err := os.ReadFile(filepath.Join(dist, "sbom.cdx.json")) //nolint:gosec // in a directory of its own
+	if err == nil {
+		err = json.Unmarshal(doc, &document)
+	}
+	if err != nil || document.BOMFormat != "CycloneDX" {
+		t.Fatalf("format %q, error %v", document.BOMFormat, err)
+	}
+	var got []string
+	for _, c := range append(document.Components, document.Metadata.Component) {
+		got = append(got, c.Name+" "+c.Version)
+		if len(c.Licenses) == 0 {
+			t.Errorf("%s has no licence", c.Name)
+		}
+	}
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"stdlib " + strings.TrimPrefix(info.GoVersion, "go"), info.Main.Path + " " + info.Main.Version}
+	for _, dep := range info.Deps {
+		want = append(want, dep.Path+" "+dep.Version)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the SBOM has\n%v\nthe binary\n%v", got, want)
+	}
+}
+
+// TestMakeRelease wants make release to refuse what is not exactly a tagged commit,
+// in one line, and to call goreleaser otherwise.
+func TestMakeRelease(t *testing.T) {
+	const published, tried = "release --clean", "release --clean --snapshot"
+	for _, tc := range []struct {
+		name  string
+		tag   string
+		dirty bool
+		args  []string
+		want  string
+	}{
+		{name: "tag", tag: "v1.2.3", want: published},
+		{name: "no tag", want: "no tag v... on HEAD"},
+		{name: "tag of something else", tag: "docs", want: "no tag v... on HEAD"},
+		{name: "dirty", tag: "v1.2.3", dirty: true, want: "the tree differs from its tag"},
+		{name: "a try", dirty: true, args: []string{"SNAPSHOT=1"}, want: tried},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			git := func(args ...string) {
+				t.Helper()
+				cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)...) //nolint:gosec // fixed
+				cmd.Dir = dir
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("git %v: %v\n%s", args, err, out)
+				}
+			}
+			git("init", "--quiet")
+			if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(read(t, "Makefile")), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			git("add", ".")
+			git("commit", "--quiet", "--message", "test")
+			if tc.tag != "" {
+				git("tag", tc.tag)
+			}
+			if tc.dirty {
+				if err := os.WriteFile(filepath.Join(dir, "new"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// In place of go run: echo.
+			cmd := exec.CommandContext(t.Context(), "make", append([]string{"--silent", "release", "GO=echo"}, tc.args...)...) //nolint:gosec // fixed
+			cmd.Dir = dir
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			out, err := cmd.Output()
+			if strings.HasPrefix(tc.want, published) {
+				if _, args, _ := strings.Cut(strings.TrimSpace(string(out)), " release "); err != nil || "release "+args != tc.want {
+					t.Errorf("error %v, goreleaser gets %q\n%s", err, out, &stderr)
+				}
+				return
+			}
+			refusal, _, _ := strings.Cut(stderr.String(), "\n")
+			if err == nil || len(out) > 0 || !strings.HasPrefix(refusal, tc.want) {
+				t.Errorf("error %v, output %q, refusal %q, want %q", err, out, refusal, tc.want)
+			}
+		})
+	}
+}
+
 // TestStamps wants goreleaser and the Dockerfile to stamp the same variables.
 func TestStamps(t *testing.T) {
 	variable := regexp.MustCompile(`-X ([\w./]+)=`)
@@ -159,6 +294,22 @@ func TestStamps(t *testing.T) {
 	got, want := names(strings.Join(load(t).Builds[0].LDFlags, " ")), names(read(t, "Dockerfile"))
 	if len(want) != 5 || !slices.Equal(got, want) {
 		t.Errorf("goreleaser stamps %v, the Dockerfile %v", got, want)
+	}
+}
+
+// TestBases wants the images that ours start from pinned by digest.
+func TestBases(t *testing.T) {
+	pinned := regexp.MustCompile(`^FROM (--platform=\S+ )?\S+:[\w.-]+@sha256:[0-9a-f]{64}( AS \w+)?$`)
+	for _, dockerfile := range []string{"Dockerfile", load(t).Dockers[0].Dockerfile} {
+		from := regexp.MustCompile(`(?m)^FROM .*$`).FindAllString(read(t, dockerfile), -1)
+		if len(from) == 0 {
+			t.Errorf("%s starts from nothing", dockerfile)
+		}
+		for _, line := range from {
+			if !pinned.MatchString(line) {
+				t.Errorf("%s: no digest: %s", dockerfile, line)
+			}
+		}
 	}
 }
 

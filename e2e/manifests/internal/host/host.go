@@ -100,17 +100,13 @@ func Root(t testing.TB) string {
 
 var secretFile = regexp.MustCompile(`(?m)^ +- (secrets/\S+)$`)
 
-// CopyDeploy copies deploy/ and the runbooks elsewhere, as a user would, puts the
-// secrets there that the overlays want and the repository does not hold, and
-// returns the path of deploy.
+// CopyDeploy copies deploy/ elsewhere, as a user would, puts the secrets there that
+// the overlays want and the repository does not hold, and returns its path.
 func CopyDeploy(t testing.TB) string {
 	t.Helper()
-	temp := t.TempDir()
-	dir := filepath.Join(temp, "deploy")
-	for _, d := range []string{"deploy", "docs/runbooks"} {
-		if err := os.CopyFS(filepath.Join(temp, d), os.DirFS(filepath.Join(Root(t), d))); err != nil {
-			t.Fatal(err)
-		}
+	dir := filepath.Join(t.TempDir(), "deploy")
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(Root(t), "deploy"))); err != nil {
+		t.Fatal(err)
 	}
 	err := filepath.WalkDir(filepath.Join(dir, "k8s", "overlays"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.Name() != "kustomization.yaml" {
