@@ -31,9 +31,8 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		level.Debug(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
 	}
-	metrics := probeMetrics(a.Name(), time.Since(begin), &op, err == nil)
 	setDeadlines(w)
-	s.exposition(metrics).ServeHTTP(w, r)
+	s.exposition(probeMetrics(a.Name(), time.Since(begin), &op, err == nil)).ServeHTTP(w, r)
 }
 
 // probeTarget reads the parameters. Its error says what is expected.

@@ -62,8 +62,7 @@ func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int
 	_, _ = w.Write(a.body.Bytes())
 }
 
-// add takes in an answer, and cuts off the oldest ones where they hold too much: what is still being read then is read
-// slowly.
+// add takes in an answer. Where answers hold too much, it cuts off the oldest: they are read slowly.
 func (r *renderer) add(a *answer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -65,9 +65,7 @@ type Server struct {
 
 // New returns a server that shows the accounts, and what the registry holds.
 func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
-	return &Server{
-		settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now(), renderer: newRenderer(),
-	}
+	return &Server{settings, accounts, registry, logger, time.Now(), newRenderer()}
 }
 
 // Handler returns the handler of all paths. Accounts that a reload starts run until ctx ends.
@@ -154,14 +152,10 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 
 // progress describes how far a refresh is.
 func progress(read, expected int) string {
-	switch {
-	case read == 0 && expected == 0:
+	if expected == 0 {
 		return "not started"
-	case expected == 0:
-		return fmt.Sprintf("%d pages read", read)
-	default:
-		return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
 	}
+	return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
 }
 
 func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
@@ -203,21 +197,17 @@ func (s *Server) Serve(
 			connections.Add(1)
 		case http.StateClosed, http.StateHijacked:
 			connections.Done()
-		case http.StateActive, http.StateIdle:
 		}
 	}
 	if err := toolkit.ListenAndServe(server, flags, logger); ctx.Err() == nil {
 		return err
 	}
-	done := make(chan struct{})
+	stopping, stopped := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	go func() {
+		defer stopped()
 		connections.Wait()
-		close(done)
 	}()
-	select {
-	case <-done:
-	case <-time.After(stopTimeout):
-	}
+	<-stopping.Done()
 	_ = server.Close()
 	return nil
 }
