@@ -23,6 +23,9 @@ const (
 // that holds an @ than too little.
 var userInfo = regexp.MustCompile(`(?s)\S*:.*@`)
 
+// inPointer makes of a character's pattern one that matches it in a JSON pointer, too.
+var inPointer = strings.NewReplacer("~", "~0?", "/", "(?:/|~1)")
+
 // A sanitizer makes text of the other side fit for errors and log lines: what a server, a proxy or a library says may
 // hold the credentials that it was sent. All such text passes here before anything else is done with it.
 type sanitizer struct {
@@ -74,36 +77,26 @@ func (s *sanitizer) pattern() *regexp.Regexp {
 		return nil
 	}
 	var forms []string
-	add := func(form string) {
-		var b strings.Builder
-		for _, r := range strings.ToValidUTF8(form, "\uFFFD") { // as redact does
-			switch r {
-			case '~':
-				b.WriteString("~0?")
-			case '/':
-				b.WriteString("(?:/|~1)")
-			default:
-				b.WriteString(regexp.QuoteMeta(string(r)))
-			}
-			b.WriteString(`\\*`) // of what is quoted next
-		}
-		forms = append(forms, b.String())
-	}
 	for _, secret := range s.secrets {
-		add(secret)
-		add(url.QueryEscape(secret))
-		add(url.PathEscape(secret))
+		forms = append(forms, secret, url.QueryEscape(secret), url.PathEscape(secret))
 		for before, skip := range []int{0, 2, 3} { // characters that depend on what comes before
 			n := (before + len(secret)) * 8 / 6
 			if n-skip < 4 {
 				continue // would be found everywhere
 			}
 			for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
-				add(encoding.EncodeToString([]byte("  "[:before] + secret))[skip:n])
+				forms = append(forms, encoding.EncodeToString([]byte("  "[:before] + secret))[skip:n])
 			}
 		}
 	}
 	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // the longest first
+	for i, form := range forms {
+		var b strings.Builder
+		for _, r := range strings.ToValidUTF8(form, "\uFFFD") { // as redact does
+			b.WriteString(inPointer.Replace(regexp.QuoteMeta(string(r))) + `\\*`) // of what is quoted next
+		}
+		forms[i] = b.String()
+	}
 	return regexp.MustCompile("(?i)(?:" + strings.Join(forms, "|") + ")")
 }
 
@@ -134,19 +127,11 @@ func (s *sanitizer) decodeError(e *DecodeError) {
 
 // oneLine cuts a text to limit bytes and takes out what is not printable.
 func oneLine(s string, limit int) string {
-	long := len(s) > limit
-	if long {
-		s = strings.ToValidUTF8(s[:limit], "") // no half characters
+	end := ""
+	if len(s) > limit {
+		s, end = s[:limit], "…"
 	}
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if long {
-		s += "…"
-	}
-	return s
+	s = strings.ToValidUTF8(s, "") // no half characters
+	words := strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
+	return strings.Join(words, " ") + end
 }
