@@ -137,7 +137,7 @@ func (c *Client) ShareCooldown(with *Client) {
 	c.shared = c.cooldown.throttled()
 }
 
-var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
+var pages = sync.Pool{New: func() any { return new(Page) }}
 
 // Pages reads the list page by page, from the first to the one without a next token. It yields a page, or one error and
 // then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
@@ -151,10 +151,10 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 		seed, seen := maphash.MakeSeed(), map[uint64]bool{} // tokens may be long
 		token := ""
 		for n := 1; ; n++ {
-			var page *pageBuffer // taken when there is something to decode
+			var page *Page // taken when there is something to decode
 			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error {
 				if page == nil {
-					page, _ = pageBuffers.Get().(*pageBuffer)
+					page, _ = pages.Get().(*Page)
 				}
 				return decodePage(body, page)
 			})
@@ -174,8 +174,8 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 				return
 			}
 			last := page.Next == ""
-			more := yield(&page.Page, nil)
-			pageBuffers.Put(page)
+			more := yield(page, nil)
+			pages.Put(page)
 			if last || !more {
 				return
 			}
