@@ -68,13 +68,13 @@ func (s *sanitizer) add(secrets ...string) {
 	}
 }
 
-// pattern matches the secrets, however they are written: plain, in a URL, in base64 of a longer text; each also quoted
-// or in a JSON pointer.
-func (s *sanitizer) pattern() *regexp.Regexp {
+// redact takes the secrets out of a text, however they are written: plain, in a URL, in base64 of a longer text; each
+// also quoted or in a JSON pointer.
+func (s *sanitizer) redact(text string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.secrets) == 0 {
-		return nil
+		return text
 	}
 	var forms []string
 	for _, secret := range s.secrets {
@@ -92,20 +92,13 @@ func (s *sanitizer) pattern() *regexp.Regexp {
 	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // the longest first
 	for i, form := range forms {
 		var b strings.Builder
-		for _, r := range strings.ToValidUTF8(form, "\uFFFD") { // as redact does
+		for _, r := range strings.ToValidUTF8(form, "\uFFFD") {
 			b.WriteString(inPointer.Replace(regexp.QuoteMeta(string(r))) + `\\*`) // of what is quoted next
 		}
 		forms[i] = b.String()
 	}
-	return regexp.MustCompile("(?i)(?:" + strings.Join(forms, "|") + ")")
-}
-
-// redact takes the secrets out of a text.
-func (s *sanitizer) redact(text string) string {
-	if p := s.pattern(); p != nil {
-		return p.ReplaceAllLiteralString(strings.ToValidUTF8(text, "\uFFFD"), redacted)
-	}
-	return text
+	pattern := regexp.MustCompile("(?i)(?:" + strings.Join(forms, "|") + ")")
+	return pattern.ReplaceAllLiteralString(strings.ToValidUTF8(text, "\uFFFD"), redacted)
 }
 
 // text redacts secrets and makes one line of at most limit bytes of what is left.
