@@ -45,29 +45,25 @@ type Detail struct {
 
 // Error is one line: status, codes and messages, and what to look at.
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprint(&b, e.StatusCode)
-	if text := http.StatusText(e.StatusCode); text != "" {
-		b.WriteString(" " + text)
-	}
+	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
 	separator := ": "
 	for _, d := range e.Details[:min(len(e.Details), shownDetails)] {
-		fmt.Fprintf(&b, "%s%d %s", separator, d.Code, d.Message)
+		text += fmt.Sprintf("%s%d %s", separator, d.Code, d.Message)
 		if d.Context != "" {
-			fmt.Fprintf(&b, " (at %s)", d.Context)
+			text += " (at " + d.Context + ")"
 		}
 		separator = "; "
 	}
 	if more := len(e.Details) - shownDetails; more > 0 {
-		fmt.Fprintf(&b, "; and %d more", more)
+		text += fmt.Sprintf("; and %d more", more)
 	}
 	switch {
 	case e.StatusCode == http.StatusUnauthorized:
-		b.WriteString(" (check the account SID and auth token, or the API key and its secret)")
+		text += " (check the account SID and auth token, or the API key and its secret)"
 	case e.StatusCode >= 300 && e.StatusCode < 400:
-		b.WriteString(" (redirects are not followed; check the base URL)")
+		text += " (redirects are not followed; check the base URL)"
 	}
-	return b.String()
+	return text
 }
 
 // Is makes errors.Is work with this package's sentinels.
