@@ -90,13 +90,13 @@ func (c *contents) join(op *twilio.Operation, refresh int) {
 	c.inFlight[op.ID] = inFlight{&copied, refresh}
 }
 
-// leave drops the operations in flight that a refresh has not met and reports whether there were any.
-func (b *bucket) leave(refresh int) bool {
-	before := len(b.get().inFlight)
-	if before == 0 {
+// leave drops the operations in flight for which gone is true and reports whether there were any.
+func (b *bucket) leave(gone func(inFlight) bool) bool {
+	if b.contents == nil {
 		return false
 	}
-	maps.DeleteFunc(b.inFlight, func(_ string, op inFlight) bool { return op.seen != refresh })
+	before := len(b.inFlight)
+	maps.DeleteFunc(b.inFlight, func(_ string, op inFlight) bool { return gone(op) })
 	left := len(b.inFlight) < before
 	if len(b.inFlight) == 0 {
 		b.inFlight = nil // a map keeps the room of all it ever held
@@ -115,20 +115,14 @@ func (b *bucket) replace(shown *contents, met func(id string) bool, at time.Dura
 		shown = new(contents)
 	}
 	b.fill()
-	for id, op := range b.inFlight {
-		if _, ok := shown.inFlight[id]; ok {
-			continue
-		}
+	b.done, b.failing = shown.done, shown.failing
+	left = b.leave(func(op inFlight) bool {
+		_, ok := shown.inFlight[op.ID]
 		// One that the list does not show stays if this refresh met it elsewhere.
-		if op.seen != refresh || met(id) {
-			left = true
-		} else {
-			shown.join(op.Operation, refresh)
-		}
+		return !ok && (op.seen != refresh || met(op.ID))
+	})
+	for _, op := range shown.inFlight {
+		b.join(op.Operation, refresh)
 	}
-	if len(shown.inFlight) == 0 {
-		shown.inFlight = nil // a map keeps the room of all it ever held
-	}
-	shown.peak, b.contents = b.peak, shown
 	return left
 }

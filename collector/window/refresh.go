@@ -163,7 +163,7 @@ func (f *refresh) ask(ctx context.Context, questions []piece) error {
 func (f *refresh) leave() {
 	for i := range f.w.buckets {
 		b := &f.w.buckets[i]
-		if b.leave(f.w.number) {
+		if b.leave(func(op inFlight) bool { return op.seen != f.w.number }) {
 			b.dirty = true
 			f.churn++
 		}
@@ -241,31 +241,28 @@ func (f *refresh) discover(ctx context.Context, whole span) error {
 	return f.readAll(ctx, nil)
 }
 
-// carve cuts a piece off the newer end of rest. There are about two for each worker, of worthCutting to maxPages pages.
+// carve cuts a piece off the newer end of rest: there are about two for each worker, or more, of maxPages pages each.
 // However few operations are expected, none is so wide that a worker could be left alone with most of them; as long as
 // nothing is measured, failures make them narrower still.
 func (f *refresh) carve() span {
 	w, length := f.w, float64(len(f.w.buckets))
-	pieces := 2 * float64(w.options.Concurrency)
 	operations, read := w.known()
 	density := f.density
 	if read > 0 {
 		density = max(operations, 1) / float64(read)
 	}
 	perMinute := density / (float64(f.paging) * fill) // pages
-	pages := min(max(perMinute*length/pieces, worthCutting), float64(w.maxPages))
+	pieces := 2 * float64(w.options.Concurrency)
 	end := min(f.rest.to, w.end())
-	rest := float64(end - f.rest.from)
-	width := min(rest/max(math.Round(perMinute*rest/pages), 1), length/pieces)
+	width := min(length/pieces, float64(w.maxPages)/perMinute)
 	if read == 0 {
 		width = min(width, length/pieces*float64(w.maxPages)/maxPages)
 	} else {
 		// Each piece may have a page that is not full. If the first ones were too narrow, the others are wider.
 		most := max(pieces, 1.25*perMinute*length/float64(w.maxPages))
-		width = max(width, rest/max(most-float64(f.carved), 1))
+		width = max(width, float64(end-f.rest.from)/max(most-float64(f.carved), 1))
 	}
 	f.carved++
-
 	s := span{max(f.rest.from, end-minute(math.Ceil(width))), f.rest.to}
 	f.rest.to = s.from
 	return s
