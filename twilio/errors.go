@@ -46,16 +46,19 @@ type Detail struct {
 // Error is one line: status, codes and messages, and what to look at.
 func (e *Error) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
-	separator := ": "
+	var details []string
 	for _, d := range e.Details[:min(len(e.Details), shownDetails)] {
-		text += fmt.Sprintf("%s%d %s", separator, d.Code, d.Message)
+		detail := fmt.Sprintf("%d %s", d.Code, d.Message)
 		if d.Context != "" {
-			text += " (at " + d.Context + ")"
+			detail += " (at " + d.Context + ")"
 		}
-		separator = "; "
+		details = append(details, detail)
 	}
 	if more := len(e.Details) - shownDetails; more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
+		details = append(details, fmt.Sprintf("and %d more", more))
+	}
+	if len(details) > 0 {
+		text += ": " + strings.Join(details, "; ")
 	}
 	switch {
 	case e.StatusCode == http.StatusUnauthorized:

@@ -41,7 +41,7 @@ func (w *Window) states(now time.Time, at time.Duration, density float64) []stat
 		interval, staleness := w.options.Interval, w.options.MaxStaleness
 		after := max(interval, time.Duration(staleness*float64(age))) - interval/2
 		passed := at - b.read
-		if b.dirty || staleness == 0 || passed >= after || w.unfiltered && b.get().inFlight != nil {
+		if b.dirty || staleness == 0 || passed >= after || at < w.unfiltered && b.get().inFlight != nil {
 			s.due = 1
 		} else {
 			s.due = float64(passed) / float64(after)

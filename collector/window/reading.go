@@ -2,7 +2,7 @@ package window
 
 import (
 	"hash/maphash"
-	"time"
+	"slices"
 
 	"twilio_operations_exporter/twilio"
 )
@@ -69,18 +69,10 @@ func (r *reading) add(op *twilio.Operation) {
 // density estimates how many operations a minute has, from a page: rightly if it is one end of an ordered list, too low
 // if it is a sample. It is false where that cannot be told.
 func density(page []twilio.Operation) (perMinute float64, ok bool) {
-	var first, last time.Time
-	for i := range page {
-		created := page[i].CreatedAt
-		if i == 0 || created.Before(first) {
-			first = created
-		}
-		if i == 0 || created.After(last) {
-			last = created
-		}
+	if len(page) == 0 {
+		return 0, false
 	}
-	if length := last.Sub(first); length > 0 {
-		return float64(len(page)-1) / length.Minutes(), true
-	}
-	return 0, false
+	byCreation := func(a, b twilio.Operation) int { return a.CreatedAt.Compare(b.CreatedAt) }
+	length := slices.MaxFunc(page, byCreation).CreatedAt.Sub(slices.MinFunc(page, byCreation).CreatedAt)
+	return float64(len(page)-1) / length.Minutes(), length > 0
 }

@@ -73,13 +73,13 @@ func (w *Window) refresh(ctx context.Context, api API, p *Progress) error {
 	w.number++
 	f := &refresh{
 		api: api, progress: p, at: w.clock.read(), now: api.Now(), began: time.Now(),
-		paging: paging(w.pageSize), w: w,
+		paging: w.pageSize, w: w,
 	}
 	w.slide(f.now)
 	err := f.run(ctx)
 	w.churn = f.churn
 	// One odd page is not to make the next refresh ask for crumbs.
-	w.pageSize = max(float64(f.learned()), w.pageSize/2)
+	w.pageSize = max(f.learned(), w.pageSize/2)
 	return err
 }
 
@@ -87,11 +87,10 @@ func (f *refresh) run(ctx context.Context) error {
 	w := f.w
 	whole := piece{span: span{w.first, open}}
 	operations, read := w.known()
-	if operations == 0 || operations <= w.pageSize && 2*read < len(w.buckets) {
+	if operations == 0 || operations <= float64(w.pageSize) && 2*read < len(w.buckets) {
 		return f.discover(ctx, whole.span) // too little is known to plan by
 	}
 	density := operations / float64(max(1, read))
-	w.unfiltered = w.unfiltered && f.at < w.filterAgain
 	states := w.states(f.now, f.at, density)
 	for _, s := range states {
 		whole.operations += s.operations
@@ -100,7 +99,8 @@ func (f *refresh) run(ctx context.Context) error {
 	due := plan(w.first, states, f.paging)
 	questions := f.questions(whole)
 	churn := f.paging.pages(density*float64(w.churn)) - 1
-	ask := !w.unfiltered && len(questions)+f.paging.allPages(due)+churn < all
+	filters := f.at >= w.unfiltered
+	ask := filters && len(questions)+f.paging.allPages(due)+churn < all
 	if ask {
 		f.expect(len(questions) + f.paging.allPages(due))
 		if err := f.ask(ctx, questions); err != nil {
@@ -109,7 +109,7 @@ func (f *refresh) run(ctx context.Context) error {
 		states = w.states(f.now, f.at, density)
 		due = plan(w.first, states, f.paging)
 	}
-	if !ask && !w.unfiltered || f.paging.allPages(due) >= all {
+	if filters && !ask || f.paging.allPages(due) >= all {
 		due = []piece{whole}
 	}
 	f.expect(f.paging.allPages(due))
@@ -148,10 +148,10 @@ func (f *refresh) ask(ctx context.Context, questions []piece) error {
 		return nil
 	}
 	refused, ok := errors.AsType[*twilio.Error](err)
-	if !errors.Is(err, errUnfiltered) && !(ok && refused.StatusCode == http.StatusBadRequest) {
+	if !errors.Is(err, errUnfiltered) && (!ok || refused.StatusCode != http.StatusBadRequest) {
 		return err
 	}
-	f.w.unfiltered, f.w.filterAgain = true, f.at+filterRetry
+	f.w.unfiltered = f.at + filterRetry
 	if f.progress.Warn != nil {
 		f.progress.Warn("the API does not select operations by status, reading all minutes with some in flight", err)
 	}
