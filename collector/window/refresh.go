@@ -254,13 +254,15 @@ func (f *refresh) carve() span {
 	perMinute := density / (float64(f.paging) * fill) // pages
 	pieces := 2 * float64(w.options.Concurrency)
 	end := min(f.rest.to, w.end())
+	rest := float64(end - f.rest.from)
 	width := min(length/pieces, float64(w.maxPages)/perMinute)
+	width = rest / max(math.Round(rest/width), 1) // without a small one at the end
 	if read == 0 {
 		width = min(width, length/pieces*float64(w.maxPages)/maxPages)
 	} else {
 		// Each piece may have a page that is not full. If the first ones were too narrow, the others are wider.
 		most := max(pieces, 1.25*perMinute*length/float64(w.maxPages))
-		width = max(width, float64(end-f.rest.from)/max(most-float64(f.carved), 1))
+		width = max(width, rest/max(most-float64(f.carved), 1))
 	}
 	f.carved++
 	s := span{max(f.rest.from, end-minute(math.Ceil(width))), f.rest.to}
