@@ -80,7 +80,6 @@ const maxFetches = 4
 // A client has no goroutines of its own and needs no closing. Idle connections are the transport's.
 type Client struct {
 	options  Options
-	logger   log.Logger
 	list     *url.URL // of the list of operations
 	limiter  *rate.Limiter
 	inFlight *semaphore.Weighted
@@ -114,7 +113,6 @@ func NewClient(o Options) *Client {
 	inFlight := int64(cmp.Or(o.InFlight, math.MaxInt))
 	return &Client{
 		options:      o,
-		logger:       o.Logger,
 		list:         base.JoinPath("Messages", "Operations"),
 		limiter:      rate.NewLimiter(limit, 1),
 		inFlight:     semaphore.NewWeighted(inFlight),

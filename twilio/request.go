@@ -58,7 +58,7 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 			return fmt.Errorf("%s: %w", endpoint, err)
 		}
 		last = err
-		_ = level.Warn(c.logger).Log("msg", "retrying an API request", "endpoint", endpoint,
+		_ = level.Warn(c.options.Logger).Log("msg", "retrying an API request", "endpoint", endpoint,
 			"retry", r.attempts, "max_retries", c.options.MaxRetries, "reason", err)
 		if api, ok := errors.AsType[*Error](err); ok && api.throttles() {
 			continue // to the cooldown
@@ -97,7 +97,7 @@ func (c *Client) attempt(ctx context.Context, r *request) error {
 	if c.options.Observe != nil {
 		c.options.Observe(Request{Endpoint: r.endpoint, Code: code, Duration: took})
 	}
-	_ = level.Debug(c.logger).Log("msg", "API request", "endpoint", r.endpoint, "attempt", r.attempts,
+	_ = level.Debug(c.options.Logger).Log("msg", "API request", "endpoint", r.endpoint, "attempt", r.attempts,
 		"code", code, "duration", took, "err", err)
 	return err
 }
@@ -184,7 +184,7 @@ func (c *Client) readHeaders(r *request, resp *http.Response) {
 	switch resp.StatusCode {
 	case http.StatusOK:
 		if err == nil && c.clock.observe(date, now) {
-			_ = level.Warn(c.logger).Log("msg", "clocks differ by more than an hour, not correcting for it",
+			_ = level.Warn(c.options.Logger).Log("msg", "clocks differ by more than an hour, not correcting for it",
 				"local", now.UTC().Format(time.RFC3339), "api", date.UTC().Format(time.RFC3339))
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -192,7 +192,7 @@ func (c *Client) readHeaders(r *request, resp *http.Response) {
 			date = c.Now()
 		}
 		header := resp.Header.Values("Retry-After")
-		logger := log.With(c.logger, "endpoint", r.endpoint, "code", resp.StatusCode)
+		logger := log.With(c.options.Logger, "endpoint", r.endpoint, "code", resp.StatusCode)
 		wait, ok := retryAfter(header, date)
 		if wait > maxRetryAfter {
 			_ = level.Warn(logger).Log("msg", "Retry-After is longer than an hour, waiting an hour",
