@@ -281,7 +281,7 @@ func (d *decoder) explain(err error) error {
 	if errors.Is(err, io.EOF) {
 		return &DecodeError{"", "empty"}
 	}
-	return errors.Unwrap(err) // of the body
+	return cmp.Or(errors.Unwrap(err), err) // of the body
 }
 
 // wrong is an error about the value just read.
