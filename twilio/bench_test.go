@@ -79,7 +79,7 @@ func BenchmarkDecodePage(b *testing.B) {
 			b.Fatal(err, len(p.Operations))
 		}
 	}
-	var page pageBuffer
+	var page Page
 	ours := func(b *testing.B) {
 		if err := decodePage(bytes.NewReader(body), &page); err != nil || len(page.Operations) != 1000 {
 			b.Fatal(err, len(page.Operations))

@@ -1,6 +1,7 @@
 package twilio
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -78,16 +80,15 @@ const maxFetches = 4
 // A client has no goroutines of its own and needs no closing. Idle connections are the transport's.
 type Client struct {
 	options  Options
-	logger   log.Logger
 	list     *url.URL // of the list of operations
 	limiter  *rate.Limiter
-	inFlight chan struct{} // a place for each request under way
+	inFlight *semaphore.Weighted
 	cooldown *cooldown
 	shared   time.Duration // what requests of others had waited when the cooldown came to be shared
 	clock    clock
 
 	// Fetches come second: while a list is read they have half the rate.
-	fetches      chan struct{}
+	fetches      *semaphore.Weighted
 	fetchLimiter *rate.Limiter
 	lists        atomic.Int32 // being read
 
@@ -101,33 +102,26 @@ func NewClient(o Options) *Client {
 	base := *o.BaseURL
 	// Credentials are the transport's: those in a URL end up in errors.
 	base.User, base.RawQuery, base.Fragment = nil, "", ""
-
-	limit, half := rate.Inf, rate.Inf
-	if o.RateLimit > 0 {
-		limit, half = rate.Limit(o.RateLimit), rate.Limit(o.RateLimit/2)
+	if o.Logger == nil {
+		o.Logger = log.NewNopLogger()
 	}
-	c := &Client{
+	if o.Proxy == nil {
+		o.Proxy = http.ProxyFromEnvironment
+	}
+	o.Timeout = cmp.Or(o.Timeout, math.MaxInt64)
+	limit := rate.Limit(cmp.Or(o.RateLimit, float64(rate.Inf))) // half of Inf is no limit either
+	inFlight := int64(cmp.Or(o.InFlight, math.MaxInt))
+	return &Client{
 		options:      o,
-		logger:       o.Logger,
 		list:         base.JoinPath("Messages", "Operations"),
 		limiter:      rate.NewLimiter(limit, 1),
+		inFlight:     semaphore.NewWeighted(inFlight),
 		cooldown:     newCooldown(),
-		fetchLimiter: rate.NewLimiter(half, 1),
+		fetches:      semaphore.NewWeighted(min(maxFetches, max(inFlight/2, 1))),
+		fetchLimiter: rate.NewLimiter(limit/2, 1),
 		backoff:      backoff,
 		maxPages:     maxPages,
 	}
-	if c.logger == nil {
-		c.logger = log.NewNopLogger()
-	}
-	if c.options.Proxy == nil {
-		c.options.Proxy = http.ProxyFromEnvironment
-	}
-	if o.InFlight <= 0 {
-		o.InFlight = math.MaxInt32 // places take no memory
-	}
-	c.inFlight = make(chan struct{}, o.InFlight)
-	c.fetches = make(chan struct{}, min(maxFetches, max(o.InFlight/2, 1)))
-	return c
 }
 
 // ShareCooldown makes the client wait for what the API told another client of the same account. It must be called
@@ -137,7 +131,7 @@ func (c *Client) ShareCooldown(with *Client) {
 	c.shared = c.cooldown.throttled()
 }
 
-var pageBuffers = sync.Pool{New: func() any { return new(pageBuffer) }}
+var pages = sync.Pool{New: func() any { return new(Page) }}
 
 // Pages reads the list page by page, from the first to the one without a next token. It yields a page, or one error and
 // then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
@@ -149,19 +143,19 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 		c.lists.Add(1)
 		defer c.lists.Add(-1)
 		seed, seen := maphash.MakeSeed(), map[uint64]bool{} // tokens may be long
-		token := ""
-		for n := 1; ; n++ {
-			var page *pageBuffer // taken when there is something to decode
+		for n, token := 1, ""; ; n++ {
+			var page *Page // taken when there is something to decode
 			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error {
 				if page == nil {
-					page, _ = pageBuffers.Get().(*pageBuffer)
+					page, _ = pages.Get().(*Page)
 				}
 				return decodePage(body, page)
 			})
-			if err == nil && page.Next != "" {
+			if err == nil {
 				token = page.Next
 				hash := maphash.String(seed, token)
 				switch {
+				case token == "": // the last page
 				case seen[hash]:
 					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
 				case n == c.maxPages:
@@ -173,10 +167,9 @@ func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 				yield(nil, err)
 				return
 			}
-			last := page.Next == ""
-			more := yield(&page.Page, nil)
-			pageBuffers.Put(page)
-			if last || !more {
+			more := yield(page, nil)
+			pages.Put(page)
+			if !more || token == "" {
 				return
 			}
 		}
@@ -216,10 +209,10 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 	if !ValidOperationID(id) {
 		return Operation{}, fmt.Errorf("%w: %q", ErrInvalidOperationID, oneLine(id, maxErrorText))
 	}
-	if err := acquire(ctx, c.fetches); err != nil {
+	if err := c.fetches.Acquire(ctx, 1); err != nil {
 		return Operation{}, fmt.Errorf("%s: %w", EndpointFetch, err)
 	}
-	defer release(c.fetches)
+	defer c.fetches.Release(1)
 	var op Operation
 	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error {
 		return decodeOperation(body, &op)

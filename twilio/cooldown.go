@@ -117,19 +117,16 @@ func (c *cooldown) throttled() time.Duration {
 // are seconds and an HTTP date; of several values, of which only a proxy could be the author, the longest counts. A
 // date is read against date, the answer's own clock.
 func retryAfter(headers []string, date time.Time) (wait time.Duration, ok bool) {
-	longest := func(d time.Duration) { wait, ok = max(wait, d), true }
 	for _, header := range headers {
-		if at, err := http.ParseTime(strings.TrimSpace(header)); err == nil {
-			longest(at.Sub(date))
-			continue
-		}
-		for part := range strings.SplitSeq(header, ",") {
-			part = strings.TrimPrefix(strings.TrimSpace(part), "+")
-			if strings.Trim(part, "0123456789.") != "" {
-				continue // ParseFloat takes more than decimals
+		for _, value := range append(strings.Split(header, ","), header) { // the comma may be that of a date
+			value = strings.TrimPrefix(strings.TrimSpace(value), "+")
+			seconds, err := strconv.ParseFloat(value, 64)
+			decimal := strings.Trim(value, "0123456789.") == "" // ParseFloat takes more than that
+			if decimal && (err == nil || math.IsInf(seconds, 1)) {
+				wait, ok = max(wait, time.Duration(min(seconds, 1e9)*float64(time.Second))), true
 			}
-			if s, err := strconv.ParseFloat(part, 64); err == nil || math.IsInf(s, 1) {
-				longest(time.Duration(min(s, 1e9) * float64(time.Second)))
+			if at, err := http.ParseTime(value); err == nil {
+				wait, ok = max(wait, at.Sub(date)), true
 			}
 		}
 	}

@@ -2,10 +2,10 @@ package twilio
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"slices"
 	"strconv"
 	"time"
@@ -22,310 +22,269 @@ const (
 	maxOnPage = 10_000    // operations, ten times what is documented
 )
 
-// The answers as they are documented.
-type (
-	wirePage struct {
-		Operations member[[]member[wireOperation]] `json:"operations"`
-		Pagination member[wirePagination]          `json:"pagination"`
+// The members that are read of the documented objects. All of them are required but next.
+var (
+	pageNames       = []string{"operations", "pagination"}
+	paginationNames = []string{"next"}
+	operationNames  = []string{"id", "status", "stats", "createdAt", "updatedAt"}
+	statNames       = []string{ // in the order of Stats.Fields
+		"total", "recipients", "attempts", "unaddressable", "scheduled", "queued",
+		"sent", "delivered", "read", "undelivered", "failed", "canceled",
 	}
-	wirePagination struct {
-		Next member[*string] `json:"next"`
-	}
-	wireOperation struct {
-		ID        member[wireName]  `json:"id"`
-		Status    member[wireName]  `json:"status"`
-		Stats     member[wireStats] `json:"stats"`
-		CreatedAt member[time.Time] `json:"createdAt"`
-		UpdatedAt member[time.Time] `json:"updatedAt"`
-	}
-	wireStats Stats
-	// wireName is a text that outlives its page: of what is longer than maxName, only so much is kept that it shows.
-	wireName string
 )
 
-// A member of an object knows whether it was there. It refuses to be repeated, and to be null unless it is a pointer.
-type member[T any] struct {
-	value T
-	seen  bool
-}
-
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (m *member[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if m.seen {
-		return wrong(dec, "given twice")
-	}
-	m.seen = true
-	if dec.PeekKind() == 'n' && reflect.TypeFor[T]().Kind() != reflect.Pointer {
-		_ = dec.SkipValue() // moves the pointer on to it
-		return kindError(dec.StackPointer(), 'n', reflect.TypeFor[T]())
-	}
-	return json.UnmarshalDecode(dec, &m.value)
-}
-
-// UnmarshalJSONFrom implements json.UnmarshalerFrom.
-func (n *wireName) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	v, err := dec.ReadValue()
-	switch {
-	case err != nil:
-		return err
-	case v.Kind() != '"':
-		return kindError(dec.StackPointer(), v.Kind(), reflect.TypeFor[wireName]())
-	}
-	text := unquote(v)
-	for _, s := range []wireName{"COMPLETED", "PROCESSING", "SCHEDULED", "CANCELED"} {
-		if string(text) == string(s) {
-			*n = s // without an allocation for each operation
-			return nil
-		}
-	}
-	*n = wireName(text[:min(len(text), maxName+1)])
-	return nil
-}
-
-// statNames are the members of stats, in the order of Stats.Fields.
-var statNames = [...]string{
-	"total", "recipients", "attempts", "unaddressable", "scheduled", "queued",
-	"sent", "delivered", "read", "undelivered", "failed", "canceled",
-}
-
-// UnmarshalJSONFrom reads the counts one by one: they are most of a page, and reflection would take twice the time for
-// them.
-func (s *wireStats) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if k := dec.PeekKind(); k != '{' {
-		if err := dec.SkipValue(); err != nil {
-			return err
-		}
-		return kindError(dec.StackPointer(), k, reflect.TypeFor[wireStats]())
-	}
-	counts := (*Stats)(s).Fields()
-	var seen [len(statNames)]bool
-	_, err := dec.ReadToken()
-	for err == nil && dec.PeekKind() != '}' {
-		var name jsontext.Value
-		if name, err = dec.ReadValue(); err != nil {
-			break
-		}
-		i := slices.Index(statNames[:], string(unquote(name)))
-		switch {
-		case i < 0:
-			err = dec.SkipValue()
-		case seen[i]:
-			err = wrong(dec, "given twice")
-		default:
-			*counts[i], err = count(dec)
-			seen[i] = true
-		}
-	}
-	if err == nil {
-		_, err = dec.ReadToken()
-	}
-	if i := slices.Index(seen[:], false); err == nil && i >= 0 {
-		err = wrong(dec, "no "+statNames[i])
-	}
-	return err
-}
-
-// unquote is the text of a JSON string.
-func unquote(v jsontext.Value) []byte {
-	if bytes.IndexByte(v, '\\') < 0 {
-		return v[1 : len(v)-1]
-	}
-	text, _ := jsontext.AppendUnquote(nil, v) // it was read, so it is one
-	return text
-}
-
-// count reads an integer of 0 or more, written as one: 1e3 and 1.0 are not.
-func count(dec *jsontext.Decoder) (int64, error) {
-	v, err := dec.ReadValue()
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseUint(string(v), 10, 63)
-	switch {
-	case err == nil:
-		return int64(n), nil //nolint:gosec // of 63 bits
-	case v.Kind() != '0':
-		return 0, kindError(dec.StackPointer(), v.Kind(), reflect.TypeFor[int64]())
-	case errors.Is(err, strconv.ErrRange):
-		return 0, wrong(dec, "number out of range")
-	}
-	return 0, wrong(dec, "not a whole number of 0 or more")
-}
-
-// operation fills op from w. The pointer of an error is relative to it.
-func (w *wireOperation) operation(op *Operation) *DecodeError {
-	*op = Operation{
-		ID: string(w.ID.value), Status: Status(w.Status.value), Stats: Stats(w.Stats.value),
-		CreatedAt: w.CreatedAt.value.UTC(), UpdatedAt: w.UpdatedAt.value.UTC(),
-	}
-	if len(op.Status) > maxName {
-		op.Status = StatusOther
-	}
-	switch {
-	case !w.ID.seen:
-		return &DecodeError{"", "no id"}
-	case !w.Status.seen:
-		return &DecodeError{"", "no status"}
-	case !w.Stats.seen:
-		return &DecodeError{"", "no stats"}
-	case !w.CreatedAt.seen:
-		return &DecodeError{"", "no createdAt"}
-	case !w.UpdatedAt.seen:
-		return &DecodeError{"", "no updatedAt"}
-	case op.ID == "":
-		return &DecodeError{"/id", "empty"}
-	case len(op.ID) > maxName:
-		return &DecodeError{"/id", fmt.Sprintf("longer than %d bytes", maxName)}
-	case op.Status == "":
-		return &DecodeError{"/status", "empty"}
-	case op.CreatedAt.IsZero():
-		return &DecodeError{"/createdAt", "not an RFC 3339 time"}
-	case op.UpdatedAt.IsZero():
-		return &DecodeError{"/updatedAt", "not an RFC 3339 time"}
-	}
-	return nil
-}
-
-// A pageBuffer is a page with the memory that decoding it takes.
-type pageBuffer struct {
-	Page
-	wire wirePage
-}
-
 // decodePage fills p from a page of the list, reusing its memory. What p holds after an error is of no use.
-func decodePage(body io.Reader, p *pageBuffer) error {
-	p.wire = wirePage{Operations: member[[]member[wireOperation]]{value: p.wire.Operations.value}}
+func decodePage(body io.Reader, p *Page) error {
 	p.Operations, p.Next = p.Operations[:0], ""
-	return decode(body, &p.wire, func() *DecodeError {
-		switch next := p.wire.Pagination.value.Next.value; {
-		case !p.wire.Operations.seen:
-			return &DecodeError{"", "no operations"}
-		case !p.wire.Pagination.seen:
-			return &DecodeError{"", "no pagination"}
-		case next != nil:
-			p.Next = *next
-		}
-		list := p.wire.Operations.value
-		p.Operations = slices.Grow(p.Operations, len(list))[:len(list)]
-		for i := range list {
-			if err := list[i].value.operation(&p.Operations[i]); err != nil {
-				err.Pointer = fmt.Sprintf("/operations/%d%s", i, err.Pointer)
-				return err
+	return decode(body, func(d *decoder) error {
+		return d.object(pageNames, len(pageNames), func(i int) error {
+			if pageNames[i] == "operations" {
+				return d.operations(p)
 			}
-		}
-		return nil
+			return d.object(paginationNames, 0, func(int) error {
+				if d.PeekKind() == 'n' {
+					return d.SkipValue()
+				}
+				next, err := d.text()
+				p.Next = string(next)
+				return err
+			})
+		})
 	})
 }
 
 // decodeOperation fills op from an answer that is one operation.
 func decodeOperation(body io.Reader, op *Operation) error {
-	var w wireOperation
-	return decode(body, &w, func() *DecodeError { return w.operation(op) })
+	return decode(body, func(d *decoder) error { return d.operation(op) })
 }
 
-// decode reads the one JSON object that body holds into a struct, which check then looks at.
-func decode(body io.Reader, into any, check func() *DecodeError) error {
+// decode has read take the one JSON object that body holds.
+func decode(body io.Reader, read func(*decoder) error) error {
 	d := &decoder{body: body}
-	// Repetitions are refused by member. The library would have to remember all names, also those of what is not
+	// Repetitions are refused by object. The library would have to remember all names, also those of what is not
 	// documented.
-	d.json = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
-	if d.json.PeekKind() == 'n' {
-		return kindError("", 'n', reflect.TypeOf(into).Elem())
-	}
-	if err := json.UnmarshalDecode(d.json, into); err != nil {
+	d.Decoder = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
+	if err := read(d); err != nil {
 		return d.explain(err)
 	}
-	if err := check(); err != nil {
-		return err
-	}
-	switch _, err := d.json.ReadToken(); {
-	case d.err != nil:
-		return d.explain(d.err)
-	case !errors.Is(err, io.EOF):
+	_, err := d.ReadToken()
+	if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok || err == nil {
 		return &DecodeError{"", "more follows the JSON value"}
 	}
-	return nil
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return d.explain(err)
 }
 
 // A decoder reads one body. It holds at most about maxValue of it.
 type decoder struct {
-	json *jsontext.Decoder
+	*jsontext.Decoder
 	body io.Reader
 	n    int64 // bytes read of body
-	err  error // why reading ended early
+}
+
+// object reads an object. It has member read the value of names[i], and refuses one that is given twice or is not there
+// though it is among the required first of names. Other members are skipped.
+func (d *decoder) object(names []string, required int, member func(i int) error) error {
+	if err := d.open('{'); err != nil {
+		return err
+	}
+	seen := 0 // a bit for each of names
+	for d.PeekKind() != '}' {
+		name, err := d.text()
+		i := slices.Index(names, string(name))
+		switch {
+		case err != nil:
+		case i < 0:
+			err = d.SkipValue()
+		case seen&(1<<i) != 0:
+			err = d.wrong("given twice")
+		default:
+			seen |= 1 << i
+			err = member(i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for i, name := range names[:required] {
+		if seen&(1<<i) == 0 {
+			return d.wrong("no " + name)
+		}
+	}
+	return nil
+}
+
+func (d *decoder) operations(p *Page) error {
+	if err := d.open('['); err != nil {
+		return err
+	}
+	for d.PeekKind() != ']' {
+		p.Operations = append(p.Operations, Operation{})
+		if err := d.operation(&p.Operations[len(p.Operations)-1]); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+func (d *decoder) operation(op *Operation) error {
+	return d.object(operationNames, len(operationNames), func(i int) error {
+		switch operationNames[i] {
+		case "id":
+			return d.id(&op.ID)
+		case "status":
+			return d.status(&op.Status)
+		case "createdAt":
+			return d.time(&op.CreatedAt)
+		case "updatedAt":
+			return d.time(&op.UpdatedAt)
+		}
+		counts := op.Stats.Fields()
+		return d.object(statNames, len(statNames), func(i int) error { return d.count(counts[i]) })
+	})
+}
+
+func (d *decoder) id(id *string) error {
+	text, err := d.name()
+	if len(text) > maxName {
+		return d.wrong(fmt.Sprintf("longer than %d bytes", maxName))
+	}
+	*id = string(text)
+	return err
+}
+
+func (d *decoder) status(status *Status) error {
+	text, err := d.name()
+	if len(text) > maxName {
+		*status = StatusOther
+		return nil
+	}
+	for _, documented := range []Status{StatusCompleted, StatusProcessing, StatusScheduled, StatusCanceled} {
+		if string(text) == string(documented) {
+			*status = documented // without an allocation for each operation
+			return nil
+		}
+	}
+	*status = Status(text)
+	return err
+}
+
+// name reads a text that is not empty.
+func (d *decoder) name() ([]byte, error) {
+	text, err := d.text()
+	if err == nil && len(text) == 0 {
+		err = d.wrong("empty")
+	}
+	return text, err
+}
+
+func (d *decoder) time(t *time.Time) error {
+	got := d.PeekKind()
+	err := json.UnmarshalDecode(d.Decoder, t)
+	if _, ok := errors.AsType[*json.SemanticError](err); ok || err == nil && t.IsZero() {
+		return cmp.Or(d.check(nil, got, '"'), d.wrong("not an RFC 3339 time"))
+	}
+	*t = t.UTC()
+	return err
+}
+
+// count reads an integer of 0 or more, written as one: 1e3 and 1.0 are not.
+func (d *decoder) count(n *int64) error {
+	v, err := d.value('0')
+	if err != nil {
+		return err
+	}
+	*n, err = strconv.ParseInt(string(v), 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange) && *n > 0:
+		return d.wrong("number out of range")
+	case err != nil || v[0] == '-':
+		return d.wrong("not a whole number of 0 or more")
+	}
+	return nil
+}
+
+// text reads a string. It is valid until the next is read.
+func (d *decoder) text() ([]byte, error) {
+	v, err := d.value('"')
+	if err != nil {
+		return nil, err
+	}
+	if bytes.IndexByte(v, '\\') >= 0 {
+		return jsontext.AppendUnquote(nil, v)
+	}
+	return v[1 : len(v)-1], nil
+}
+
+// value reads a value, which must be of a kind.
+func (d *decoder) value(want jsontext.Kind) (jsontext.Value, error) {
+	v, err := d.ReadValue()
+	return v, d.check(err, v.Kind(), want)
+}
+
+// open reads the start of an object or array.
+func (d *decoder) open(want jsontext.Kind) error {
+	token, err := d.ReadToken()
+	return d.check(err, token.Kind(), want)
+}
+
+// check returns err, or that what was just read is not of the documented kind.
+func (d *decoder) check(err error, got, want jsontext.Kind) error {
+	if err == nil && got != want {
+		err = d.wrong(kindNames[got] + " where " + kindNames[want] + " should be")
+	}
+	return err
+}
+
+var kindNames = map[jsontext.Kind]string{
+	'{': "an object", '[': "an array", '"': "a string", '0': "a number", 'n': "null", 't': "a boolean", 'f': "a boolean",
 }
 
 // Read implements io.Reader for the JSON decoder, which asks for more when what it has does not hold a whole token, and
 // keeps all of it until it does.
 func (d *decoder) Read(p []byte) (int, error) {
-	depth, held := d.json.StackDepth(), d.n-d.json.InputOffset()
-	_, length := d.json.StackIndex(min(depth, 2)) // of the operations, if it is them
+	depth, held := d.StackDepth(), d.n-d.InputOffset()
+	_, length := d.StackIndex(min(depth, 2)) // of the operations, if it is them
 	switch {
 	case held > maxValue:
-		d.err = &DecodeError{Problem: fmt.Sprintf("a value or white space of more than %d bytes", maxValue)}
+		return 0, d.wrong(fmt.Sprintf("a value or white space of more than %d bytes", maxValue))
 	case length > maxOnPage:
-		d.err = &DecodeError{Problem: fmt.Sprintf("more than %d values", maxOnPage)}
+		return 0, d.wrong(fmt.Sprintf("more than %d values", maxOnPage))
 	case depth > maxDepth:
-		d.err = &DecodeError{Problem: fmt.Sprintf("nested more than %d deep", maxDepth)}
-	}
-	if d.err != nil {
-		return 0, d.err
+		return 0, d.wrong(fmt.Sprintf("nested more than %d deep", maxDepth))
 	}
 	n, err := d.body.Read(p[:min(int64(len(p)), maxValue+1-held)])
-	d.n += int64(n)
-	switch {
-	case d.n > maxBody:
-		d.err = &BodyTooLargeError{maxBody}
-		return 0, d.err
-	case err != nil && !errors.Is(err, io.EOF):
-		d.err = err
+	if d.n += int64(n); d.n > maxBody {
+		return 0, &BodyTooLargeError{maxBody}
 	}
 	return n, err
 }
 
 // explain is what an error of the library means.
 func (d *decoder) explain(err error) error {
-	var mine *DecodeError
-	var syntax *jsontext.SyntacticError
-	var semantic *json.SemanticError
-	switch {
-	case errors.As(d.err, &mine):
-		return wrong(d.json, mine.Problem)
-	case d.err != nil:
-		return d.err
-	case errors.As(err, &mine):
-		return mine
-	case errors.As(err, &syntax) && errors.Is(err, io.ErrUnexpectedEOF):
-		return &DecodeError{string(syntax.JSONPointer), "the JSON breaks off"}
-	case errors.As(err, &syntax):
-		return &DecodeError{string(syntax.JSONPointer), "not JSON: " + syntax.Err.Error()}
-	case errors.As(err, &semantic):
-		return kindError(semantic.JSONPointer, semantic.JSONKind, semantic.GoType)
-	case errors.Is(err, io.EOF):
-		return &DecodeError{Problem: "empty"}
+	if own, ok := errors.AsType[*DecodeError](err); ok {
+		return own
 	}
-	return err
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		problem := "not JSON: " + syntax.Err.Error()
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			problem = "the JSON breaks off"
+		}
+		return &DecodeError{string(syntax.JSONPointer), problem}
+	}
+	if errors.Is(err, io.EOF) {
+		return &DecodeError{"", "empty"}
+	}
+	return cmp.Or(errors.Unwrap(err), err) // of the body
 }
 
 // wrong is an error about the value just read.
-func wrong(dec *jsontext.Decoder, problem string) error {
-	return &DecodeError{string(dec.StackPointer()), problem}
-}
-
-// kindError says that a value is not of the kind that goes into a type.
-func kindError(at jsontext.Pointer, got jsontext.Kind, into reflect.Type) error {
-	want := map[reflect.Kind]string{
-		reflect.Struct: "an object", reflect.Slice: "an array", reflect.Int64: "a number",
-	}[into.Kind()]
-	if into == reflect.TypeFor[time.Time]() || want == "" {
-		want = "a string"
-	}
-	if want == kindNames[got] {
-		return &DecodeError{string(at), "not an RFC 3339 time"}
-	}
-	return &DecodeError{string(at), kindNames[got] + " where " + want + " should be"}
-}
-
-var kindNames = map[jsontext.Kind]string{
-	'{': "an object", '[': "an array", '"': "a string", '0': "a number", 'n': "null", 't': "a boolean", 'f': "a boolean",
+func (d *decoder) wrong(problem string) error {
+	return &DecodeError{string(d.StackPointer()), problem}
 }

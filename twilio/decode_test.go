@@ -104,7 +104,7 @@ func TestDecodePage(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// A page that was used before must not show through.
-			got := pageBuffer{Page: Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}}
+			got := Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}
 			if err := decodePage(strings.NewReader(tt.body), &got); err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +180,7 @@ func TestDecodePageErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := decodePage(strings.NewReader(tt.body), new(pageBuffer))
+			err := decodePage(strings.NewReader(tt.body), new(Page))
 			var decode *DecodeError
 			if !errors.As(err, &decode) {
 				t.Fatalf("got %v, want a *DecodeError", err)
@@ -204,7 +204,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 		pageOf("", `{"`+long+`":<}`),
 		long,
 	} {
-		err := decodePage(strings.NewReader(body), new(pageBuffer))
+		err := decodePage(strings.NewReader(body), new(Page))
 		var decode *DecodeError
 		if !errors.As(err, &decode) {
 			t.Fatalf("got %v", err)
@@ -218,7 +218,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 
 func TestDecodePageReusesMemory(t *testing.T) {
 	body := []byte(pageJSON(1000, "null"))
-	var p pageBuffer
+	var p Page
 	if err := decodePage(bytes.NewReader(body), &p); err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestHostileBodies(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := decodePage(tt.body, new(pageBuffer))
+			err := decodePage(tt.body, new(Page))
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %s", err, tt.want)
@@ -300,14 +300,14 @@ func TestHostileBodies(t *testing.T) {
 // Of statuses that are long, but not too long for a value, only so much is kept as shows that they are.
 func TestLongStatusesAreNotKept(t *testing.T) {
 	const one = `{"id":"a","status":"%s","stats":%s,"createdAt":"2026-03-01T12:00:00Z","updatedAt":"2026-03-01T12:00:00Z"}`
-	stats := `{"` + strings.Join(statNames[:], `":0,"`) + `":0}`
+	stats := `{"` + strings.Join(statNames, `":0,"`) + `":0}`
 	var ops []string
 	for i := range 60 {
 		ops = append(ops, fmt.Sprintf(one, strings.Repeat(string(rune('a'+i%26)), 250_000), stats))
 	}
 	body := strings.NewReader(`{"operations":[` + strings.Join(ops, ",") + `],"pagination":{"next":null}}`)
 	var before, after runtime.MemStats
-	var page pageBuffer
+	var page Page
 	runtime.ReadMemStats(&before)
 	err := decodePage(body, &page)
 	runtime.ReadMemStats(&after)
@@ -333,12 +333,12 @@ func TestLongestValue(t *testing.T) {
 		{"the end together with the last of it", iotest.DataErrReader},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := decodePage(tt.chunks(body(maxValue)), new(pageBuffer)); err != nil {
+			if err := decodePage(tt.chunks(body(maxValue)), new(Page)); err != nil {
 				t.Error(err)
 			}
 			for _, length := range []int{maxValue + 1, maxValue * 3 / 2, 2 * maxValue} {
 				var decode *DecodeError
-				if err := decodePage(tt.chunks(body(length)), new(pageBuffer)); !errors.As(err, &decode) {
+				if err := decodePage(tt.chunks(body(length)), new(Page)); !errors.As(err, &decode) {
 					t.Errorf("%d bytes: got %v, want a *DecodeError", length, err)
 				}
 			}
@@ -353,7 +353,7 @@ func TestKeptIDsDoNotPinThePage(t *testing.T) {
 	var kept []string
 	for range 40 {
 		body := bytes.Clone(template)
-		var p pageBuffer
+		var p Page
 		if err := decodePage(bytes.NewReader(body), &p); err != nil {
 			t.Fatal(err)
 		}
@@ -465,7 +465,7 @@ func FuzzDecodePage(f *testing.F) {
 	f.Add([]byte("<html>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := bytes.Clone(body)
-		var got pageBuffer
+		var got Page
 		err := decodePage(bytes.NewReader(body), &got)
 		if !bytes.Equal(before, body) {
 			t.Fatal("the decoder wrote to its input")
@@ -484,7 +484,7 @@ func FuzzDecodePage(f *testing.F) {
 			if refErr != nil {
 				t.Fatalf("taken, but encoding/json says %v", refErr)
 			}
-			samePage(t, got.Page, want)
+			samePage(t, got, want)
 		}
 		if refErr == nil {
 			// Written anew it has no doubled members and no broken UTF-8, which
@@ -499,7 +499,7 @@ func FuzzDecodePage(f *testing.F) {
 			if err = decodePage(bytes.NewReader(anew), &got); err != nil {
 				t.Fatalf("refused, though encoding/json takes it: %v\n%s", err, anew)
 			}
-			samePage(t, got.Page, want)
+			samePage(t, got, want)
 		}
 	})
 }

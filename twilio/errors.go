@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +17,6 @@ import (
 var (
 	// ErrUnauthorized is any *Error of status 401 or 403.
 	ErrUnauthorized = errors.New("credentials refused")
-	// ErrNotFound is any *Error of status 404.
-	ErrNotFound = errors.New("not found")
 	// ErrThrottled is any *ThrottledError, and any *Error of status 429.
 	ErrThrottled = errors.New("throttled by the API")
 	// ErrInvalidOperationID is returned before any request is made.
@@ -41,35 +38,35 @@ type Error struct {
 // Detail is one of the errors in the body of such an answer (TwilioError). Its texts are cut to a sane length and hold
 // no control characters.
 type Detail struct {
-	Code    int    // Twilio error code, such as 20404
-	Message string // for humans
-	InfoURL string // page about the code
-	Context string // JSON path of the field at fault, "" where there is none
+	Code    int    `json:"code"`    // Twilio error code, such as 20404
+	Message string `json:"message"` // for humans
+	Context string `json:"context"` // JSON path of the field at fault, "" where there is none
 }
 
 // Error is one line: status, codes and messages, and what to look at.
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(strconv.Itoa(e.StatusCode))
-	if text := http.StatusText(e.StatusCode); text != "" {
-		b.WriteString(" " + text)
-	}
-	for i, d := range e.Details[:min(len(e.Details), shownDetails)] {
-		b.WriteString([]string{": ", "; "}[min(i, 1)] + strconv.Itoa(d.Code) + " " + d.Message)
+	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
+	var details []string
+	for _, d := range e.Details[:min(len(e.Details), shownDetails)] {
+		detail := fmt.Sprintf("%d %s", d.Code, d.Message)
 		if d.Context != "" {
-			b.WriteString(" (at " + d.Context + ")")
+			detail += " (at " + d.Context + ")"
 		}
+		details = append(details, detail)
 	}
 	if more := len(e.Details) - shownDetails; more > 0 {
-		fmt.Fprintf(&b, "; and %d more", more)
+		details = append(details, fmt.Sprintf("and %d more", more))
+	}
+	if len(details) > 0 {
+		text += ": " + strings.Join(details, "; ")
 	}
 	switch {
 	case e.StatusCode == http.StatusUnauthorized:
-		b.WriteString(" (check the account SID and auth token, or the API key and its secret)")
+		text += " (check the account SID and auth token, or the API key and its secret)"
 	case e.StatusCode >= 300 && e.StatusCode < 400:
-		b.WriteString(" (redirects are not followed; check the base URL)")
+		text += " (redirects are not followed; check the base URL)"
 	}
-	return b.String()
+	return text
 }
 
 // Is makes errors.Is work with this package's sentinels.
@@ -77,8 +74,6 @@ func (e *Error) Is(target error) bool {
 	switch e.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return target == ErrUnauthorized
-	case http.StatusNotFound:
-		return target == ErrNotFound
 	case http.StatusTooManyRequests:
 		return target == ErrThrottled
 	}
@@ -163,39 +158,27 @@ func (e *PaginationError) Error() string {
 	return fmt.Sprintf("page %d names a page as the next that was read before", e.Page)
 }
 
-// errorBody takes the documented body, and that of Twilio's general API, which answers where credentials are refused.
-type errorBody struct {
-	Errors []struct {
-		Code    int     `json:"code"`
-		Message string  `json:"message"`
-		InfoURL string  `json:"infoUrl"`
-		Context *string `json:"context"`
-	} `json:"errors"`
-
-	Code     int    `json:"code"`
-	Message  string `json:"message"`
-	MoreInfo string `json:"more_info"`
-}
-
-// decodeErrors reads the body of an answer other than 200. One that is neither form, such as a proxy's page, has no
-// details: the status says enough.
+// decodeErrors reads the body of an answer other than 200: the documented one, or that of Twilio's general API, which
+// answers where credentials are refused. One that is neither, such as a proxy's page, has no details: the status says
+// enough.
 func decodeErrors(body []byte, s *sanitizer) []Detail {
-	var e errorBody
+	var e struct {
+		Errors []Detail `json:"errors"`
+		Detail
+	}
 	if err := json.Unmarshal(body, &e, jsontext.AllowDuplicateNames(true)); err != nil {
 		return nil
 	}
-	clean := func(text string) string { return s.text(text, maxErrorText) }
-	var details []Detail
-	for _, d := range e.Errors[:min(len(e.Errors), maxDetails)] {
-		detail := Detail{Code: d.Code, Message: clean(d.Message), InfoURL: clean(d.InfoURL)}
-		// The reference's examples spell null as a string.
-		if d.Context != nil && *d.Context != "null" {
-			detail.Context = clean(*d.Context)
-		}
-		details = append(details, detail)
-	}
+	details := e.Errors[:min(len(e.Errors), maxDetails)]
 	if len(details) == 0 && e.Code != 0 {
-		details = append(details, Detail{Code: e.Code, Message: clean(e.Message), InfoURL: clean(e.MoreInfo)})
+		details = []Detail{e.Detail}
+	}
+	for i := range details {
+		d := &details[i]
+		d.Message, d.Context = s.text(d.Message, maxErrorText), s.text(d.Context, maxErrorText)
+		if d.Context == "null" { // the reference's examples spell it as a string
+			d.Context = ""
+		}
 	}
 	return details
 }

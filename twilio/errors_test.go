@@ -19,23 +19,23 @@ func TestDecodeErrors(t *testing.T) {
 		body string
 		want []Detail
 	}{
-		{"documented 400", string(readTestdata(t, "error-400.json")), []Detail{{Code: 20404, Message: "Not Found", InfoURL: "/docs/api/errors/20404"}}},
-		{"documented 404", string(readTestdata(t, "error-404.json")), []Detail{{Code: 20404, Message: "The resource was not found.", InfoURL: "/docs/api/errors/20404"}}},
+		{"documented 400", string(readTestdata(t, "error-400.json")), []Detail{{Code: 20404, Message: "Not Found"}}},
+		{"documented 404", string(readTestdata(t, "error-404.json")), []Detail{{Code: 20404, Message: "The resource was not found."}}},
 		{"documented 429", string(readTestdata(t, "error-429.json")), []Detail{{
-			Code: 20429, Message: "Too many requests. Please retry according to the Retry-After response header.", InfoURL: "/docs/api/errors/20429",
+			Code: 20429, Message: "Too many requests. Please retry according to the Retry-After response header.",
 		}}},
-		{"documented 500", string(readTestdata(t, "error-500.json")), []Detail{{Code: 20500, Message: "Internal server error.", InfoURL: "/docs/api/errors/20500"}}},
-		{"documented 503", string(readTestdata(t, "error-503.json")), []Detail{{Code: 20503, Message: "Service unavailable.", InfoURL: "/docs/api/errors/20503"}}},
+		{"documented 500", string(readTestdata(t, "error-500.json")), []Detail{{Code: 20500, Message: "Internal server error."}}},
+		{"documented 503", string(readTestdata(t, "error-503.json")), []Detail{{Code: 20503, Message: "Service unavailable."}}},
 		{
 			"several", `{"errors":[{"code":1,"message":"a","infoUrl":"u","context":"$.to[0].address"},{"code":2,"message":"b","infoUrl":"v","context":null}]}`,
-			[]Detail{{1, "a", "u", "$.to[0].address"}, {2, "b", "v", ""}},
+			[]Detail{{1, "a", "$.to[0].address"}, {2, "b", ""}},
 		},
 		{
 			"of the general API", `{"code":20003,"message":"Authenticate","more_info":"https://www.twilio.com/docs/errors/20003","status":401}`,
-			[]Detail{{Code: 20003, Message: "Authenticate", InfoURL: "https://www.twilio.com/docs/errors/20003"}},
+			[]Detail{{Code: 20003, Message: "Authenticate"}},
 		},
 		{"control characters", `{"errors":[{"code":1,"message":" a\u001b[31m\r\nlevel=error\u202e\u0000b "}]}`, []Detail{{Code: 1, Message: "a [31m level=error b"}}},
-		{"secrets", `{"errors":[{"code":1,"message":"you sent s3cret, dXNlcjpzM2NyZXQ=","context":"s3cret"}]}`, []Detail{{1, "you sent <secret>, <secret>", "", "<secret>"}}},
+		{"secrets", `{"errors":[{"code":1,"message":"you sent s3cret, dXNlcjpzM2NyZXQ=","context":"s3cret"}]}`, []Detail{{1, "you sent <secret>, <secret>", "<secret>"}}},
 		{"HTML", "<html>502 Bad Gateway</html>", nil},
 		{"nothing", "", nil},
 		{"no errors", `{"errors":[]}`, nil},
@@ -85,14 +85,14 @@ func TestErrorMessages(t *testing.T) {
 }
 
 func TestErrorIs(t *testing.T) {
-	sentinels := []error{ErrUnauthorized, ErrNotFound, ErrThrottled, context.DeadlineExceeded}
+	sentinels := []error{ErrUnauthorized, ErrThrottled, context.DeadlineExceeded}
 	tests := []struct {
 		err  error
 		want error
 	}{
 		{&Error{StatusCode: 401}, ErrUnauthorized},
 		{&Error{StatusCode: 403}, ErrUnauthorized},
-		{&Error{StatusCode: 404}, ErrNotFound},
+		{&Error{StatusCode: 404}, nil},
 		{&Error{StatusCode: 429}, ErrThrottled},
 		{&ThrottledError{StatusCode: 503}, ErrThrottled},
 		{&Error{StatusCode: 503}, nil},

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 func isFetch(req *http.Request) bool { return strings.Contains(req.URL.Path, "comms_operation_") }
@@ -81,13 +83,13 @@ func TestFetchesComeSecond(t *testing.T) {
 func TestFetchesEndWithTheirContext(t *testing.T) {
 	const wait = time.Second
 	for name, block := range map[string]func(c *Client, api *fakeAPI){
-		"a fetch's place": func(c *Client, _ *fakeAPI) { c.fetches = make(chan struct{}) },
+		"a fetch's place": func(c *Client, _ *fakeAPI) { c.fetches = semaphore.NewWeighted(0) },
 		"the rate of fetches": func(c *Client, _ *fakeAPI) {
 			c.lists.Add(1)
 			c.fetchLimiter.SetLimit(0.01)
 			c.fetchLimiter.Allow()
 		},
-		"a request's place": func(c *Client, _ *fakeAPI) { c.inFlight = make(chan struct{}) },
+		"a request's place": func(c *Client, _ *fakeAPI) { c.inFlight = semaphore.NewWeighted(0) },
 		"the rate":          func(c *Client, _ *fakeAPI) { c.limiter.SetLimit(0.01); c.limiter.Allow() },
 		"the cooldown":      func(c *Client, _ *fakeAPI) { c.cooldown.extend(time.Now().Add(time.Hour), 429) },
 		"the next attempt": func(_ *Client, api *fakeAPI) {
@@ -105,6 +107,7 @@ func TestFetchesEndWithTheirContext(t *testing.T) {
 				api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) { return answer(req, 200, one), nil })
 				c := testClient(t, "https://api.test", api, func(o *Options) { o.RateLimit, o.InFlight = 100, 100 })
 				c.backoff = func(int) time.Duration { return time.Hour }
+				fetches, inFlight := c.fetches, c.inFlight
 				block(c, api)
 				var wg sync.WaitGroup
 				for range 20 {
@@ -121,8 +124,8 @@ func TestFetchesEndWithTheirContext(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if len(c.fetches) != 0 || len(c.inFlight) != 0 {
-					t.Errorf("%d and %d places are still taken", len(c.fetches), len(c.inFlight))
+				if !fetches.TryAcquire(maxFetches) || !inFlight.TryAcquire(100) {
+					t.Error("some places are still taken")
 				}
 			})
 		})

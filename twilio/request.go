@@ -13,7 +13,6 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-kit/log"
@@ -59,10 +58,9 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 			return fmt.Errorf("%s: %w", endpoint, err)
 		}
 		last = err
-		_ = level.Warn(c.logger).Log("msg", "retrying an API request", "endpoint", endpoint,
+		_ = level.Warn(c.options.Logger).Log("msg", "retrying an API request", "endpoint", endpoint,
 			"retry", r.attempts, "max_retries", c.options.MaxRetries, "reason", err)
-		var api *Error
-		if errors.As(err, &api) && api.throttles() {
+		if api, ok := errors.AsType[*Error](err); ok && api.throttles() {
 			continue // to the cooldown
 		}
 		select {
@@ -74,12 +72,11 @@ func (c *Client) get(ctx context.Context, endpoint Endpoint, u *url.URL, decode 
 
 // retryable lists what is sent again, so that nothing unforeseen is: the API forbids to repeat what ended in a 500.
 func retryable(err error) bool {
-	var api *Error
-	var network *NetworkError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*Error](err); ok {
 		return api.throttles() || api.StatusCode == http.StatusBadGateway || api.StatusCode == http.StatusGatewayTimeout
 	}
-	return errors.As(err, &network) && network.Temporary()
+	network, ok := errors.AsType[*NetworkError](err)
+	return ok && network.Temporary()
 }
 
 // throttles tells whether the answer starts a cooldown.
@@ -92,7 +89,7 @@ func (c *Client) attempt(ctx context.Context, r *request) error {
 	if err := c.turn(ctx, r.endpoint); err != nil {
 		return err
 	}
-	defer release(c.inFlight)
+	defer c.inFlight.Release(1)
 	r.attempts++
 	start := time.Now()
 	code, err := c.exchange(ctx, r)
@@ -100,7 +97,7 @@ func (c *Client) attempt(ctx context.Context, r *request) error {
 	if c.options.Observe != nil {
 		c.options.Observe(Request{Endpoint: r.endpoint, Code: code, Duration: took})
 	}
-	_ = level.Debug(c.logger).Log("msg", "API request", "endpoint", r.endpoint, "attempt", r.attempts,
+	_ = level.Debug(c.options.Logger).Log("msg", "API request", "endpoint", r.endpoint, "attempt", r.attempts,
 		"code", code, "duration", took, "err", err)
 	return err
 }
@@ -116,14 +113,14 @@ func (c *Client) turn(ctx context.Context, endpoint Endpoint) error {
 		if err := c.cooldown.wait(ctx); err != nil {
 			return err
 		}
-		if err := acquire(ctx, c.inFlight); err != nil {
+		if err := c.inFlight.Acquire(ctx, 1); err != nil {
 			return err
 		}
 		err := pace(ctx, c.limiter)
 		if err == nil && c.cooldown.retryAt().IsZero() { // it may have started meanwhile
 			return nil
 		}
-		release(c.inFlight)
+		c.inFlight.Release(1)
 		if err != nil {
 			return err
 		}
@@ -133,12 +130,8 @@ func (c *Client) turn(ctx context.Context, endpoint Endpoint) error {
 // exchange sends a request and reads the answer, within Options.Timeout. A body that breaks off fails it as a lost
 // connection does. The code is that of the answer, 0 without a whole one. No error holds text that was not sanitized.
 func (c *Client) exchange(ctx context.Context, r *request) (code int, err error) {
-	limited, cancel := ctx, func() {}
-	if c.options.Timeout > 0 {
-		limited, cancel = context.WithTimeout(ctx, c.options.Timeout)
-	}
+	limited, cancel := context.WithTimeout(ctx, c.options.Timeout)
 	defer cancel()
-
 	limited = httptrace.WithClientTrace(limited, r.sanitize.trace())
 	req, err := http.NewRequestWithContext(limited, http.MethodGet, r.url.String(), http.NoBody)
 	if err != nil {
@@ -156,28 +149,29 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 		c.readHeaders(r, resp)
 		err = readBody(r, resp)
 	}
-	var api *Error
-	var decode *DecodeError
-	var tooLarge *BodyTooLargeError
-	var record tls.RecordHeaderError
-	switch {
-	case err == nil:
+	if err == nil {
 		return http.StatusOK, nil
-	case errors.As(err, &api):
+	}
+	if api, ok := errors.AsType[*Error](err); ok {
 		if beyond := c.cooldown.beyond(ctx); beyond != nil && api.throttles() {
 			return api.StatusCode, beyond
 		}
 		return api.StatusCode, api
-	case ctx.Err() != nil:
+	}
+	if ctx.Err() != nil {
 		return 0, ctx.Err()
-	case limited.Err() != nil:
+	}
+	if limited.Err() != nil {
 		return 0, &NetworkError{timeoutError{c.options.Timeout}}
-	case errors.As(err, &decode): // it came whole, whatever it says
+	}
+	if decode, ok := errors.AsType[*DecodeError](err); ok { // it came whole, whatever it says
 		r.sanitize.decodeError(decode)
 		return http.StatusOK, decode
-	case errors.As(err, &tooLarge):
+	}
+	if tooLarge, ok := errors.AsType[*BodyTooLargeError](err); ok {
 		return 0, tooLarge
-	case errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/":
+	}
+	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
 		return 0, &NetworkError{http.ErrSchemeMismatch}
 	}
 	return 0, &NetworkError{r.sanitize.err(err)}
@@ -190,7 +184,7 @@ func (c *Client) readHeaders(r *request, resp *http.Response) {
 	switch resp.StatusCode {
 	case http.StatusOK:
 		if err == nil && c.clock.observe(date, now) {
-			_ = level.Warn(c.logger).Log("msg", "clocks differ by more than an hour, not correcting for it",
+			_ = level.Warn(c.options.Logger).Log("msg", "clocks differ by more than an hour, not correcting for it",
 				"local", now.UTC().Format(time.RFC3339), "api", date.UTC().Format(time.RFC3339))
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -198,7 +192,7 @@ func (c *Client) readHeaders(r *request, resp *http.Response) {
 			date = c.Now()
 		}
 		header := resp.Header.Values("Retry-After")
-		logger := log.With(c.logger, "endpoint", r.endpoint, "code", resp.StatusCode)
+		logger := log.With(c.options.Logger, "endpoint", r.endpoint, "code", resp.StatusCode)
 		wait, ok := retryAfter(header, date)
 		if wait > maxRetryAfter {
 			_ = level.Warn(logger).Log("msg", "Retry-After is longer than an hour, waiting an hour",
@@ -221,10 +215,7 @@ func (c *Client) readHeaders(r *request, resp *http.Response) {
 // other answer is an *Error, whatever becomes of its body.
 func readBody(r *request, resp *http.Response) error {
 	defer resp.Body.Close() //nolint:errcheck // it was read, or reading failed
-	body, release, err := decompress(resp)
-	if err == nil {
-		defer release()
-	}
+	body, err := decompress(resp)
 	if resp.StatusCode != http.StatusOK {
 		var text []byte
 		if err == nil {
@@ -235,66 +226,41 @@ func readBody(r *request, resp *http.Response) error {
 	if err == nil {
 		err = r.decode(body)
 	}
-	var corrupt flate.CorruptInputError
-	if errors.As(err, &corrupt) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
+	_, corrupt := errors.AsType[flate.CorruptInputError](err)
+	if corrupt || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
 		return &DecodeError{Problem: "corrupt gzip"}
 	}
 	return err
 }
 
-var gzipReaders sync.Pool
-
 // decompress returns the body as it was before compression. That the client asks for gzip itself has a reason: the
 // transport may be set up not to.
-func decompress(resp *http.Response) (body io.Reader, release func(), err error) {
+func decompress(resp *http.Response) (io.Reader, error) {
 	switch encoding := resp.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
 	case "", "identity":
-		return resp.Body, func() {}, nil
+		return resp.Body, nil
 	case "gzip":
-		z, ok := gzipReaders.Get().(*gzip.Reader)
-		if !ok {
-			z = new(gzip.Reader)
-		}
-		err := z.Reset(resp.Body)
+		body, err := gzip.NewReader(resp.Body)
 		if errors.Is(err, io.EOF) {
-			return http.NoBody, func() {}, nil // nothing, compressed or not
+			return http.NoBody, nil // nothing, compressed or not
 		}
-		return z, func() { gzipReaders.Put(z) }, err
+		return body, err
 	default:
-		return nil, nil, &DecodeError{Problem: "content encoding " + encoding + ", which nobody asked for"}
+		return nil, &DecodeError{Problem: "content encoding " + encoding + ", which nobody asked for"}
 	}
 }
 
 // pace waits for the limiter, or until ctx ends.
 func pace(ctx context.Context, limiter *rate.Limiter) error {
-	err := limiter.Wait(ctx)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
+	if limiter.Wait(ctx) != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: the rate limit leaves no request before it", context.DeadlineExceeded)
 	}
-	return fmt.Errorf("%w: the rate limit leaves no request before it", context.DeadlineExceeded)
+	return ctx.Err()
 }
-
-// acquire takes one of the places that a channel has.
-func acquire(ctx context.Context, places chan struct{}) error {
-	select {
-	case places <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func release(places chan struct{}) { <-places }
 
 // backoff doubles with each attempt, from 0; half of it is chance.
 func backoff(attempt int) time.Duration {
-	d := backoffMax
-	if attempt < 16 {
-		d = min(backoffBase<<attempt, backoffMax)
-	}
+	d := min(backoffBase<<min(attempt, 16), backoffMax)
 	return d/2 + jitter(d/2)
 }
 

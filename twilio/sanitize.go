@@ -23,6 +23,9 @@ const (
 // that holds an @ than too little.
 var userInfo = regexp.MustCompile(`(?s)\S*:.*@`)
 
+// inPointer makes of a character's pattern one that matches it in a JSON pointer, too.
+var inPointer = strings.NewReplacer("~", "~0?", "/", "(?:/|~1)")
+
 // A sanitizer makes text of the other side fit for errors and log lines: what a server, a proxy or a library says may
 // hold the credentials that it was sent. All such text passes here before anything else is done with it.
 type sanitizer struct {
@@ -65,54 +68,37 @@ func (s *sanitizer) add(secrets ...string) {
 	}
 }
 
-// pattern matches the secrets, however they are written: plain, in a URL, in base64 of a longer text; each also quoted
-// or in a JSON pointer.
-func (s *sanitizer) pattern() *regexp.Regexp {
+// redact takes the secrets out of a text, however they are written: plain, in a URL, in base64 of a longer text; each
+// also quoted or in a JSON pointer.
+func (s *sanitizer) redact(text string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.secrets) == 0 {
-		return nil
+		return text
 	}
 	var forms []string
-	add := func(form string) {
-		var b strings.Builder
-		for _, r := range strings.ToValidUTF8(form, "\uFFFD") { // as redact does
-			switch r {
-			case '~':
-				b.WriteString("~0?")
-			case '/':
-				b.WriteString("(?:/|~1)")
-			default:
-				b.WriteString(regexp.QuoteMeta(string(r)))
-			}
-			b.WriteString(`\\*`) // of what is quoted next
-		}
-		forms = append(forms, b.String())
-	}
 	for _, secret := range s.secrets {
-		add(secret)
-		add(url.QueryEscape(secret))
-		add(url.PathEscape(secret))
+		forms = append(forms, secret, url.QueryEscape(secret), url.PathEscape(secret))
 		for before, skip := range []int{0, 2, 3} { // characters that depend on what comes before
 			n := (before + len(secret)) * 8 / 6
 			if n-skip < 4 {
 				continue // would be found everywhere
 			}
 			for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
-				add(encoding.EncodeToString([]byte("  "[:before] + secret))[skip:n])
+				forms = append(forms, encoding.EncodeToString([]byte("  "[:before] + secret))[skip:n])
 			}
 		}
 	}
 	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) }) // the longest first
-	return regexp.MustCompile("(?i)(?:" + strings.Join(forms, "|") + ")")
-}
-
-// redact takes the secrets out of a text.
-func (s *sanitizer) redact(text string) string {
-	if p := s.pattern(); p != nil {
-		return p.ReplaceAllLiteralString(strings.ToValidUTF8(text, "\uFFFD"), redacted)
+	for i, form := range forms {
+		var b strings.Builder
+		for _, r := range strings.ToValidUTF8(form, "\uFFFD") {
+			b.WriteString(inPointer.Replace(regexp.QuoteMeta(string(r))) + `\\*`) // of what is quoted next
+		}
+		forms[i] = b.String()
 	}
-	return text
+	pattern := regexp.MustCompile("(?i)(?:" + strings.Join(forms, "|") + ")")
+	return pattern.ReplaceAllLiteralString(strings.ToValidUTF8(text, "\uFFFD"), redacted)
 }
 
 // text redacts secrets and makes one line of at most limit bytes of what is left.
@@ -134,19 +120,11 @@ func (s *sanitizer) decodeError(e *DecodeError) {
 
 // oneLine cuts a text to limit bytes and takes out what is not printable.
 func oneLine(s string, limit int) string {
-	long := len(s) > limit
-	if long {
-		s = strings.ToValidUTF8(s[:limit], "") // no half characters
+	end := ""
+	if len(s) > limit {
+		s, end = s[:limit], "…"
 	}
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if long {
-		s += "…"
-	}
-	return s
+	s = strings.ToValidUTF8(s, "") // no half characters
+	words := strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
+	return strings.Join(words, " ") + end
 }

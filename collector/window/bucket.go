@@ -1,6 +1,7 @@
 package window
 
 import (
+	"maps"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -81,49 +82,47 @@ func (b *bucket) fill() {
 }
 
 // join takes in an operation in flight.
-func (b *bucket) join(op *twilio.Operation, refresh int) {
-	b.fill()
-	if b.inFlight == nil {
-		b.inFlight = make(map[string]inFlight)
+func (c *contents) join(op *twilio.Operation, refresh int) {
+	if c.inFlight == nil {
+		c.inFlight = make(map[string]inFlight)
 	}
-	b.inFlight[op.ID] = inFlight{op, refresh}
+	copied := *op
+	c.inFlight[op.ID] = inFlight{&copied, refresh}
 }
 
 // leave drops the operations in flight for which gone is true and reports whether there were any.
-func (b *bucket) leave(gone func(inFlight) bool) (left bool) {
+func (b *bucket) leave(gone func(inFlight) bool) bool {
 	if b.contents == nil {
 		return false
 	}
-	for id, op := range b.inFlight {
-		if gone(op) {
-			delete(b.inFlight, id)
-			left = true
-		}
-	}
+	before := len(b.inFlight)
+	maps.DeleteFunc(b.inFlight, func(_ string, op inFlight) bool { return gone(op) })
+	left := len(b.inFlight) < before
 	if len(b.inFlight) == 0 {
 		b.inFlight = nil // a map keeps the room of all it ever held
 	}
 	return left
 }
 
-// replace puts what a list read to its end has shown of the minute in the place of what was known; r is nil where it
-// showed nothing. met tells whether the list had an operation.
-func (b *bucket) replace(r *minuteReading, met func(id string) bool, at time.Duration, refresh int) (left bool) {
+// replace puts what a list read to its end has shown of the minute in the place of what was known, and reports whether
+// an operation in flight has left; shown is nil where it showed nothing. met tells whether the list had an operation.
+func (b *bucket) replace(shown *contents, met func(id string) bool, at time.Duration, refresh int) (left bool) {
 	b.read, b.dirty = at, false
-	if r == nil && b.contents == nil {
+	if shown == nil && b.contents == nil {
 		return false
 	}
-	if r == nil {
-		r = new(minuteReading)
+	if shown == nil {
+		shown = new(contents)
 	}
 	b.fill()
-	b.done, b.failing = r.done, r.failing
+	b.done, b.failing = shown.done, shown.failing
 	left = b.leave(func(op inFlight) bool {
+		_, ok := shown.inFlight[op.ID]
 		// One that the list does not show stays if this refresh met it elsewhere.
-		return r.inFlight[op.ID] == nil && (op.seen != refresh || met(op.ID))
+		return !ok && (op.seen != refresh || met(op.ID))
 	})
-	for _, op := range r.inFlight {
-		b.join(op, refresh)
+	for _, op := range shown.inFlight {
+		b.join(op.Operation, refresh)
 	}
 	return left
 }

@@ -24,7 +24,7 @@ func newAt(length time.Duration) *refresh {
 
 // ask joins operations in flight, as the answer to a question of refresh n.
 func (f *refresh) asked(n int, ops ...twilio.Operation) {
-	f.number = n
+	f.w.number = n
 	for i := range ops {
 		f.join(&ops[i])
 	}
@@ -32,7 +32,7 @@ func (f *refresh) asked(n int, ops ...twilio.Operation) {
 
 // read finishes minute m with these operations, as refresh n would.
 func (f *refresh) reads(n int, m minute, ops ...twilio.Operation) {
-	f.number, f.at = n, time.Duration(n)*time.Minute
+	f.w.number, f.at = n, time.Duration(n)*time.Minute
 	r := f.newReading(piece{span: span{m, m + 1}})
 	for i := range ops {
 		r.add(&ops[i])
@@ -41,7 +41,7 @@ func (f *refresh) reads(n int, m minute, ops ...twilio.Operation) {
 }
 
 func (f *refresh) leaves(n int) {
-	f.number = n
+	f.w.number = n
 	f.leave()
 }
 

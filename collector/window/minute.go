@@ -12,13 +12,7 @@ import (
 // minute numbers the minutes since the Unix epoch, in UTC.
 type minute int64
 
-func minuteOf(t time.Time) minute {
-	s := t.Unix()
-	if s < 0 {
-		s -= 59 // round down before the epoch, too
-	}
-	return minute(s / 60)
-}
+func minuteOf(t time.Time) minute { return minute(t.Truncate(time.Minute).Unix() / 60) }
 
 func (m minute) time() time.Time { return time.Unix(int64(m)*60, 0).UTC() }
 

@@ -3,6 +3,8 @@ package window
 import (
 	"slices"
 	"time"
+
+	"twilio_operations_exporter/twilio"
 )
 
 // state is what plan needs to know of a minute.
@@ -15,10 +17,12 @@ type state struct {
 
 const worthReading = 0.5
 
-// part is a span with the operations expected in it.
-type part struct {
+// piece is a span that is read by a list of its own, with the operations expected in it; with a status, of such
+// operations alone.
+type piece struct {
 	span
 	operations float64
+	status     twilio.Status
 }
 
 // states judges every minute at a time: now by the API's clock, for ages, and at by the window's, for times of reading.
@@ -37,7 +41,7 @@ func (w *Window) states(now time.Time, at time.Duration, density float64) []stat
 		interval, staleness := w.options.Interval, w.options.MaxStaleness
 		after := max(interval, time.Duration(staleness*float64(age))) - interval/2
 		passed := at - b.read
-		if b.dirty || staleness == 0 || passed >= after || w.unfiltered && b.get().inFlight != nil {
+		if b.dirty || staleness == 0 || passed >= after || at < w.unfiltered && b.get().inFlight != nil {
 			s.due = 1
 		} else {
 			s.due = float64(passed) / float64(after)
@@ -69,8 +73,8 @@ func (p paging) pages(operations float64) int {
 	return 1 + int(max(0, operations-1)/(float64(p)*fill))
 }
 
-func (p paging) allPages(parts []part) (pages int) {
-	for _, s := range parts {
+func (p paging) allPages(pieces []piece) (pages int) {
+	for _, s := range pieces {
 		pages += p.pages(s.operations)
 	}
 	return pages
@@ -79,13 +83,13 @@ func (p paging) allPages(parts []part) (pages int) {
 // plan says what to read now, newest first: runs of due minutes, joined across gaps where that costs no further page,
 // each with neighbours worth reading in what room is left on its last page. It is a pure function. first is the minute
 // of states[0]. What reaches the last minute is open at its end.
-func plan(first minute, states []state, p paging) []part {
-	var parts []part
+func plan(first minute, states []state, p paging) []piece {
+	var parts []piece
 	for i := 0; i < len(states); i++ {
 		if states[i].due < 1 {
 			continue
 		}
-		s := part{span: span{minute(i), minute(i)}}
+		s := piece{span: span{minute(i), minute(i)}}
 		for ; i < len(states) && states[i].due >= 1; i++ {
 			s.to++
 			s.operations += states[i].operations
@@ -108,7 +112,7 @@ func plan(first minute, states []state, p paging) []part {
 }
 
 // bridge joins neighbours where that needs no more pages than reading them apart.
-func bridge(parts []part, states []state, p paging) []part {
+func bridge(parts []piece, states []state, p paging) []piece {
 	joined := parts[:0]
 	for _, s := range parts {
 		if n := len(joined); n > 0 {
@@ -128,7 +132,7 @@ func bridge(parts []part, states []state, p paging) []part {
 }
 
 // fillPages widens the parts by neighbours worth reading, as far as they fit on the last page.
-func fillPages(parts []part, states []state, p paging) {
+func fillPages(parts []piece, states []state, p paging) {
 	for i := range parts {
 		s := &parts[i]
 		lowest, highest := minute(0), minute(len(states))
@@ -167,13 +171,13 @@ const (
 	worthCutting = 2
 )
 
-// cut divides parts, newest first, into pieces of at most so many pages each and, where there is enough to read, one
-// for each worker. count tells how many operations to expect in a minute; end is that after the last one known.
-func cut(parts []part, count func(minute) float64, end minute, workers, most int, p paging) []part {
-	total := p.allPages(parts)
+// cut divides pieces, newest first, into smaller ones of at most so many pages each and, where there is enough to read,
+// one for each worker. count tells how many operations to expect in a minute; end is that after the last one known.
+func cut(whole []piece, count func(minute) float64, end minute, workers, most int, p paging) []piece {
+	total := p.allPages(whole)
 	target := min(most, max((total+workers-1)/workers, worthCutting))
-	var pieces []part
-	for _, s := range parts {
+	var pieces []piece
+	for _, s := range whole {
 		pages := p.pages(s.operations)
 		if pages <= target {
 			pieces = append(pieces, s)
@@ -181,17 +185,17 @@ func cut(parts []part, count func(minute) float64, end minute, workers, most int
 		}
 		n := (pages + target - 1) / target
 		size := float64((pages+n-1)/n) * float64(p) * fill
-		piece := part{span: span{min(s.to, end), s.to}}
-		for m := piece.from - 1; m >= s.from; m-- {
+		part := piece{span: span{min(s.to, end), s.to}, status: s.status}
+		for m := part.from - 1; m >= s.from; m-- {
 			c := count(m)
-			if piece.operations > 0 && piece.operations+c > size {
-				pieces = append(pieces, piece)
-				piece = part{span: span{m + 1, m + 1}}
+			if part.operations > 0 && part.operations+c > size {
+				pieces = append(pieces, part)
+				part.span, part.operations = span{m + 1, m + 1}, 0
 			}
-			piece.from = m
-			piece.operations += c
+			part.from = m
+			part.operations += c
 		}
-		pieces = append(pieces, piece)
+		pieces = append(pieces, part)
 	}
 	return pieces
 }

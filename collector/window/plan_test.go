@@ -172,18 +172,18 @@ func TestCut(t *testing.T) {
 	const first, end = minute(100), minute(200)
 	tests := []struct {
 		name          string
-		spans         []part
+		spans         []piece
 		perMinute     float64
 		workers, most int
 		want          [][2]minute
 	}{
-		{"fits on a page", []part{{span{100, open}, 50}}, 0.5, 4, 50, [][2]minute{{100, open}}},
-		{"two pages are not cut", []part{{span{100, open}, 150}}, 1.5, 4, 50, [][2]minute{{100, open}}},
-		{"three each", []part{{span{100, open}, 800}}, 8, 4, 50, [][2]minute{{164, open}, {128, 164}, {100, 128}}},
-		{"one worker", []part{{span{100, open}, 800}}, 8, 1, 50, [][2]minute{{100, open}}},
-		{"at most so many pages", []part{{span{100, open}, 800}}, 8, 1, 3, [][2]minute{{164, open}, {128, 164}, {100, 128}}},
-		{"spans apart", []part{{span{180, open}, 20}, {span{150, 160}, 10}}, 1, 4, 50, [][2]minute{{180, open}, {150, 160}}},
-		{"a minute cannot be cut", []part{{span{150, 152}, 4000}}, 2000, 4, 50, [][2]minute{{151, 152}, {150, 151}}},
+		{"fits on a page", []piece{{span: span{100, open}, operations: 50}}, 0.5, 4, 50, [][2]minute{{100, open}}},
+		{"two pages are not cut", []piece{{span: span{100, open}, operations: 150}}, 1.5, 4, 50, [][2]minute{{100, open}}},
+		{"three each", []piece{{span: span{100, open}, operations: 800}}, 8, 4, 50, [][2]minute{{164, open}, {128, 164}, {100, 128}}},
+		{"one worker", []piece{{span: span{100, open}, operations: 800}}, 8, 1, 50, [][2]minute{{100, open}}},
+		{"at most so many pages", []piece{{span: span{100, open}, operations: 800}}, 8, 1, 3, [][2]minute{{164, open}, {128, 164}, {100, 128}}},
+		{"spans apart", []piece{{span: span{180, open}, operations: 20}, {span: span{150, 160}, operations: 10}}, 1, 4, 50, [][2]minute{{180, open}, {150, 160}}},
+		{"a minute cannot be cut", []piece{{span: span{150, 152}, operations: 4000}}, 2000, 4, 50, [][2]minute{{151, 152}, {150, 151}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,38 +2,23 @@ package window
 
 import (
 	"hash/maphash"
-	"time"
+	"slices"
 
 	"twilio_operations_exporter/twilio"
 )
-
-// piece is a span that one worker reads by a list of its own, to its end; with a status, of such operations alone.
-type piece struct {
-	span
-	status twilio.Status
-}
 
 // reading gathers the operations of a piece from the pages of its list.
 type reading struct {
 	piece
 	f       *refresh
 	ids     map[uint64]struct{} // hashes: an id counts once
-	minutes map[minute]*minuteReading
-
-	first, last time.Time // the earliest and the latest creation
-}
-
-// minuteReading is the part of a reading that is of one minute.
-type minuteReading struct {
-	done     byStatus
-	inFlight map[string]*twilio.Operation
-	failing  []*twilio.Operation
+	minutes map[minute]*contents
 }
 
 var idSeed = maphash.MakeSeed()
 
 func (f *refresh) newReading(p piece) *reading {
-	return &reading{piece: p, f: f, ids: make(map[uint64]struct{}), minutes: make(map[minute]*minuteReading)}
+	return &reading{piece: p, f: f, ids: make(map[uint64]struct{}), minutes: make(map[minute]*contents)}
 }
 
 // met reports whether the list had an operation.
@@ -51,7 +36,7 @@ func (r *reading) add(op *twilio.Operation) {
 	}
 	read := r.minutes[m]
 	if read == nil {
-		read = &minuteReading{inFlight: make(map[string]*twilio.Operation)}
+		read = new(contents)
 		r.minutes[m] = read
 	}
 	switch s := &op.Stats; {
@@ -62,13 +47,11 @@ func (r *reading) add(op *twilio.Operation) {
 	}
 	if !r.met(op.ID) {
 		r.ids[maphash.String(idSeed, op.ID)] = struct{}{}
-		r.measure(op.CreatedAt)
-	} else if read.inFlight[op.ID] == nil {
+	} else if _, ok := read.inFlight[op.ID]; !ok {
 		return
 	}
 	if op.Status.Live() {
-		copied := *op
-		read.inFlight[op.ID] = &copied
+		read.join(op, r.f.w.number)
 		return
 	}
 	delete(read.inFlight, op.ID)
@@ -83,22 +66,13 @@ func (r *reading) add(op *twilio.Operation) {
 	}
 }
 
-// measure notes how the operations of the list are spread.
-func (r *reading) measure(created time.Time) {
-	if len(r.ids) == 1 || created.Before(r.first) {
-		r.first = created
-	}
-	if len(r.ids) == 1 || created.After(r.last) {
-		r.last = created
-	}
-}
-
-// density estimates how many operations a minute has, from the pages read so far: rightly if they are one end of an
-// ordered list, too low if they are a sample. It is false where that cannot be told.
-func (r *reading) density() (perMinute float64, ok bool) {
-	length := r.last.Sub(r.first)
-	if length <= 0 {
+// density estimates how many operations a minute has, from a page: rightly if it is one end of an ordered list, too low
+// if it is a sample. It is false where that cannot be told.
+func density(page []twilio.Operation) (perMinute float64, ok bool) {
+	if len(page) == 0 {
 		return 0, false
 	}
-	return float64(len(r.ids)-1) / length.Minutes(), true
+	byCreation := func(a, b twilio.Operation) int { return a.CreatedAt.Compare(b.CreatedAt) }
+	length := slices.MaxFunc(page, byCreation).CreatedAt.Sub(slices.MinFunc(page, byCreation).CreatedAt)
+	return float64(len(page)-1) / length.Minutes(), length > 0
 }

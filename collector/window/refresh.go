@@ -51,7 +51,6 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 type refresh struct {
 	api      API
 	progress *Progress
-	number   int
 	at       time.Duration // the start, by the window's clock
 	now      time.Time     // the start, by the API's clock
 	began    time.Time     // the start, on the monotonic clock
@@ -62,9 +61,7 @@ type refresh struct {
 	queue []piece
 
 	rest     span    // of a window of which nothing is known, what no worker has taken yet
-	density  float64 // operations a minute, as far as is known of it
-	read     float64 // operations of the pieces of rest that have ended
-	minutes  minute  // of them
+	density  float64 // operations a minute, as its first page has it
 	carved   int     // pieces of it
 	answered bool    // the API has answered this refresh
 	churn    int
@@ -75,26 +72,25 @@ type refresh struct {
 func (w *Window) refresh(ctx context.Context, api API, p *Progress) error {
 	w.number++
 	f := &refresh{
-		api: api, progress: p, number: w.number, at: w.clock.read(), now: api.Now(), began: time.Now(),
-		paging: paging(w.pageSize), w: w,
+		api: api, progress: p, at: w.clock.read(), now: api.Now(), began: time.Now(),
+		paging: w.pageSize, w: w,
 	}
 	w.slide(f.now)
 	err := f.run(ctx)
 	w.churn = f.churn
 	// One odd page is not to make the next refresh ask for crumbs.
-	w.pageSize = max(float64(f.learned()), w.pageSize/2)
+	w.pageSize = max(f.learned(), w.pageSize/2)
 	return err
 }
 
 func (f *refresh) run(ctx context.Context) error {
 	w := f.w
-	whole := part{span: span{w.first, open}}
+	whole := piece{span: span{w.first, open}}
 	operations, read := w.known()
-	if operations == 0 || operations <= w.pageSize && 2*read < len(w.buckets) {
+	if operations == 0 || operations <= float64(w.pageSize) && 2*read < len(w.buckets) {
 		return f.discover(ctx, whole.span) // too little is known to plan by
 	}
 	density := operations / float64(max(1, read))
-	w.unfiltered = w.unfiltered && f.at < w.filterAgain
 	states := w.states(f.now, f.at, density)
 	for _, s := range states {
 		whole.operations += s.operations
@@ -103,7 +99,8 @@ func (f *refresh) run(ctx context.Context) error {
 	due := plan(w.first, states, f.paging)
 	questions := f.questions(whole)
 	churn := f.paging.pages(density*float64(w.churn)) - 1
-	ask := !w.unfiltered && len(questions)+f.paging.allPages(due)+churn < all
+	filters := f.at >= w.unfiltered
+	ask := filters && len(questions)+f.paging.allPages(due)+churn < all
 	if ask {
 		f.expect(len(questions) + f.paging.allPages(due))
 		if err := f.ask(ctx, questions); err != nil {
@@ -112,19 +109,19 @@ func (f *refresh) run(ctx context.Context) error {
 		states = w.states(f.now, f.at, density)
 		due = plan(w.first, states, f.paging)
 	}
-	if !ask && !w.unfiltered || f.paging.allPages(due) >= all {
-		due = []part{whole}
+	if filters && !ask || f.paging.allPages(due) >= all {
+		due = []piece{whole}
 	}
 	f.expect(f.paging.allPages(due))
-	return f.readAll(ctx, f.cut(due, func(m minute) float64 { return states[m-w.first].operations }, ""))
+	return f.readAll(ctx, f.cut(due, func(m minute) float64 { return states[m-w.first].operations }))
 }
 
 // questions are the pieces that ask for operations in flight, by status. They are read side by side, and in whatever
 // order: see leave.
-func (f *refresh) questions(whole part) (pieces []piece) {
+func (f *refresh) questions(whole piece) (pieces []piece) {
 	for _, status := range documented[:2] {
 		counts := make([]float64, len(f.w.buckets))
-		asked := part{span: whole.span}
+		asked := piece{span: whole.span, status: status}
 		for i := range f.w.buckets {
 			for _, op := range f.w.buckets[i].get().inFlight {
 				if op.Status == status {
@@ -133,37 +130,32 @@ func (f *refresh) questions(whole part) (pieces []piece) {
 				}
 			}
 		}
-		pieces = append(pieces, f.cut([]part{asked}, func(m minute) float64 { return counts[m-f.w.first] }, status)...)
+		pieces = append(pieces, f.cut([]piece{asked}, func(m minute) float64 { return counts[m-f.w.first] })...)
 	}
 	return pieces
 }
 
-func (f *refresh) cut(parts []part, count func(minute) float64, status twilio.Status) []piece {
-	parts = cut(parts, count, f.w.end(), f.w.options.Concurrency, f.w.maxPages, f.paging)
-	pieces := make([]piece, len(parts))
-	for i, p := range parts {
-		pieces[i] = piece{p.span, status}
-	}
-	return pieces
+func (f *refresh) cut(whole []piece, count func(minute) float64) []piece {
+	return cut(whole, count, f.w.end(), f.w.options.Concurrency, f.w.maxPages, f.paging)
 }
 
 // ask reads the operations in flight. An API that does not select by status is asked again after filterRetry; until
 // then minutes with operations in flight are due at every refresh.
 func (f *refresh) ask(ctx context.Context, questions []piece) error {
 	err := f.readAll(ctx, questions)
-	var refused *twilio.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		f.leave()
 		return nil
-	case errors.Is(err, errUnfiltered), errors.As(err, &refused) && refused.StatusCode == http.StatusBadRequest:
-		f.w.unfiltered, f.w.filterAgain = true, f.at+filterRetry
-		if f.progress.Warn != nil {
-			f.progress.Warn("the API does not select operations by status, reading all minutes with some in flight", err)
-		}
-		return nil
 	}
-	return err
+	refused, ok := errors.AsType[*twilio.Error](err)
+	if !errors.Is(err, errUnfiltered) && (!ok || refused.StatusCode != http.StatusBadRequest) {
+		return err
+	}
+	f.w.unfiltered = f.at + filterRetry
+	if f.progress.Warn != nil {
+		f.progress.Warn("the API does not select operations by status, reading all minutes with some in flight", err)
+	}
+	return nil
 }
 
 // leave drops the operations in flight that no answer has shown, and marks their minutes: they stand there as something
@@ -171,7 +163,7 @@ func (f *refresh) ask(ctx context.Context, questions []piece) error {
 func (f *refresh) leave() {
 	for i := range f.w.buckets {
 		b := &f.w.buckets[i]
-		if b.leave(func(op inFlight) bool { return op.seen != f.number }) {
+		if b.leave(func(op inFlight) bool { return op.seen != f.w.number }) {
 			b.dirty = true
 			f.churn++
 		}
@@ -183,38 +175,35 @@ func (f *refresh) leave() {
 func (f *refresh) readAll(ctx context.Context, pieces []piece) error {
 	f.queue = pieces
 	g, ctx := errgroup.WithContext(ctx)
-	start := sync.OnceFunc(func() {
+	var startOthers func()
+	work := func() error {
+		for p, ok := f.next(); ok; p, ok = f.next() {
+			if err := f.list(ctx, p, func(*twilio.Page) bool { startOthers(); return false }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	startOthers = sync.OnceFunc(func() {
 		for range f.w.options.Concurrency - 1 {
-			g.Go(func() error { return f.work(ctx, func() {}) })
+			g.Go(work)
 		}
 	})
 	if f.answered {
-		start()
+		startOthers()
 	}
-	g.Go(func() error { return f.work(ctx, start) })
+	g.Go(work)
 	return g.Wait()
 }
 
-func (f *refresh) work(ctx context.Context, answered func()) error {
-	for {
-		p, ok := f.next()
-		if !ok {
-			return nil
-		}
-		if err := f.list(ctx, p, func(*reading, *twilio.Page) bool { answered(); return false }); err != nil {
-			return err
-		}
-	}
-}
-
 // list reads the list of a piece to its end, unless leave says after a page that it is not needed.
-func (f *refresh) list(ctx context.Context, p piece, leave func(*reading, *twilio.Page) bool) error {
+func (f *refresh) list(ctx context.Context, p piece, leave func(*twilio.Page) bool) error {
 	r := f.newReading(p)
 	for page, err := range f.api.Pages(ctx, f.query(p)) {
 		if err == nil {
 			err = f.page(r, page)
 		}
-		if err != nil || leave(r, page) {
+		if err != nil || leave(page) {
 			return err
 		}
 	}
@@ -239,8 +228,8 @@ func (f *refresh) next() (p piece, ok bool) {
 // pieces that are cut off the newer end as workers come for them.
 func (f *refresh) discover(ctx context.Context, whole span) error {
 	f.expect(1)
-	err := f.list(ctx, piece{span: whole}, func(r *reading, page *twilio.Page) bool {
-		if density, ok := r.density(); ok && page.Next != "" {
+	err := f.list(ctx, piece{span: whole}, func(page *twilio.Page) bool {
+		if density, ok := density(page.Operations); ok && page.Next != "" {
 			f.rest, f.density, f.paging = whole, density, f.learned()
 		}
 		return f.rest.to > 0
@@ -252,18 +241,23 @@ func (f *refresh) discover(ctx context.Context, whole span) error {
 	return f.readAll(ctx, nil)
 }
 
-// carve cuts a piece off the newer end of rest. There are about two for each worker, of worthCutting to maxPages pages.
+// carve cuts a piece off the newer end of rest: there are about two for each worker, or more, of maxPages pages each.
 // However few operations are expected, none is so wide that a worker could be left alone with most of them; as long as
 // nothing is measured, failures make them narrower still.
 func (f *refresh) carve() span {
 	w, length := f.w, float64(len(f.w.buckets))
+	operations, read := w.known()
+	density := f.density
+	if read > 0 {
+		density = max(operations, 1) / float64(read)
+	}
+	perMinute := density / (float64(f.paging) * fill) // pages
 	pieces := 2 * float64(w.options.Concurrency)
-	perMinute := f.density / (float64(f.paging) * fill) // pages
-	pages := min(max(perMinute*length/pieces, worthCutting), float64(w.maxPages))
 	end := min(f.rest.to, w.end())
 	rest := float64(end - f.rest.from)
-	width := min(rest/max(math.Round(perMinute*rest/pages), 1), length/pieces)
-	if f.minutes == 0 {
+	width := min(length/pieces, float64(w.maxPages)/perMinute)
+	width = rest / max(math.Round(rest/width), 1) // without a small one at the end
+	if read == 0 {
 		width = min(width, length/pieces*float64(w.maxPages)/maxPages)
 	} else {
 		// Each piece may have a page that is not full. If the first ones were too narrow, the others are wider.
@@ -271,7 +265,6 @@ func (f *refresh) carve() span {
 		width = max(width, rest/max(most-float64(f.carved), 1))
 	}
 	f.carved++
-
 	s := span{max(f.rest.from, end-minute(math.Ceil(width))), f.rest.to}
 	f.rest.to = s.from
 	return s
@@ -344,12 +337,12 @@ func (f *refresh) join(op *twilio.Operation) {
 	}
 	b := f.w.hold(m, f.farthest())
 	if known, ok := b.get().inFlight[op.ID]; ok {
-		b.dirty = b.dirty || known.seen == f.number && known.Status != op.Status
+		b.dirty = b.dirty || known.seen == f.w.number && known.Status != op.Status
 	} else {
 		b.dirty = b.dirty || b.read != unread
 	}
-	copied := *op
-	b.join(&copied, f.number)
+	b.fill()
+	b.join(op, f.w.number)
 }
 
 // finish writes what a list that has ended has shown to the window.
@@ -364,14 +357,11 @@ func (f *refresh) finish(r *reading) {
 		read.failing = first(read.failing, f.w.options.Named, byLost)
 	}
 	for m, b := range f.w.each(r.span) {
-		if b.replace(r.minutes[m], r.met, f.at, f.number) {
+		if b.replace(r.minutes[m], r.met, f.at, f.w.number) {
 			f.churn++
 		}
 		b.dirty = m == f.farthest() // it holds what is of later minutes, too
 	}
-	f.read += float64(len(r.ids))
-	f.minutes += min(r.to, f.w.end()) - max(r.from, f.w.first)
-	f.density = max(f.read, 1) / float64(f.minutes)
 }
 
 func (f *refresh) farthest() minute { return minuteOf(f.now) + maxAhead }

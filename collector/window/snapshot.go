@@ -67,7 +67,10 @@ func (w *Window) snapshotAt(now time.Time) *Snapshot {
 		}
 		s.Failing = append(s.Failing, b.failing...)
 		for _, op := range b.inFlight {
-			s.of(op.Status).met(op.Operation)
+			sums := s.of(op.Status)
+			sums.add(&op.Stats)
+			sums.OldestCreated = older(sums.OldestCreated, op.CreatedAt)
+			sums.OldestUpdated = older(sums.OldestUpdated, op.UpdatedAt)
 			inFlight[op.Status] = append(inFlight[op.Status], op.Operation)
 			if Failing(&op.Stats) {
 				s.Failing = append(s.Failing, op.Operation)
@@ -107,12 +110,6 @@ func (s *Snapshot) of(status twilio.Status) *StatusSums {
 func first(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) int) []*twilio.Operation {
 	slices.SortFunc(ops, order)
 	return slices.Clone(ops[:min(len(ops), n)])
-}
-
-// met adds an operation in flight.
-func (s *StatusSums) met(op *twilio.Operation) {
-	s.add(&op.Stats)
-	s.OldestCreated, s.OldestUpdated = older(s.OldestCreated, op.CreatedAt), older(s.OldestUpdated, op.UpdatedAt)
 }
 
 func older(oldest, t time.Time) time.Time {

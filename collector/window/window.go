@@ -44,12 +44,11 @@ type Window struct {
 	buckets  []bucket
 
 	number   int // of refreshes begun, those that started over included
-	pageSize float64
+	pageSize paging
 	maxPages int // of a piece
 	churn    int // minutes that operations in flight left in the last refresh
-	// unfiltered is set while the API does not select by status, until filterAgain by the window's clock.
-	unfiltered  bool
-	filterAgain time.Duration
+	// unfiltered is how long the API is not asked by status, by the window's clock, since it did not select by it.
+	unfiltered time.Duration
 
 	published bool
 	newest    minute // the newest minute that held operations when it was published
@@ -62,7 +61,7 @@ type Window struct {
 
 // New returns a window that has read nothing.
 func New(o Options) *Window {
-	return &Window{options: o, clock: newClock(), pageSize: float64(o.PageSize), maxPages: maxPages, newest: -open}
+	return &Window{options: o, clock: newClock(), pageSize: paging(o.PageSize), maxPages: maxPages, newest: -open}
 }
 
 // Snapshot is what the last refresh that ended well has left; nil before.
