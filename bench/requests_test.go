@@ -130,9 +130,9 @@ type exporter struct {
 	stop func()
 }
 
-func startExporter(ctx context.Context, s collector.Settings, api collector.API) *exporter {
+func startExporter(ctx context.Context, s collector.Settings, client *twilio.Client) *exporter {
 	own := collector.NewMetrics(prometheus.NewRegistry()).Account(s.Account)
-	r := collector.NewRefresher(s, api, own, log.NewNopLogger())
+	r := collector.NewRefresher(s, client, own, log.NewNopLogger())
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,82 +18,86 @@ import (
 type metric struct {
 	name, help string
 	counter    bool
+	label      string // of ofResult, besides account
 
 	ofStatus   func(*window.StatusSums) (value float64, ok bool)
 	ofNamed    func(*twilio.Operation) float64
 	ofSnapshot func(*window.Snapshot) float64
+	ofResult   func(*state) map[string]int // by label
 	ofAccount  func(*view) (value float64, ok bool)
 
 	desc *prometheus.Desc
 }
 
-// metrics is the table, in the order in which /metrics is described.
-var metrics = describe(slices.Concat(
-	[]metric{
-		{
-			name: "twilio_up",
-			help: "Whether the last refresh to end succeeded and, when refreshing on each scrape, ended within this scrape.",
-			ofAccount: func(v *view) (float64, bool) {
-				if v.up {
-					return 1, true
-				}
-				return 0, true
-			},
-		},
-		{
-			name:      "twilio_operations_window_seconds",
-			help:      "How far back operations count, by their creation.",
-			ofAccount: func(v *view) (float64, bool) { return v.settings.Window.Seconds(), true },
-		},
-		{
-			name:     "twilio_operations",
-			help:     "Operations created within the window.",
-			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Operations), true },
+// metrics is the table.
+var metrics = describe(append(statMetrics(), []metric{
+	{
+		name: "twilio_up",
+		help: "Whether the last refresh to end succeeded and, when refreshing on each scrape, ended within this scrape.",
+		ofAccount: func(v *view) (float64, bool) {
+			if v.up {
+				return 1, true
+			}
+			return 0, true
 		},
 	},
-	statGauges(),
-	[]metric{
-		{
-			name: "twilio_operations_failing",
-			help: fmt.Sprintf("Operations created within the window that have at least %d messages of which at least %d%% failed or are undelivered.",
-				window.FailingMinMessages, 100/window.FailingOneIn),
-			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Failing), true },
-		},
-		{
-			name:     "twilio_operations_oldest_created_timestamp_seconds",
-			help:     "Creation of the oldest operation that is scheduled or processing; absent where there is none.",
-			ofStatus: func(s *window.StatusSums) (float64, bool) { return unix(s.OldestCreated), !s.OldestCreated.IsZero() },
-		},
-		{
-			name:     "twilio_operations_oldest_updated_timestamp_seconds",
-			help:     "Last update of the operation that has gone longest without one while scheduled or processing; absent where there is none.",
-			ofStatus: func(s *window.StatusSums) (float64, bool) { return unix(s.OldestUpdated), !s.OldestUpdated.IsZero() },
-		},
+	{
+		name: "twilio_operations_window_seconds", help: "How far back operations count, by their creation.",
+		ofAccount: func(v *view) (float64, bool) { return v.settings.Window.Seconds(), true },
 	},
-	namedGauges(),
-	statCounters(),
-	[]metric{
-		{
-			name:      "twilio_exporter_last_success_timestamp_seconds",
-			help:      "End of the last refresh that succeeded; 0 before the first.",
-			ofAccount: func(v *view) (float64, bool) { return unix(v.succeeded), true },
-		},
-		{
-			name:      "twilio_exporter_api_throttled_seconds_total",
-			help:      "Time in which requests waited because the API had answered 429 or 503.",
-			counter:   true,
-			ofAccount: func(v *view) (float64, bool) { return v.throttled.Seconds(), true },
-		},
-		{
-			name:      "twilio_exporter_clock_skew_seconds",
-			help:      "The API's clock, by the Date of its last good answer, minus the local clock; absent before the first.",
-			ofAccount: func(v *view) (float64, bool) { return v.skew.Seconds(), v.skewKnown },
-		},
+	{
+		name: "twilio_operations", help: "Operations created within the window.",
+		ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Operations), true },
 	},
-))
+	{
+		name: "twilio_operations_failing",
+		help: fmt.Sprintf("Operations created within the window that have at least %d messages of which at least %d%% failed or are undelivered.",
+			window.FailingMinMessages, 100/window.FailingOneIn),
+		ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Failing), true },
+	},
+	{
+		name:     "twilio_operations_oldest_created_timestamp_seconds",
+		help:     "Creation of the oldest operation that is scheduled or processing; absent where there is none.",
+		ofStatus: func(s *window.StatusSums) (float64, bool) { return Unix(s.OldestCreated), !s.OldestCreated.IsZero() },
+	},
+	{
+		name:     "twilio_operations_oldest_updated_timestamp_seconds",
+		help:     "Last update of the operation that has gone longest without one while scheduled or processing; absent where there is none.",
+		ofStatus: func(s *window.StatusSums) (float64, bool) { return Unix(s.OldestUpdated), !s.OldestUpdated.IsZero() },
+	},
+	{
+		name: "twilio_named_operation_created_timestamp_seconds", help: "Creation of a failing or stuck operation.",
+		ofNamed: func(op *twilio.Operation) float64 { return Unix(op.CreatedAt) },
+	},
+	{
+		name: "twilio_named_operation_updated_timestamp_seconds", help: "Last update of a failing or stuck operation.",
+		ofNamed: func(op *twilio.Operation) float64 { return Unix(op.UpdatedAt) },
+	},
+	{
+		name: "twilio_exporter_refreshes_total", help: "Refreshes that have ended, by result.", counter: true,
+		label: "result", ofResult: func(s *state) map[string]int { return s.results },
+	},
+	{
+		name: "twilio_exporter_refresh_errors_total", help: "Refreshes that have failed, by reason.", counter: true,
+		label: "reason", ofResult: func(s *state) map[string]int { return s.errors },
+	},
+	{
+		name: "twilio_exporter_last_success_timestamp_seconds", help: "End of the last refresh that succeeded; 0 before the first.",
+		ofAccount: func(v *view) (float64, bool) { return Unix(v.succeeded), true },
+	},
+	{
+		name: "twilio_exporter_api_throttled_seconds_total", counter: true,
+		help:      "Time in which requests waited because the API had answered 429 or 503.",
+		ofAccount: func(v *view) (float64, bool) { return v.throttled.Seconds(), true },
+	},
+	{
+		name:      "twilio_exporter_clock_skew_seconds",
+		help:      "The API's clock, by the Date of its last good answer, minus the local clock; absent before the first.",
+		ofAccount: func(v *view) (float64, bool) { return v.skew.Seconds(), v.skewKnown },
+	},
+}...))
 
-func statGauges() []metric {
-	rows := make([]metric, 0, len(stats))
+func statMetrics() (rows []metric) {
 	for i := range stats {
 		stat := &stats[i]
 		rows = append(rows, metric{
@@ -100,52 +105,22 @@ func statGauges() []metric {
 			help:     stat.Help + ": sum over the operations created within the window.",
 			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(stat.Of(&s.Stats)), true },
 		})
-	}
-	return rows
-}
-
-func namedGauges() []metric {
-	rows := []metric{
-		{
-			name: "created_timestamp_seconds", help: "Creation of a failing or stuck operation.",
-			ofNamed: func(op *twilio.Operation) float64 { return unix(op.CreatedAt) },
-		},
-		{
-			name: "updated_timestamp_seconds", help: "Last update of a failing or stuck operation.",
-			ofNamed: func(op *twilio.Operation) float64 { return unix(op.UpdatedAt) },
-		},
-	}
-	for i := range stats {
-		if stat := &stats[i]; stat.named {
+		if stat.named {
 			rows = append(rows, metric{
-				name: stat.Name, help: stat.Help + " in a failing or stuck operation.",
+				name: "twilio_named_operation_" + stat.Name, help: stat.Help + " in a failing or stuck operation.",
 				ofNamed: func(op *twilio.Operation) float64 { return float64(stat.Of(&op.Stats)) },
 			})
 		}
-	}
-	for i := range rows {
-		rows[i].name = "twilio_named_operation_" + rows[i].name
-	}
-	return rows
-}
-
-func statCounters() []metric {
-	var rows []metric
-	for i := range stats {
-		stat := &stats[i]
-		if !stat.grows {
-			continue
+		if stat.grows {
+			help := stat.Help + ": growth since the exporter started; changes while it is down are missed."
+			if stat.outcome {
+				help += " A message that goes from one outcome to another is counted under both."
+			}
+			rows = append(rows, metric{
+				name: "twilio_" + stat.Name + "_total", help: help, counter: true,
+				ofSnapshot: func(s *window.Snapshot) float64 { return float64(stat.Of(&s.Grown)) },
+			})
 		}
-		help := stat.Help + ": growth since the exporter started; changes while it is down are missed."
-		if stat.outcome {
-			help += " A message that goes from one outcome to another is counted under both."
-		}
-		rows = append(rows, metric{
-			name:       "twilio_" + stat.Name + "_total",
-			help:       help,
-			counter:    true,
-			ofSnapshot: func(s *window.Snapshot) float64 { return float64(stat.Of(&s.Grown)) },
-		})
 	}
 	return rows
 }
@@ -158,13 +133,16 @@ func describe(rows []metric) []metric {
 			labels = append(labels, "status")
 		case rows[i].ofNamed != nil:
 			labels = append(labels, "operation", "status", "why")
+		case rows[i].ofResult != nil:
+			labels = append(labels, rows[i].label)
 		}
 		rows[i].desc = prometheus.NewDesc(rows[i].name, rows[i].help, labels, nil)
 	}
 	return rows
 }
 
-func unix(t time.Time) float64 {
+// Unix is t as metrics have it: in seconds since 1970, 0 for the zero time.
+func Unix(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
 	}
@@ -179,32 +157,38 @@ func (m *metric) constMetric(created time.Time, value float64, labels ...string)
 	return prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, value, labels...)
 }
 
-// samples are a snapshot's, made once and sent at every scrape.
-type samples struct{ gauges, counters []prometheus.Metric }
+// samples are made at the end of a refresh, and sent at every scrape.
+type samples struct{ lasting, all []prometheus.Metric } // lasting are sent also when the others are too old
 
-func makeSamples(s *window.Snapshot, settings *Settings, created time.Time) samples {
-	account := settings.Account
-	var made samples
+// makeSamples turns the state into samples by the table. r.mu is held.
+func (r *Refresher) makeSamples() samples {
+	var gauges, counters []prometheus.Metric
+	snapshot, account := cmp.Or(r.state.Snapshot, &window.Snapshot{}), r.settings.Account
 	for i := range metrics {
 		row := &metrics[i]
 		switch {
 		case row.ofStatus != nil:
-			for j := range s.Statuses {
-				if v, ok := row.ofStatus(&s.Statuses[j]); ok {
-					made.gauges = append(made.gauges, row.constMetric(created, v, account, string(s.Statuses[j].Status)))
+			for j := range snapshot.Statuses {
+				sums := &snapshot.Statuses[j]
+				if v, ok := row.ofStatus(sums); ok {
+					gauges = append(gauges, row.constMetric(r.created, v, account, string(sums.Status)))
 				}
 			}
 		case row.ofNamed != nil:
-			for why, ops := range map[string][]*twilio.Operation{"failing": s.Failing, "stuck": s.Stuck} {
-				for _, op := range ops[:min(len(ops), settings.Named)] {
-					made.gauges = append(made.gauges, row.constMetric(created, row.ofNamed(op), account, op.ID, string(op.Status), why))
+			for why, ops := range map[string][]*twilio.Operation{"failing": snapshot.Failing, "stuck": snapshot.Stuck} {
+				for _, op := range ops[:min(len(ops), r.settings.Named)] {
+					gauges = append(gauges, row.constMetric(r.created, row.ofNamed(op), account, op.ID, string(op.Status), why))
 				}
 			}
 		case row.ofSnapshot != nil:
-			made.counters = append(made.counters, row.constMetric(created, row.ofSnapshot(s), account))
+			counters = append(counters, row.constMetric(r.created, row.ofSnapshot(snapshot), account))
+		case row.ofResult != nil:
+			for label, n := range row.ofResult(&r.state) {
+				counters = append(counters, row.constMetric(r.created, float64(n), account, label))
+			}
 		}
 	}
-	return made
+	return samples{lasting: counters, all: slices.Concat(counters, gauges)}
 }
 
 // view is an account as one scrape shows it.
@@ -216,7 +200,7 @@ type view struct {
 	throttled time.Duration
 	skew      time.Duration
 	skewKnown bool
-	samples   samples // without gauges when they are too old
+	samples   []prometheus.Metric
 }
 
 // scraped collects the views of one scrape.
@@ -262,10 +246,7 @@ func (s scraped) Collect(ch chan<- prometheus.Metric) {
 				ch <- row.constMetric(v.created, value, v.settings.Account)
 			}
 		}
-		for _, m := range v.samples.gauges {
-			ch <- m
-		}
-		for _, m := range v.samples.counters {
+		for _, m := range v.samples {
 			ch <- m
 		}
 	}

@@ -2,15 +2,15 @@ package collector
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -56,12 +56,17 @@ func fixed() scraped {
 	}
 	empty := settings()
 	empty.Account = "starting"
+	read, starting := NewRefresher(s, nil, nil, log.NewNopLogger()), NewRefresher(empty, nil, nil, log.NewNopLogger())
+	read.created, starting.created = created, created
+	read.state.Snapshot = snapshot
+	read.state.results["success"], read.state.results["error"] = 1001, 9
+	read.state.errors["server"], read.state.errors["network"] = 5, 4
 	return scraped{
 		{
 			settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
-			skew: -1500 * time.Millisecond, skewKnown: true, samples: makeSamples(snapshot, &s, created),
+			skew: -1500 * time.Millisecond, skewKnown: true, samples: read.makeSamples().all,
 		},
-		{settings: &empty, created: created, samples: makeSamples(&window.Snapshot{}, &empty, created)},
+		{settings: &empty, created: created, samples: starting.makeSamples().all},
 	}
 }
 
@@ -167,8 +172,7 @@ func TestOwnMetrics(t *testing.T) {
 	} {
 		m.Observe(r)
 	}
-	m.OperationsRead(7)
-	m.OperationsRead(0)
+	m.operations.Add(7)
 	const want = `
 # HELP twilio_exporter_api_requests_total Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.
 # TYPE twilio_exporter_api_requests_total counter
@@ -186,9 +190,6 @@ twilio_exporter_operations_read_total{account="b"} 0
 		"twilio_exporter_api_requests_total", "twilio_exporter_operations_read_total"); err != nil {
 		t.Error(err)
 	}
-	if n := testutil.CollectAndCount(own.errors); n != 2*len(reasons) {
-		t.Errorf("%d series of errors at the start, want one for each reason and account", n)
-	}
 	own.Remove("a")
 	own.Remove("b")
 	if n, err := testutil.GatherAndCount(reg); n != 0 || err != nil {
@@ -199,40 +200,44 @@ twilio_exporter_operations_read_total{account="b"} 0
 // Statuses nobody has documented have names of their own, up to 16, and any
 // text makes a label.
 func TestUndocumentedStatuses(t *testing.T) {
-	names := []twilio.Status{`quo"te`, "new\nline", `back\slash`, "caf\u00e9", "bad\xffutf8", "other"}
-	for i := range 11 {
-		names = append(names, twilio.Status(fmt.Sprint("STATUS_", i)))
-	}
-	late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
-	page := &twilio.Page{}
-	for i, status := range append(append(names[:17:17], late...), names...) {
-		page.Operations = append(page.Operations, twilio.Operation{
-			ID: strconv.Itoa(i), Status: status, CreatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
-		})
-	}
-	g := newRig(t, &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return page, nil }}, nil)
-	for range 2 {
-		g.refresh(t.Context())
-		got := g.scrape(t.Context())
-		want := map[string]float64{"twilio_up": 1, "twilio_operations/LATE_1": none, "twilio_operations/COMPLETED": 0}
-		for _, name := range names {
-			want["twilio_operations/"+strings.ToValidUTF8(string(name), "\uFFFD")] = 2
+	synctest.Test(t, func(t *testing.T) {
+		names := []twilio.Status{`quo"te`, "new\nline", `back\slash`, "caf\u00e9", "other"}
+		for i := range 12 {
+			names = append(names, twilio.Status(fmt.Sprint("STATUS_", i)))
 		}
-		want["twilio_operations/other"] += float64(len(late))
-		g.want(got, want)
-		n := 0
-		for name := range got {
-			if strings.HasPrefix(name, "twilio_operations/") {
-				n++
+		late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
+		g := newRig(t, nil)
+		var ops []twilio.Operation
+		for i, status := range append(append(names[:17:17], late...), names...) {
+			ops = append(ops, twilio.Operation{
+				ID: fmt.Sprint("comms_operation_", i), Status: status,
+				CreatedAt: time.Now().Add(-time.Duration(1 + i)), UpdatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
+			})
+		}
+		g.list.set(ops...)
+		for range 2 {
+			g.refresh(t.Context())
+			got := g.scrape(t.Context())
+			want := map[string]float64{"twilio_up": 1, "twilio_operations/LATE_1": none, "twilio_operations/COMPLETED": 0}
+			for _, name := range names {
+				want["twilio_operations/"+string(name)] = 2
+			}
+			want["twilio_operations/other"] += float64(len(late))
+			g.want(got, want)
+			n := 0
+			for name := range got {
+				if strings.HasPrefix(name, "twilio_operations/") {
+					n++
+				}
+			}
+			if n != 4+16+1 {
+				t.Errorf("%d statuses, want 21", n)
 			}
 		}
-		if n != 4+16+1 {
-			t.Errorf("%d statuses, want 21", n)
-		}
-	}
-	// One that is gone is not shown, and has its name when it comes back.
-	all := page.Operations
-	page.Operations = all[:1]
-	g.refresh(t.Context())
-	g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})
+		// One that is gone is not shown, and has its name when it comes back.
+		g.list.set(ops[0])
+		wait(time.Minute)
+		g.refresh(t.Context())
+		g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})
+	})
 }

@@ -41,8 +41,8 @@ var reasons = [...]Reason{
 		"timeout", "A request took longer than --twilio.timeout, or the refresh longer than --collector.refresh-timeout.",
 		"Check the latency to the API, then raise the timeout. A first refresh takes at least its pages divided by --twilio.rate-limit.",
 		func(err error) bool {
-			var network net.Error
-			return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+			network, ok := errors.AsType[net.Error](err)
+			return errors.Is(err, context.DeadlineExceeded) || ok && network.Timeout()
 		},
 	},
 	{
@@ -53,22 +53,19 @@ var reasons = [...]Reason{
 	{
 		"network", "There was no complete answer: name resolution, proxy, TLS, firewall or a broken connection.",
 		"Check that this host, or its proxy, reaches the API.",
-		func(err error) bool { var network net.Error; return errors.As(err, &network) },
+		has[net.Error],
 	},
 	{
 		"decode", "The answer is not the JSON that the API documents.",
 		"Check --twilio.base-url, and for a proxy that answers in the API's place.",
 		func(err error) bool {
-			var decode *twilio.DecodeError
-			var tooLarge *twilio.BodyTooLargeError
-			status := statusOf(err)
-			return errors.As(err, &decode) || errors.As(err, &tooLarge) || status > 0 && status < http.StatusMultipleChoices
+			return has[*twilio.DecodeError](err) || has[*twilio.BodyTooLargeError](err) || statusOf(err)/100 == 2
 		},
 	},
 	{
 		"pagination", "The list names a page as the next that was read before, or does not end.",
 		"The next refresh tries again. If it stays, report it to Twilio.",
-		func(err error) bool { var pagination *twilio.PaginationError; return errors.As(err, &pagination) },
+		has[*twilio.PaginationError],
 	},
 	{
 		"request", "The API refused the request (3xx or 4xx).",
@@ -85,7 +82,7 @@ var reasons = [...]Reason{
 // ReasonOf returns the reason of an error that ended a refresh.
 func ReasonOf(err error) Reason {
 	// The file of a secret or a certificate fails in the middle of a request.
-	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+	if has[*fs.PathError](err) {
 		return reasons[len(reasons)-1]
 	}
 	return reasons[slices.IndexFunc(reasons[:], func(r Reason) bool { return r.is(err) })]
@@ -93,9 +90,14 @@ func ReasonOf(err error) Reason {
 
 // statusOf is the HTTP status of an answer other than 200, 0 where err is something else.
 func statusOf(err error) int {
-	var api *twilio.Error
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*twilio.Error](err); ok {
 		return api.StatusCode
 	}
 	return 0
+}
+
+// has reports whether err is or wraps an error of a type.
+func has[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }

@@ -29,27 +29,15 @@ type Settings struct {
 	Named          int           // 0 to 20: how many failing, and how many stuck, operations are exported by id
 }
 
-// API is what a Refresher needs of an account; *twilio.Client is one.
-type API interface {
-	window.API
-	// Skew is the API's clock minus the local one; false before the first answer.
-	Skew() (time.Duration, bool)
-	// RetryAt is the local time before which no request goes out, zero when requests may.
-	RetryAt() time.Time
-	// Throttled is the time that requests have waited because the API said so.
-	Throttled() time.Duration
-}
-
-// progressEvery is how often a refresh that takes long says how far it is.
-const progressEvery = 5 * time.Second
-
-// minNamed is the least number of failing and stuck operations in a snapshot, for the landing page.
-const minNamed = 5
+const (
+	progressEvery = 5 * time.Second // how often a refresh that takes long says how far it is
+	minNamed      = 5               // failing and stuck operations in a snapshot, at least: for the landing page
+)
 
 // Refresher keeps one account's numbers: it refreshes them on an interval, or when a scrape asks.
 type Refresher struct {
 	settings Settings
-	api      API
+	client   *twilio.Client
 	metrics  *AccountMetrics
 	logger   log.Logger
 	created  time.Time
@@ -69,58 +57,45 @@ type flight struct {
 	err  error
 }
 
-// state is what others may know of a refresher.
+// state is what others may know of a refresher. Only the running goroutine changes it.
 type state struct {
-	ticked    time.Time
-	next      time.Time // the loop's next tick
-	started   time.Time // the last refresh
-	ended     int       // refreshes
-	err       error     // of the last refresh to end
-	failing   time.Time // end of the first of the failures in a row; zero after a success
-	succeeded time.Time
-	requests  int64         // while the last refresh to end was under way
-	throttled time.Duration // in which no refresh began, because the API said so
-	progress  *window.Progress
-	snapshot  *window.Snapshot
-	samples   samples
+	Status   // but for what Refresher.Status adds
+	ticked   time.Time
+	progress *window.Progress // of the refresh under way
+	results  map[string]int   // refreshes that have ended, by the label result
+	errors   map[string]int   // of them those that failed, by the label reason
+	samples  samples
 }
 
 // NewRefresher returns a refresher that does nothing until Run.
-func NewRefresher(s Settings, api API, m *AccountMetrics, logger log.Logger) *Refresher {
+func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger log.Logger) *Refresher {
 	now := time.Now()
-	return &Refresher{
-		settings: s,
-		api:      api,
-		metrics:  m,
-		logger:   log.With(logger, "account", s.Account),
-		created:  now,
-		asked:    make(chan struct{}, 1),
-		stopped:  make(chan struct{}),
+	r := &Refresher{
+		settings: s, client: client, metrics: m, logger: log.With(logger, "account", s.Account), created: now,
+		asked: make(chan struct{}, 1), stopped: make(chan struct{}),
 		window: window.New(window.Options{
 			Length: s.Window, Interval: s.Interval, MaxStaleness: s.MaxStaleness,
 			PageSize: s.PageSize, Concurrency: s.Concurrency, Named: max(s.Named, minNamed),
 		}),
-		state: state{
-			ticked: now,
-			// The counters are there from the start, at 0.
-			samples: makeSamples(&window.Snapshot{}, &s, now),
-		},
+		state: state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: map[string]int{}},
 	}
+	for i := range reasons {
+		r.state.errors[reasons[i].Label] = 0
+	}
+	r.state.samples = r.makeSamples() // the counters are there from the start, at 0
+	return r
 }
 
 // Run refreshes until ctx ends: every Settings.Interval, the first time after delay; or, with an interval of 0,
 // whenever Scrape or Refresh asks.
 func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	defer close(r.stopped)
-	var tick <-chan time.Time
-	var timer *time.Timer
 	next := time.Now().Add(delay)
-	if r.settings.Interval > 0 {
-		timer = time.NewTimer(delay)
-		defer timer.Stop()
-		tick = timer.C
-	}
 	for {
+		var tick <-chan time.Time
+		if r.settings.Interval > 0 {
+			tick = time.After(time.Until(next))
+		}
 		r.ticked(next)
 		select {
 		case <-ctx.Done():
@@ -128,14 +103,10 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 		case <-tick:
 		case <-r.asked:
 		}
-		if !r.awaitCooldown(ctx) {
-			continue
-		}
-		started := time.Now()
-		r.refresh(ctx)
-		if r.settings.Interval > 0 {
+		if r.awaitCooldown(ctx) {
+			started := time.Now()
+			r.refresh(ctx)
 			next = r.after(next, started)
-			timer.Reset(time.Until(next))
 		}
 	}
 }
@@ -157,32 +128,25 @@ func (r *Refresher) after(tick, started time.Time) time.Time {
 func (r *Refresher) ticked(next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.ticked, r.state.next = time.Now(), next
+	r.state.ticked, r.state.NextRefresh = time.Now(), next
 }
 
 // awaitCooldown returns true once the API's cooldown is over and a refresh may start. With an interval it waits for
 // that; otherwise the scrape gets the error at once.
 func (r *Refresher) awaitCooldown(ctx context.Context) bool {
-	for {
-		wait := time.Until(r.api.RetryAt())
-		if wait <= 0 {
-			return ctx.Err() == nil
-		}
-		if r.settings.Interval == 0 {
+	for ctx.Err() == nil {
+		retryAt := r.client.RetryAt()
+		switch {
+		case retryAt.IsZero():
+			return true
+		case r.settings.Interval == 0:
 			r.resolve(twilio.ErrThrottled)
 			return false
 		}
-		began := time.Now()
-		r.ticked(began.Add(wait))
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(min(wait, r.settings.Interval)):
-		}
-		r.mu.Lock()
-		r.state.throttled += time.Since(began)
-		r.mu.Unlock()
+		r.ticked(retryAt)
+		r.client.AwaitRetry(ctx, r.settings.Interval)
 	}
+	return false
 }
 
 // join joins the refresh under way, or asks for one.
@@ -232,15 +196,15 @@ func (r *Refresher) refresh(ctx context.Context) {
 	default:
 	}
 	started, before := time.Now(), r.metrics.requested.Load()
-	p := &window.Progress{OnPage: r.metrics.OperationsRead, Warn: func(msg string, err error) {
-		_ = level.Warn(r.logger).Log("msg", msg, "err", err)
-	}}
+	p := &window.Progress{
+		OnPage: func(operations int) { r.metrics.operations.Add(float64(operations)) },
+		Warn:   func(msg string, err error) { level.Warn(r.logger).Log("msg", msg, "err", err) },
+	}
 	r.mu.Lock()
-	r.state.started, r.state.progress = started, p
-	first := r.state.snapshot == nil
+	r.state.Started, r.state.progress = started, p
 	r.mu.Unlock()
 
-	err := r.read(ctx, p, first)
+	err := r.read(ctx, p)
 	if ctx.Err() != nil {
 		r.resolve(ctx.Err()) // the program stops: no failure of the API's
 		return
@@ -250,96 +214,87 @@ func (r *Refresher) refresh(ctx context.Context) {
 }
 
 // read runs a refresh for as long as one may take, and reports how far it is while that lasts.
-func (r *Refresher) read(ctx context.Context, p *window.Progress, first bool) error {
+func (r *Refresher) read(ctx context.Context, p *window.Progress) error {
 	ctx, cancel := context.WithTimeout(ctx, r.settings.RefreshTimeout)
-	defer cancel()
-	var reporter sync.WaitGroup
-	defer reporter.Wait()
-	done := make(chan struct{})
-	defer close(done)
 	logger := level.Debug(r.logger)
-	if first {
+	if r.state.Snapshot == nil {
 		logger = level.Info(r.logger)
 	}
+	var reporter sync.WaitGroup
+	defer reporter.Wait()
+	defer cancel()
 	reporter.Go(func() {
-		tick := time.NewTicker(progressEvery)
-		defer tick.Stop()
+		tick := time.Tick(progressEvery)
 		for {
 			select {
-			case <-done:
+			case <-ctx.Done():
 				return
-			case <-tick.C:
-				_ = logger.Log("msg", "refresh under way", "pages", p.Read.Load(), "pages_expected", p.Expected.Load())
+			case <-tick:
+				logger.Log("msg", "refresh under way", "pages", p.Read.Load(), "pages_expected", p.Expected.Load())
 			}
 		}
 	})
-	return r.window.Refresh(ctx, r.api, p)
+	return r.window.Refresh(ctx, r.client, p)
 }
 
 // finished records the end of a refresh: state, metrics and log.
 func (r *Refresher) finished(pages int64, err error, took time.Duration, requests int64) {
-	now := time.Now()
 	r.metrics.duration.Observe(took.Seconds())
-	var made samples
-	snapshot := r.window.Snapshot()
-	if err == nil {
-		made = makeSamples(snapshot, &r.settings, r.created)
-		r.metrics.success.Inc()
-	} else {
-		r.metrics.failure.Inc()
-		r.metrics.errors[ReasonOf(err).Label].Inc()
-	}
-
 	r.mu.Lock()
 	s := &r.state
-	first, failed := s.snapshot == nil, s.err != nil
-	overflows := err == nil && saturated(snapshot) && (first || !saturated(s.snapshot))
-	s.ended++
-	s.err, s.requests, s.progress = err, requests, nil
+	before := s.Status
+	s.Err, s.Reason, s.Requests, s.progress = err, Reason{}, requests, nil
 	if err == nil {
-		s.failing, s.succeeded, s.snapshot, s.samples = time.Time{}, now, snapshot, made
-	} else if s.failing.IsZero() {
-		s.failing = now
+		s.Snapshot, s.Succeeded, s.FailingSince = r.window.Snapshot(), time.Now(), time.Time{}
+		s.results["success"]++
+	} else {
+		s.Reason = ReasonOf(err)
+		if before.Err == nil {
+			s.FailingSince = time.Now()
+		}
+		s.results["error"]++
+		s.errors[s.Reason.Label]++
 	}
+	s.samples = r.makeSamples()
 	r.mu.Unlock()
 
-	if overflows {
-		_ = level.Warn(r.logger).Log("msg", "stats are too large to add up, their sums stay at the maximum")
-	}
 	keyvals := []any{"pages", pages, "requests", requests, "duration", took.Round(time.Millisecond)}
-	switch {
-	case err != nil:
-		reason := ReasonOf(err)
-		keyvals = append(keyvals, "msg", "refresh failed", "reason", reason.Label, "err", err, "hint", reason.Remedy)
-		_ = level.Error(r.logger).Log(keyvals...)
-	case first:
-		_ = level.Info(r.logger).Log(append(keyvals, "msg", "first refresh succeeded", "operations", snapshot.Operations())...)
-	case failed:
-		_ = level.Info(r.logger).Log(append(keyvals, "msg", "refresh succeeded again", "operations", snapshot.Operations())...)
-	default:
-		_ = level.Debug(r.logger).Log(append(keyvals, "msg", "refresh succeeded", "operations", snapshot.Operations())...)
+	if err != nil {
+		keyvals = append(keyvals, "msg", "refresh failed", "reason", s.Reason.Label, "err", err, "hint", s.Reason.Remedy)
+		level.Error(r.logger).Log(keyvals...)
+		return
 	}
+	if saturated(s.Snapshot) && !saturated(before.Snapshot) {
+		level.Warn(r.logger).Log("msg", "stats are too large to add up, their sums stay at the maximum")
+	}
+	logger, msg := level.Debug(r.logger), "refresh succeeded"
+	switch {
+	case before.Snapshot == nil:
+		logger, msg = level.Info(r.logger), "first refresh succeeded"
+	case before.Err != nil:
+		logger, msg = level.Info(r.logger), "refresh succeeded again"
+	}
+	logger.Log(append(keyvals, "msg", msg, "operations", s.Snapshot.Operations())...)
 }
 
 // saturated reports whether a sum is too large for its type.
 func saturated(s *window.Snapshot) bool {
-	return slices.ContainsFunc(s.Statuses, func(sums window.StatusSums) bool {
+	return s != nil && slices.ContainsFunc(s.Statuses, func(sums window.StatusSums) bool {
 		return slices.ContainsFunc(stats[:], func(stat Stat) bool { return stat.Of(&sums.Stats) == math.MaxInt64 })
 	})
 }
 
 // view is the account as a scrape shows it now, but for what a refresh of the scrape's own changes.
 func (r *Refresher) view() view {
-	v := view{settings: &r.settings, created: r.created}
-	v.skew, v.skewKnown = r.api.Skew()
+	v := view{settings: &r.settings, created: r.created, throttled: r.client.Throttled()}
+	v.skew, v.skewKnown = r.client.Skew()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v.throttled = r.api.Throttled() + r.state.throttled
-	v.up = r.state.ended > 0 && r.state.err == nil
-	v.succeeded = r.state.succeeded
-	v.samples = r.state.samples
-	if !r.showable() {
-		v.samples.gauges = nil
+	v.up = r.state.Snapshot != nil && r.state.Err == nil
+	v.succeeded = r.state.Succeeded
+	v.samples = r.state.samples.lasting
+	if r.showable() {
+		v.samples = r.state.samples.all
 	}
 	return v
 }
@@ -347,7 +302,7 @@ func (r *Refresher) view() view {
 // showable reports whether gauges with a status are still shown: max(MaxAge, 2 intervals) after the last success, by the
 // wall clock or by the monotonic one, which stands still while the machine is suspended. r.mu is held.
 func (r *Refresher) showable() bool {
-	succeeded := r.state.succeeded
+	succeeded := r.state.Succeeded
 	age := max(time.Since(succeeded), time.Now().Round(0).Sub(succeeded.Round(0)))
-	return r.state.snapshot != nil && age <= max(r.settings.MaxAge, 2*r.settings.Interval)
+	return r.state.Snapshot != nil && age <= max(r.settings.MaxAge, 2*r.settings.Interval)
 }

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"math"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -19,9 +20,11 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
+	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 func settings() Settings {
@@ -31,94 +34,34 @@ func settings() Settings {
 	}
 }
 
-// stubAPI answers every request with what page says. Its clock is the local
-// one.
-type stubAPI struct {
-	page func(ctx context.Context, q twilio.Query, n int) (*twilio.Page, error)
-
-	mu       sync.Mutex
-	requests int
-	begun    []time.Time // of each request
-	flying   int
-	most     int // flying at the same time
-	retryAt  time.Time
-}
-
-func (a *stubAPI) Now() time.Time              { return time.Now() }
-func (a *stubAPI) Skew() (time.Duration, bool) { return 0, a.count() > 0 }
-func (a *stubAPI) Throttled() time.Duration    { return 0 }
-
-func (a *stubAPI) RetryAt() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.retryAt
-}
-
-func (a *stubAPI) throttle(d time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.retryAt = time.Now().Add(d)
-}
-
-func (a *stubAPI) count() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.requests
-}
-
-func (a *stubAPI) fly(d int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.flying += d
-	a.most = max(a.most, a.flying)
-	if d > 0 {
-		a.requests++
-		a.begun = append(a.begun, time.Now())
-	}
-}
-
-func (a *stubAPI) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error] {
-	return func(yield func(*twilio.Page, error) bool) {
-		for n := 0; ; n++ {
-			a.fly(+1)
-			page, err := a.page(ctx, q, n)
-			a.fly(-1)
-			if err != nil {
-				yield(nil, fmt.Errorf("list_operations: %w", err))
-				return
-			}
-			if !yield(page, nil) || page.Next == "" {
-				return
-			}
-		}
-	}
-}
-
-// after answers with p when some time has passed.
-func after(d time.Duration, p func() (*twilio.Page, error)) func(context.Context, twilio.Query, int) (*twilio.Page, error) {
-	return func(ctx context.Context, _ twilio.Query, _ int) (*twilio.Page, error) {
-		select {
-		case <-time.After(d):
-			return p()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func empty() (*twilio.Page, error) { return &twilio.Page{}, nil }
-
-// completed is a page with so many operations, created now.
-func completed(n int) *twilio.Page {
-	p := &twilio.Page{}
-	for i := range n {
-		p.Operations = append(p.Operations, twilio.Operation{
+// completed are so many operations, created now.
+func completed(n int) []twilio.Operation {
+	ops := make([]twilio.Operation, n)
+	for i := range ops {
+		ops[i] = twilio.Operation{
 			ID: fmt.Sprintf("comms_operation_%d", i), Status: twilio.StatusCompleted,
 			CreatedAt: time.Now(), UpdatedAt: time.Now(), Stats: twilio.Stats{Total: 10, Delivered: 10},
-		})
+		}
 	}
-	return p
+	return ops
 }
+
+func status(code int) simulator.Fault {
+	return simulator.Fault{Kind: simulator.FaultStatus, Status: code}
+}
+
+// slow makes every answer take a while.
+func slow(d time.Duration) simulator.Fault {
+	return simulator.Fault{Kind: simulator.FaultLatency, Latency: d}
+}
+
+var hang = simulator.Fault{Kind: simulator.FaultHang}
+
+// roundTrip is what happens to a request before the simulator has it.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // logBuffer is a log that is read while it is written.
 type logBuffer struct {
@@ -144,27 +87,81 @@ func (b *logBuffer) Reset() {
 	b.buf.Reset()
 }
 
-// rig is a refresher with its registry and log.
+// source is a list of operations that a test replaces.
+type source struct{ *simulator.Static }
+
+func (s *source) set(ops ...twilio.Operation) { s.Static = simulator.NewStatic(ops...) }
+
+// rig is a refresher of a simulated API, with its registry and log.
 type rig struct {
 	*Refresher
-	t    *testing.T
-	api  *stubAPI
-	reg  *prometheus.Registry
-	own  *Metrics
-	log  *logBuffer
-	stop context.CancelFunc
-	done chan struct{} // closed when Run has returned
+	t         *testing.T
+	list      *source // what the API has
+	api       *simulator.Handler
+	client    *twilio.Client
+	transport http.RoundTripper // the simulator's, unless a test replaces it
+	mu        sync.Mutex
+	listed    []time.Time // when a list was asked for
+	reg       *prometheus.Registry
+	own       *Metrics
+	log       *logBuffer
+	stop      context.CancelFunc
+	done      chan struct{} // closed when Run has returned
 }
 
-func newRig(t *testing.T, api *stubAPI, change func(*Settings)) *rig {
+func newRig(t *testing.T, change func(*Settings), faults ...simulator.Fault) *rig {
 	s := settings()
 	if change != nil {
 		change(&s)
 	}
-	g := &rig{t: t, api: api, reg: prometheus.NewRegistry(), log: new(logBuffer), done: make(chan struct{})}
+	g := &rig{t: t, list: new(source), reg: prometheus.NewRegistry(), log: new(logBuffer), done: make(chan struct{})}
+	g.list.set()
+	g.api = simulator.NewHandler(g.list, simulator.Settings{})
+	g.fail(faults...)
+	g.transport = testutil.Transport(g.api)
 	g.own = NewMetrics(g.reg)
-	g.Refresher = NewRefresher(s, api, g.own.Account(s.Account), log.NewLogfmtLogger(g.log))
+	metrics := g.own.Account(s.Account)
+	g.client = twilio.NewClient(twilio.Options{
+		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
+		Transport: roundTrip(g.roundTrip),
+		Observe:   metrics.Observe,
+	})
+	g.Refresher = NewRefresher(s, g.client, metrics, log.NewLogfmtLogger(g.log))
 	return g
+}
+
+// fail replaces the faults of the API.
+func (g *rig) fail(faults ...simulator.Fault) {
+	g.api.Faults().Clear()
+	for _, f := range faults {
+		g.api.Faults().MustAdd(f)
+	}
+}
+
+// throttle has the API answer a probe that no request may go out for d.
+func (g *rig) throttle(d time.Duration) {
+	g.t.Helper()
+	g.fail(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusServiceUnavailable, RetryAfter: d})
+	if _, err := g.client.FetchOperation(g.t.Context(), testutil.Operation(1, "", twilio.Stats{}).ID); err == nil {
+		g.t.Fatal("the probe succeeded")
+	}
+	g.fail()
+}
+
+func (g *rig) roundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/Operations") {
+		g.mu.Lock()
+		g.listed = append(g.listed, time.Now())
+		g.mu.Unlock()
+	}
+	return g.transport.RoundTrip(r)
+}
+
+// lists is when lists were asked for.
+func (g *rig) lists() []time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.listed)
 }
 
 func onScrape(s *Settings) { s.Interval = 0 }
@@ -257,19 +254,15 @@ func TestLoopTicksFromStartToStart(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				api := &stubAPI{}
-				api.page = func(ctx context.Context, q twilio.Query, n int) (*twilio.Page, error) {
-					if api.count() == 1 {
-						return after(tt.took, empty)(ctx, q, n)
-					}
-					return empty()
+				g := newRig(t, func(s *Settings) { s.Interval = interval })
+				if tt.took > 0 {
+					g.fail(simulator.Fault{Kind: simulator.FaultLatency, Latency: tt.took, Count: 1})
 				}
-				g := newRig(t, api, func(s *Settings) { s.Interval = interval })
 				start := time.Now()
 				g.run(tt.delay)
 				wait(tt.want[len(tt.want)-1] + interval/2)
 				var got []time.Duration
-				for _, at := range api.begun {
+				for _, at := range g.lists() {
 					got = append(got, at.Sub(start))
 				}
 				if !slices.Equal(got, tt.want) {
@@ -285,8 +278,8 @@ func TestLoopTicksFromStartToStart(t *testing.T) {
 
 func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := &stubAPI{page: after(10*time.Second, func() (*twilio.Page, error) { return completed(3), nil })}
-		g := newRig(t, api, nil)
+		g := newRig(t, nil, slow(10*time.Second))
+		g.list.set(completed(3)...)
 		g.run(0)
 		wait(time.Second) // the first refresh is under way
 		start := time.Now()
@@ -308,7 +301,7 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 				"twilio_exporter_refreshes_total/success": 1, "twilio_exporter_operations_read_total": 3,
 			})
 		}
-		if n := api.count(); n != 1 {
+		if n := g.api.Requests().Started(); n != 1 {
 			t.Errorf("%d requests, want 1", n)
 		}
 		if took := time.Since(start); took != 10*time.Second {
@@ -320,10 +313,48 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 	})
 }
 
+// A refresh that ends in the middle of a scrape is not in it, or is in it with all that it changes.
+func TestScrapeShowsOneMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		g.list.set(completed(2)...)
+		for _, tt := range []struct {
+			fault         []simulator.Fault
+			before, after map[string]float64
+		}{
+			{
+				nil,
+				map[string]float64{
+					"twilio_up": 0, "twilio_exporter_refreshes_total/success": 0, "twilio_exporter_last_success_timestamp_seconds": 0,
+				},
+				map[string]float64{
+					"twilio_up": 1, "twilio_exporter_refreshes_total/success": 1, "twilio_operations/COMPLETED": 2,
+					"twilio_exporter_last_success_timestamp_seconds": float64(time.Now().Unix()),
+				},
+			},
+			{
+				[]simulator.Fault{status(http.StatusForbidden)},
+				map[string]float64{
+					"twilio_up": 1, "twilio_exporter_refreshes_total/error": 0, "twilio_exporter_refresh_errors_total/auth": 0,
+				},
+				map[string]float64{
+					"twilio_up": 0, "twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refresh_errors_total/auth": 1,
+				},
+			},
+		} {
+			g.fail(tt.fault...)
+			before := Scrape(t.Context(), []*Refresher{g.Refresher})
+			g.refresh(t.Context())
+			g.want(g.gather(before), tt.before)
+			g.want(g.scrape(t.Context()), tt.after)
+		}
+	})
+}
+
 func TestScrapesShareOneRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := &stubAPI{page: after(time.Second, func() (*twilio.Page, error) { return completed(2), nil })}
-		g := newRig(t, api, onScrape)
+		g := newRig(t, onScrape, slow(time.Second))
+		g.list.set(completed(2)...)
 		if !g.Ready() || !g.Healthy() {
 			t.Error("on-scrape mode is ready and healthy at once")
 		}
@@ -336,12 +367,12 @@ func TestScrapesShareOneRefresh(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if n := api.count(); n != round+1 {
+			if n := g.api.Requests().Started(); n != round+1 {
 				t.Fatalf("%d requests after %d rounds of scrapes", n, round+1)
 			}
 		}
 		wait(24 * time.Hour)
-		if n := api.count(); n != 3 {
+		if n := g.api.Requests().Started(); n != 3 {
 			t.Errorf("%d requests, want 3: nobody scrapes", n)
 		}
 		if !g.Healthy() {
@@ -352,18 +383,13 @@ func TestScrapesShareOneRefresh(t *testing.T) {
 
 func TestScrapeThatTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var size int
-		var took time.Duration
-		api := &stubAPI{}
-		api.page = func(ctx context.Context, q twilio.Query, n int) (*twilio.Page, error) {
-			return after(took, func() (*twilio.Page, error) { return completed(size), nil })(ctx, q, n)
-		}
-		g := newRig(t, api, onScrape)
+		g := newRig(t, onScrape)
+		g.list.set(completed(2)...)
 		g.run(0)
-		size = 2
 		g.want(g.scrape(t.Context()), map[string]float64{"twilio_up": 1, "twilio_operations/COMPLETED": 2})
 
-		size, took = 3, 25*time.Second
+		g.list.set(completed(3)...)
+		g.fail(slow(25 * time.Second))
 		impatient := func() map[string]float64 {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
@@ -383,7 +409,7 @@ func TestScrapeThatTimesOut(t *testing.T) {
 		if d := time.Since(start); d != 25*time.Second {
 			t.Errorf("the refresh ended after %v, want 25s", d)
 		}
-		if n := api.count(); n != 2 {
+		if n := g.api.Requests().Started(); n != 2 {
 			t.Errorf("%d requests, want 2", n)
 		}
 	})
@@ -391,13 +417,12 @@ func TestScrapeThatTimesOut(t *testing.T) {
 
 func TestScrapeOfSeveralAccountsWaitsForAllAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		page := after(time.Second, empty)
 		var rs []*Refresher
 		for i := range 5 {
-			g := newRig(t, &stubAPI{page: page}, func(s *Settings) {
+			g := newRig(t, func(s *Settings) {
 				s.Account = fmt.Sprint("account", i)
 				s.Interval = time.Duration(i%2) * time.Minute
-			})
+			}, slow(time.Second))
 			g.run(time.Hour)
 			rs = append(rs, g.Refresher)
 		}
@@ -416,7 +441,7 @@ twilio_up{account="account2"} 1
 twilio_up{account="account3"} 0
 twilio_up{account="account4"} 1
 `
-		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "twilio_up"); err != nil {
+		if err := promtest.GatherAndCompare(reg, strings.NewReader(want), "twilio_up"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -437,20 +462,13 @@ func TestMaxAge(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var broken bool
-				size := 2
-				api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) {
-					if broken {
-						return nil, &twilio.Error{StatusCode: 500}
-					}
-					return completed(size), nil
-				}}
-				g := newRig(t, api, func(s *Settings) { s.Interval, s.MaxAge = tt.interval, tt.maxAge })
+				g := newRig(t, func(s *Settings) { s.Interval, s.MaxAge = tt.interval, tt.maxAge })
+				g.list.set(completed(2)...)
 				g.refresh(t.Context())
-				size = 5
+				g.list.set(completed(5)...)
 				g.refresh(t.Context())
 				succeeded := time.Now()
-				broken = true
+				g.fail(status(http.StatusInternalServerError))
 				g.run(0)
 				wait(tt.want)
 				always := map[string]float64{
@@ -482,24 +500,23 @@ func TestMaxAge(t *testing.T) {
 
 func TestThrottledInBackgroundMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return empty() }}
-		g := newRig(t, api, nil)
-		api.throttle(5*time.Hour + 30*time.Second)
+		g := newRig(t, nil)
+		g.throttle(50*time.Minute + 30*time.Second)
 		g.run(0)
-		for range 5 * 60 {
+		for range 50 {
 			if wait(time.Minute); !g.Healthy() {
 				t.Fatal("waiting for Retry-After is healthy")
 			}
 		}
-		g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": 5 * 3600})
-		if st := g.Status(); st.State != StateThrottled || api.count() != 0 || g.Ready() {
-			t.Fatalf("state %q, %d requests, ready %t before Retry-After", st.State, api.count(), g.Ready())
+		g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": 50 * 60})
+		if st := g.Status(); st.State != StateThrottled || len(g.lists()) != 0 || g.Ready() {
+			t.Fatalf("state %q, %d requests, ready %t before Retry-After", st.State, len(g.lists()), g.Ready())
 		}
-		if wait(30 * time.Second); api.count() != 1 {
-			t.Errorf("%d requests after Retry-After, want 1", api.count())
+		if wait(time.Until(g.client.RetryAt())); len(g.lists()) != 1 {
+			t.Errorf("%d requests after Retry-After, want 1", len(g.lists()))
 		}
-		if wait(30 * time.Second); api.count() != 2 {
-			t.Errorf("%d requests at the tick that follows, want 2", api.count())
+		if wait(30 * time.Second); len(g.lists()) != 2 {
+			t.Errorf("%d requests at the tick that follows, want 2", len(g.lists()))
 		}
 		if st := g.Status(); st.State != StateFresh || !st.RetryAt.IsZero() {
 			t.Errorf("state %q, retry at %v", st.State, st.RetryAt)
@@ -507,13 +524,34 @@ func TestThrottledInBackgroundMode(t *testing.T) {
 	})
 }
 
+// Time in which both the loop and a probe wait for the API counts once.
+func TestThrottledTimeCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		g.throttle(20 * time.Minute)
+		g.run(0)
+		wait(2 * time.Minute)
+		probe, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		go func() { _, _ = g.client.FetchOperation(probe, testutil.Operation(1, "", twilio.Stats{}).ID) }()
+		for minutes := 3; minutes <= 15; minutes++ {
+			wait(time.Minute)
+			g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": float64(60 * minutes)})
+		}
+		wait(10 * time.Minute)
+		if d := g.client.Throttled(); d < 20*time.Minute || d > 20*time.Minute+3*time.Second { // jitter
+			t.Errorf("throttled for %v", d)
+		}
+	})
+}
+
 func TestThrottledInOnScrapeMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return completed(1), nil }}
-		g := newRig(t, api, onScrape)
+		g := newRig(t, onScrape)
+		g.list.set(completed(1)...)
 		g.run(0)
 		g.scrape(t.Context())
-		api.throttle(time.Minute)
+		g.throttle(time.Minute)
 		start := time.Now()
 		for range 3 {
 			g.want(g.scrape(t.Context()), map[string]float64{
@@ -524,18 +562,17 @@ func TestThrottledInOnScrapeMode(t *testing.T) {
 				t.Errorf("error %v, want ErrThrottled", err)
 			}
 		}
-		if d := time.Since(start); d != 0 || api.count() != 1 {
-			t.Errorf("scrapes waited %v and made %d requests", d, api.count()-1)
+		if d := time.Since(start); d != 0 || len(g.lists()) != 1 {
+			t.Errorf("scrapes waited %v and made %d requests", d, len(g.lists())-1)
 		}
-		wait(time.Minute)
+		wait(time.Until(g.client.RetryAt()))
 		g.want(g.scrape(t.Context()), map[string]float64{"twilio_up": 1})
 	})
 }
 
 func TestRefreshTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := &stubAPI{page: after(time.Hour, empty)}
-		g := newRig(t, api, func(s *Settings) { s.RefreshTimeout = 20 * time.Second })
+		g := newRig(t, func(s *Settings) { s.RefreshTimeout = 20 * time.Second }, hang)
 		g.run(0)
 		wait(20 * time.Second)
 		g.want(g.scrape(t.Context()), map[string]float64{
@@ -559,11 +596,11 @@ func TestHealthOfALoopThatHangs(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
-				api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) {
+				g := newRig(t, func(s *Settings) { s.Interval, s.RefreshTimeout = tt.interval, tt.timeout })
+				g.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 					<-release // whatever its context says
-					return empty()
-				}}
-				g := newRig(t, api, func(s *Settings) { s.Interval, s.RefreshTimeout = tt.interval, tt.timeout })
+					return testutil.Transport(g.api).RoundTrip(r)
+				})
 				g.run(0)
 				if wait(tt.want); !g.Healthy() {
 					t.Errorf("unhealthy within %v", tt.want)
@@ -592,11 +629,11 @@ func TestStopInTheMiddle(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				api := &stubAPI{page: after(time.Hour, empty)}
-				g := newRig(t, api, tt.change)
+				g := newRig(t, tt.change)
 				if tt.throttled > 0 {
-					api.throttle(tt.throttled)
+					g.throttle(tt.throttled)
 				}
+				g.fail(hang)
 				g.run(0)
 				synctest.Wait()
 				start := time.Now()
@@ -618,7 +655,7 @@ func TestStopInTheMiddle(t *testing.T) {
 				if d := time.Since(start); d != 0 {
 					t.Errorf("stopping took %v", d)
 				}
-				g.want(g.gather(Scrape(t.Context(), nil)), map[string]float64{
+				g.want(g.scrape(t.Context()), map[string]float64{
 					"twilio_exporter_refreshes_total/success": 0, "twilio_exporter_refreshes_total/error": 0,
 					"twilio_exporter_refresh_errors_total/other": 0, "twilio_exporter_refresh_errors_total/timeout": 0,
 				})
@@ -631,38 +668,64 @@ func TestStopInTheMiddle(t *testing.T) {
 }
 
 func TestReasons(t *testing.T) {
-	status := func(code int) error { return &twilio.Error{StatusCode: code} }
+	fails := func(err error) roundTrip {
+		return func(*http.Request) (*http.Response, error) { return nil, err }
+	}
 	tests := []struct {
-		name string
-		err  error
-		want string
+		name      string
+		fault     simulator.Fault
+		transport http.RoundTripper // nil: the simulator's
+		want      string
+		err       string // a part of the error
 	}{
-		{"401", status(401), "auth"},
-		{"403", status(403), "auth"},
-		{"429", status(429), "rate_limited"},
-		{"throttled", &twilio.ThrottledError{RetryAt: time.Now(), StatusCode: 503}, "rate_limited"},
-		{"500", status(500), "server"},
-		{"502", status(502), "server"},
-		{"503", status(503), "server"},
-		{"599", status(599), "server"},
-		{"302", status(302), "request"},
-		{"400", status(400), "request"},
-		{"404", status(404), "request"},
-		{"deadline", context.DeadlineExceeded, "timeout"},
-		{"request's own timeout", &twilio.NetworkError{Err: os.ErrDeadlineExceeded}, "timeout"},
-		{"no connection", &twilio.NetworkError{Err: errors.New("connection refused")}, "network"},
-		{"broken connection", &twilio.NetworkError{Err: io.ErrUnexpectedEOF}, "network"},
-		{"secret's file", &twilio.NetworkError{Err: &fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}}, "other"},
-		{"decode", &twilio.DecodeError{Pointer: "/operations/0/id", Problem: "missing"}, "decode"},
-		{"too large", &twilio.BodyTooLargeError{Limit: 64 << 20}, "decode"},
-		{"pagination", &twilio.PaginationError{Page: 3}, "pagination"},
-		{"other", errors.New("nobody knows"), "other"},
+		{name: "401", fault: status(401), want: "auth", err: "401 Unauthorized"},
+		{name: "403", fault: status(403), want: "auth", err: "403 Forbidden"},
+		{name: "429", fault: status(429), want: "rate_limited", err: "429 Too Many Requests"},
+		{
+			name:  "throttled",
+			fault: simulator.Fault{Kind: simulator.FaultStatus, Status: 503, RetryAfter: 20 * time.Minute},
+			want:  "rate_limited", err: "throttled by the API with 503",
+		},
+		{name: "500", fault: status(500), want: "server", err: "500 Internal Server Error"},
+		{name: "502", fault: status(502), want: "server", err: "502 Bad Gateway"},
+		{name: "503", fault: status(503), want: "server", err: "503 Service Unavailable"},
+		{name: "599", fault: status(599), want: "server", err: "599"},
+		{name: "302", fault: status(302), want: "request", err: "302 Found"},
+		{name: "400", fault: status(400), want: "request", err: "400 Bad Request"},
+		{name: "404", fault: status(404), want: "request", err: "404 Not Found"},
+		{name: "deadline", fault: hang, want: "timeout", err: context.DeadlineExceeded.Error()},
+		{name: "request's own timeout", transport: fails(os.ErrDeadlineExceeded), want: "timeout", err: "i/o timeout"},
+		{name: "no connection", transport: fails(errors.New("connection refused")), want: "network", err: "connection refused"},
+		{name: "broken connection", fault: simulator.Fault{Kind: simulator.FaultReset}, want: "network", err: "connection reset"},
+		{
+			name:      "secret's file",
+			transport: fails(&fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}),
+			want:      "other", err: "open token: file does not exist",
+		},
+		{name: "decode", fault: simulator.Fault{Kind: simulator.FaultHTML}, want: "decode", err: "not JSON"},
+		{
+			name: "too large",
+			transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				long := strings.NewReader(`{"x":[0` + strings.Repeat(`,"`+strings.Repeat("x", 200<<10)+`"`, 82))
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(long), Request: r}, nil
+			}),
+			want: "decode", err: "longer than 16777216 bytes",
+		},
+		{
+			name: "pagination", fault: simulator.Fault{Kind: simulator.FaultRepeatToken}, want: "pagination",
+			err: "names a page as the next that was read before",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return nil, tt.err }}
-				g := newRig(t, api, nil)
+				g := newRig(t, nil)
+				if tt.fault.Kind != "" {
+					g.fail(tt.fault)
+				}
+				if tt.transport != nil {
+					g.transport = tt.transport
+				}
 				g.refresh(t.Context())
 				want := map[string]float64{"twilio_up": 0, "twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refreshes_total/success": 0}
 				for _, r := range Reasons() {
@@ -671,8 +734,11 @@ func TestReasons(t *testing.T) {
 				want["twilio_exporter_refresh_errors_total/"+tt.want] = 1
 				g.want(g.scrape(t.Context()), want)
 				st := g.Status()
-				if st.Reason.Label != tt.want || !errors.Is(st.Err, tt.err) || st.FailingSince.IsZero() {
-					t.Errorf("reason %q, error %v, failing since %v", st.Reason.Label, st.Err, st.FailingSince)
+				if st.Reason.Label != tt.want || st.FailingSince.IsZero() {
+					t.Errorf("reason %q, failing since %v", st.Reason.Label, st.FailingSince)
+				}
+				if st.Err == nil || !strings.Contains(st.Err.Error(), tt.err) {
+					t.Errorf("error %v, want one with %q", st.Err, tt.err)
 				}
 				if line := "reason=" + tt.want; !strings.Contains(g.log.String(), line) {
 					t.Errorf("no %s in the log:\n%s", line, g.log)
@@ -680,25 +746,15 @@ func TestReasons(t *testing.T) {
 			})
 		})
 	}
+	if label := ReasonOf(errors.New("nobody knows")).Label; label != "other" {
+		t.Errorf("reason %q of an unknown error", label)
+	}
 }
 
 func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var broken bool
-		huge := int64(0)
-		took := 12 * time.Second
-		api := &stubAPI{}
-		api.page = func(ctx context.Context, q twilio.Query, n int) (*twilio.Page, error) {
-			return after(took, func() (*twilio.Page, error) {
-				if broken {
-					return nil, &twilio.Error{StatusCode: 401}
-				}
-				p := completed(2)
-				p.Operations[0].Stats.Failed = huge
-				return p, nil
-			})(ctx, q, n)
-		}
-		g := newRig(t, api, nil)
+		g := newRig(t, nil, slow(12*time.Second))
+		g.list.set(completed(2)...)
 		lines := func() []string {
 			g.t.Helper()
 			g.refresh(t.Context())
@@ -714,23 +770,22 @@ func TestLog(t *testing.T) {
 		check(lines(),
 			`level=info account=test msg="refresh under way" pages=0 pages_expected=1`,
 			`level=info account=test msg="refresh under way" pages=0 pages_expected=1`,
-			`level=info account=test pages=1 requests=0 duration=12s msg="first refresh succeeded" operations=2`)
-		took = 0
-		check(lines(), `level=debug account=test pages=1 requests=0 duration=0s msg="refresh succeeded" operations=2`)
-		broken = true
-		check(lines(), `level=error account=test pages=0 requests=0 duration=0s msg="refresh failed" reason=auth err="list_operations: 401 Unauthorized (check the account SID and auth token, or the API key and its secret)" hint="`+Reasons()[0].Remedy+`"`)
-		broken = false
-		huge = math.MaxInt64
+			`level=info account=test pages=1 requests=1 duration=12s msg="first refresh succeeded" operations=2`)
+		g.fail()
+		check(lines(), `level=debug account=test pages=1 requests=1 duration=0s msg="refresh succeeded" operations=2`)
+		g.fail(status(http.StatusUnauthorized))
+		check(lines(), `level=error account=test pages=0 requests=1 duration=0s msg="refresh failed" reason=auth err="list_operations: 401 Unauthorized: 20003 Authenticate (check the account SID and auth token, or the API key and its secret)" hint="`+Reasons()[0].Remedy+`"`)
+		g.fail()
+		g.list.Update(completed(1)[0].ID, func(op *twilio.Operation) { op.Stats.Failed = math.MaxInt64 })
 		check(lines(), `level=warn account=test msg="stats are too large to add up, their sums stay at the maximum"`,
-			`level=info account=test pages=1 requests=0 duration=0s msg="refresh succeeded again" operations=2`)
+			`level=info account=test pages=1 requests=1 duration=0s msg="refresh succeeded again" operations=2`)
 	})
 }
 
 // What asks for a refresh between two ticks does not move the ticks.
 func TestRefreshBetweenTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		api := &stubAPI{page: func(context.Context, twilio.Query, int) (*twilio.Page, error) { return empty() }}
-		g := newRig(t, api, nil)
+		g := newRig(t, nil)
 		start := time.Now()
 		g.run(0)
 		wait(10 * time.Second)
@@ -740,7 +795,7 @@ func TestRefreshBetweenTicks(t *testing.T) {
 		wait(2*time.Minute - 10*time.Second)
 		want := []time.Duration{0, 10 * time.Second, time.Minute, 2 * time.Minute}
 		var got []time.Duration
-		for _, at := range api.begun {
+		for _, at := range g.lists() {
 			got = append(got, at.Sub(start))
 		}
 		if !slices.Equal(got, want) {

@@ -11,10 +11,9 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Metrics are the exporter's metrics about itself, for all accounts.
+// Metrics are the exporter's metrics about itself, for all accounts. Those that a scrape must show together with what
+// a refresh has read are in the table of metrics instead.
 type Metrics struct {
-	refreshes       *prometheus.CounterVec
-	errors          *prometheus.CounterVec
 	duration        *prometheus.HistogramVec
 	requests        *prometheus.CounterVec
 	requestDuration *prometheus.HistogramVec
@@ -24,14 +23,6 @@ type Metrics struct {
 // NewMetrics registers the exporter's own metrics with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "twilio_exporter_refreshes_total",
-			Help: "Refreshes that have ended, by result.",
-		}, []string{"account", "result"}),
-		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "twilio_exporter_refresh_errors_total",
-			Help: "Refreshes that have failed, by reason.",
-		}, []string{"account", "reason"}),
 		duration: prometheus.NewHistogramVec(histogram("twilio_exporter_refresh_duration_seconds",
 			"Duration of a refresh, successful or not.",
 			.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900), []string{"account"}),
@@ -47,7 +38,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Operations decoded from responses of the API, counted each time they are read.",
 		}, []string{"account"}),
 	}
-	reg.MustRegister(m.refreshes, m.errors, m.duration, m.requests, m.requestDuration, m.operations)
+	reg.MustRegister(m.duration, m.requests, m.requestDuration, m.operations)
 	return m
 }
 
@@ -63,16 +54,10 @@ func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {
 // Account returns the own metrics of one account, all series that are known from the start at 0.
 func (m *Metrics) Account(name string) *AccountMetrics {
 	a := &AccountMetrics{
-		success:    m.refreshes.WithLabelValues(name, "success"),
-		failure:    m.refreshes.WithLabelValues(name, "error"),
-		errors:     make(map[string]prometheus.Counter, len(reasons)),
 		duration:   m.duration.WithLabelValues(name),
 		requests:   m.requests.MustCurryWith(prometheus.Labels{"account": name}),
 		durations:  m.requestDuration.MustCurryWith(prometheus.Labels{"account": name}),
 		operations: m.operations.WithLabelValues(name),
-	}
-	for i := range reasons {
-		a.errors[reasons[i].Label] = m.errors.WithLabelValues(name, reasons[i].Label)
 	}
 	a.requests.WithLabelValues(string(twilio.EndpointList), strconv.Itoa(http.StatusOK))
 	a.durations.WithLabelValues(string(twilio.EndpointList))
@@ -82,22 +67,19 @@ func (m *Metrics) Account(name string) *AccountMetrics {
 // Remove drops every series of an account. What still runs for it must have ended before, or it brings some back.
 func (m *Metrics) Remove(name string) {
 	labels := prometheus.Labels{"account": name}
-	for _, vec := range []interface {
-		DeletePartialMatch(labels prometheus.Labels) int
-	}{m.refreshes, m.errors, m.duration, m.requests, m.requestDuration, m.operations} {
-		vec.DeletePartialMatch(labels)
-	}
+	m.duration.DeletePartialMatch(labels)
+	m.requests.DeletePartialMatch(labels)
+	m.requestDuration.DeletePartialMatch(labels)
+	m.operations.DeletePartialMatch(labels)
 }
 
 // AccountMetrics are the exporter's own metrics of one account.
 type AccountMetrics struct {
-	success, failure prometheus.Counter
-	errors           map[string]prometheus.Counter
-	duration         prometheus.Observer
-	requests         *prometheus.CounterVec
-	durations        prometheus.ObserverVec
-	operations       prometheus.Counter
-	requested        atomic.Int64
+	duration   prometheus.Observer
+	requests   *prometheus.CounterVec
+	durations  prometheus.ObserverVec
+	operations prometheus.Counter
+	requested  atomic.Int64
 }
 
 // Observe is the hook for twilio.Options.
@@ -109,9 +91,4 @@ func (m *AccountMetrics) Observe(r twilio.Request) {
 	}
 	m.requests.WithLabelValues(string(r.Endpoint), code).Inc()
 	m.durations.WithLabelValues(string(r.Endpoint)).Observe(r.Duration.Seconds())
-}
-
-// OperationsRead counts operations that were decoded.
-func (m *AccountMetrics) OperationsRead(n int) {
-	m.operations.Add(float64(n))
 }

@@ -8,26 +8,17 @@ type Stat struct {
 	Help string // what is counted
 	Of   func(*twilio.Stats) int64
 
-	// grows says that there is a counter of the stat's growth. The others are states that messages leave again.
-	grows bool
-	// outcome says that a message can leave it for another.
-	outcome bool
-	// named says that it is exported for failing and stuck operations.
-	named bool
+	grows   bool // there is a counter of its growth; the others are states that messages leave again
+	outcome bool // a message can leave it for another
+	named   bool // it is exported for failing and stuck operations
 }
 
 // Stats returns the table of the stats.
 func Stats() []Stat { return stats[:] }
 
 var stats = [...]Stat{
-	{
-		Name: "messages", Help: "Messages", grows: true, named: true,
-		Of: func(s *twilio.Stats) int64 { return s.Total },
-	},
-	{
-		Name: "recipients", Help: "Recipients", grows: true,
-		Of: func(s *twilio.Stats) int64 { return s.Recipients },
-	},
+	{Name: "messages", Help: "Messages", grows: true, named: true, Of: func(s *twilio.Stats) int64 { return s.Total }},
+	{Name: "recipients", Help: "Recipients", grows: true, Of: func(s *twilio.Stats) int64 { return s.Recipients }},
 	{
 		Name: "recipients_unaddressable", Help: "Recipients without an address that matches one of the sender's", grows: true,
 		Of: func(s *twilio.Stats) int64 { return s.Unaddressable },
@@ -40,10 +31,7 @@ var stats = [...]Stat{
 		Name: "messages_scheduled", Help: "Messages to be sent in the future",
 		Of: func(s *twilio.Stats) int64 { return s.Scheduled },
 	},
-	{
-		Name: "messages_queued", Help: "Messages queued for sending",
-		Of: func(s *twilio.Stats) int64 { return s.Queued },
-	},
+	{Name: "messages_queued", Help: "Messages queued for sending", Of: func(s *twilio.Stats) int64 { return s.Queued }},
 	{
 		Name: "messages_sent", Help: "Messages sent, without a delivery receipt yet",
 		Of: func(s *twilio.Stats) int64 { return s.Sent },

@@ -238,5 +238,16 @@ func (c *Client) Skew() (time.Duration, bool) { return c.clock.offset() }
 // requests may go out.
 func (c *Client) RetryAt() time.Time { return c.cooldown.retryAt() }
 
-// Throttled is the time, since the client was made, in which at least one request waited because the API said so.
+// Throttled is the time, since the client was made, in which at least one request or a caller of AwaitRetry waited
+// because the API said so.
 func (c *Client) Throttled() time.Duration { return c.cooldown.throttled() - c.shared }
+
+// AwaitRetry waits until RetryAt, until d has passed or until ctx ends. The time is part of Throttled.
+func (c *Client) AwaitRetry(ctx context.Context, d time.Duration) {
+	c.cooldown.count(+1)
+	defer c.cooldown.count(-1)
+	select {
+	case <-time.After(min(d, time.Until(c.RetryAt()))):
+	case <-ctx.Done():
+	}
+}

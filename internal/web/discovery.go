@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-kit/log/level"
 
+	"twilio_operations_exporter/internal/account"
 	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
@@ -42,23 +43,23 @@ type discoveryQuery struct {
 // operations serves the operations in flight, the largest first, as targets for /probe. Only numbers that /metrics
 // still shows count: when no selected account has any it answers 503, as Prometheus then keeps the targets it has.
 func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
-	q, err := s.discoveryQuery(r.URL.Query())
+	list := s.accounts.List()
+	q, err := newDiscoveryQuery(r.URL.Query(), list)
 	if err != nil {
 		writeText(w, http.StatusBadRequest, "%s", err)
 		return
 	}
 	groups := []targetGroup{} // not null in JSON
-	selected, current := 0, 0
-	for _, a := range s.accounts.List() {
+	current := len(list) == 0
+	for _, a := range list {
 		if q.account != "" && q.account != a.Name() {
 			continue
 		}
-		selected++
 		status := a.Refresher.Status()
 		if !status.Current {
 			continue
 		}
-		current++
+		current = true
 		for _, op := range status.Snapshot.InFlight {
 			if op.Stats.Total < q.minMessages || q.status != "" && q.status != string(op.Status) {
 				continue
@@ -70,7 +71,7 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 			})
 		}
 	}
-	if selected > 0 && current == 0 {
+	if !current {
 		writeText(w, http.StatusServiceUnavailable, "There are no current numbers: no refresh has succeeded lately.")
 		return
 	}
@@ -81,38 +82,36 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// discoveryQuery reads the parameters. Its error says what is expected.
-func (s *Server) discoveryQuery(values url.Values) (discoveryQuery, error) {
+// newDiscoveryQuery reads the parameters. Its error says what is expected.
+func newDiscoveryQuery(values url.Values, accounts []*account.Account) (discoveryQuery, error) {
 	q := discoveryQuery{limit: maxTargets}
 	for name, value := range values {
 		if len(value) != 1 {
 			return q, fmt.Errorf("%s is given %d times: want it once", sanitize.Quote(name), len(value))
 		}
 		v := value[0]
-		want := ""
+		var ok bool
+		var want string
 		switch name {
 		case "account":
-			if q.account = v; v != "" && !slices.Contains(s.accounts.Names(), v) {
-				want = "one of " + someNames(s.accounts.Names())
-			}
+			q.account = v
+			ok = v == "" || slices.ContainsFunc(accounts, func(a *account.Account) bool { return a.Name() == v })
+			want = "one of " + someNames(accounts)
 		case "status":
-			if q.status = v; v != "" && !twilio.Status(v).Live() {
-				want = fmt.Sprintf("%s or %s", twilio.StatusScheduled, twilio.StatusProcessing)
-			}
+			q.status = v
+			ok, want = v == "" || twilio.Status(v).Live(), fmt.Sprintf("%s or %s", twilio.StatusScheduled, twilio.StatusProcessing)
 		case "min_messages":
 			n, err := strconv.ParseInt(cmp.Or(v, "0"), 10, 64)
-			if q.minMessages = n; err != nil || n < 0 {
-				want = "a whole number of 0 or more"
-			}
+			q.minMessages = n
+			ok, want = err == nil && n >= 0, "a whole number of 0 or more"
 		case "limit":
 			n, err := strconv.Atoi(cmp.Or(v, strconv.Itoa(maxTargets)))
-			if q.limit = n; err != nil || n < 1 || n > maxTargets {
-				want = fmt.Sprintf("a whole number from 1 to %d", maxTargets)
-			}
+			q.limit = n
+			ok, want = err == nil && n >= 1 && n <= maxTargets, fmt.Sprintf("a whole number from 1 to %d", maxTargets)
 		default:
 			return q, fmt.Errorf("%s is unknown: want account, status, min_messages or limit", sanitize.Quote(name))
 		}
-		if want != "" {
+		if !ok {
 			return q, fmt.Errorf("%s %s: want %s", name, sanitize.Quote(v), want)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"twilio_operations_exporter/internal/config"
@@ -48,11 +47,7 @@ func metricTables(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	probes := prometheus.NewRegistry()
-	probes.MustRegister(
-		&probed{account: "demo", ok: true, op: twilio.Operation{CreatedAt: time.Unix(0, 0), UpdatedAt: time.Unix(0, 0)}},
-	)
-	probe, err := probes.Gather()
+	probe, err := probeMetrics("demo", time.Second, &twilio.Operation{}, true).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"html/template"
 	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/collector/window"
+	"twilio_operations_exporter/internal/account"
 	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
@@ -28,12 +28,12 @@ var (
 	//go:embed landing.html
 	landingHTML string
 
-	landingTemplate = template.Must(template.New("landing").Parse(landingHTML))
-	landingPolicy   = contentSecurityPolicy(landingCSS)
+	landingTemplate = template.Must(template.New("landing").Funcs(template.FuncMap{
+		"ago": ago, "clock": clock, "firstRead": firstRead, "lost": lost, "number": number,
+		"oneLine": sanitize.OneLine, "shares": shares,
+	}).Parse(landingHTML))
+	landingPolicy = contentSecurityPolicy(landingCSS)
 )
-
-// openAccounts is the highest number of accounts whose details are unfolded.
-const openAccounts = 3
 
 // contentSecurityPolicy allows the page its own style and nothing else.
 func contentSecurityPolicy(css string) string {
@@ -57,161 +57,80 @@ func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	}))
 }
 
-// The data of the template, formatted as text.
-type (
-	pageView struct {
-		Now, Started, Uptime, Version, Metrics string
-		Waiting, FailedReload                  string
-		Style                                  template.CSS
-		States                                 []stateCount
-		Accounts                               []accountView
-		Open, Profiles                         bool
-	}
-	stateCount struct {
-		State collector.State
-		Count int
-	}
-	accountView struct {
-		Name, StateText, LastSuccess, Window, Requests, Next string
-		State                                                collector.State
-		Error, Remedy                                        string
-		Age                                                  string
-		Stale                                                bool
-		All                                                  statusView
-		Statuses                                             []statusView
-		Failing, Stuck                                       []operationView
-	}
-	statusView struct {
-		Status                         twilio.Status
-		Operations, Failing, Messages  string
-		Delivered, Undelivered, Failed string
-	}
-	operationView struct {
-		ID, Probe                           string
-		Status                              twilio.Status
-		Created, Updated                    string
-		Messages, Undelivered, Failed, Lost string
-	}
-)
+// pageView is the data of the template.
+type pageView struct {
+	Now, Started              time.Time
+	FailedReload              *account.FailedReload // nil unless the last one failed
+	Version, Metrics, Waiting string
+	Style                     template.CSS
+	Accounts                  []accountView
+	States                    []collector.State // in the order in which they are listed
+	Counts                    map[collector.State]int
+	Open, Profiles            bool
+}
+
+type accountView struct {
+	Settings collector.Settings
+	Status   collector.Status
+	All      *window.StatusSums // of all statuses; nil before the first success
+}
 
 func (s *Server) page(now time.Time) pageView {
 	list := s.accounts.List()
 	p := pageView{
-		Now: now.UTC().Format("2006-01-02 15:04:05 UTC"), Started: clock(s.started, now), Uptime: ago(now.Sub(s.started)),
-		Version: version.Info(), Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"),
+		Now: now, Started: s.started, Version: version.Info(), Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"),
+		Profiles: s.settings.EnablePprof, Waiting: someNames(s.accounts.Waiting()), FailedReload: s.accounts.FailedReload(),
 		Style: template.CSS(landingCSS), //nolint:gosec // G203: a constant
-		Open:  len(list) <= openAccounts, Profiles: s.settings.EnablePprof,
+		States: []collector.State{
+			collector.StateFailing, collector.StateThrottled, collector.StateStarting,
+			collector.StateReading, collector.StateFresh,
+		},
+		Counts: map[collector.State]int{},
+		Open:   len(list) <= 3, // else their details are folded
 	}
-	if waiting := s.accounts.Waiting(); len(waiting) > 0 {
-		names := make([]string, len(waiting))
-		for i, a := range waiting {
-			names[i] = a.Name()
-		}
-		p.Waiting = someNames(names)
-	}
-	if failed := s.accounts.FailedReload(); failed != nil {
-		p.FailedReload = fmt.Sprintf("The reload at %s failed, the configuration before it is in use: %s",
-			clock(failed.At, now), sanitize.OneLine(failed.Err.Error()))
-	}
-	counts := map[collector.State]int{}
 	for _, a := range list {
-		status := a.Refresher.Status()
-		view := newAccountView(a.Refresher.Settings(), &status, now)
-		counts[view.State]++
+		view := newAccountView(a.Refresher.Settings(), a.Refresher.Status())
+		p.Counts[view.Status.State]++
 		p.Accounts = append(p.Accounts, view)
-	}
-	for _, state := range []collector.State{
-		collector.StateFailing, collector.StateThrottled, collector.StateStarting,
-		collector.StateReading, collector.StateFresh,
-	} {
-		if n := counts[state]; n > 0 {
-			p.States = append(p.States, stateCount{state, n})
-		}
 	}
 	return p
 }
 
-func newAccountView(settings collector.Settings, status *collector.Status, now time.Time) accountView {
-	v := accountView{
-		Name: settings.Account, State: status.State, StateText: stateText(status, now),
-		LastSuccess: "none yet", Window: ago(settings.Window), Requests: number(status.Requests),
-		Next: "at the next scrape", All: statusView{Operations: "–", Messages: "–", Delivered: "–", Undelivered: "–", Failed: "–"},
-	}
-	if settings.Interval > 0 {
-		v.Next = "now"
-		if wait := status.NextRefresh.Sub(now); wait > 0 {
-			v.Next = "in " + ago(wait)
+func newAccountView(settings collector.Settings, status collector.Status) accountView {
+	v := accountView{Settings: settings, Status: status}
+	if status.Snapshot != nil {
+		v.All = &window.StatusSums{}
+		for i := range status.Snapshot.Statuses {
+			sums := &status.Snapshot.Statuses[i]
+			v.All.Operations += sums.Operations
+			v.All.Stats.Add(&sums.Stats)
 		}
 	}
-	if !status.Succeeded.IsZero() {
-		v.Age = ago(now.Sub(status.Succeeded))
-		v.LastSuccess = v.Age + " ago, " + clock(status.Succeeded, now)
-	}
-	if status.Err != nil {
-		v.Error, v.Remedy = sanitize.OneLine(status.Err.Error()), status.Reason.Remedy
-	}
-	if status.Snapshot == nil {
-		return v
-	}
-	v.Stale = !status.Current
-	var all window.StatusSums
-	for i := range status.Snapshot.Statuses {
-		sums := &status.Snapshot.Statuses[i]
-		all.Operations += sums.Operations
-		all.Failing += sums.Failing
-		all.Stats.Add(&sums.Stats)
-		v.Statuses = append(v.Statuses, newStatusView(sums))
-	}
-	v.All = newStatusView(&all)
-	v.Failing = operationViews(settings.Account, status.Snapshot.Failing, now)
-	v.Stuck = operationViews(settings.Account, status.Snapshot.Stuck, now)
 	return v
 }
 
-// newStatusView has shares as dashboards and alerts have them: of the messages with an outcome, where a message that
-// was read had been delivered.
-func newStatusView(sums *window.StatusSums) statusView {
-	delivered := max(sums.Stats.Delivered, sums.Stats.Read)
-	outcomes := twilio.AddSaturating(delivered, window.Lost(&sums.Stats))
-	return statusView{
-		Status: sums.Status, Operations: number(sums.Operations), Failing: number(sums.Failing),
-		Messages:    number(sums.Stats.Total),
-		Delivered:   numberAndPercent(delivered, outcomes),
-		Undelivered: numberAndPercent(sums.Stats.Undelivered, outcomes),
-		Failed:      numberAndPercent(sums.Stats.Failed, outcomes),
+// shares writes messages as dashboards and alerts have them: with their share of the messages that have an outcome,
+// where a message that was read had been delivered.
+func shares(s twilio.Stats) struct{ Delivered, Undelivered, Failed string } {
+	delivered := max(s.Delivered, s.Read)
+	share := func(part int64) string {
+		if part == 0 {
+			return "0"
+		}
+		return number(part) + " (" + percent(part, twilio.AddSaturating(delivered, window.Lost(&s))) + ")"
 	}
+	return struct{ Delivered, Undelivered, Failed string }{share(delivered), share(s.Undelivered), share(s.Failed)}
 }
 
-func operationViews(account string, ops []*twilio.Operation, now time.Time) []operationView {
-	views := make([]operationView, len(ops))
-	for i, op := range ops {
-		views[i] = operationView{
-			ID: op.ID, Probe: "probe?" + url.Values{"account": {account}, "target": {op.ID}}.Encode(), Status: op.Status,
-			Created: ago(now.Sub(op.CreatedAt)), Updated: ago(now.Sub(op.UpdatedAt)),
-			Messages:    number(op.Stats.Total),
-			Undelivered: number(op.Stats.Undelivered),
-			Failed:      number(op.Stats.Failed),
-			Lost:        percent(window.Lost(&op.Stats), op.Stats.Total),
-		}
-	}
-	return views
-}
+// lost writes the share of an operation's messages that failed or are undelivered.
+func lost(op *twilio.Operation) string { return percent(window.Lost(&op.Stats), op.Stats.Total) }
 
-// stateText is the state in words.
-func stateText(s *collector.Status, now time.Time) string {
-	switch s.State {
-	case collector.StateFailing:
-		return fmt.Sprintf("failing since %s (%s)", clock(s.FailingSince, now), ago(now.Sub(s.FailingSince)))
-	case collector.StateThrottled:
-		return "throttled by Twilio until " + clock(s.RetryAt, now)
-	case collector.StateReading:
-		if s.PagesExpected > 0 {
-			return fmt.Sprintf("first read %d%%", min(99, 100*s.PagesRead/s.PagesExpected))
-		}
+// firstRead writes how far the first refresh is.
+func firstRead(s collector.Status) string {
+	if s.PagesExpected == 0 {
 		return "first read"
-	default:
-		return string(s.State)
 	}
+	return fmt.Sprintf("first read %d%%", min(99, 100*s.PagesRead/s.PagesExpected))
 }
 
 // clock writes a time of the day of now without the date.
@@ -225,24 +144,22 @@ func clock(t, now time.Time) string {
 
 // ago writes a duration in its two largest units.
 func ago(d time.Duration) string {
+	units := []struct {
+		name   string
+		length time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
 	d = max(0, d).Round(time.Second)
-	days, hours, minutes, secs := d/(24*time.Hour), d/time.Hour%24, d/time.Minute%60, d/time.Second%60
-	two := func(a time.Duration, unit string, b time.Duration, next string) string {
-		if b == 0 {
-			return fmt.Sprintf("%d%s", a, unit)
+	for i, unit := range units[:3] {
+		if d < unit.length {
+			continue
 		}
-		return fmt.Sprintf("%d%s %d%s", a, unit, b, next)
+		text := fmt.Sprintf("%d%s", d/unit.length, unit.name)
+		if rest := d % unit.length / units[i+1].length; rest > 0 {
+			text += fmt.Sprintf(" %d%s", rest, units[i+1].name)
+		}
+		return text
 	}
-	switch {
-	case days > 0:
-		return two(days, "d", hours, "h")
-	case hours > 0:
-		return two(hours, "h", minutes, "m")
-	case minutes > 0:
-		return two(minutes, "m", secs, "s")
-	default:
-		return fmt.Sprintf("%ds", secs)
-	}
+	return fmt.Sprintf("%ds", d/time.Second)
 }
 
 // number writes n with commas between the thousands.
@@ -256,23 +173,14 @@ func number(n int64) string {
 
 // percent writes part of total in percent. It is 0% or 100% only where that is exact.
 func percent(part, total int64) string {
-	if total <= 0 {
+	p := math.Round(1000*float64(part)/float64(total)) / 10
+	switch {
+	case total <= 0:
 		return "–"
-	}
-	p := 100 * float64(part) / float64(total)
-	switch rounded := math.Round(p*10) / 10; {
-	case rounded == 0 && part > 0:
+	case p == 0 && part > 0:
 		return "<0.1%"
-	case rounded == 100 && part < total:
+	case p == 100 && part < total:
 		return ">99.9%"
-	default:
-		return strconv.FormatFloat(rounded, 'f', -1, 64) + "%"
 	}
-}
-
-func numberAndPercent(part, total int64) string {
-	if part == 0 {
-		return "0"
-	}
-	return number(part) + " (" + percent(part, total) + ")"
+	return strconv.FormatFloat(p, 'f', -1, 64) + "%"
 }

@@ -72,42 +72,61 @@ func TestAccountView(t *testing.T) {
 	for name, tc := range map[string]struct {
 		settings collector.Settings
 		status   collector.Status
-		check    func(v accountView) bool
+		want     []string
 	}{
-		"starting": {settings, collector.Status{State: collector.StateStarting, NextRefresh: now.Add(90 * time.Second)}, func(v accountView) bool {
-			return v.StateText == "starting" && v.Next == "in 1m 30s" && v.LastSuccess == "none yet" && v.All.Operations == "–" && v.Statuses == nil
-		}},
-		"reading": {settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100}, func(v accountView) bool {
-			return v.StateText == "first read 40%" && v.Next == "now"
-		}},
-		"reading more than expected": {settings, collector.Status{State: collector.StateReading, PagesRead: 101, PagesExpected: 100}, func(v accountView) bool {
-			return v.StateText == "first read 99%"
-		}},
-		"reading, how far unknown": {
-			settings, collector.Status{State: collector.StateReading},
-			func(v accountView) bool { return v.StateText == "first read" },
+		"starting": {
+			settings, collector.Status{State: collector.StateStarting, NextRefresh: now.Add(90 * time.Second)},
+			[]string{">starting<", ">in 1m 30s<", ">none yet<", `"Operations" class="n">–<`, `"Failed" class="n">–<`, "No numbers yet.", ">none<"},
 		},
-		"failing": {settings, collector.Status{
-			State: collector.StateFailing, FailingSince: now.Add(-time.Hour), Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
-			Succeeded: now.Add(-26 * time.Hour), Snapshot: snapshot,
-		}, func(v accountView) bool {
-			return v.StateText == "failing since 11:00:00 UTC (1h)" && v.Error == "401:; no" && strings.Contains(v.Remedy, "account SID") &&
-				v.Stale && v.LastSuccess == "1d 2h ago, 2026-02-28 10:00:00 UTC"
-		}},
-		"throttled": {settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(13 * time.Hour)}, func(v accountView) bool {
-			return v.StateText == "throttled by Twilio until 2026-03-02 01:00:00 UTC"
-		}},
-		"fresh": {settings, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865}, func(v accountView) bool {
-			return v.StateText == "fresh" && !v.Stale && v.Requests == "1,865" && v.All.Operations == "1,234" && v.All.Messages == "3,000,000" &&
-				v.All.Delivered == "2,999,999 (>99.9%)" && v.All.Failed == "1 (<0.1%)" && v.Statuses[1].Delivered == "0" && v.Age == "5s"
-		}},
-		"on each scrape": {collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}}, func(v accountView) bool {
-			return v.Next == "at the next scrape" && v.All.Delivered == "0"
-		}},
+		"reading": {
+			settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100},
+			[]string{">first read 40%<", `"Next refresh">now<`},
+		},
+		"reading more than expected": {
+			settings, collector.Status{State: collector.StateReading, PagesRead: 101, PagesExpected: 100},
+			[]string{">first read 99%<"},
+		},
+		"reading, how far unknown": {settings, collector.Status{State: collector.StateReading}, []string{">first read<"}},
+		"failing": {
+			settings, collector.Status{
+				State: collector.StateFailing, FailingSince: now.Add(-time.Hour), Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
+				Succeeded: now.Add(-26 * time.Hour), Snapshot: snapshot,
+			},
+			[]string{
+				">failing since 11:00:00 UTC (1h)<", `<span class="error">401:; no</span><br>Check the account SID`,
+				"As of 1d 2h ago. Too old: no longer exported", ">1d 2h ago, 2026-02-28 10:00:00 UTC<",
+			},
+		},
+		"throttled": {
+			settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(13 * time.Hour)},
+			[]string{">throttled by Twilio until 2026-03-02 01:00:00 UTC<"},
+		},
+		"fresh": {
+			settings, collector.Status{
+				State: collector.StateFresh, Succeeded: now.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865,
+			},
+			[]string{
+				">fresh<", "As of 5s ago.</p>", ">1,865<", `"Operations" class="n">1,234<`, `"Messages" class="n">3,000,000<`,
+				`"Delivered" class="n">2,999,999 (&gt;99.9%)<`, `"Failed" class="n">1 (&lt;0.1%)<`,
+				`CANCELED</th><td data-label="Operations" class="n">0</td><td data-label="Failing" class="n">0</td>` +
+					`<td data-label="Messages" class="n">0</td><td data-label="Delivered" class="n">0<`,
+			},
+		},
+		"on each scrape": {
+			collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}},
+			[]string{">at the next scrape<", `"Delivered" class="n">0<`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if v := newAccountView(tc.settings, &tc.status, now); !tc.check(v) {
-				t.Errorf("%+v", v)
+			var text strings.Builder
+			page := pageView{Now: now, Accounts: []accountView{newAccountView(tc.settings, tc.status)}}
+			if err := landingTemplate.Execute(&text, page); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(text.String(), want) {
+					t.Errorf("%q is missing in\n%s", want, text.String())
+				}
 			}
 		})
 	}

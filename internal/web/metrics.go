@@ -37,9 +37,7 @@ func NewRegistry() *prometheus.Registry {
 	})
 	started.SetToCurrentTime()
 	r.MustRegister(
-		started,
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		started, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("twilio_exporter"),
 	)
 	return r
@@ -64,25 +62,28 @@ func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
-	handler := promhttp.HandlerFor(s.scrape(ctx), promhttp.HandlerOpts{ //nolint:contextcheck // it is derived from the request's
+	handler := s.exposition(s.scrape(ctx)) //nolint:contextcheck // it is derived from the request's
+	s.renderer.render(w, r, len(s.accounts.List()), handler)
+}
+
+// exposition serves what is gathered, as text or OpenMetrics.
+func (s *Server) exposition(g prometheus.Gatherer) http.Handler {
+	return promhttp.HandlerFor(g, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger},
 		// A scrape that fails as a whole would look like an exporter that is down.
-		ErrorHandling:                       promhttp.ContinueOnError,
-		EnableOpenMetrics:                   true,
-		EnableOpenMetricsTextCreatedSamples: true,
+		ErrorHandling:     promhttp.ContinueOnError,
+		EnableOpenMetrics: true, EnableOpenMetricsTextCreatedSamples: true,
 	})
-	s.renderer.render(w, r, len(s.accounts.List()), handler)
 }
 
 // WriteMetrics writes the metrics of a scrape to w, in the text format.
 func (s *Server) WriteMetrics(ctx context.Context, w io.Writer) error {
 	families, err := s.scrape(ctx).Gather()
-	errs := []error{err}
-	e := expfmt.NewEncoder(w, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, family := range families {
-		errs = append(errs, e.Encode(family))
+		_, writeErr := expfmt.MetricFamilyToText(w, family)
+		err = errors.Join(err, writeErr)
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // withScrapeTimeout returns the request's context with the timeout that Prometheus sends. An invalid header is ignored.
@@ -101,14 +102,13 @@ func (s *Server) withScrapeTimeout(r *http.Request) (context.Context, context.Ca
 // scrapeTimeout is how long a scrape may take: the header's seconds less offset, or half of them where that would leave
 // nothing; 0 without a header.
 func scrapeTimeout(header string, offset time.Duration) (time.Duration, error) {
-	if header == "" {
-		return 0, nil
-	}
 	seconds, err := strconv.ParseFloat(header, 64)
-	if err != nil {
+	switch {
+	case header == "":
+		return 0, nil
+	case err != nil:
 		return 0, fmt.Errorf("not a number of seconds: %w", err)
-	}
-	if math.IsNaN(seconds) || seconds < time.Nanosecond.Seconds()*2 || seconds > time.Duration(math.MaxInt64).Seconds()/2 {
+	case !(seconds >= 2*time.Nanosecond.Seconds() && seconds <= time.Duration(math.MaxInt64/2).Seconds()): // nor NaN
 		return 0, fmt.Errorf("no time to wait: %v s", seconds)
 	}
 	timeout := time.Duration(seconds * float64(time.Second))

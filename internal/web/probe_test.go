@@ -153,7 +153,8 @@ func TestProbeParameters(t *testing.T) {
 }
 
 func TestSomeNames(t *testing.T) {
-	if got, want := someNames(strings.Split("abcdefghijkl", "")), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
+	s, _ := testFileServer(t, testutil.New(t), strings.Split("abcdefghijkl", "")...)
+	if got, want := someNames(s.accounts.List()), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

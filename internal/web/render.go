@@ -28,19 +28,17 @@ type renderer struct {
 	answers []*answer  // being written, the oldest first
 }
 
-// answer is a response that was rendered and is being written.
+// answer is a response that is rendered, and then written.
 type answer struct {
-	header http.Header
-	code   int
-	body   bytes.Buffer
-	to     *http.ResponseController
+	http.ResponseWriter // has the header, and gets the rest at the end
+	code                int
+	body                bytes.Buffer
 }
 
 func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(renderedAtOnce)} }
 
-// render renders h's answer, which shows that many accounts, when it is its turn, and writes it. Rendering waits for
-// nobody, so that a turn comes soon. The request waits for it as long as somebody waits for the answer: when the time
-// of a scrape is over, Prometheus hangs up.
+// render renders h's answer, which shows that many accounts, when it is its turn, and writes it. Turns come soon, as
+// rendering waits for nobody. The request waits until its client hangs up, as Prometheus does after its scrape timeout.
 func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
 	weight := int64(min(max(1, accounts), renderedAtOnce))
 	if r.places.Acquire(req.Context(), weight) != nil {
@@ -48,46 +46,41 @@ func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int
 		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
 		return
 	}
-	a := &answer{header: w.Header(), code: http.StatusOK, to: http.NewResponseController(w)}
+	a := &answer{ResponseWriter: w, code: http.StatusOK}
 	func() {
 		defer r.places.Release(weight)
 		h.ServeHTTP(a, req)
 	}()
 	setDeadlines(w)
 	r.add(a)
-	defer r.remove(a)
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.remove(a)
+	}()
 	w.WriteHeader(a.code)
 	_, _ = w.Write(a.body.Bytes())
 }
 
-// add takes in an answer, and cuts off the oldest ones where they hold too much: what is still being read then is read
-// slowly.
+// add takes in an answer. Where answers hold too much, it cuts off the oldest: they are read slowly.
 func (r *renderer) add(a *answer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answers = append(r.answers, a)
 	r.held += a.body.Cap()
 	for len(r.answers) > minHeld && r.held > maxHeld {
-		_ = r.answers[0].to.SetWriteDeadline(time.Now())
-		r.drop(0)
+		_ = http.NewResponseController(r.answers[0].ResponseWriter).SetWriteDeadline(time.Now())
+		r.remove(r.answers[0])
 	}
 }
 
+// remove takes out an answer that was not cut off. r.mu is held.
 func (r *renderer) remove(a *answer) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if i := slices.Index(r.answers, a); i >= 0 { // else it was cut off
-		r.drop(i)
+	if i := slices.Index(r.answers, a); i >= 0 {
+		r.held -= a.body.Cap()
+		r.answers = slices.Delete(r.answers, i, i+1)
 	}
 }
-
-func (r *renderer) drop(i int) {
-	r.held -= r.answers[i].body.Cap()
-	r.answers = slices.Delete(r.answers, i, i+1)
-}
-
-// Header implements http.ResponseWriter.
-func (a *answer) Header() http.Header { return a.header }
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(code int) { a.code = code }

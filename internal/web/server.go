@@ -4,7 +4,6 @@ package web
 import (
 	"context"
 	"fmt"
-	"io"
 	stdlog "log"
 	"log/slog"
 	"net"
@@ -26,26 +25,22 @@ import (
 )
 
 const (
-	// writeTimeout is the time to write a response, waiting for the API excluded.
-	writeTimeout = 30 * time.Second
+	writeTimeout = 30 * time.Second // for a response, without the time in which it waits for the API
 	readTimeout  = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
+	// stopTimeout is well below the 5 seconds within which the program ends: what is in flight has been cancelled.
+	stopTimeout = 2 * time.Second
 )
 
 // newHTTPServer returns a server without an address. It does not use the default mux, to which any library may add.
 func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: readTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          stdlog.New(serverLog{logger}, "", 0),
+		Handler: h, ErrorLog: stdlog.New(serverLog{logger}, "", 0),
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 	}
 }
 
-// serverLog takes net/http's messages. Most are of single connections, such as a failed TLS handshake: those are the
-// client's problem.
+// serverLog takes net/http's messages. Most are about one client's connection, such as a failed TLS handshake.
 type serverLog struct{ *slog.Logger }
 
 // Write implements io.Writer.
@@ -57,10 +52,6 @@ func (l serverLog) Write(message []byte) (int, error) {
 	l.Log(context.Background(), severity, text)
 	return len(message), nil
 }
-
-// stopTimeout is well below the 5 seconds within which the program ends: requests in flight have been cancelled and
-// only write their responses.
-const stopTimeout = 2 * time.Second
 
 // Server is the HTTP interface of the program.
 type Server struct {
@@ -74,9 +65,7 @@ type Server struct {
 
 // New returns a server that shows the accounts, and what the registry holds.
 func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
-	return &Server{
-		settings: settings, accounts: accounts, registry: registry, logger: logger, started: time.Now(), renderer: newRenderer(),
-	}
+	return &Server{settings, accounts, registry, logger, time.Now(), newRenderer()}
 }
 
 // Handler returns the handler of all paths. Accounts that a reload starts run until ctx ends.
@@ -153,33 +142,25 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "Ready.")
 		return
 	}
-	lines := make([]string, len(waiting))
-	for i, a := range waiting {
-		read, expected := a.Refresher.Progress()
-		lines[i] = fmt.Sprintf("%q: %s", a.Name(), progress(read, expected))
+	var lines strings.Builder
+	for _, a := range waiting {
+		status := a.Refresher.Status()
+		fmt.Fprintf(&lines, "\n%q: %s", a.Name(), progress(status.PagesRead, status.PagesExpected))
 	}
-	writeText(
-		w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", strings.Join(lines, "\n"),
-	)
+	writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:%s", &lines)
 }
 
 // progress describes how far a refresh is.
 func progress(read, expected int) string {
-	switch {
-	case read == 0 && expected == 0:
+	if expected == 0 {
 		return "not started"
-	case expected == 0:
-		return fmt.Sprintf("%d pages read", read)
-	default:
-		return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
 	}
+	return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
 }
 
 func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 	if !s.settings.EnableLifecycle {
-		writeText(
-			w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.",
-		)
+		writeText(w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.")
 		return
 	}
 	if err := s.accounts.Reload(ctx); err != nil {
@@ -216,21 +197,17 @@ func (s *Server) Serve(
 			connections.Add(1)
 		case http.StateClosed, http.StateHijacked:
 			connections.Done()
-		case http.StateActive, http.StateIdle:
 		}
 	}
 	if err := toolkit.ListenAndServe(server, flags, logger); ctx.Err() == nil {
 		return err
 	}
-	done := make(chan struct{})
+	stopping, stopped := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	go func() {
+		defer stopped()
 		connections.Wait()
-		close(done)
 	}()
-	select {
-	case <-done:
-	case <-time.After(stopTimeout):
-	}
+	<-stopping.Done()
 	_ = server.Close()
 	return nil
 }
@@ -250,7 +227,6 @@ func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: readTimeout, ErrorLog: stdlog.New(io.Discard, "", 0)}
-	go func() { _ = server.Serve(l) }()
+	go func() { _ = newHTTPServer(h, slog.New(slog.DiscardHandler)).Serve(l) }()
 	return &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/v1"}, nil
 }
