@@ -59,7 +59,7 @@ var reasons = [...]Reason{
 		"decode", "The answer is not the JSON that the API documents.",
 		"Check --twilio.base-url, and for a proxy that answers in the API's place.",
 		func(err error) bool {
-			return has[*twilio.DecodeError](err) || has[*twilio.BodyTooLargeError](err) || statusOf(err)/100 == 2
+			return has[*twilio.DecodeError](err) || errors.Is(err, twilio.ErrBodyTooLarge) || statusOf(err)/100 == 2
 		},
 	},
 	{

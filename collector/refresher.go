@@ -4,8 +4,6 @@ package collector
 
 import (
 	"context"
-	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -264,9 +262,6 @@ func (r *Refresher) finished(pages int64, err error, took time.Duration, request
 		level.Error(r.logger).Log(keyvals...)
 		return
 	}
-	if saturated(s.Snapshot) && !saturated(before.Snapshot) {
-		level.Warn(r.logger).Log("msg", "stats are too large to add up, their sums stay at the maximum")
-	}
 	logger, msg := level.Debug(r.logger), "refresh succeeded"
 	switch {
 	case before.Snapshot == nil:
@@ -275,13 +270,6 @@ func (r *Refresher) finished(pages int64, err error, took time.Duration, request
 		logger, msg = level.Info(r.logger), "refresh succeeded again"
 	}
 	logger.Log(append(keyvals, "msg", msg, "operations", s.Snapshot.Operations())...)
-}
-
-// saturated reports whether a sum is too large for its type.
-func saturated(s *window.Snapshot) bool {
-	return s != nil && slices.ContainsFunc(s.Statuses, func(sums window.StatusSums) bool {
-		return slices.ContainsFunc(stats[:], func(stat Stat) bool { return stat.Of(&sums.Stats) == math.MaxInt64 })
-	})
 }
 
 // view is the account as a scrape shows it now, but for what a refresh of the scrape's own changes.

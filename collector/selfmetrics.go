@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"twilio_operations_exporter/twilio"
 )
@@ -22,24 +23,23 @@ type Metrics struct {
 
 // NewMetrics registers the exporter's own metrics with reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	m := &Metrics{
-		duration: prometheus.NewHistogramVec(histogram("twilio_exporter_refresh_duration_seconds",
+	metrics := promauto.With(reg)
+	return &Metrics{
+		duration: metrics.NewHistogramVec(histogram("twilio_exporter_refresh_duration_seconds",
 			"Duration of a refresh, successful or not.",
 			.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900), []string{"account"}),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: metrics.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_api_requests_total",
 			Help: `Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.`,
 		}, []string{"account", "endpoint", "code"}),
-		requestDuration: prometheus.NewHistogramVec(histogram("twilio_exporter_api_request_duration_seconds",
+		requestDuration: metrics.NewHistogramVec(histogram("twilio_exporter_api_request_duration_seconds",
 			"Duration of a request to the API, including the body, excluding client-side queueing.",
 			.05, .1, .25, .5, 1, 2.5, 5, 10, 30), []string{"account", "endpoint"}),
-		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
+		operations: metrics.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_operations_read_total",
 			Help: "Operations decoded from responses of the API, counted each time they are read.",
 		}, []string{"account"}),
 	}
-	reg.MustRegister(m.duration, m.requests, m.requestDuration, m.operations)
-	return m
 }
 
 func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {

@@ -136,8 +136,8 @@ var pages = sync.Pool{New: func() any { return new(Page) }}
 // Pages reads the list page by page, from the first to the one without a next token. It yields a page, or one error and
 // then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
 //
-// The error wraps an *Error, *ThrottledError, *NetworkError, *DecodeError, *BodyTooLargeError or *PaginationError, or
-// else that of ctx.
+// The error wraps an *Error, *ThrottledError, *NetworkError, *DecodeError, *PaginationError or ErrBodyTooLarge, or else
+// that of ctx.
 func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
 		c.lists.Add(1)

@@ -261,7 +261,7 @@ func (d *decoder) Read(p []byte) (int, error) {
 	}
 	n, err := d.body.Read(p[:min(int64(len(p)), maxValue+1-held)])
 	if d.n += int64(n); d.n > maxBody {
-		return 0, &BodyTooLargeError{maxBody}
+		return 0, ErrBodyTooLarge
 	}
 	return n, err
 }

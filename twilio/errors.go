@@ -22,6 +22,8 @@ var (
 	// ErrInvalidOperationID is returned before any request is made.
 	ErrInvalidOperationID = errors.New("invalid operation id, it should look like " +
 		"comms_operation_01h9krwprkeee8fzqspvwy6nq8")
+	// ErrBodyTooLarge is a 200 of more bytes, decompressed, than the client reads.
+	ErrBodyTooLarge = fmt.Errorf("the answer is longer than %d bytes", maxBody)
 )
 
 const (
@@ -135,13 +137,6 @@ func (e *DecodeError) Error() string {
 		return "not the documented answer: " + e.Problem
 	}
 	return "not the documented answer: " + e.Pointer + ": " + e.Problem
-}
-
-// BodyTooLargeError means that a 200 was longer than the client reads.
-type BodyTooLargeError struct{ Limit int64 } // bytes, decompressed
-
-func (e *BodyTooLargeError) Error() string {
-	return fmt.Sprintf("the answer is longer than %d bytes", e.Limit)
 }
 
 // PaginationError means that the list does not end: it leads back to a page that was read before, or has more pages

@@ -72,7 +72,6 @@ func TestErrorMessages(t *testing.T) {
 		{&Error{StatusCode: 302}, "302 Found (redirects are not followed; check the base URL)"},
 		{&Error{StatusCode: 599}, "599"},
 		{&DecodeError{Pointer: "/operations", Problem: "null where an array should be"}, "not the documented answer: /operations: null where an array should be"},
-		{&BodyTooLargeError{Limit: 1024}, "the answer is longer than 1024 bytes"},
 		{&PaginationError{Page: 100_000, Limit: 100_000}, "the list does not end within 100000 pages"},
 		{&PaginationError{Page: 3}, "page 3 names a page as the next that was read before"},
 		{&NetworkError{errors.New("malformed HTTP response \"\x00\n" + strings.Repeat("x", 1000))}, `malformed HTTP response " ` + strings.Repeat("x", 173) + "…"},

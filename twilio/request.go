@@ -168,8 +168,8 @@ func (c *Client) exchange(ctx context.Context, r *request) (code int, err error)
 		r.sanitize.decodeError(decode)
 		return http.StatusOK, decode
 	}
-	if tooLarge, ok := errors.AsType[*BodyTooLargeError](err); ok {
-		return 0, tooLarge
+	if errors.Is(err, ErrBodyTooLarge) {
+		return 0, ErrBodyTooLarge
 	}
 	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
 		return 0, &NetworkError{http.ErrSchemeMismatch}

@@ -58,15 +58,4 @@
 // Ages, edges and bounds go by the API's clock. If that turns out to be more than a minute from where it was expected,
 // the refresh starts over. Readings are aged by the faster of the local clocks, so that a suspended machine or a clock
 // set back makes nothing due later.
-//
-// # Invariants
-//
-//   - Whenever a refresh ends well, each operation counts once: TestChangesBetweenPages, TestEveryKindOfList,
-//     TestListsOneAfterTheOther.
-//   - A snapshot equals what the API showed when each minute was read, minutes are read as late as promised, and
-//     requests keep to their bound: TestRefreshesAgainstBruteForce.
-//   - A refresh that fails changes nothing that is shown, and the next goes on from it:
-//     TestFirstReadGetsOnThroughFailures.
-//   - Whatever the clocks do, nothing is counted twice: TestClocksThatJump, TestSuspend.
-//   - Memory depends on the length of the window alone: TestMemory.
 package window

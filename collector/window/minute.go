@@ -3,7 +3,6 @@ package window
 import (
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -92,7 +91,6 @@ func (n *statusNames) fold(s twilio.Status) twilio.Status {
 	if slices.Contains(documented, s) || s == twilio.StatusOther {
 		return s
 	}
-	s = twilio.Status(strings.ToValidUTF8(string(s), "\uFFFD")) // a label must be
 	switch i := slices.Index(*n, s); {
 	case i >= 0:
 		return (*n)[i]

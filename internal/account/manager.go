@@ -147,14 +147,6 @@ func (m *Manager) Refreshers() (refreshers []*collector.Refresher) {
 	return refreshers
 }
 
-// Names returns the names of List.
-func (m *Manager) Names() (names []string) {
-	for _, a := range m.List() {
-		names = append(names, a.Name())
-	}
-	return names
-}
-
 // Waiting returns the accounts without which the program is not ready, as they have not finished a refresh. Once there
 // is none there never will be one: what a reload adds takes nothing away from the others.
 func (m *Manager) Waiting() []*Account {

@@ -266,7 +266,7 @@ func TestBadStart(t *testing.T) {
 			}
 		})
 	}
-	if n := api.Requests().Started(); n != 0 {
+	if n := api.Requests(); n != 0 {
 		t.Errorf("%d requests", n)
 	}
 }
@@ -298,7 +298,7 @@ func TestQuestions(t *testing.T) {
 			}
 		})
 	}
-	if n := api.Requests().Started(); n != 0 {
+	if n := api.Requests(); n != 0 {
 		t.Errorf("%d requests", n)
 	}
 }
@@ -341,7 +341,7 @@ func TestOnce(t *testing.T) {
 		api := testutil.New(t)
 		api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 		p := execute(t, accountEnv(api), "--once")
-		testutil.WaitFor(t, "a request that hangs", func() bool { n := api.Requests().InFlight(); return n == 1 })
+		testutil.WaitFor(t, "a request that hangs", func() bool { n := api.InFlight(); return n == 1 })
 		p.signal(syscall.SIGTERM)
 		if status := p.end(); status != 0 || strings.Contains(p.log.String(), "error:") {
 			t.Errorf("status %d: %s", status, p.log.String())
@@ -391,7 +391,7 @@ func TestStop(t *testing.T) {
 				waiting.Go(func() { _, _ = testutil.Get(t.Context(), p.url+path) })
 			}
 			testutil.WaitFor(t, "requests that hang", func() bool {
-				n := api.Requests().InFlight()
+				n := api.InFlight()
 				return n == 2
 			})
 			p.signal(s)

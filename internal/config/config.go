@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/config"
@@ -139,11 +138,9 @@ func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err e
 
 // WriteCheck writes the answer to --config.check where there is nothing wrong.
 func (c *ValidatedConfig) WriteCheck(w io.Writer) error {
-	var b strings.Builder
 	for _, warning := range c.warnings {
-		fmt.Fprintf(&b, "warning: %s\n", warning)
+		_, _ = fmt.Fprintf(w, "warning: %s\n", warning) // what cannot be written shows below
 	}
-	fmt.Fprintf(&b, "The configuration is valid: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
-	_, err := io.WriteString(w, b.String())
+	_, err := fmt.Fprintf(w, "The configuration is valid: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
 	return err
 }

@@ -21,16 +21,10 @@ const maxTargets = 200
 
 // targetGroup is a group of Prometheus' HTTP service discovery: https://prometheus.io/docs/prometheus/latest/http_sd/
 type targetGroup struct {
-	Targets []string `json:"targets"`
-	Labels  labels   `json:"labels"`
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels"`
 
 	messages int64
-}
-
-type labels struct {
-	Account  string `json:"__meta_twilio_account"`
-	Status   string `json:"__meta_twilio_status"`
-	Messages string `json:"__meta_twilio_messages"`
 }
 
 // discoveryQuery selects operations in flight.
@@ -65,8 +59,11 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 				continue
 			}
 			groups = append(groups, targetGroup{
-				Targets:  []string{op.ID},
-				Labels:   labels{a.Name(), string(op.Status), strconv.FormatInt(op.Stats.Total, 10)},
+				Targets: []string{op.ID},
+				Labels: map[string]string{
+					"__meta_twilio_account": a.Name(), "__meta_twilio_status": string(op.Status),
+					"__meta_twilio_messages": strconv.FormatInt(op.Stats.Total, 10),
+				},
 				messages: op.Stats.Total,
 			})
 		}

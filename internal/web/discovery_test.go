@@ -26,7 +26,7 @@ func TestOperations(t *testing.T) {
 	id := func(n int) string { return testutil.Operation(n, "", twilio.Stats{}).ID }
 	group := func(n int, account, status, messages string) string {
 		return `{"targets":["` + id(n) + `"],"labels":{"__meta_twilio_account":"` + account +
-			`","__meta_twilio_status":"` + status + `","__meta_twilio_messages":"` + messages + `"}}`
+			`","__meta_twilio_messages":"` + messages + `","__meta_twilio_status":"` + status + `"}}`
 	}
 	large, small := group(2, "a", "SCHEDULED", "900"), group(1, "a", "PROCESSING", "50")
 	for query, want := range map[string]string{

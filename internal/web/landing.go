@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log/level"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 
 	"twilio_operations_exporter/collector"
@@ -135,31 +136,22 @@ func firstRead(s collector.Status) string {
 
 // clock writes a time of the day of now without the date.
 func clock(t, now time.Time) string {
-	t, now = t.UTC(), now.UTC()
-	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
-		return t.Format("15:04:05 UTC")
+	if day := 24 * time.Hour; t.Truncate(day).Equal(now.Truncate(day)) {
+		return t.UTC().Format("15:04:05 UTC")
 	}
-	return t.Format("2006-01-02 15:04:05 UTC")
+	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
-// ago writes a duration in its two largest units.
+// ago writes a duration of less than an hour to the second, of less than a day to the minute, and else to the hour.
 func ago(d time.Duration) string {
-	units := []struct {
-		name   string
-		length time.Duration
-	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-	d = max(0, d).Round(time.Second)
-	for i, unit := range units[:3] {
-		if d < unit.length {
-			continue
-		}
-		text := fmt.Sprintf("%d%s", d/unit.length, unit.name)
-		if rest := d % unit.length / units[i+1].length; rest > 0 {
-			text += fmt.Sprintf(" %d%s", rest, units[i+1].name)
-		}
-		return text
+	unit := time.Second
+	switch {
+	case d >= 24*time.Hour:
+		unit = time.Hour
+	case d >= time.Hour:
+		unit = time.Minute
 	}
-	return fmt.Sprintf("%ds", d/time.Second)
+	return model.Duration(max(0, d).Truncate(unit)).String()
 }
 
 // number writes n with commas between the thousands.

@@ -76,7 +76,7 @@ func TestAccountView(t *testing.T) {
 	}{
 		"starting": {
 			settings, collector.Status{State: collector.StateStarting, NextRefresh: now.Add(90 * time.Second)},
-			[]string{">starting<", ">in 1m 30s<", ">none yet<", `"Operations" class="n">–<`, `"Failed" class="n">–<`, "No numbers yet.", ">none<"},
+			[]string{">starting<", ">in 1m30s<", ">none yet<", `"Operations" class="n">–<`, `"Failed" class="n">–<`, "No numbers yet.", ">none<"},
 		},
 		"reading": {
 			settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100},
@@ -94,7 +94,7 @@ func TestAccountView(t *testing.T) {
 			},
 			[]string{
 				">failing since 11:00:00 UTC (1h)<", `<span class="error">401:; no</span><br>Check the account SID`,
-				"As of 1d 2h ago. Too old: no longer exported", ">1d 2h ago, 2026-02-28 10:00:00 UTC<",
+				"As of 1d2h ago. Too old: no longer exported", ">1d2h ago, 2026-02-28 10:00:00 UTC<",
 			},
 		},
 		"throttled": {

@@ -137,12 +137,12 @@ func TestProbeParameters(t *testing.T) {
 		"empty account": {one, "target=" + id + "&account=", http.StatusOK, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := api.Requests().Started()
+			before := api.Requests()
 			w := get(t, tc.s, http.MethodGet, "/probe?"+tc.query)
 			if w.Code != tc.code || tc.body != "" && w.Body.String() != tc.body {
 				t.Errorf("%d %q, want %d %q", w.Code, w.Body, tc.code, tc.body)
 			}
-			if asked := api.Requests().Started() - before; asked != 0 && tc.code != http.StatusOK {
+			if asked := api.Requests() - before; asked != 0 && tc.code != http.StatusOK {
 				t.Errorf("%d requests for nonsense", asked)
 			}
 		})
@@ -183,7 +183,7 @@ func TestProbeFailures(t *testing.T) {
 			}
 			w := get(t, s, http.MethodGet, "/probe?target="+tc.target, timeout...)
 			testutil.WaitFor(t, "the request that nobody waits for to be dropped", func() bool {
-				n := api.Requests().InFlight()
+				n := api.InFlight()
 				return n == 0
 			})
 			lines := testutil.Samples(w.Body.String())
@@ -209,7 +209,7 @@ func TestProbesShareAFetch(t *testing.T) {
 	testutil.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
 	release()
 	wg.Wait()
-	if got := api.Requests().Started(); got != 1 {
+	if got := api.Requests(); got != 1 {
 		t.Errorf("%d requests", got)
 	}
 }
@@ -229,7 +229,7 @@ func TestProbeKeepsTheCooldown(t *testing.T) {
 		t, s, http.MethodGet, "/probe?target="+testutil.Operation(1, "", twilio.Stats{}).ID, scrapeTimeoutHeader+": 0.3",
 	)
 	testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID))
-	if got := api.Requests().Started(); got != 1 {
+	if got := api.Requests(); got != 1 {
 		t.Errorf("%d requests", got)
 	}
 }
@@ -260,14 +260,14 @@ func TestManyProbes(t *testing.T) {
 			t.Errorf("%d goroutines for %d probes", n, probes)
 		}
 		refresh(t, s)
-		if n := api.Requests().InFlight(); n > 4 {
+		if n := api.InFlight(); n > 4 {
 			t.Errorf("%d fetches at a time", n)
 		}
 		cancel()
 		wg.Wait()
 	}
 	testutil.WaitFor(t, "the probes to be gone", func() bool {
-		n := api.Requests().InFlight()
+		n := api.InFlight()
 		return n == 0 && runtime.NumGoroutine() <= before+50 // a few idle connections
 	})
 	refresh(t, s)

@@ -189,7 +189,7 @@ func TestReloadWhileScrapesWait(t *testing.T) {
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 	var wg sync.WaitGroup
 	wg.Go(func() { get(t, s, http.MethodGet, "/metrics") })
-	testutil.WaitFor(t, "the scrape to wait", func() bool { return api.Requests().Started() == 2 })
+	testutil.WaitFor(t, "the scrape to wait", func() bool { return api.Requests() == 2 })
 	file.Write("c")
 	if err := s.accounts.Reload(context.Background()); err != nil {
 		t.Fatal(err)

@@ -239,7 +239,7 @@ func TestScrapesCostNothing(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
 	s := testServer(t, api)
 	refresh(t, s)
-	before := api.Requests().Started()
+	before := api.Requests()
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
@@ -251,7 +251,7 @@ func TestScrapesCostNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if after := api.Requests().Started(); after != before {
+	if after := api.Requests(); after != before {
 		t.Errorf("%d requests", after-before)
 	}
 }
@@ -260,7 +260,7 @@ func TestOnScrapeSharesARefresh(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
 	s := testServer(t, api, "--collector.interval=0s")
 	get(t, s, http.MethodGet, "/metrics")
-	alone := api.Requests().Started()
+	alone := api.Requests()
 
 	release := api.Hold()
 	const scrapes = 100
@@ -280,7 +280,7 @@ func TestOnScrapeSharesARefresh(t *testing.T) {
 			`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="success"} 2`,
 		)
 	}
-	if got := api.Requests().Started() - alone; got > alone {
+	if got := api.Requests() - alone; got > alone {
 		t.Errorf("%d scrapes made %d requests, one alone makes %d", scrapes, got, alone)
 	}
 }
@@ -316,7 +316,7 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 		`twilio_exporter_refreshes_total{account="`+testutil.SID+`",result="error"} 0`, // it goes on
 	)
 	testutil.WaitFor(t, "the refresh to go on", func() bool {
-		n := api.Requests().InFlight()
+		n := api.InFlight()
 		return n == 1
 	})
 	if w := get(t, s, http.MethodGet, "/-/healthy"); w.Code != http.StatusOK {
@@ -576,7 +576,7 @@ func TestMethods(t *testing.T) {
 			}
 		}
 	}
-	if n := api.Requests().Started(); n != 0 {
+	if n := api.Requests(); n != 0 {
 		t.Errorf("%d requests", n)
 	}
 	for _, path := range paths[:2] {

@@ -21,12 +21,6 @@
 // [Faults] make requests fail or be slow, and the Date header wrong: all of them, a number of them, or every n-th. They
 // can be switched while the handler runs.
 //
-// # Command
-//
 // The command twilio_simulator serves a world on a loopback address, and the paths of [NewAdmin], which switch faults
-// and trouble, on the same listener:
-//
-//	go run ./twilio/simulator/cmd/twilio_simulator --rate=60 --lifetime=3m
-//	curl -d '{"kind":"status","status":503,"retryAfter":"30s","count":3}' http://127.0.0.1:9862/simulator/faults
-//	curl -d '{"kind":"failing","rate":0.2}' http://127.0.0.1:9862/simulator/trouble
+// and trouble, on the same listener.
 package simulator

@@ -1,7 +1,6 @@
 package simulator
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -69,19 +68,14 @@ type apiError struct {
 	Context string `json:"context"`
 }
 
-// newError returns an error without a context, which the reference's examples spell "null", as a string.
-func newError(code int, message string) apiError {
-	return apiError{code, message, fmt.Sprintf("/docs/api/errors/%d", code), "null"}
-}
-
 // documented are the errors of the reference's examples, by HTTP status, and 401 and 403 of the general API, which it
-// does not list.
+// does not list. No context is spelled "null", as a string, in the reference.
 var documented = map[int]apiError{
-	400: newError(20404, "Not Found"),
-	401: newError(20003, "Authenticate"),
-	403: newError(20003, "Permission Denied"),
-	404: newError(20404, "The resource was not found."),
-	429: newError(20429, "Too many requests. Please retry according to the Retry-After response header."),
-	500: newError(20500, "Internal server error."),
-	503: newError(20503, "Service unavailable."),
+	400: {20404, "Not Found", "/docs/api/errors/20404", "null"},
+	401: {20003, "Authenticate", "/docs/api/errors/20003", "null"},
+	403: {20003, "Permission Denied", "/docs/api/errors/20003", "null"},
+	404: {20404, "The resource was not found.", "/docs/api/errors/20404", "null"},
+	429: {20429, "Too many requests. Please retry according to the Retry-After response header.", "/docs/api/errors/20429", "null"},
+	500: {20500, "Internal server error.", "/docs/api/errors/20500", "null"},
+	503: {20503, "Service unavailable.", "/docs/api/errors/20503", "null"},
 }

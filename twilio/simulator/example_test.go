@@ -47,7 +47,7 @@ func ExampleHandler() {
 	for _, sum := range world.Sums(noon, day.Add(time.Millisecond), noon.Add(time.Millisecond)) {
 		held += sum.Stats.Total
 	}
-	fmt.Println(read, "operations in", handler.Requests().Started(), "requests")
+	fmt.Println(read, "operations in", handler.Requests(), "requests")
 	fmt.Println("all messages:", messages == held)
 	// Output:
 	// 2880 operations in 5 requests

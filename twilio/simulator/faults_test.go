@@ -93,13 +93,13 @@ func TestHangingRequests(t *testing.T) {
 	c, list := serve(t, h)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		waitFor(t, func() bool { return h.Requests().InFlight() == 1 })
+		waitFor(t, func() bool { return h.InFlight() == 1 })
 		cancel()
 	}()
 	if a := askContext(ctx, t, c, list); !errors.Is(a.err, context.Canceled) {
 		t.Errorf("given up: %+v", a)
 	}
-	waitFor(t, func() bool { return h.Requests().InFlight() == 0 })
+	waitFor(t, func() bool { return h.InFlight() == 0 })
 }
 
 func TestTokenFaults(t *testing.T) {
@@ -179,7 +179,7 @@ func TestLatency(t *testing.T) {
 			if p := recover(); p != http.ErrAbortHandler || time.Since(began) != 1500*time.Millisecond { //nolint:errorlint // as net/http compares it
 				t.Errorf("%v after %v", p, time.Since(began))
 			}
-			if n := h.Requests().InFlight(); n != 0 {
+			if n := h.InFlight(); n != 0 {
 				t.Errorf("%d requests in flight", n)
 			}
 		}()

@@ -31,7 +31,8 @@ type Handler struct {
 	source   Source
 	s        Settings
 	faults   Faults
-	requests Requests
+	requests atomic.Int64
+	inFlight atomic.Int64
 }
 
 // NewHandler returns a handler.
@@ -45,23 +46,17 @@ func NewHandler(source Source, s Settings) *Handler {
 // Faults returns the handler's faults.
 func (h *Handler) Faults() *Faults { return &h.faults }
 
-// Requests returns the counts of the handler's requests.
-func (h *Handler) Requests() *Requests { return &h.requests }
-
-// Requests counts requests. It is safe for concurrent use.
-type Requests struct{ started, inFlight atomic.Int64 }
-
-// Started is the number of requests that have arrived.
-func (r *Requests) Started() int { return int(r.started.Load()) }
+// Requests is the number of requests that have arrived.
+func (h *Handler) Requests() int { return int(h.requests.Load()) }
 
 // InFlight is the number of requests that have not ended.
-func (r *Requests) InFlight() int { return int(r.inFlight.Load()) }
+func (h *Handler) InFlight() int { return int(h.inFlight.Load()) }
 
 // ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where a request gets no answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.requests.started.Add(1)
-	h.requests.inFlight.Add(1)
-	defer h.requests.inFlight.Add(-1)
+	h.requests.Add(1)
+	h.inFlight.Add(1)
+	defer h.inFlight.Add(-1)
 	endpoint, id := route(r.URL.Path)
 	x := &exchange{ResponseWriter: w, h: h, r: r, fault: h.faults.pick(endpoint)}
 	if x.fault.Latency > 0 {

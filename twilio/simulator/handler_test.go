@@ -359,7 +359,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := h.Requests().InFlight(); n != 0 {
+	if n := h.InFlight(); n != 0 {
 		t.Errorf("%d requests in flight", n)
 	}
 }

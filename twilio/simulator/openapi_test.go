@@ -268,7 +268,7 @@ func TestClientSendsWhatIsDescribed(t *testing.T) {
 	if _, err := client.FetchOperation(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
-	if n := h.Requests().Started(); n < 4 {
+	if n := h.Requests(); n < 4 {
 		t.Errorf("only %d requests", n)
 	}
 }

@@ -26,12 +26,6 @@ type Filter struct {
 	Status twilio.Status
 }
 
-func (f Filter) match(op *twilio.Operation) bool {
-	return (f.Status == "" || op.Status == f.Status) &&
-		(f.From.IsZero() || !op.CreatedAt.Before(f.From)) &&
-		(f.To.IsZero() || op.CreatedAt.Before(f.To))
-}
-
 // Static is a Source whose operations change by Update alone.
 type Static struct {
 	mu  sync.Mutex
@@ -67,7 +61,8 @@ func (s *Static) List(_ time.Time, f Filter, newestFirst bool) iter.Seq[twilio.O
 		}
 		s.mu.Unlock()
 		for _, op := range ops {
-			if f.match(&op) && !yield(op) {
+			inTime := (f.From.IsZero() || !op.CreatedAt.Before(f.From)) && (f.To.IsZero() || op.CreatedAt.Before(f.To))
+			if inTime && (f.Status == "" || op.Status == f.Status) && !yield(op) {
 				return
 			}
 		}

@@ -372,12 +372,9 @@ func TestWorldSettingsRefused(t *testing.T) {
 	for name, change := range map[string]func(*WorldSettings){
 		"rate":          func(s *WorldSettings) { s.Rate = -1 },
 		"rate NaN":      func(s *WorldSettings) { s.Rate = math.NaN() },
-		"recipients":    func(s *WorldSettings) { s.MinRecipients, s.MaxRecipients = 5, 4 },
 		"retention":     func(s *WorldSettings) { s.Retention = time.Second },
 		"lifetime":      func(s *WorldSettings) { s.Lifetime = -time.Second },
-		"ahead":         func(s *WorldSettings) { s.ScheduledAhead = time.Millisecond },
-		"late":          func(s *WorldSettings) { s.LateFor = -1 },
-		"share":         func(s *WorldSettings) { s.ReadShare = 1.1 },
+		"share":         func(s *WorldSettings) { s.ScheduledShare = 1.1 },
 		"trouble kind":  func(s *WorldSettings) { s.Troubles = []Trouble{{Kind: "bad"}} },
 		"trouble share": func(s *WorldSettings) { s.Troubles = []Trouble{{Kind: TroubleStuck, Share: 2}} },
 		"trouble rate":  func(s *WorldSettings) { s.Troubles = []Trouble{{Kind: TroubleFailing, Rate: -1}} },
