@@ -1,4 +1,4 @@
-# docker build -t twilio-operations-exporter:0.1.0 --build-arg VERSION=0.1.0 \
+# docker build -t twilio-operations-exporter:0.2.0 --build-arg VERSION=0.2.0 \
 #   --build-arg REVISION=$(git rev-parse HEAD) --build-arg BUILD_DATE=$(git log -1 --format=%cI) .
 #
 # Bases are pinned by the digest of their index, which has all platforms. To renew one,

@@ -52,9 +52,9 @@ mended. To this come up to a minute and a half until a scrape shows what the API
 
 TABLE
 
-An account sends 600 messages a minute where nothing else is said. TwilioOperationScheduledTooLong is not in the table:
-it is as late as its limit and 10 minutes. An account with fewer than 100 outcomes in every hour is judged by the day,
-and its alert lasts for as long as the hour is bad.
+An account sends 600 messages a minute where nothing else is said. Two alerts are not in the table:
+TwilioOperationScheduledTooLong is as late as its limit and 10 minutes, TwilioExporterShardMissing 15 minutes. An account
+with fewer than 100 outcomes in every hour is judged by the day, and its alert lasts for as long as the hour is bad.
 
 ## A quiet week
 

@@ -71,7 +71,7 @@ labels:
   - includeSelectors: true
     pairs: {app.kubernetes.io/instance: twilio-operations-exporter}
     fields: [{kind: ServiceMonitor, path: spec/selector/matchLabels}]
-  - pairs: {app.kubernetes.io/version: "0.1.0", app.kubernetes.io/managed-by: Helm, helm.sh/chart: twilio-operations-exporter-0.1.0}
+  - pairs: {app.kubernetes.io/version: "0.2.0", app.kubernetes.io/managed-by: Helm, helm.sh/chart: twilio-operations-exporter-0.2.0}
 `
 
 const twoAccounts = `accounts:

@@ -202,7 +202,7 @@ func TestMistakesAreSeen(t *testing.T) {
 		{"other user than the image's", base + "deployment.yaml", "runAsUser: 65532", "runAsUser: 1000", "", "does not run as the image's user"},
 		{"unknown service account", base + "deployment.yaml", "serviceAccountName: twilio-operations-exporter", "serviceAccountName: twilio", "", `no ServiceAccount "twilio"`},
 		{"image of another name", base + "deployment.yaml", "image: twilio-operations-exporter:", "image: twilio-exporter:", "", "want the name twilio-operations-exporter"},
-		{"image of no version", example + "/kustomization.yaml", "newTag: 0.1.0", "newTag: latest", "", "not pinned"},
+		{"image of no version", example + "/kustomization.yaml", "newTag: 0.2.0", "newTag: latest", "", "not pinned"},
 		{"instances told apart by their names alone", two + "/eu/kustomization.yaml", "  - includeSelectors: true\n    pairs:", "  - pairs:", two, "matches all of [Deployment twilio-operations-exporter-eu Deployment twilio-operations-exporter-us]"},
 		{"monitor of both instances", two + "/eu/kustomization.yaml", "kind: ServiceMonitor", "kind: PodMonitor", two, "ServiceMonitor twilio-operations-exporter-eu: selector app.kubernetes.io/name=twilio-operations-exporter matches all of"},
 		{"policy that keeps Prometheus out", base + "networkpolicy.yaml", "            matchExpressions:\n              - key: app.kubernetes.io/name\n                operator: In\n                values: [prometheus]", "            matchLabels:\n              app.kubernetes.io/name: prometheus", two, "keeps out a Prometheus"},

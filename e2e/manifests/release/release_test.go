@@ -344,7 +344,7 @@ func TestDockerfiles(t *testing.T) {
 }
 
 // TestImageNames wants one name and one version of the image wherever deploy/
-// names it.
+// names it: the newest one of the changelog.
 func TestImageNames(t *testing.T) {
 	if got := load(t).Dockers[0].Images; len(got) != 1 || !strings.Contains(got[0], `"`+manifests.ImageName+`"`) {
 		t.Errorf("goreleaser makes %v, want %s", got, manifests.ImageName)
@@ -355,6 +355,7 @@ func TestImageNames(t *testing.T) {
 		t.Fatalf("no overlays: %v", err)
 	}
 	patterns := map[string]string{
+		"CHANGELOG.md":                    `(?m)^## ([\w.]+) / `,
 		"Dockerfile":                      manifests.ImageName + `:([\w.]+)`,
 		"deploy/compose.yaml":             manifests.ImageName + `:([\w.]+)`,
 		"deploy/k8s/base/deployment.yaml": manifests.ImageName + `:([\w.]+)`,
