@@ -49,7 +49,9 @@ func TestMemory(t *testing.T) {
 		{"500,000", 500_000, day, 3 * time.Minute, nil, 32},
 		{"500,000 in no order", 500_000, day, 3 * time.Minute, []string{"--order=shuffled"}, 40},
 		{"6 million", aWeek, 7 * day, 32 * time.Minute, nil, 56},
-		{"6 million, almost in order", aWeek, 7 * day, 32 * time.Minute, []string{"--jitter=300ms", "--displaced=100000"}, 64},
+		{
+			"6 million, almost in order", aWeek, 7 * day, 32 * time.Minute, []string{"--jitter=300ms", "--displaced=100000"}, 64,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			peak := peakOfProgram(t, dir, tt.operations, tt.window, tt.lifetime, tt.list...)
@@ -65,12 +67,15 @@ func peakOfProgram(t *testing.T, dir string, operations int, window, lifetime ti
 	const sid, token = "AC00000000000000000000000000000001", "token"
 	args := append([]string{
 		"--listen-address=127.0.0.1:0", "--account-sid=" + sid, "--auth-token=" + token, "--scheduled-share=0",
-		fmt.Sprintf("--rate=%f", float64(operations)/window.Minutes()), "--window=" + window.String(), "--lifetime=" + lifetime.String(),
+		fmt.Sprintf("--rate=%f", float64(operations)/window.Minutes()), "--window=" + window.String(),
+		"--lifetime=" + lifetime.String(),
 	}, list...)
 	base := start(t, nil, regexp.MustCompile(`base URL: (http://\S+)`), filepath.Join(dir, "twilio_simulator"), args...)
-	program := start(t, []string{"TWILIO_ACCOUNT_SID=" + sid, "TWILIO_AUTH_TOKEN=" + token, "TWILIO_BASE_URL=" + base.found},
+	env := []string{"TWILIO_ACCOUNT_SID=" + sid, "TWILIO_AUTH_TOKEN=" + token, "TWILIO_BASE_URL=" + base.found}
+	program := start(t, env,
 		regexp.MustCompile(`Listening on.* address=(127\.0\.0\.1:\d+)`), filepath.Join(dir, "twilio_operations_exporter"),
-		"--web.listen-address=127.0.0.1:0", "--twilio.rate-limit=0", "--collector.window="+window.String(), "--collector.interval=1s")
+		"--web.listen-address=127.0.0.1:0", "--twilio.rate-limit=0",
+		"--collector.window="+window.String(), "--collector.interval=1s")
 
 	refreshes := regexp.MustCompile(`(?m)^twilio_exporter_refreshes_total\{.*result="success"\} (\d+)$`)
 	failures := regexp.MustCompile(`(?m)^twilio_exporter_refreshes_total\{.*result="error"\} [^0]`)
@@ -213,7 +218,8 @@ func peakMemory(t *testing.T, pid int) int64 {
 func TestMemoryStaysFlat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		world := simulator.MustWorld(simulator.WorldSettings{
-			Rate: 1, Lifetime: 3 * time.Minute, LifetimeSpread: 0.5, ScheduledShare: 0.1, ScheduledAhead: day, MaxRecipients: 100,
+			Rate: 1, Lifetime: 3 * time.Minute, LifetimeSpread: 0.5, ScheduledShare: 0.1, ScheduledAhead: day,
+			MaxRecipients: 100,
 		})
 		client, _ := connect(world)
 		s := settings(7 * day)

@@ -69,7 +69,9 @@ func testReaders(t *testing.T, full bool) map[string]measured {
 	api := serveSimulator(t, scaleOf(full))
 	results := map[string]measured{}
 	for _, name := range readerNames {
-		args := []string{"-test.run=^TestPerformance$", "-reader=" + name, "-reader.api=" + api, fmt.Sprintf("-full=%t", full)}
+		args := []string{
+			"-test.run=^TestPerformance$", "-reader=" + name, "-reader.api=" + api, fmt.Sprintf("-full=%t", full),
+		}
 		cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // this program
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -127,7 +129,8 @@ func serveSimulator(t *testing.T, scale int) string {
 		Rate: 600 / float64(scale), Lifetime: 3 * time.Minute, LifetimeSpread: 0.5,
 		FailedShare: 0.01, UndeliveredShare: 0.03, ReadShare: 0.4,
 	})
-	handler := simulator.MustHandler(world, simulator.Settings{Now: func() time.Time { return *clock.Load() }, LogSize: -1})
+	handler := simulator.MustHandler(world,
+		simulator.Settings{Now: func() time.Time { return *clock.Load() }, LogSize: -1})
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

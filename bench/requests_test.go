@@ -93,7 +93,8 @@ func testRequests(t *testing.T) []cost {
 					<-time.After(refreshes * s.Interval)
 					c.steady = float64(handler.Requests().Started()-before) / refreshes
 					e.check(t)
-					for _, err := range client.Pages(t.Context(), twilio.Query{StartDate: time.Now().Add(-s.Window), PageSize: s.PageSize}) {
+					everything := twilio.Query{StartDate: time.Now().Add(-s.Window), PageSize: s.PageSize}
+					for _, err := range client.Pages(t.Context(), everything) {
 						if err != nil {
 							t.Fatal(err)
 						}

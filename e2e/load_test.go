@@ -34,7 +34,9 @@ func newFleet(t *testing.T, names []string) *fleet {
 		case "hanging":
 			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 		case "throttled":
-			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour})
+			h.Faults().MustAdd(simulator.Fault{
+				Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour,
+			})
 		}
 		t.Cleanup(h.Close)
 		f.handlers[name] = h
@@ -99,7 +101,8 @@ func TestManyAccounts(t *testing.T) {
 		took = append(took, time.Since(begin))
 		now := float64(time.Now().UnixMilli()) / 1e3
 		for _, name := range names {
-			if succeeded := sampleOf(t, last, `twilio_exporter_last_success_timestamp_seconds{account="`+name+`"}`); strings.HasPrefix(name, "good") {
+			if succeeded := sampleOf(t, last,
+				`twilio_exporter_last_success_timestamp_seconds{account="`+name+`"}`); strings.HasPrefix(name, "good") {
 				worst = max(worst, now-max(succeeded, float64(started.Unix())))
 			}
 		}
@@ -123,7 +126,9 @@ func TestManyAccounts(t *testing.T) {
 	for _, name := range names {
 		kind, _, _ := strings.Cut(name, "-")
 		want := map[string]string{"refused": "auth", "hanging": "timeout", "throttled": "rate_limited"}[kind]
-		for _, reason := range []string{"auth", "rate_limited", "timeout", "server", "network", "decode", "pagination", "request", "other"} {
+		for _, reason := range []string{
+			"auth", "rate_limited", "timeout", "server", "network", "decode", "pagination", "request", "other",
+		} {
 			n := sampleOf(t, last, fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, name, reason))
 			if want != "" && n > 0 != (reason == want) {
 				t.Errorf("%s: %v refreshes ended with reason %s", name, n, reason)

@@ -116,9 +116,10 @@ func quietWeek(t *testing.T) string {
 	if outcomes < 1_000_000 || deploys != 3*7 || failures != 3*7*24 {
 		t.Errorf("no week: %d outcomes, %d starts, %d failures", outcomes, deploys, failures)
 	}
-	return fmt.Sprintf("Three accounts of the demo's shape, of which one sleeps at night and one sends in bursts, for seven days. The exporter is\n"+
-		"deployed every day, and one refresh an hour of each account fails. The largest account has %.1f million outcomes in the\n"+
-		"week. Alerts: %d.\n", float64(outcomes)/1e6, len(r.changes))
+	return fmt.Sprintf("Three accounts of the demo's shape, of which one sleeps at night and one sends in bursts, "+
+		"for seven days. The exporter is\n"+
+		"deployed every day, and one refresh an hour of each account fails. "+
+		"The largest account has %.1f million outcomes in the\nweek. Alerts: %d.\n", float64(outcomes)/1e6, len(r.changes))
 }
 
 // look is what a refresh sees: the stats of all operations, and of those that

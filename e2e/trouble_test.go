@@ -134,7 +134,8 @@ func history(account string, divisor int, now time.Time, delivered, attempts flo
 		fmt.Fprintf(&b, "# TYPE %s gauge\n", series.name)
 		for at := now.Add(-7*day - before); at.Before(now.Add(-min(day, before))); at = at.Add(every) {
 			if ago := now.Sub(at) % day; ago <= before || ago >= day-after {
-				fmt.Fprintf(&b, "%s{account=%q,job=%q} %g %.3f\n", series.name, account, job, series.value, float64(at.UnixMilli())/1000)
+				fmt.Fprintf(&b, "%s{account=%q,job=%q} %g %.3f\n", series.name, account, job, series.value,
+					float64(at.UnixMilli())/1000)
 			}
 		}
 	}
@@ -517,7 +518,8 @@ func (h *hospital) ratesOver(a *account, past time.Duration) map[string]float64 
 	rates := map[string]float64{}
 	for _, c := range counters {
 		name := c.labels[model.MetricNameLabel]
-		found, err := h.stack.queryRange(h.t.Context(), fmt.Sprintf(`sum(rate(%s{account=%q}[%s]))`, name, a.name, rateRange), past)
+		rate := fmt.Sprintf(`sum(rate(%s{account=%q}[%s]))`, name, a.name, rateRange)
+		found, err := h.stack.queryRange(h.t.Context(), rate, past)
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -558,7 +560,8 @@ func spikes(before, after map[string]float64) []string {
 	var problems []string
 	for name, rate := range after {
 		if limit := 3*before[name] + 2; rate > limit {
-			problems = append(problems, fmt.Sprintf("%s grew by %.4g/s after the restart, %.4g/s before", name, rate, before[name]))
+			problems = append(problems,
+				fmt.Sprintf("%s grew by %.4g/s after the restart, %.4g/s before", name, rate, before[name]))
 		}
 	}
 	return problems

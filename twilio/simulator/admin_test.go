@@ -24,10 +24,12 @@ func TestAdmin(t *testing.T) {
 		}
 		return w.Body.String()
 	}
-	do(204, "POST", "/simulator/faults", `{"kind":"status","status":503,"retryAfter":"30s","count":1,"query":"pageSize=1"}`)
+	do(204, "POST", "/simulator/faults",
+		`{"kind":"status","status":503,"retryAfter":"30s","count":1,"query":"pageSize=1"}`)
 	do(204, "POST", "/simulator/faults", `{"kind":"html","from":"2026-03-14T12:00:00Z"}`)
 	for _, bad := range []string{
-		``, `{`, `{"kind":"x"}`, `{"kind":"status","status":503,"retryAfter":30}`, `{"kind":"hang","surprise":1}`, `{"kind":"latency","latency":"soon"}`,
+		``, `{`, `{"kind":"x"}`, `{"kind":"status","status":503,"retryAfter":30}`, `{"kind":"hang","surprise":1}`,
+		`{"kind":"latency","latency":"soon"}`,
 	} {
 		do(400, "POST", "/simulator/faults", bad)
 	}
@@ -38,7 +40,8 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	var faults []Fault
-	if err := json.Unmarshal([]byte(do(200, "GET", "/simulator/faults", "")), &faults, durations); err != nil || len(faults) != 2 ||
+	if err := json.Unmarshal([]byte(do(200, "GET", "/simulator/faults", "")), &faults, durations); err != nil ||
+		len(faults) != 2 ||
 		faults[0].Struck != 1 || faults[0].RetryAfter != 30*time.Second || !faults[1].From.Equal(noon) {
 		t.Errorf("%+v, %v", faults, err)
 	}
@@ -60,7 +63,8 @@ func TestAdmin(t *testing.T) {
 	do(204, "POST", "/simulator/trouble", `{"kind":"failing","rate":0.9}`)
 	do(204, "POST", "/simulator/trouble", `{"kind":"stuck","share":0.5,"for":"10m"}`)
 	for _, bad := range []string{
-		``, `{"kind":"x"}`, `{"kind":"stuck","share":2}`, `{"kind":"stuck","share":"x"}`, `{"kind":"stuck","for":"long"}`, `{"kind":"stuck","shares":1}`,
+		``, `{"kind":"x"}`, `{"kind":"stuck","share":2}`, `{"kind":"stuck","share":"x"}`, `{"kind":"stuck","for":"long"}`,
+		`{"kind":"stuck","shares":1}`,
 	} {
 		do(400, "POST", "/simulator/trouble", bad)
 	}
@@ -85,7 +89,8 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("%.2f failed after the trouble", x)
 	}
 	var trouble []Trouble
-	if err := json.Unmarshal([]byte(do(200, "GET", "/simulator/trouble", "")), &trouble, durations); err != nil || len(trouble) != 2 ||
+	if err := json.Unmarshal([]byte(do(200, "GET", "/simulator/trouble", "")), &trouble, durations); err != nil ||
+		len(trouble) != 2 ||
 		!trouble[0].To.Equal(noon.Add(40*time.Minute)) || trouble[1].For != 10*time.Minute {
 		t.Errorf("%+v, %v", trouble, err)
 	}

@@ -30,7 +30,8 @@ func clients(t *testing.T, h *Handler, f func(t *testing.T, c *http.Client, base
 		c.CloseIdleConnections()
 	})
 	t.Run("transport", func(t *testing.T) {
-		f(t, &http.Client{Transport: Transport(h), CheckRedirect: noRedirects}, "https://simulator.invalid/v1/Messages/Operations")
+		f(t, &http.Client{Transport: Transport(h), CheckRedirect: noRedirects},
+			"https://simulator.invalid/v1/Messages/Operations")
 	})
 }
 
@@ -71,24 +72,51 @@ func TestFaults(t *testing.T) {
 		target string
 		check  func(a answer) bool
 	}{
-		{"500", Fault{Kind: FaultStatus, Status: 500}, "", func(a answer) bool { return a.code == 500 && strings.Contains(a.body, `"code":20500`) }},
-		{"502", Fault{Kind: FaultStatus, Status: 502}, "", func(a answer) bool { return a.code == 502 && strings.Contains(a.body, "502 Bad Gateway") }},
-		{"504", Fault{Kind: FaultStatus, Status: 504}, "", func(a answer) bool { return a.code == 504 && strings.Contains(a.body, "Gateway Timeout") }},
-		{"503 with seconds", Fault{Kind: FaultStatus, Status: 503, RetryAfter: 1500 * time.Millisecond}, "", func(a answer) bool {
-			return a.code == 503 && a.header.Get("Retry-After") == "2" && strings.Contains(a.body, `"code":20503`)
-		}},
-		{"429 with a date", Fault{Kind: FaultStatus, Status: 429, RetryAfter: 90 * time.Second, RetryAfterDate: true}, "", func(a answer) bool {
-			return a.code == 429 && a.header.Get("Retry-After") == date && a.header.Get("Date") == noon.Format(http.TimeFormat)
-		}},
-		{"429 with a fraction of a second as a date", Fault{Kind: FaultStatus, Status: 429, RetryAfter: 89_001 * time.Millisecond, RetryAfterDate: true}, "", func(a answer) bool {
-			return a.header.Get("Retry-After") == date
-		}},
-		{"429 without", Fault{Kind: FaultStatus, Status: 429}, "", func(a answer) bool { return a.code == 429 && a.header.Get("Retry-After") == "" }},
-		{"401", Fault{Kind: FaultStatus, Status: 401}, "", func(a answer) bool { return a.code == 401 && strings.Contains(a.body, `"code":20003`) }},
-		{"403", Fault{Kind: FaultStatus, Status: 403}, "", func(a answer) bool { return a.code == 403 && strings.Contains(a.body, `"code":20003`) }},
+		{
+			"500", Fault{Kind: FaultStatus, Status: 500}, "",
+			func(a answer) bool { return a.code == 500 && strings.Contains(a.body, `"code":20500`) },
+		},
+		{
+			"502", Fault{Kind: FaultStatus, Status: 502}, "",
+			func(a answer) bool { return a.code == 502 && strings.Contains(a.body, "502 Bad Gateway") },
+		},
+		{
+			"504", Fault{Kind: FaultStatus, Status: 504}, "",
+			func(a answer) bool { return a.code == 504 && strings.Contains(a.body, "Gateway Timeout") },
+		},
+		{
+			"503 with seconds", Fault{Kind: FaultStatus, Status: 503, RetryAfter: 1500 * time.Millisecond}, "",
+			func(a answer) bool {
+				return a.code == 503 && a.header.Get("Retry-After") == "2" && strings.Contains(a.body, `"code":20503`)
+			},
+		},
+		{
+			"429 with a date", Fault{Kind: FaultStatus, Status: 429, RetryAfter: 90 * time.Second, RetryAfterDate: true}, "",
+			func(a answer) bool {
+				return a.code == 429 && a.header.Get("Retry-After") == date && a.header.Get("Date") == noon.Format(http.TimeFormat)
+			},
+		},
+		{
+			"429 with a fraction of a second as a date",
+			Fault{Kind: FaultStatus, Status: 429, RetryAfter: 89_001 * time.Millisecond, RetryAfterDate: true}, "",
+			func(a answer) bool { return a.header.Get("Retry-After") == date },
+		},
+		{
+			"429 without", Fault{Kind: FaultStatus, Status: 429}, "",
+			func(a answer) bool { return a.code == 429 && a.header.Get("Retry-After") == "" },
+		},
+		{
+			"401", Fault{Kind: FaultStatus, Status: 401}, "",
+			func(a answer) bool { return a.code == 401 && strings.Contains(a.body, `"code":20003`) },
+		},
+		{
+			"403", Fault{Kind: FaultStatus, Status: 403}, "",
+			func(a answer) bool { return a.code == 403 && strings.Contains(a.body, `"code":20003`) },
+		},
 		{"reset", Fault{Kind: FaultReset}, "", func(a answer) bool { return errors.Is(a.err, syscall.ECONNRESET) }},
 		{"html", Fault{Kind: FaultHTML}, "", func(a answer) bool {
-			return a.code == 200 && strings.HasPrefix(a.header.Get("Content-Type"), "text/html") && strings.Contains(a.body, "<html>")
+			return a.code == 200 && strings.HasPrefix(a.header.Get("Content-Type"), "text/html") &&
+				strings.Contains(a.body, "<html>")
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -234,7 +262,8 @@ func TestLatency(t *testing.T) {
 
 func TestFaultsRefused(t *testing.T) {
 	for _, f := range []Fault{
-		{}, {Kind: "x"}, {Kind: FaultStatus}, {Kind: FaultStatus, Status: 600}, {Kind: FaultStatus, Status: 101}, {Kind: FaultLatency},
+		{}, {Kind: "x"}, {Kind: FaultStatus}, {Kind: FaultStatus, Status: 600}, {Kind: FaultStatus, Status: 101},
+		{Kind: FaultLatency},
 		{Kind: FaultDate}, {Kind: FaultHang, Count: -1}, {Kind: FaultHang, Query: "%zz"},
 		{Kind: FaultHang, Endpoint: "send"},
 	} {
@@ -251,7 +280,8 @@ func TestTransportGivesUpBeforeAsking(t *testing.T) {
 	h := MustHandler(NewStatic(), Settings{})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if a := askContext(ctx, t, &http.Client{Transport: Transport(h)}, "http://simulator.invalid/"); !errors.Is(a.err, context.Canceled) {
+	a := askContext(ctx, t, &http.Client{Transport: Transport(h)}, "http://simulator.invalid/")
+	if !errors.Is(a.err, context.Canceled) {
 		t.Errorf("got %+v", a)
 	}
 	if n := h.Requests().Started(); n != 0 {
@@ -263,8 +293,12 @@ func TestTransportGivesUpBeforeAsking(t *testing.T) {
 func TestWrongDate(t *testing.T) {
 	clock := noon
 	h := MustHandler(NewStatic(exampleOperation()), Settings{Now: func() time.Time { return clock }})
-	h.Faults().MustAdd(Fault{Kind: FaultDate, Offset: 2 * time.Hour, From: noon.Add(time.Minute), To: noon.Add(3 * time.Minute)})
-	h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: 503, RetryAfter: time.Minute, RetryAfterDate: true, Skip: 2, Count: 1})
+	h.Faults().MustAdd(Fault{
+		Kind: FaultDate, Offset: 2 * time.Hour, From: noon.Add(time.Minute), To: noon.Add(3 * time.Minute),
+	})
+	h.Faults().MustAdd(Fault{
+		Kind: FaultStatus, Status: 503, RetryAfter: time.Minute, RetryAfterDate: true, Skip: 2, Count: 1,
+	})
 	for i, want := range []struct {
 		code   int
 		offset time.Duration
@@ -274,7 +308,8 @@ func TestWrongDate(t *testing.T) {
 		if w.Code != want.code || w.Header().Get("Date") != date.Format(http.TimeFormat) {
 			t.Errorf("request %d: %d, Date %q", i, w.Code, w.Header().Get("Date"))
 		}
-		if after := w.Header().Get("Retry-After"); want.code == 503 && after != date.Add(time.Minute).Format(http.TimeFormat) {
+		if after := w.Header().Get("Retry-After"); want.code == 503 &&
+			after != date.Add(time.Minute).Format(http.TimeFormat) {
 			t.Errorf("request %d: Retry-After %q", i, after)
 		}
 		clock = clock.Add(time.Minute)

@@ -115,15 +115,18 @@ func TestRequestsThatAreRefused(t *testing.T) {
 				Message, InfoURL, Context string
 			}
 		}
-		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != http.StatusBadRequest || len(body.Errors) == 0 {
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != http.StatusBadRequest ||
+			len(body.Errors) == 0 {
 			t.Errorf("%q: %d %s", tt.query, w.Code, w.Body)
 			continue
 		}
-		if e := body.Errors[0]; e.Context != tt.context || e.Code != 20404 || e.InfoURL != "/docs/api/errors/20404" || e.Message == "" {
+		if e := body.Errors[0]; e.Context != tt.context || e.Code != 20404 || e.InfoURL != "/docs/api/errors/20404" ||
+			e.Message == "" {
 			t.Errorf("%q: %+v", tt.query, e)
 		}
 	}
-	if w := get(h, "/v1/Messages/Operations?pageSize=0&status=x&startDate=y"); strings.Count(w.Body.String(), `"code"`) != 3 {
+	w := get(h, "/v1/Messages/Operations?pageSize=0&status=x&startDate=y")
+	if strings.Count(w.Body.String(), `"code"`) != 3 {
 		t.Errorf("three mistakes: %s", w.Body)
 	}
 }
@@ -158,7 +161,9 @@ func TestStatusFilter(t *testing.T) {
 }
 
 func TestLastNext(t *testing.T) {
-	for spelling, want := range map[LastNext]string{LastNull: `"next":null,`, LastEmpty: `"next":"",`, LastAbsent: `"pagination":{"self"`} {
+	for spelling, want := range map[LastNext]string{
+		LastNull: `"next":null,`, LastEmpty: `"next":"",`, LastAbsent: `"pagination":{"self"`,
+	} {
 		h := MustHandler(NewStatic(), Settings{List: ListSettings{LastNext: spelling}})
 		if body := get(h, "/v1/Messages/Operations").Body.String(); !strings.Contains(body, want) {
 			t.Errorf("%v: %s", spelling, body)
@@ -182,7 +187,8 @@ func TestAuthentication(t *testing.T) {
 		r.SetBasicAuth(tt.user, tt.password)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		if w.Code != tt.want || tt.want == 401 && (!strings.Contains(w.Body.String(), `"code":20003`) || w.Header().Get("WWW-Authenticate") == "") {
+		if w.Code != tt.want || tt.want == 401 &&
+			(!strings.Contains(w.Body.String(), `"code":20003`) || w.Header().Get("WWW-Authenticate") == "") {
 			t.Errorf("%s:%s: %d %v %s", tt.user, tt.password, w.Code, w.Header(), w.Body)
 		}
 	}
@@ -214,7 +220,8 @@ func TestPathsAndMethods(t *testing.T) {
 			t.Errorf("%s %s: %d %v", tt.method, tt.path, w.Code, w.Header())
 		}
 		latest := h.Requests().Latest()
-		if r := latest[len(latest)-1]; r.Code != tt.want || r.Endpoint != tt.endpoint || r.Path != tt.path || r.Method != tt.method {
+		if r := latest[len(latest)-1]; r.Code != tt.want || r.Endpoint != tt.endpoint || r.Path != tt.path ||
+			r.Method != tt.method {
 			t.Errorf("logged %+v", r)
 		}
 	}
@@ -335,7 +342,8 @@ func TestRequestLog(t *testing.T) {
 		t.Errorf("%d of %d ended", log.Total(), log.Started())
 	}
 	latest := log.Latest()
-	if len(latest) != 3 || latest[0].Query.Get("pageSize") != "4" || latest[0].Operations != 4 || latest[1].Code != 400 || latest[2].Number != 6 {
+	if len(latest) != 3 || latest[0].Query.Get("pageSize") != "4" || latest[0].Operations != 4 || latest[1].Code != 400 ||
+		latest[2].Number != 6 {
 		t.Errorf("latest %+v", latest)
 	}
 }
@@ -350,7 +358,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	for op := range world.Operations(noon, s.Epoch, noon) {
 		id = op.ID
 	}
-	for _, list := range []ListSettings{{}, {Alphabet: Awkward, LastNext: LastEmpty, EmptyEvery: 2, Repeat: 3, Order: Shuffled}} {
+	for _, list := range []ListSettings{
+		{}, {Alphabet: Awkward, LastNext: LastEmpty, EmptyEvery: 2, Repeat: 3, Order: Shuffled},
+	} {
 		settings.List = list
 		h := MustHandler(world, settings)
 		described := checked(t, h)
@@ -449,7 +459,8 @@ func FuzzList(f *testing.F) {
 	h := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{Alphabet: Awkward, Repeat: 2}})
 	f.Add("startDate=2026-03-14&endDate=2026-03-14T12:00:00Z&status=COMPLETED&pageSize=10")
 	f.Add("pageToken=%20%2B&pageSize=x")
-	f.Add(url.Values{"pageToken": {token{Cursor: cursor{Page: 1, Key: key{0, noon.UnixNano(), exampleID}}}.encode(Awkward)}}.Encode())
+	second := token{Cursor: cursor{Page: 1, Key: key{0, noon.UnixNano(), exampleID}}}
+	f.Add(url.Values{"pageToken": {second.encode(Awkward)}}.Encode())
 	f.Add("startDate=0001-01-01&endDate=9999-12-31T23:59:59.999999999-23:59")
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/Messages/Operations", nil)
@@ -463,7 +474,8 @@ func FuzzList(f *testing.F) {
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 			t.Fatalf("%q: %v in %s", query, err, w.Body)
 		}
-		if (w.Code == http.StatusOK) != (len(body.Errors) == 0) || w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
+		if (w.Code == http.StatusOK) != (len(body.Errors) == 0) ||
+			w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
 			t.Errorf("%q: %d %s", query, w.Code, w.Body)
 		}
 	})

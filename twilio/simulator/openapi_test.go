@@ -153,8 +153,9 @@ func checked(t testing.TB, h http.Handler) http.Handler {
 	})
 }
 
-const goodOperation = `{"id":"comms_operation_01h2xcejqtf2nbrexx3vqjhp41","status":"COMPLETED","stats":{"total":1,"recipients":1,` +
-	`"attempts":1,"unaddressable":0,"queued":0,"sent":0,"scheduled":0,"delivered":1,"read":0,"undelivered":0,"failed":0,"canceled":0},` +
+const goodOperation = `{"id":"comms_operation_01h2xcejqtf2nbrexx3vqjhp41","status":"COMPLETED",` +
+	`"stats":{"total":1,"recipients":1,"attempts":1,"unaddressable":0,"queued":0,"sent":0,"scheduled":0,"delivered":1,` +
+	`"read":0,"undelivered":0,"failed":0,"canceled":0},` +
 	`"createdAt":"2024-04-05T06:20:00Z","updatedAt":"2024-04-05T06:20:00.123Z"}`
 
 func mustChecker(t *testing.T) *checker {
@@ -174,7 +175,11 @@ func TestCheckerOfRequests(t *testing.T) {
 		wrong                string // part of the error; "": none
 	}{
 		{name: "list", target: "/v1/Messages/Operations"},
-		{name: "all parameters", target: "/v1/Messages/Operations?startDate=2024-01-15T09:30:00.5Z&endDate=2024-01-16&status=SCHEDULED&pageToken=%26&pageSize=1000"},
+		{
+			name: "all parameters",
+			target: "/v1/Messages/Operations?startDate=2024-01-15T09:30:00.5Z&endDate=2024-01-16" +
+				"&status=SCHEDULED&pageToken=%26&pageSize=1000",
+		},
 		{name: "fetch", target: "/v1/Messages/Operations/comms_operation_01h2xcejqtf2nbrexx3vqjhp41"},
 		{name: "no credentials", target: "/v1/Messages/Operations", anonymous: true, wrong: "no Basic authentication"},
 		{name: "method", method: http.MethodPost, target: "/v1/Messages/Operations", wrong: "method"},
@@ -215,14 +220,38 @@ func TestCheckerOfAnswers(t *testing.T) {
 		{name: "page with a next", code: 200, body: page("", `{"next":"n","self":"s"}`)},
 		{name: "no next", code: 200, body: page("", `{"self":"s"}`), wrong: `"next"`},
 		{name: "no operations", code: 200, body: `{"pagination":` + good + `}`, wrong: `"operations"`},
-		{name: "negative", code: 200, body: page(strings.Replace(goodOperation, `"sent":0`, `"sent":-1`, 1), good), wrong: "sent"},
-		{name: "fraction", code: 200, body: page(strings.Replace(goodOperation, `"attempts":1`, `"attempts":1.5`, 1), good), wrong: "attempts"},
-		{name: "stat missing", code: 200, body: page(strings.Replace(goodOperation, `"attempts":1,`, ``, 1), good), wrong: "attempts"},
-		{name: "status unknown", code: 200, body: page(strings.Replace(goodOperation, `COMPLETED`, `DONE`, 1), good), wrong: "status"},
-		{name: "time without a zone", code: 200, body: page(strings.Replace(goodOperation, `00Z`, `00`, 1), good), wrong: "createdAt"},
-		{name: "id", code: 200, body: page(strings.Replace(goodOperation, `comms_operation_0`, `comms_operation_8`, 1), good), wrong: "id"},
-		{name: "error", code: 503, body: `{"errors":[{"code":20503,"message":"m","infoUrl":"/docs/api/errors/20503","context":null}]}`},
-		{name: "error without a code", code: 503, body: `{"errors":[{"message":"m","infoUrl":"i","context":"c"}]}`, wrong: "code"},
+		{
+			name: "negative", code: 200, body: page(strings.Replace(goodOperation, `"sent":0`, `"sent":-1`, 1), good),
+			wrong: "sent",
+		},
+		{
+			name: "fraction", code: 200, body: page(strings.Replace(goodOperation, `"attempts":1`, `"attempts":1.5`, 1), good),
+			wrong: "attempts",
+		},
+		{
+			name: "stat missing", code: 200, body: page(strings.Replace(goodOperation, `"attempts":1,`, ``, 1), good),
+			wrong: "attempts",
+		},
+		{
+			name: "status unknown", code: 200, body: page(strings.Replace(goodOperation, `COMPLETED`, `DONE`, 1), good),
+			wrong: "status",
+		},
+		{
+			name: "time without a zone", code: 200, body: page(strings.Replace(goodOperation, `00Z`, `00`, 1), good),
+			wrong: "createdAt",
+		},
+		{
+			name: "id", code: 200, body: page(strings.Replace(goodOperation, `comms_operation_0`, `comms_operation_8`, 1), good),
+			wrong: "id",
+		},
+		{
+			name: "error", code: 503,
+			body: `{"errors":[{"code":20503,"message":"m","infoUrl":"/docs/api/errors/20503","context":null}]}`,
+		},
+		{
+			name: "error without a code", code: 503, body: `{"errors":[{"message":"m","infoUrl":"i","context":"c"}]}`,
+			wrong: "code",
+		},
 		{name: "status not described", code: 418, body: `{}`, wrong: "status"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -247,8 +276,9 @@ func expect(t *testing.T, err error, wrong string) {
 func TestClientSendsWhatIsDescribed(t *testing.T) {
 	h := MustHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{Alphabet: Awkward}})
 	client := twilio.NewClient(twilio.Options{
-		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
-		Transport: config.NewBasicAuthRoundTripper(config.NewInlineSecret("AC1"), config.NewInlineSecret("s"), Transport(checked(t, h))),
+		BaseURL: &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
+		Transport: config.NewBasicAuthRoundTripper(
+			config.NewInlineSecret("AC1"), config.NewInlineSecret("s"), Transport(checked(t, h))),
 	})
 	var last string
 	for page, err := range client.Pages(t.Context(), twilio.Query{

@@ -236,7 +236,8 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 		}
 	}
 	byID := func(a, b twilio.Operation) int { return strings.Compare(a.ID, b.ID) }
-	if list.Order == Shuffled && len(got) > 10 && (slices.IsSortedFunc(got, byID) || slices.IsSortedFunc(got, func(a, b twilio.Operation) int { return byID(b, a) })) {
+	if list.Order == Shuffled && len(got) > 10 &&
+		(slices.IsSortedFunc(got, byID) || slices.IsSortedFunc(got, func(a, b twilio.Operation) int { return byID(b, a) })) {
 		t.Fatalf("%+v, %+v: not shuffled", list, q)
 	}
 	slices.SortFunc(got, byID)
@@ -255,7 +256,8 @@ func TestSelfRepeatsThePage(t *testing.T) {
 	for _, p := range []wirePage{first, second} {
 		q.Set("pageToken", p.Pagination.Self)
 		again := getPage(t, h, q)
-		if !slices.Equal(again.Operations, p.Operations) || again.Pagination.Self != p.Pagination.Self || *again.Pagination.Next != *p.Pagination.Next {
+		if !slices.Equal(again.Operations, p.Operations) || again.Pagination.Self != p.Pagination.Self ||
+			*again.Pagination.Next != *p.Pagination.Next {
 			t.Error("self does not repeat the page")
 		}
 	}
@@ -320,7 +322,9 @@ func TestShiftingList(t *testing.T) {
 func TestJitter(t *testing.T) {
 	s := DefaultWorldSettings()
 	s.Rate = 600
-	h := MustHandler(MustWorld(s), Settings{Now: at(noon), List: ListSettings{Jitter: 300 * time.Millisecond, Displaced: 500}})
+	h := MustHandler(MustWorld(s), Settings{
+		Now: at(noon), List: ListSettings{Jitter: 300 * time.Millisecond, Displaced: 500},
+	})
 	q := url.Values{"pageSize": {"1000"}, "startDate": {noon.Add(-10 * time.Minute).Format(time.RFC3339)}}
 	var all []twilio.Operation
 	for _, page := range readAll(t, h, q) {

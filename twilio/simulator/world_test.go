@@ -48,7 +48,8 @@ func TestWorldListEqualsBruteForce(t *testing.T) {
 			clock = clock.Add(-20 * time.Minute)
 		}
 		from, to := clock.Add(-time.Duration(step)*90*time.Second), clock.Add(-time.Duration(step%7)*time.Minute)
-		for _, status := range []twilio.Status{"", twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled} {
+		for _, status := range []twilio.Status{"", twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted,
+			twilio.StatusCanceled} {
 			var want []twilio.Operation
 			for op := range w.Operations(clock, from, to) {
 				if status == "" || op.Status == status {
@@ -100,7 +101,10 @@ func TestWorldOperationsAreWellFormed(t *testing.T) {
 	if fractions == 0 || onSecond < 10 {
 		t.Errorf("%d creations on a whole second and %d between: both are wanted", onSecond, fractions)
 	}
-	for _, id := range []string{"", "comms_operation_", last.ID[:len(last.ID)-1], last.ID[:len(last.ID)-1] + "!", last.ID + "0", "comms_operation_0" + strings.Repeat("z", 25)} {
+	for _, id := range []string{
+		"", "comms_operation_", last.ID[:len(last.ID)-1], last.ID[:len(last.ID)-1] + "!",
+		last.ID + "0", "comms_operation_0" + strings.Repeat("z", 25),
+	} {
 		if op, ok := w.Operation(noon, id); ok {
 			t.Errorf("id %q finds %+v", id, op)
 		}
@@ -162,7 +166,8 @@ func TestWorldMoves(t *testing.T) {
 			}
 		}
 		for _, status := range []twilio.Status{twilio.StatusCompleted, twilio.StatusCanceled} {
-			if !slices.ContainsFunc(slices.Collect(maps.Values(before)), func(op twilio.Operation) bool { return op.Status == status }) {
+			if !slices.ContainsFunc(slices.Collect(maps.Values(before)),
+				func(op twilio.Operation) bool { return op.Status == status }) {
 				t.Errorf("no operation ended as %s", status)
 			}
 		}
@@ -172,7 +177,10 @@ func TestWorldMoves(t *testing.T) {
 func checkStats(t *testing.T, op twilio.Operation, includes bool) {
 	t.Helper()
 	s := op.Stats
-	for _, v := range []int64{s.Total, s.Recipients, s.Attempts, s.Unaddressable, s.Scheduled, s.Queued, s.Sent, s.Delivered, s.Read, s.Undelivered, s.Failed, s.Canceled} {
+	for _, v := range []int64{
+		s.Total, s.Recipients, s.Attempts, s.Unaddressable, s.Scheduled, s.Queued, s.Sent,
+		s.Delivered, s.Read, s.Undelivered, s.Failed, s.Canceled,
+	} {
 		if v < 0 {
 			t.Fatalf("negative: %+v", op)
 		}
@@ -208,7 +216,8 @@ func checkForward(t *testing.T, was, op twilio.Operation) {
 		t.Fatalf("status went back:\n%+v\n%+v", was, op)
 	}
 	if b.Attempts < a.Attempts || b.Failed < a.Failed || b.Undelivered < a.Undelivered || b.Read < a.Read ||
-		b.Delivered+b.Read < a.Delivered+a.Read || b.Canceled < a.Canceled || b.Total != a.Total || b.Recipients != a.Recipients {
+		b.Delivered+b.Read < a.Delivered+a.Read || b.Canceled < a.Canceled || b.Total != a.Total ||
+		b.Recipients != a.Recipients {
 		t.Fatalf("a count that only grows fell:\n%+v\n%+v", was, op)
 	}
 	if rank[was.Status] > 0 && b.Queued > a.Queued {
@@ -237,11 +246,15 @@ func TestWorldArrivals(t *testing.T) {
 		}
 	}
 	s := WorldSettings{Seed: 3, Rate: 60, Curve: DayCurve(0.5, 14)}
-	if peak, low := count(s, noon.Add(90*time.Minute), noon.Add(150*time.Minute)), count(s, noon.Add(-11*time.Hour), noon.Add(-10*time.Hour)); peak < 5000 || low > 2000 {
+	peak := count(s, noon.Add(90*time.Minute), noon.Add(150*time.Minute))
+	low := count(s, noon.Add(-11*time.Hour), noon.Add(-10*time.Hour))
+	if peak < 5000 || low > 2000 {
 		t.Errorf("%d operations at the peak hour, %d at the other end", peak, low)
 	}
 	s.Curve = Bursts(10, time.Hour, 5*time.Minute)
-	if burst, rest := count(s, noon, noon.Add(5*time.Minute)), count(s, noon.Add(10*time.Minute), noon.Add(15*time.Minute)); burst < 2500 || rest > 400 {
+	burst := count(s, noon, noon.Add(5*time.Minute))
+	rest := count(s, noon.Add(10*time.Minute), noon.Add(15*time.Minute))
+	if burst < 2500 || rest > 400 {
 		t.Errorf("%d operations in a burst, %d in as long a time without", burst, rest)
 	}
 	s = WorldSettings{Seed: 3, Rate: 200, Uniform: true, Epoch: noon.Add(-1000 * time.Minute), Until: noon}
@@ -261,7 +274,8 @@ func TestWorldLifetime(t *testing.T) {
 			continue
 		}
 		old := noon.Add(time.Duration(k)*time.Minute - 15*time.Minute - time.Millisecond)
-		if stale := w.Sums(noon.Add(time.Duration(k)*time.Minute), time.Time{}, old)[twilio.StatusProcessing]; stale.Operations > 0 {
+		stale := w.Sums(noon.Add(time.Duration(k)*time.Minute), time.Time{}, old)[twilio.StatusProcessing]
+		if stale.Operations > 0 {
 			t.Fatalf("%d operations are older than the longest lifetime", stale.Operations)
 		}
 	}
@@ -345,7 +359,9 @@ func TestTrouble(t *testing.T) {
 	t.Run("one campaign", func(t *testing.T) {
 		quiet := s
 		quiet.Rate = 0.1 // a campaign comes also where nobody else does
-		quiet.Troubles = []Trouble{{Kind: TroubleFailing, Recipients: 1234, Rate: 0.5, From: noon, Every: time.Hour, For: time.Minute}}
+		quiet.Troubles = []Trouble{{
+			Kind: TroubleFailing, Recipients: 1234, Rate: 0.5, From: noon, Every: time.Hour, For: time.Minute,
+		}}
 		w := MustWorld(quiet)
 		for k := range 5 {
 			from := noon.Add(time.Duration(k) * time.Hour)
@@ -357,7 +373,8 @@ func TestTrouble(t *testing.T) {
 	})
 	t.Run("recurring", func(t *testing.T) {
 		w := MustWorld(s)
-		if err := w.AddTrouble(Trouble{Kind: TroubleFailing, Share: 1, Rate: 1, From: noon, Every: 2 * time.Hour, For: time.Hour}); err != nil {
+		failing := Trouble{Kind: TroubleFailing, Share: 1, Rate: 1, From: noon, Every: 2 * time.Hour, For: time.Hour}
+		if err := w.AddTrouble(failing); err != nil {
 			t.Fatal(err)
 		}
 		for k, want := range []bool{true, false, true, false} {
@@ -384,7 +401,9 @@ func TestWorldSettingsRefused(t *testing.T) {
 		"trouble length": func(s *WorldSettings) {
 			s.Troubles = []Trouble{{Kind: TroubleStuck, Every: time.Minute, For: time.Hour}}
 		},
-		"trouble without a length": func(s *WorldSettings) { s.Troubles = []Trouble{{Kind: TroubleStuck, Every: time.Minute}} },
+		"trouble without a length": func(s *WorldSettings) {
+			s.Troubles = []Trouble{{Kind: TroubleStuck, Every: time.Minute}}
+		},
 		"trouble of one, between minutes": func(s *WorldSettings) {
 			s.Troubles = []Trouble{{Kind: TroubleStuck, Recipients: 1, Every: time.Second, For: 1}}
 		},
@@ -434,11 +453,13 @@ func TestStatic(t *testing.T) {
 		}
 		return all.String()
 	}
-	if got := ids(Filter{}, false) + " " + ids(Filter{}, true) + " " + ids(Filter{From: noon}, false) + " " + ids(Filter{To: noon}, false); got != "bac cab ac b" {
+	if got := ids(Filter{}, false) + " " + ids(Filter{}, true) + " " + ids(Filter{From: noon}, false) + " " +
+		ids(Filter{To: noon}, false); got != "bac cab ac b" {
 		t.Errorf("listed %s", got)
 	}
 	list := s.List(noon, Filter{}, false)
-	if !s.Update("b", func(op *twilio.Operation) { op.Status = twilio.StatusCanceled; op.Stats.Total = 7 }) || s.Update("x", func(*twilio.Operation) {}) {
+	if !s.Update("b", func(op *twilio.Operation) { op.Status = twilio.StatusCanceled; op.Stats.Total = 7 }) ||
+		s.Update("x", func(*twilio.Operation) {}) {
 		t.Error("updated what is not there, or not what is")
 	}
 	s.Set(operationAt("d", noon.Add(time.Second)), operationAt("c", noon.Add(2*time.Second)))

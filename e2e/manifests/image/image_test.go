@@ -48,7 +48,8 @@ func newBuildah(t *testing.T) *buildah {
 	dir := t.TempDir()
 	policy := filepath.Join(dir, "policy.json")
 	writeFile(t, policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
-	// Without configuration of the machine's: overlay file systems do not work everywhere, and base images go by full names.
+	// Without configuration of the machine's: overlay file systems do not work everywhere, and base images go by full
+	// names.
 	t.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(dir, "registries.conf"))
 	writeFile(t, filepath.Join(dir, "registries.conf"), "unqualified-search-registries = []\n")
 	return &buildah{t, []string{
@@ -105,8 +106,10 @@ func (b *buildah) bases() []string {
 	b.build("--tag", "docker.io/library/golang:1.26", golang)
 
 	static := b.t.TempDir()
-	writeFile(b.t, filepath.Join(static, "etc", "passwd"), "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
-	writeFile(b.t, filepath.Join(static, "Dockerfile"), "FROM scratch\nCOPY etc /etc\nUSER 65532\nENV PATH=/usr/bin:/bin\n")
+	writeFile(b.t, filepath.Join(static, "etc", "passwd"),
+		"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
+	writeFile(b.t, filepath.Join(static, "Dockerfile"),
+		"FROM scratch\nCOPY etc /etc\nUSER 65532\nENV PATH=/usr/bin:/bin\n")
 	b.build("--tag", "gcr.io/distroless/static:nonroot", static)
 
 	env := strings.Split(output(b.t, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"), "\n")
@@ -192,7 +195,10 @@ func TestImage(t *testing.T) {
 	img := b.open(image + ":1.2.3")
 
 	t.Run("config", func(t *testing.T) { img.checkConfig(t) })
-	for label, want := range map[string]string{"title": "twilio_operations_exporter", "licenses": "Apache-2.0", "version": "1.2.3", "revision": "0123abc", "created": "2026-01-02"} {
+	for label, want := range map[string]string{
+		"title": "twilio_operations_exporter", "licenses": "Apache-2.0",
+		"version": "1.2.3", "revision": "0123abc", "created": "2026-01-02",
+	} {
 		if got := img.config.Labels["org.opencontainers.image."+label]; got != want {
 			t.Errorf("label %s is %q, want %q", label, got, want)
 		}
@@ -208,7 +214,8 @@ func TestImage(t *testing.T) {
 	t.Run("flags", func(t *testing.T) {
 		// What the manifests are checked against is what the program has.
 		var got []string
-		for _, m := range regexp.MustCompile(`(?m)^ {2,6}(?:-\w, )?--(?:\[no-\])?([\w.-]+)`).FindAllStringSubmatch(img.output("--help"), -1) {
+		flags := regexp.MustCompile(`(?m)^ {2,6}(?:-\w, )?--(?:\[no-\])?([\w.-]+)`)
+		for _, m := range flags.FindAllStringSubmatch(img.output("--help"), -1) {
 			got = append(got, "--"+m[1])
 		}
 		slices.Sort(got)
@@ -221,7 +228,8 @@ func TestImage(t *testing.T) {
 	t.Run("release", func(t *testing.T) {
 		// As goreleaser lays it out: a directory a platform.
 		dir := t.TempDir()
-		copyFile(t, filepath.Join(img.root, program), filepath.Join(dir, "linux", runtime.GOARCH, "twilio_operations_exporter"), 0o755)
+		copyFile(t, filepath.Join(img.root, program),
+			filepath.Join(dir, "linux", runtime.GOARCH, "twilio_operations_exporter"), 0o755)
 		copyFile(t, filepath.Join(root, "LICENSE"), filepath.Join(dir, "LICENSE"), 0o644)
 		copyFile(t, filepath.Join(root, "Dockerfile.release"), filepath.Join(dir, "Dockerfile"), 0o644)
 		b.build("--platform", "linux/"+runtime.GOARCH, "--tag", image+":release", dir)
@@ -251,7 +259,7 @@ func (i *builtImage) checkConfig(t *testing.T) {
 	if info.Mode().Perm() != 0o755 {
 		t.Errorf("mode of %s: %s", program, info.Mode())
 	}
-	if _, err := os.Stat(filepath.Join(i.root, "usr", "share", "doc", "twilio_operations_exporter", "LICENSE")); err != nil {
+	if _, err := os.Stat(filepath.Join(i.root, "usr/share/doc/twilio_operations_exporter/LICENSE")); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(i.root, "src")); err == nil {

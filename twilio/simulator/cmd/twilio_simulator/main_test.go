@@ -22,7 +22,10 @@ func TestRun(t *testing.T) {
 	var stderr bytes.Buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"--listen-address=127.0.0.1:0", "--rate=30", "--account-sid=SK1", "--auth-token=s", "--order=oldest", "--latency=1ms"}, stdout, &stderr)
+		ended <- run(ctx, []string{
+			"--listen-address=127.0.0.1:0", "--rate=30", "--account-sid=SK1", "--auth-token=s",
+			"--order=oldest", "--latency=1ms",
+		}, stdout, &stderr)
 		_ = stdout.Close()
 	}()
 	lines := bufio.NewScanner(out)
@@ -56,7 +59,8 @@ func TestRun(t *testing.T) {
 		}
 		return response.StatusCode, string(b)
 	}
-	if code, body := ask(http.MethodGet, base+"/Messages/Operations?pageSize=1000", "SK1"); code != http.StatusOK || strings.Count(body, `"id"`) != 1000 {
+	if code, body := ask(http.MethodGet, base+"/Messages/Operations?pageSize=1000", "SK1"); code != http.StatusOK ||
+		strings.Count(body, `"id"`) != 1000 {
 		t.Errorf("%d %.100s", code, body)
 	}
 	if code, _ := ask(http.MethodGet, base+"/Messages/Operations", "AC1"); code != http.StatusUnauthorized {
@@ -100,7 +104,8 @@ func TestFlags(t *testing.T) {
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			var out bytes.Buffer
-			if code := run(t.Context(), strings.Fields(tt.args), &out, &out); code != tt.code || !strings.Contains(out.String(), tt.say) {
+			if code := run(t.Context(), strings.Fields(tt.args), &out, &out); code != tt.code ||
+				!strings.Contains(out.String(), tt.say) {
 				t.Errorf("%d, want %d and something about %q: %s", code, tt.code, tt.say, &out)
 			}
 		})
