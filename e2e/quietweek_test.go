@@ -23,7 +23,7 @@ func quietAccounts() map[string]simulator.WorldSettings {
 		s.Troubles, s.BadShare = nil, 0
 		// Less long than the demo's, so that fewer operations are looked at in each
 		// minute.
-		s.ScheduledAhead, s.LateFor = time.Hour, time.Hour
+		s.ScheduledAhead, s.LateFor = time.Hour, 15*time.Minute
 		return s
 	}
 	demo := simulator.DemoWorld()
@@ -35,7 +35,7 @@ func quietAccounts() map[string]simulator.WorldSettings {
 }
 
 // settled is the age at which an operation of these worlds changes no more.
-const settled = 130 * time.Minute
+const settled = 85 * time.Minute
 
 // quietWeek runs a week in which nothing is wrong but what always is: a refresh
 // an hour fails, and the exporter is deployed once a day.
