@@ -84,7 +84,7 @@ func build(name string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	// go build looks at the file's build id: one that is up to date stays.
-	args := slices.Concat([]string{"build", "-trimpath", "-o", file}, which.flags, []string{which.pkg})
+	args := slices.Concat([]string{"build", "-o", file}, which.flags, []string{which.pkg})
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = which.module
 	if out, err := cmd.CombinedOutput(); err != nil {
