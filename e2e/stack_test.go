@@ -454,7 +454,7 @@ func with(labels map[string]string, pairs ...string) map[string]string {
 
 // get fetches a page; an answer other than 200 is an error.
 func get(ctx context.Context, address string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {

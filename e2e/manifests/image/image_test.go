@@ -270,7 +270,7 @@ func (i *builtImage) checkConfig(t *testing.T) {
 // demo starts the image as `docker run IMAGE --demo` would, reads its metrics,
 // and stops it.
 func (i *builtImage) demo(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	address := freeAddress(t)
 	cmd := i.command("--demo", "--web.listen-address="+address)
@@ -304,8 +304,8 @@ func (i *builtImage) demo(t *testing.T) {
 		if err != nil {
 			t.Errorf("stopped with %v\n%s", err, &stderr)
 		}
-	case <-time.After(5 * time.Second):
-		t.Errorf("not stopped within 5s; %v", kill())
+	case <-time.After(time.Minute):
+		t.Errorf("does not stop; %v", kill())
 	}
 }
 

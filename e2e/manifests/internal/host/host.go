@@ -152,7 +152,8 @@ func Exporter(t testing.TB) string {
 		if buildDir, errBuild = os.MkdirTemp("", "exporter"); errBuild != nil {
 			return
 		}
-		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", buildDir, ".") //nolint:gosec // fixed but for a directory of its own
+		//nolint:gosec // fixed but for a directory of its own
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", buildDir, ".")
 		cmd.Dir = Root(t)
 		cmd.Stderr = os.Stderr
 		errBuild = cmd.Run()
