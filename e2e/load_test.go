@@ -76,11 +76,10 @@ var (
 const enough = 3
 
 // TestManyAccounts runs the built program with many accounts, of which 30% are in three kinds of trouble: the others
-// must not notice. The figures of docs/performance.md are those of
+// must not notice. It does not run in parallel with the tests that do. The figures of docs/performance.md are those of
 //
 //	go test -run '^TestManyAccounts$' -v -count=1 -accounts=5000 -accounts.interval=1m -accounts.for=3m
 func TestManyAccounts(t *testing.T) {
-	t.Parallel()
 	toolPath(t, "exporter") // time begins when it is there
 	reasons := map[string]string{"refused": "auth", "hanging": "timeout", "throttled": "rate_limited"}
 	var names []string
@@ -126,8 +125,8 @@ func TestManyAccounts(t *testing.T) {
 			succeeded := sampleOf(t, last, `twilio_exporter_last_success_timestamp_seconds{account="`+name+`"}`)
 			worst = max(worst, float64(begin.UnixMilli())/1e3-max(succeeded, float64(started.Unix())))
 		}
-		// They begin within the first interval.
-		if most > enough+1 && fewest < most/2 {
+		// They begin within the first interval, and may be late by another.
+		if most > 3*(fewest+1) {
 			t.Errorf("one account without trouble was refreshed %.0f times, another one %.0f times", fewest, most)
 		}
 		switch left := *manyFor - time.Since(started); {
