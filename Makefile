@@ -9,8 +9,8 @@ endif
 export CC
 BIN      := $(CURDIR)/bin
 PROGRAM  := twilio_operations_exporter
-FUZZTIME ?= 5s
-SEEDS    ?= 40
+FUZZTIME ?= 2s
+SEEDS    ?= 12
 
 # Where tests write their names that need root and are run by somebody else.
 export ROOT_SKIPS := $(BIN)/skips
@@ -29,8 +29,10 @@ DATE     ?= $(or $(shell git log -1 --format=%cd --date=format:%Y%m%d-%H:%M:%S 2
 STAMP    := github.com/prometheus/common/version
 LDFLAGS  := -s -w -X $(STAMP).Version=$(VERSION) -X $(STAMP).Revision=$(REVISION) -X $(STAMP).Branch=$(BRANCH) -X $(STAMP).BuildDate=$(DATE)
 
-# Modules of their own below this one.
-MODULES := $(patsubst %/go.mod,%,$(shell git ls-files '*/go.mod' 2>/dev/null))
+# Modules of their own below this one, that of e2e first.
+MODULES := $(sort $(patsubst %/go.mod,%,$(shell git ls-files '*/go.mod' 2>/dev/null)))
+MODULES := $(filter e2e,$(MODULES)) $(filter-out e2e,$(MODULES))
+TESTS   := $(MODULES:%=module/%)
 
 .PHONY: all
 all: build
@@ -39,8 +41,11 @@ all: build
 build: ## the program, into this directory
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(PROGRAM) .
 
+# Two at a time: the module e2e mostly waits, and takes as long as all the others.
 .PHONY: test
-test: race simulate fuzz modules ## everything that must pass
+test: cc chromium build ## everything that must pass
+	@mkdir -p $(BIN) && rm -f $(ROOT_SKIPS)
+	@$(MAKE) --no-print-directory -j 2 $(firstword $(TESTS)) race simulate fuzz $(wordlist 2,99,$(TESTS))
 	@if [ -s $(ROOT_SKIPS) ]; then echo "skipped, as they need root: $$(wc -l < $(ROOT_SKIPS))"; cat $(ROOT_SKIPS); fi
 
 .PHONY: race
@@ -62,17 +67,19 @@ fuzz:
 		done; \
 	done
 
-.PHONY: modules
-modules: build chromium
-	@mkdir -p $(BIN) && rm -f $(ROOT_SKIPS)
-	@set -e; for module in $(MODULES); do \
-		echo "module $$module"; \
-		(cd $$module && $(GO) vet ./... && $(GO) test -count=1 -timeout=40m ./...); \
-	done
+.PHONY: $(TESTS)
+$(TESTS): module/%:
+	cd $* && $(GO) vet ./... && $(GO) test -count=1 -timeout=40m ./...
+
+module/e2e/browser: chromium
 
 .PHONY: test-long
-test-long: cc ## ten minutes of faults, slow scrapers and probes together; not part of make test
+test-long: cc ## what takes too long for make test: soak, load, memory at full size, many seeds
 	cd e2e && CGO_ENABLED=1 $(GO) test -run '^TestSoak$$' -v -count=1 -timeout 30m . -soak=10m
+	cd e2e && $(GO) test -run '^TestManyAccounts$$' -v -count=1 . -accounts=200 -accounts.for=1m
+	cd bench && $(GO) test -run Memory -v -count=1 -timeout 30m -full
+	$(MAKE) simulate SEEDS=80
+	$(MAKE) fuzz FUZZTIME=1m
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT)

@@ -69,7 +69,9 @@ func testReaders(t *testing.T, full bool) map[string]measured {
 	api := serveSimulator(t, scaleOf(full))
 	results := map[string]measured{}
 	for _, name := range readerNames {
-		args := []string{"-test.run=^TestPerformance$", "-reader=" + name, "-reader.api=" + api, fmt.Sprintf("-full=%t", full)}
+		args := []string{
+			"-test.run=^TestPerformance$", "-reader=" + name, "-reader.api=" + api, fmt.Sprintf("-full=%t", full),
+		}
 		cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // this program
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr

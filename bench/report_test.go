@@ -45,7 +45,8 @@ func (r *report) write(t *testing.T, file string) {
 
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured on %s with %s, %d cores, %s.\n", time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.NumCPU(), runtime.GOARCH)
+	fmt.Fprintf(&b, "Measured on %s with %s, %d cores, %s.\n", time.Now().UTC().Format(time.DateOnly), runtime.Version(),
+		runtime.NumCPU(), runtime.GOARCH)
 
 	b.WriteString("\n### One refresh of a day of 864,000 operations\n\n")
 	row(&b, "", readerNames[0], readerNames[1], readerNames[2], "exporter : first loop", "exporter : second loop")
@@ -64,7 +65,10 @@ func (r *report) markdown() string {
 		{"thousand allocations, each after it", "%.0f", func(m *measured) float64 { return m.Steady.allocs() / 1000 }},
 		{"peak memory, MB", "%.0f", func(m *measured) float64 { return float64(m.Peak) / megabyte }},
 		{"time to the first numbers, s", "%.1f", func(m *measured) float64 { return m.First.Took.Seconds() }},
-		{"time of each refresh after it, s", "%.1f", func(m *measured) float64 { return m.Steady.Took.Seconds() / float64(m.Steady.Refreshes) }},
+		{
+			"time of each refresh after it, s", "%.1f",
+			func(m *measured) float64 { return m.Steady.Took.Seconds() / float64(m.Steady.Refreshes) },
+		},
 	} {
 		cells := []string{line.name}
 		var values []float64
@@ -76,7 +80,8 @@ func (r *report) markdown() string {
 		row(&b, append(cells, oneTo(values[0]/values[2]), oneTo(values[1]/values[2]))...)
 	}
 	loop, exporter := r.readers[readClient].Steady, r.readers[readExporter].Steady
-	fmt.Fprintf(&b, "\nA refresh of the exporter takes %.1f%% of the requests of a loop on the same client, and %.1f%% of its CPU time.\n",
+	fmt.Fprintf(&b, "\nA refresh of the exporter takes %.1f%% of the requests of a loop on the same client, "+
+		"and %.1f%% of its CPU time.\n",
 		100*exporter.requests()/loop.requests(), 100*exporter.cpu()/loop.cpu())
 
 	b.WriteString("\n### Requests by kind of account\n\n")
@@ -84,12 +89,14 @@ func (r *report) markdown() string {
 	row(&b, "---", "---:", "---:", "---:", "---:", "---:")
 	for _, c := range r.costs {
 		const perDay = float64(day / interval)
-		row(&b, c.name, strconv.Itoa(c.whole), fmt.Sprintf("%.1f", c.steady), fmt.Sprintf("%.1f%%", 100*c.steady/float64(c.whole)),
+		row(&b, c.name, strconv.Itoa(c.whole), fmt.Sprintf("%.1f", c.steady),
+			fmt.Sprintf("%.1f%%", 100*c.steady/float64(c.whole)),
 			thousands(c.steady*perDay), thousands(float64(c.whole)*perDay))
 	}
 
 	b.WriteString("\n### First refresh, 8 workers\n\n")
-	fmt.Fprintf(&b, "%s operations in pages of 1000 behind %v of latency: %.1f s in %d requests; one page after another %.1f s in %d requests. %.1f times as fast.\n",
+	fmt.Fprintf(&b, "%s operations in pages of 1000 behind %v of latency: %.1f s in %d requests; "+
+		"one page after another %.1f s in %d requests. %.1f times as fast.\n",
 		thousands(float64(r.first.operations)), latency, r.first.took.Seconds(), r.first.requests,
 		r.first.plain.Seconds(), r.first.plainRequests, r.first.faster())
 	return b.String()

@@ -141,7 +141,8 @@ func checkPanels(t *testing.T, s *stack, d *dashboard) {
 
 	// A misspelt metric in a panel is noticed.
 	wrong := dashboard{file: d.file, variables: d.variables}
-	misspelt := strings.NewReplacer("twilio_operations", "twilio_operatoins", "twilio_probe_messages", "twilio_probe_mesages")
+	misspelt := strings.NewReplacer(
+		"twilio_operations", "twilio_operatoins", "twilio_probe_messages", "twilio_probe_mesages")
 	for _, e := range d.expressions {
 		if text := misspelt.Replace(e.text); text != e.text && !mayBeEmpty(e.text) {
 			wrong.expressions = []expression{{e.where, text}}

@@ -59,7 +59,8 @@ func TestPrometheusFiles(t *testing.T) {
 		if out, err := runTool(t, wrong, nil, "promtool", args...); err != nil || !strings.Contains(out, "SUCCESS") {
 			t.Fatalf("the right copy: %v\n%s", err, out)
 		}
-		text := strings.ReplaceAll(right, "and on (job, instance) (up == 0)", `and on (job, instance) (up{job="nobody's"} == 0)`)
+		text := strings.ReplaceAll(right, "and on (job, instance) (up == 0)",
+			`and on (job, instance) (up{job="nobody's"} == 0)`)
 		if text == right {
 			t.Fatal("the copy is not wrong")
 		}
@@ -173,7 +174,8 @@ func TestAlertmanagerFiles(t *testing.T) {
 		Name, Receiver string
 		Labels         map[string]string
 	}
-	if err := yaml.Unmarshal(readFile(t, filepath.Join(alertmanagerFiles, "routes_test.yml")), &cases); err != nil || len(cases) == 0 {
+	err := yaml.Unmarshal(readFile(t, filepath.Join(alertmanagerFiles, "routes_test.yml")), &cases)
+	if err != nil || len(cases) == 0 {
 		t.Fatalf("routes_test.yml has %d cases: %v", len(cases), err)
 	}
 	route := func(t *testing.T, receiver string, labels map[string]string) (string, error) {
@@ -221,7 +223,8 @@ func TestInhibition(t *testing.T) {
 		Source, Target map[string]string
 		Muted          bool
 	}
-	if err := yaml.Unmarshal(readFile(t, filepath.Join(alertmanagerFiles, "inhibition_test.yml")), &cases); err != nil || len(cases) == 0 {
+	err := yaml.Unmarshal(readFile(t, filepath.Join(alertmanagerFiles, "inhibition_test.yml")), &cases)
+	if err != nil || len(cases) == 0 {
 		t.Fatalf("inhibition_test.yml has %d cases: %v", len(cases), err)
 	}
 	p := startPager(t, 1)
@@ -264,7 +267,8 @@ func (p *pager) send(t *testing.T, labels ...map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.alertmanager.url("/api/v2/alerts"), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.alertmanager.url("/api/v2/alerts"),
+		bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

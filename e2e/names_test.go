@@ -234,7 +234,8 @@ func readRuleTests(t *testing.T) ruleTests {
 
 var (
 	// A name in running text; braces are alternatives, as in a shell.
-	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|instance|twilio):[a-zA-Z_])[a-zA-Z0-9_:]*(?:\{[a-z0-9_]+(?:,[a-z0-9_]+)+\}[a-zA-Z0-9_:]*)*`)
+	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|instance|twilio):[a-zA-Z_])` +
+		`[a-zA-Z0-9_:]*(?:\{[a-z0-9_]+(?:,[a-z0-9_]+)+\}[a-zA-Z0-9_:]*)*`)
 	braces     = regexp.MustCompile(`\{([^{}]*)\}`)
 	promqlCode = regexp.MustCompile("(?s)```promql\n(.*?)```")
 )
@@ -390,17 +391,20 @@ func checkNames(t *testing.T, pages ...[]byte) {
 			t.Errorf("%s was not noticed: %v", name, problems)
 		}
 	}
-	if problems := k.unknownWords("text", "`twilio_up` and `twilio_upp`, account: `account:twilio_{up,down}:max5m`\n```promql\ndown\n```\n"); len(problems) != 3 {
+	const text = "`twilio_up` and `twilio_upp`, account: `account:twilio_{up,down}:max5m`\n```promql\ndown\n```\n"
+	if problems := k.unknownWords("text", text); len(problems) != 3 {
 		t.Errorf("of three unknown names in a text: %v", problems)
 	}
 }
 
 func TestWords(t *testing.T) {
 	t.Parallel()
-	const text = "`twilio_up{account=\"a\"}`, `twilio:share:threshold{severity}`, account_day:twilio_{a,b}:x{1h,1d}, twilio_probe_…"
+	const text = "`twilio_up{account=\"a\"}`, `twilio:share:threshold{severity}`, " +
+		"account_day:twilio_{a,b}:x{1h,1d}, twilio_probe_…"
 	want := []string{
 		"twilio_up", "twilio:share:threshold",
-		"account_day:twilio_a:x1h", "account_day:twilio_a:x1d", "account_day:twilio_b:x1h", "account_day:twilio_b:x1d", "twilio_probe_",
+		"account_day:twilio_a:x1h", "account_day:twilio_a:x1d", "account_day:twilio_b:x1h", "account_day:twilio_b:x1d",
+		"twilio_probe_",
 	}
 	if got := words(text); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)

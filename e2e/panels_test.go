@@ -24,10 +24,16 @@ var badTimes = []struct {
 	pattern *regexp.Regexp
 	reason  string
 }{
-	{regexp.MustCompile(`> on \(\) .*:threshold`), "a figure past its threshold is a target of its own, with a color of its own"},
+	{
+		regexp.MustCompile(`> on \(\) .*:threshold`),
+		"a figure past its threshold is a target of its own, with a color of its own",
+	},
 	{regexp.MustCompile(`alertstate="firing"`), "no alert fires"},
 	{regexp.MustCompile(`refresh_errors_total.*> 0$`), "reasons without an error are not drawn"},
-	{regexp.MustCompile(`_scheduled_age_seconds:threshold`), "the limit is for accounts that have one; the rules' example is no account of the demo's"},
+	{
+		regexp.MustCompile(`_scheduled_age_seconds:threshold`),
+		"the limit is for accounts that have one; the rules' example is no account of the demo's",
+	},
 }
 
 func mayBeEmpty(expr string) bool {
@@ -131,7 +137,8 @@ func expressionsIn(node any, where string) []expression {
 // built are Grafana's own variables, for a panel over the last five minutes of
 // a source scraped every 30 s.
 var built = map[string]string{
-	"__rate_interval": "2m", "__interval": "30s", "__interval_ms": "30000", "__range": "5m", "__range_s": "300", "__range_ms": "300000",
+	"__rate_interval": "2m", "__interval": "30s", "__interval_ms": "30000",
+	"__range": "5m", "__range_s": "300", "__range_ms": "300000",
 }
 
 var reference = regexp.MustCompile(`\$\{(\w+)(?::\w+)?\}|\$([A-Za-z_]\w*)`)
@@ -401,7 +408,10 @@ func TestReadDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []expression{
-		{"t.json / T / Alerts", "ALERTS"}, {"t.json / T / P / A", "a"}, {"t.json / T / P / B", "b"}, {"t.json / T / R / Q / A", "c"},
+		{"t.json / T / Alerts", "ALERTS"},
+		{"t.json / T / P / A", "a"},
+		{"t.json / T / P / B", "b"},
+		{"t.json / T / R / Q / A", "c"},
 	}
 	if !slices.Equal(d.expressions, want) {
 		t.Errorf("got %q\nwant %q", d.expressions, want)

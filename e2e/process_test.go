@@ -42,8 +42,12 @@ var tools = map[string]tool{
 	"exporter-race": {module: project, pkg: "twilio_operations_exporter", flags: []string{"-race"}},
 	// The tag is upstream's: without all service discoveries the build takes
 	// half the time, and one that cannot be fetched everywhere is left out.
-	"prometheus":   {module: ".", pkg: "github.com/prometheus/prometheus/cmd/prometheus", flags: []string{"-tags=remove_all_sd"}},
-	"promtool":     {module: ".", pkg: "github.com/prometheus/prometheus/cmd/promtool", flags: []string{"-tags=remove_all_sd"}},
+	"prometheus": {
+		module: ".", pkg: "github.com/prometheus/prometheus/cmd/prometheus", flags: []string{"-tags=remove_all_sd"},
+	},
+	"promtool": {
+		module: ".", pkg: "github.com/prometheus/prometheus/cmd/promtool", flags: []string{"-tags=remove_all_sd"},
+	},
 	"alertmanager": {module: "alertmanager", pkg: "github.com/prometheus/alertmanager/cmd/alertmanager"},
 	"amtool":       {module: "alertmanager", pkg: "github.com/prometheus/alertmanager/cmd/amtool"},
 }
@@ -80,7 +84,7 @@ func build(name string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	// go build looks at the file's build id: one that is up to date stays.
-	args := slices.Concat([]string{"build", "-trimpath", "-o", file}, which.flags, []string{which.pkg})
+	args := slices.Concat([]string{"build", "-o", file}, which.flags, []string{which.pkg})
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = which.module
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -144,7 +148,8 @@ type process struct {
 func start(t *testing.T, name, toolName string, env []string, args ...string) *process {
 	t.Helper()
 	file := toolPath(t, toolName)
-	p := &process{name: name, cmd: exec.CommandContext(context.WithoutCancel(t.Context()), file, args...), ended: make(chan struct{})}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), file, args...)
+	p := &process{name: name, cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Env = append([]string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	p.cmd.SysProcAttr = processAttributes()

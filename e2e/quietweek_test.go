@@ -23,7 +23,7 @@ func quietAccounts() map[string]simulator.WorldSettings {
 		s.Troubles, s.BadShare = nil, 0
 		// Less long than the demo's, so that fewer operations are looked at in each
 		// minute.
-		s.ScheduledAhead, s.LateFor = time.Hour, time.Hour
+		s.ScheduledAhead, s.LateFor = time.Hour, 15*time.Minute
 		return s
 	}
 	demo := simulator.DemoWorld()
@@ -35,7 +35,7 @@ func quietAccounts() map[string]simulator.WorldSettings {
 }
 
 // settled is the age at which an operation of these worlds changes no more.
-const settled = 130 * time.Minute
+const settled = 85 * time.Minute
 
 // quietWeek runs a week in which nothing is wrong but what always is: a refresh
 // an hour fails, and the exporter is deployed once a day.
@@ -116,9 +116,10 @@ func quietWeek(t *testing.T) string {
 	if outcomes < 1_000_000 || deploys != 3*7 || failures != 3*7*24 {
 		t.Errorf("no week: %d outcomes, %d starts, %d failures", outcomes, deploys, failures)
 	}
-	return fmt.Sprintf("Three accounts of the demo's shape, of which one sleeps at night and one sends in bursts, for seven days. The exporter is\n"+
-		"deployed every day, and one refresh an hour of each account fails. The largest account has %.1f million outcomes in the\n"+
-		"week. Alerts: %d.\n", float64(outcomes)/1e6, len(r.changes))
+	return fmt.Sprintf("Three accounts of the demo's shape, of which one sleeps at night and one sends in bursts, "+
+		"for seven days. The exporter is\n"+
+		"deployed every day, and one refresh an hour of each account fails. "+
+		"The largest account has %.1f million outcomes in the\nweek. Alerts: %d.\n", float64(outcomes)/1e6, len(r.changes))
 }
 
 // look is what a refresh sees: the stats of all operations, and of those that

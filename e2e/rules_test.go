@@ -83,7 +83,9 @@ type scraped struct {
 // sees a threshold at the latest an interval later.
 func shippedRules() []string {
 	dir := filepath.Join(prometheusFiles, "rules")
-	return []string{filepath.Join(dir, "thresholds.yml"), filepath.Join(dir, "recording.yml"), filepath.Join(dir, "alerts.yml")}
+	return []string{
+		filepath.Join(dir, "thresholds.yml"), filepath.Join(dir, "recording.yml"), filepath.Join(dir, "alerts.yml"),
+	}
 }
 
 // newRuleRun loads rules. Until the first step, history may be appended.
@@ -163,7 +165,8 @@ func outOfOrder(all []*runRule) []string {
 			}
 			for record, at := range last {
 				if at >= i && selectsName(v, record) {
-					problems = append(problems, fmt.Sprintf("%s%s needs %s, which does not come before it", rule.Record, rule.Alert, record))
+					problems = append(problems,
+						fmt.Sprintf("%s%s needs %s, which does not come before it", rule.Record, rule.Alert, record))
 				}
 			}
 			return nil

@@ -78,7 +78,8 @@ func TestSoak(t *testing.T) {
 	every(2, 20*time.Millisecond, func(rnd *rand.Rand) { // probes; most give up at once
 		patience, giveUp := context.WithTimeout(ctx, time.Duration(rnd.Int64N(int64(200*time.Millisecond))))
 		defer giveUp()
-		_, _ = get(patience, p.url(fmt.Sprintf("/probe?account=%s&target=comms_operation_0%025d", names[rnd.IntN(len(names))], rnd.IntN(1e9))))
+		_, _ = get(patience, p.url(fmt.Sprintf("/probe?account=%s&target=comms_operation_0%025d",
+			names[rnd.IntN(len(names))], rnd.IntN(1e9))))
 	})
 	for i := range 3 { // slow readers
 		every(uint64(10+i), 100*time.Millisecond, func(rnd *rand.Rand) {

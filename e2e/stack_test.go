@@ -123,12 +123,14 @@ func startStack(
 	if history != "" {
 		file := filepath.Join(s.dir, "history.om")
 		writeFile(t, file, []byte(history))
-		if out, err := runTool(t, s.dir, nil, "promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", file, data); err != nil {
+		out, err := runTool(t, s.dir, nil, "promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", file, data)
+		if err != nil {
 			t.Fatalf("history: %v\n%s", err, out)
 		}
 	}
 	s.prometheus = start(t, name, "prometheus", nil,
-		"--config.file="+filepath.Join(s.dir, "prometheus.yml"), "--storage.tsdb.path="+data, "--web.listen-address=127.0.0.1:0")
+		"--config.file="+filepath.Join(s.dir, "prometheus.yml"), "--storage.tsdb.path="+data,
+		"--web.listen-address=127.0.0.1:0")
 	eventually(t, name+" to be ready", func() error {
 		_, err := get(t.Context(), s.prometheus.url("/-/ready"))
 		return err
@@ -227,11 +229,14 @@ type account struct {
 }
 
 // startAccount runs an exporter whose day takes as long as the fast stack's.
-func startAccount(t *testing.T, name string, settings simulator.WorldSettings, window time.Duration, flags ...string) *account {
+func startAccount(
+	t *testing.T, name string, settings simulator.WorldSettings, window time.Duration, flags ...string,
+) *account {
 	t.Helper()
 	a := &account{name: name, t: t, window: window, flags: flags}
 	a.world = simulator.MustWorld(settings)
-	a.api = simulator.NewHandler(a.world, simulator.Settings{AccountSID: simulator.DemoAccountSID, AuthToken: simulator.DemoAuthToken})
+	a.api = simulator.NewHandler(a.world,
+		simulator.Settings{AccountSID: simulator.DemoAccountSID, AuthToken: simulator.DemoAuthToken})
 	server := httptest.NewServer(a.api)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -393,7 +398,9 @@ func (p *pager) hear(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range message.Alerts {
-		p.told = append(p.told, notice{receiver: path.Base(r.URL.Path), status: a.Status, labels: a.Labels, annotations: a.Annotations})
+		p.told = append(p.told, notice{
+			receiver: path.Base(r.URL.Path), status: a.Status, labels: a.Labels, annotations: a.Annotations,
+		})
 	}
 }
 
@@ -447,7 +454,7 @@ func with(labels map[string]string, pairs ...string) map[string]string {
 
 // get fetches a page; an answer other than 200 is an error.
 func get(ctx context.Context, address string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {

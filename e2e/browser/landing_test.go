@@ -96,7 +96,8 @@ func browse(ctx context.Context, t *testing.T) context.Context {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true),
 		chromedp.WSURLReadTimeout(2*time.Minute),
 	)
 	allocator, cancelAllocator := chromedp.NewExecAllocator(ctx, options...)
@@ -122,7 +123,8 @@ func TestLandingPage(t *testing.T) {
 	}
 	// The page is of one moment: it is loaded again until all have been read.
 	for {
-		err := chromedp.Run(tab, chromedp.Reload(), chromedp.WaitVisible("#accounts", chromedp.ByQuery), chromedp.Title(&title), chromedp.Text("body", &text, chromedp.ByQuery))
+		err := chromedp.Run(tab, chromedp.Reload(), chromedp.WaitVisible("#accounts", chromedp.ByQuery),
+			chromedp.Title(&title), chromedp.Text("body", &text, chromedp.ByQuery))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +135,9 @@ func TestLandingPage(t *testing.T) {
 	if title == "owned" {
 		t.Error("an account's name ran as a script")
 	}
-	for _, want := range []string{"marketing", evil, "refused", "fresh", "failing", "COMPLETED", "SCHEDULED", "comms_operation_", "401 Unauthorized"} {
+	for _, want := range []string{
+		"marketing", evil, "refused", "fresh", "failing", "COMPLETED", "SCHEDULED", "comms_operation_", "401 Unauthorized",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not on the page:\n%s", want, text)
 		}

@@ -88,8 +88,14 @@ func TestWrongCopies(t *testing.T) {
 		want           string
 	}{
 		{"misspelt metric", "twilio_messages_total{", "twilio_mesages_total{", "there is no metric twilio_mesages_total"},
-		{"misspelt record", "account:twilio_operations_failing:sum{", "account:twilio_operation_failing:sum{", "there is no metric account:twilio_operation_failing:sum"},
-		{"label that a metric does not have", `{account=~\"$account\",status=`, `{account=~\"$account\",state=`, "has no label state"},
+		{
+			"misspelt record", "account:twilio_operations_failing:sum{", "account:twilio_operation_failing:sum{",
+			"there is no metric account:twilio_operation_failing:sum",
+		},
+		{
+			"label that a metric does not have", `{account=~\"$account\",status=`, `{account=~\"$account\",state=`,
+			"has no label state",
+		},
 		{"broken expression", "topk(10, max_over_time(", "topk(10 max_over_time(", "parse error"},
 		{"unknown variable", "[$__rate_interval]", "[$__rat_interval]", "unknown variable"},
 		{"fixed range of a rate", "[$__rate_interval]", "[5m]", "not over $__rate_interval"},
@@ -99,15 +105,24 @@ func TestWrongCopies(t *testing.T) {
 		{"misspelt custom field", `"lineWidth"`, `"lineWith"`, "additional properties 'lineWith' not allowed"},
 		{"number as text", `"schemaVersion": 42`, `"schemaVersion": "42"`, "want number"},
 		{"unknown override", `"id": "custom.lineStyle"`, `"id": "custom.lineStile"`, "value must be"},
-		{"override for a series that is not there", `"options": "Delivered"`, `"options": "Deliverd"`, `override for "Deliverd"`},
+		{
+			"override for a series that is not there", `"options": "Delivered"`, `"options": "Deliverd"`,
+			`override for "Deliverd"`,
+		},
 		{"panel out of the grid", `"w": 24`, `"w": 25`, "does not fit into the grid"},
 		{"overlapping panels", `"h": 8`, `"h": 9`, "overlap"},
 		{"second panel of an id", `"id": 2,`, `"id": 1,`, "not the only one"},
 		{"no unit", `"unit": "percentunit"`, `"unit": ""`, "no unit"},
-		{"no description", `"description": "Share of failed`, `"description": "", "x": "Share of failed`, "additional properties 'x' not allowed"},
+		{
+			"no description", `"description": "Share of failed`, `"description": "", "x": "Share of failed`,
+			"additional properties 'x' not allowed",
+		},
 		{"panel about all accounts", `=~\"$account\"`, `=~\".+\"`, "no query asks for the accounts chosen"},
 		{"link to no dashboard", `"/d/twilio-exporter"`, `"/d/twilio-exporters"`, "there is no dashboard twilio-exporters"},
-		{"link to no runbook", "${runbooks}/TwilioFailedShareHigh.md", "${runbooks}/TwilioFailedShare.md", "TwilioFailedShare.md: no such file"},
+		{
+			"link to no runbook", "${runbooks}/TwilioFailedShareHigh.md", "${runbooks}/TwilioFailedShare.md",
+			"TwilioFailedShare.md: no such file",
+		},
 		{"accounts of one color", `"palette-classic-by-name"`, `"continuous-BlPu"`, "cannot be told apart"},
 		{"whole SIDs", `"id": "renameByRegex"`, `"id": "merge"`, "shows its whole SID"},
 		{"account of one value", `"multi": true`, `"multi": false`, "must take several values"},
@@ -202,7 +217,8 @@ func TestProvisioning(t *testing.T) {
 		}
 	}
 	decode(t, deploy+"/grafana/provisioning/dashboards/twilio.yml", &providers)
-	if len(providers.Providers) != 1 || providers.Providers[0].Type != "file" || !filepath.IsAbs(providers.Providers[0].Options.Path) {
+	if len(providers.Providers) != 1 || providers.Providers[0].Type != "file" ||
+		!filepath.IsAbs(providers.Providers[0].Options.Path) {
 		t.Errorf("providers are %+v, want one of files", providers.Providers)
 	}
 }

@@ -39,14 +39,16 @@ func ofExporter() known {
 	add("account status", "twilio_operations", "twilio_operations_failing",
 		"twilio_operations_oldest_created_timestamp_seconds", "twilio_operations_oldest_updated_timestamp_seconds")
 	for _, stat := range []string{
-		"messages", "recipients", "recipients_unaddressable", "attempts", "messages_scheduled", "messages_queued", "messages_sent",
-		"messages_delivered", "messages_read", "messages_undelivered", "messages_failed", "messages_canceled",
+		"messages", "recipients", "recipients_unaddressable", "attempts", "messages_scheduled", "messages_queued",
+		"messages_sent", "messages_delivered", "messages_read", "messages_undelivered", "messages_failed",
+		"messages_canceled",
 	} {
 		add("account status", "twilio_operation_"+stat)
 		add("account operation", "twilio_probe_"+stat)
 	}
 	for _, figure := range []string{
-		"messages", "messages_delivered", "messages_undelivered", "messages_failed", "created_timestamp_seconds", "updated_timestamp_seconds",
+		"messages", "messages_delivered", "messages_undelivered", "messages_failed",
+		"created_timestamp_seconds", "updated_timestamp_seconds",
 	} {
 		add("account operation status why", "twilio_named_operation_"+figure)
 	}
@@ -61,7 +63,8 @@ func ofExporter() known {
 		add("account", "twilio_"+stat+"_total")
 	}
 	const e = "twilio_exporter_"
-	add("account", e+"last_success_timestamp_seconds", e+"api_throttled_seconds_total", e+"operations_read_total", e+"clock_skew_seconds")
+	add("account", e+"last_success_timestamp_seconds", e+"api_throttled_seconds_total", e+"operations_read_total",
+		e+"clock_skew_seconds")
 	add("account result", e+"refreshes_total")
 	add("account reason", e+"refresh_errors_total")
 	add("account endpoint code", e+"api_requests_total")

@@ -73,7 +73,8 @@ func admit(doc []byte) (runtime.Object, error) {
 	}
 	legacyscheme.Scheme.Default(obj)
 
-	internal, err := legacyscheme.Scheme.ConvertToVersion(obj.DeepCopyObject(), schema.GroupVersion{Group: gvk.Group, Version: runtime.APIVersionInternal})
+	internal, err := legacyscheme.Scheme.ConvertToVersion(obj.DeepCopyObject(),
+		schema.GroupVersion{Group: gvk.Group, Version: runtime.APIVersionInternal})
 	if err != nil {
 		return nil, err
 	}

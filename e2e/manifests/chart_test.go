@@ -44,7 +44,8 @@ func chart(deploy, values string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := chartutil.ToRenderValues(c, v, chartutil.ReleaseOptions{Name: release, Namespace: chartNamespace, Revision: 1, IsInstall: true}, nil)
+	all, err := chartutil.ToRenderValues(c, v,
+		chartutil.ReleaseOptions{Name: release, Namespace: chartNamespace, Revision: 1, IsInstall: true}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +72,10 @@ labels:
   - includeSelectors: true
     pairs: {app.kubernetes.io/instance: twilio-operations-exporter}
     fields: [{kind: ServiceMonitor, path: spec/selector/matchLabels}]
-  - pairs: {app.kubernetes.io/version: "0.2.0", app.kubernetes.io/managed-by: Helm, helm.sh/chart: twilio-operations-exporter-0.2.0}
+  - pairs:
+      app.kubernetes.io/version: "0.2.0"
+      app.kubernetes.io/managed-by: Helm
+      helm.sh/chart: twilio-operations-exporter-0.2.0
 `
 
 const twoAccounts = `accounts:
@@ -102,7 +106,8 @@ func TestChart(t *testing.T) {
 	}{
 		{"default", "", nil, "", handmade},
 		{
-			"operator and Grafana", "{serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, grafana: {dashboards: {enabled: true}}}",
+			"operator and Grafana",
+			"{serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, grafana: {dashboards: {enabled: true}}}",
 			[]string{"prometheus-operator", "grafana"}, "", handmade,
 		},
 		{
@@ -111,7 +116,10 @@ func TestChart(t *testing.T) {
 		},
 		{"pair", "{replicaCount: 2}", []string{"pair"}, "", handmade},
 		{"several accounts", twoAccounts, []string{"accounts"}, accountsFile, accountSecrets},
-		{"sharded", twoAccounts + "shards: 3\nserviceMonitor: {enabled: true}", []string{"accounts", "sharded", "servicemonitor"}, accountsFile, accountSecrets},
+		{
+			"sharded", twoAccounts + "shards: 3\nserviceMonitor: {enabled: true}",
+			[]string{"accounts", "sharded", "servicemonitor"}, accountsFile, accountSecrets,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			deploy := host.CopyDeploy(t)
@@ -236,8 +244,19 @@ serviceMonitor:
   additionalLabels: {release: kube-prometheus-stack}
   relabelings: [{targetLabel: cluster, replacement: eu}]
   metricRelabelings: [{action: labeldrop, regex: operation}]
-prometheusRule: {enabled: true, namespace: monitoring, additionalLabels: {release: kube-prometheus-stack}, thresholds: "groups: [{name: own, rules: []}]", runbookBase: "https://wiki.example.com/runbooks", dashboardBase: "https://grafana.example.com"}
-grafana: {dashboards: {enabled: true, namespace: grafana, labels: {dashboards: "yes"}, annotations: {k8s-sidecar-target-directory: Twilio}}}
+prometheusRule:
+  enabled: true
+  namespace: monitoring
+  additionalLabels: {release: kube-prometheus-stack}
+  thresholds: "groups: [{name: own, rules: []}]"
+  runbookBase: "https://wiki.example.com/runbooks"
+  dashboardBase: "https://grafana.example.com"
+grafana:
+  dashboards:
+    enabled: true
+    namespace: grafana
+    labels: {dashboards: "yes"}
+    annotations: {k8s-sidecar-target-directory: Twilio}
 extraObjects:
 - {apiVersion: v1, kind: ConfigMap, metadata: {name: ca}}
 - |
@@ -255,12 +274,14 @@ extraObjects:
 	}
 	for _, want := range []string{
 		"image: registry.example.com/twilio-operations-exporter@sha256:0123", "imagePullSecrets:", "secretName: handmade",
-		"value: AC00000000000000000000000000000000", "--collector.window=48h", "value: https://twilio.example.com/v1", "mountPath: /etc/ca",
-		"memory: 96Mi", "value: 80MiB", "example.com/team: sms", "kubernetes.io/arch: arm64", "key: dedicated", "nodeAffinity: {}",
-		"priorityClassName: monitoring", "serviceAccountName: exporter", "example.com/role: reader", "port: 80\n", `prometheus.io/scrape: "true"`,
-		"team: sms", "port: 3128", "ServiceMonitor monitoring/sms", "matchNames:\n    - twilio", "release: kube-prometheus-stack",
+		"value: AC00000000000000000000000000000000", "--collector.window=48h", "value: https://twilio.example.com/v1",
+		"mountPath: /etc/ca", "memory: 96Mi", "value: 80MiB", "example.com/team: sms", "kubernetes.io/arch: arm64",
+		"key: dedicated", "nodeAffinity: {}", "priorityClassName: monitoring", "serviceAccountName: exporter",
+		"example.com/role: reader", "port: 80\n", `prometheus.io/scrape: "true"`, "team: sms", "port: 3128",
+		"ServiceMonitor monitoring/sms", "matchNames:\n    - twilio", "release: kube-prometheus-stack",
 		"targetLabel: cluster", "regex: operation", "PrometheusRule monitoring/sms-thresholds", "name: own\n",
-		"runbook_base: https://wiki.example.com/runbooks", "dashboard_base: https://grafana.example.com", "ConfigMap grafana/sms-dashboard-operations",
+		"runbook_base: https://wiki.example.com/runbooks", "dashboard_base: https://grafana.example.com",
+		"ConfigMap grafana/sms-dashboard-operations",
 		`dashboards: "yes"`, "k8s-sidecar-target-directory: Twilio", "ConfigMap /ca", "ConfigMap /" + release + "-text",
 	} {
 		if !strings.Contains(all.String(), want) {

@@ -29,8 +29,10 @@ import (
 // crdFiles are the modules that hold the YAML of the custom resources' schemas,
 // by API group.
 var crdFiles = map[string]struct{ module, dir string }{
-	"monitoring.coreos.com": {"github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd"},
-	"external-secrets.io":   {"github.com/external-secrets/external-secrets@v1.3.2", "config/crds/bases"},
+	"monitoring.coreos.com": {
+		"github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd",
+	},
+	"external-secrets.io": {"github.com/external-secrets/external-secrets@v1.3.2", "config/crds/bases"},
 }
 
 // customResource is the schema of one kind, compiled.
@@ -50,7 +52,8 @@ func customResourceOf(gvk schema.GroupVersionKind) (*customResource, error) {
 func loadCRD(gvk schema.GroupVersionKind) (*customResource, error) {
 	files := crdFiles[gvk.Group]
 	// Outside this module: as a requirement of it, each would bring hundreds more.
-	download := exec.CommandContext(context.Background(), "go", "mod", "download", "-json", files.module) //nolint:gosec // of the table above
+	//nolint:gosec // of the table above
+	download := exec.CommandContext(context.Background(), "go", "mod", "download", "-json", files.module)
 	download.Dir = os.TempDir()
 	out, err := download.Output()
 	if err != nil {
@@ -61,7 +64,8 @@ func loadCRD(gvk schema.GroupVersionKind) (*customResource, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc, err := os.ReadFile(filepath.Join(module.Dir, files.dir, fmt.Sprintf("%s_%ss.yaml", gvk.Group, strings.ToLower(gvk.Kind)))) //nolint:gosec // a module's own file
+	name := fmt.Sprintf("%s_%ss.yaml", gvk.Group, strings.ToLower(gvk.Kind))
+	doc, err := os.ReadFile(filepath.Join(module.Dir, files.dir, name)) //nolint:gosec // a module's own file
 	if err != nil {
 		return nil, fmt.Errorf("no schema of a %s: %w", gvk, err)
 	}
@@ -102,7 +106,8 @@ func admitCustom(doc []byte, gvk schema.GroupVersionKind) (runtime.Object, error
 	}
 
 	var errs []error
-	unknown := pruning.PruneWithOptions(obj, cr.structural, true, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	unknown := pruning.PruneWithOptions(obj, cr.structural, true,
+		structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range unknown {
 		errs = append(errs, fmt.Errorf("unknown field %q", path))
 	}

@@ -89,7 +89,8 @@ type labelled struct {
 
 // selects returns which of candidates a selector matches. All but one is wrong:
 // two instances in a namespace must not take each other's pods.
-func (c *checker) selects(who, namespace string, selector *metav1.LabelSelector, candidates map[string]labelled) string {
+func (c *checker) selects(who, namespace string, selector *metav1.LabelSelector,
+	candidates map[string]labelled) string {
 	s, err := metav1.LabelSelectorAsSelector(selector)
 	if err != nil {
 		c.addf("%s: %w", who, err)
@@ -159,7 +160,8 @@ func (c *checker) workload(w workload) {
 	} else if a := accounts[i].AutomountServiceAccountToken; a == nil || *a {
 		c.addf("ServiceAccount %s: mounts its token", accounts[i].Name)
 	}
-	if s := c.pod.Spec.SecurityContext; s == nil || s.RunAsUser == nil || *s.RunAsUser != UserID || s.FSGroup == nil || *s.FSGroup != UserID {
+	if s := c.pod.Spec.SecurityContext; s == nil || s.RunAsUser == nil || *s.RunAsUser != UserID || s.FSGroup == nil ||
+		*s.FSGroup != UserID {
 		c.addf("%s: does not run as the image's user, %d", w.name, UserID)
 	}
 }

@@ -74,11 +74,26 @@ func TestKustomizations(t *testing.T) {
 	}{
 		{"base", "base", nil, handmade, base + " Deployment"},
 		{"example", "overlays/example", nil, nil, base + " Deployment Namespace Secret" + dashboards + operator},
-		{"several accounts", "overlays/example-accounts", nil, nil, base + " Deployment Namespace Secret ConfigMap" + dashboards + operator},
-		{"two instances", "overlays/example-two-instances", nil, nil, base + " " + base + " Deployment Deployment Namespace Secret Secret ServiceMonitor" + dashboards + operator},
-		{"sharded", "overlays/example-sharded", nil, nil, base + " StatefulSet Namespace Secret ConfigMap" + dashboards + operator},
-		{"kube-prometheus-stack", "overlays/example-kube-prometheus-stack", nil, nil, base + " Deployment Namespace Secret AlertmanagerConfig ScrapeConfig" + dashboards + operator},
-		{"external secret", "overlays/example-external-secret", nil, nil, base + " Deployment Namespace ExternalSecret" + dashboards},
+		{
+			"several accounts", "overlays/example-accounts", nil, nil,
+			base + " Deployment Namespace Secret ConfigMap" + dashboards + operator,
+		},
+		{
+			"two instances", "overlays/example-two-instances", nil, nil,
+			base + " " + base + " Deployment Deployment Namespace Secret Secret ServiceMonitor" + dashboards + operator,
+		},
+		{
+			"sharded", "overlays/example-sharded", nil, nil,
+			base + " StatefulSet Namespace Secret ConfigMap" + dashboards + operator,
+		},
+		{
+			"kube-prometheus-stack", "overlays/example-kube-prometheus-stack", nil, nil,
+			base + " Deployment Namespace Secret AlertmanagerConfig ScrapeConfig" + dashboards + operator,
+		},
+		{
+			"external secret", "overlays/example-external-secret", nil, nil,
+			base + " Deployment Namespace ExternalSecret" + dashboards,
+		},
 		{"API key", "", []string{"api-key"}, apiKey, base + " Deployment"},
 		{"pair", "", []string{"pair"}, handmade, base + " Deployment PodDisruptionBudget"},
 		{"pair with an API key", "", []string{"pair", "api-key"}, apiKey, base + " Deployment PodDisruptionBudget"},
@@ -143,80 +158,257 @@ func TestMistakesAreSeen(t *testing.T) {
 		want     string // in the error
 	}{
 		// What the API server says.
-		{"misspelled field", base + "deployment.yaml", "terminationGracePeriodSeconds:", "terminationGraceSeconds:", "", `unknown field "spec.template.spec.terminationGraceSeconds"`},
-		{"misspelled field of a service", base + "service.yaml", "publishNotReadyAddresses:", "publishNotReadyAddress:", "", `unknown field "spec.publishNotReadyAddress"`},
+		{
+			"misspelled field", base + "deployment.yaml", "terminationGracePeriodSeconds:", "terminationGraceSeconds:", "",
+			`unknown field "spec.template.spec.terminationGraceSeconds"`,
+		},
+		{
+			"misspelled field of a service", base + "service.yaml", "publishNotReadyAddresses:", "publishNotReadyAddress:", "",
+			`unknown field "spec.publishNotReadyAddress"`,
+		},
 		{"value of a wrong type", base + "deployment.yaml", `value: "2"`, "value: 2", "", "cannot unmarshal number"},
-		{"unknown strategy", base + "deployment.yaml", "type: Recreate", "type: Replace", "", "spec.strategy: Unsupported value"},
-		{"selector that leaves out its own pods", base + "deployment.yaml", "matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter", "matchLabels:\n      app.kubernetes.io/name: other", "", "selector` does not match template `labels`"},
-		{"limit below the request", base + "deployment.yaml", "memory: 128Mi", "memory: 32Mi", "", "must be less than or equal to memory limit"},
-		{"mount of no volume", base + "deployment.yaml", "volumes:\n        - name: credentials", "volumes:\n        - name: credential", "", "volumeMounts[0].name"},
-		{"CIDR with host bits", base + "networkpolicy.yaml", "169.254.20.10/32", "169.254.20.10/24", "", "bits set beyond the prefix length"},
+		{
+			"unknown strategy", base + "deployment.yaml", "type: Recreate", "type: Replace", "",
+			"spec.strategy: Unsupported value",
+		},
+		{
+			"selector that leaves out its own pods", base + "deployment.yaml",
+			"matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter",
+			"matchLabels:\n      app.kubernetes.io/name: other", "", "selector` does not match template `labels`",
+		},
+		{
+			"limit below the request", base + "deployment.yaml", "memory: 128Mi", "memory: 32Mi", "",
+			"must be less than or equal to memory limit",
+		},
+		{
+			"mount of no volume", base + "deployment.yaml", "volumes:\n        - name: credentials",
+			"volumes:\n        - name: credential", "", "volumeMounts[0].name",
+		},
+		{
+			"CIDR with host bits", base + "networkpolicy.yaml", "169.254.20.10/32", "169.254.20.10/24", "",
+			"bits set beyond the prefix length",
+		},
 
 		// What pod security admission says.
 		{"root user", base + "deployment.yaml", "runAsUser: 65532", "runAsUser: 0", "", "must not set runAsUser=0"},
 		{"root allowed", base + "deployment.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "", "runAsNonRoot"},
-		{"privilege escalation", base + "deployment.yaml", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "", "allowPrivilegeEscalation"},
-		{"capabilities kept", base + "deployment.yaml", "drop:\n                - ALL", "drop:\n                - NET_RAW", "", "unrestricted capabilities"},
+		{
+			"privilege escalation", base + "deployment.yaml", "allowPrivilegeEscalation: false",
+			"allowPrivilegeEscalation: true", "", "allowPrivilegeEscalation",
+		},
+		{
+			"capabilities kept", base + "deployment.yaml", "drop:\n                - ALL", "drop:\n                - NET_RAW",
+			"", "unrestricted capabilities",
+		},
 		{"no seccomp profile", base + "deployment.yaml", "type: RuntimeDefault", "type: Unconfined", "", "seccompProfile"},
-		{"path of the host", base + "deployment.yaml", "volumes:\n", "volumes:\n        - name: host\n          hostPath: {path: /etc}\n", "", "hostPath"},
+		{
+			"path of the host", base + "deployment.yaml", "volumes:\n",
+			"volumes:\n        - name: host\n          hostPath: {path: /etc}\n", "", "hostPath",
+		},
 
 		// What the operator's CRDs say.
-		{"misspelled field of a ServiceMonitor", monitor, "scrapeTimeout:", "scrapeTimeOut:", "", `unknown field "spec.endpoints[0].scrapeTimeOut"`},
+		{
+			"misspelled field of a ServiceMonitor", monitor, "scrapeTimeout:", "scrapeTimeOut:", "",
+			`unknown field "spec.endpoints[0].scrapeTimeOut"`,
+		},
 		{"duration with no unit", monitor, "interval: 30s", "interval: '30'", "", "spec.endpoints[0].interval"},
-		{"unknown relabelling action", monitor, "action: labeldrop", "action: drop_label", "", "spec.endpoints[0].relabelings[2].action"},
-		{"ServiceMonitor without selector", monitor, "  selector:\n    matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter\n", "", "", "spec.selector"},
+		{
+			"unknown relabelling action", monitor, "action: labeldrop", "action: drop_label", "",
+			"spec.endpoints[0].relabelings[2].action",
+		},
+		{
+			"ServiceMonitor without selector", monitor,
+			"  selector:\n    matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter\n", "", "", "spec.selector",
+		},
 		{"misspelled field of a rule", rules, "annotations:", "annotation:", "", "unknown field"},
 		{"rule with a bad duration", rules, "  for: 5m", "  for: 5 minutes", "", ".for: Invalid value"},
 
 		// What no object shows by itself.
-		{"service that selects nothing", base + "service.yaml", "selector:\n    app.kubernetes.io/name: twilio-operations-exporter", "selector:\n    app.kubernetes.io/name: twilio", "", "Service twilio-operations-exporter: selector app.kubernetes.io/name=twilio matches nothing"},
-		{"monitor that selects nothing", monitor, "matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter", "matchLabels:\n      app.kubernetes.io/name: twilio", "", "ServiceMonitor twilio-operations-exporter: selector app.kubernetes.io/name=twilio matches nothing"},
-		{"policy for nothing", base + "networkpolicy.yaml", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: twilio", "", "NetworkPolicy twilio-operations-exporter: selector app.kubernetes.io/name=twilio matches nothing"},
-		{"policy for every pod", base + "networkpolicy.yaml", "podSelector:\n    matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter", "podSelector: {}", "", "selector matches everything"},
+		{
+			"service that selects nothing", base + "service.yaml",
+			"selector:\n    app.kubernetes.io/name: twilio-operations-exporter", "selector:\n    app.kubernetes.io/name: twilio",
+			"", "Service twilio-operations-exporter: selector app.kubernetes.io/name=twilio matches nothing",
+		},
+		{
+			"monitor that selects nothing", monitor, "matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter",
+			"matchLabels:\n      app.kubernetes.io/name: twilio", "",
+			"ServiceMonitor twilio-operations-exporter: selector app.kubernetes.io/name=twilio matches nothing",
+		},
+		{
+			"policy for nothing", base + "networkpolicy.yaml",
+			"podSelector:\n    matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter",
+			"podSelector:\n    matchLabels:\n      app.kubernetes.io/name: twilio", "",
+			"NetworkPolicy twilio-operations-exporter: selector app.kubernetes.io/name=twilio matches nothing",
+		},
+		{
+			"policy for every pod", base + "networkpolicy.yaml",
+			"podSelector:\n    matchLabels:\n      app.kubernetes.io/name: twilio-operations-exporter", "podSelector: {}", "",
+			"selector matches everything",
+		},
 		{"monitor of an unknown port", monitor, "port: metrics", "port: http-metrics", "", `no port "http-metrics"`},
-		{"service to an unknown port", base + "service.yaml", "targetPort: metrics", "targetPort: http", "", "no container port http"},
-		{"policy on an unknown port", base + "networkpolicy.yaml", "port: metrics", "port: 9090", "", "no container port 9090"},
-		{"no DNS", base + "networkpolicy.yaml", "protocol: UDP\n          port: 53", "protocol: UDP\n          port: 5353", "", "lets out to [TCP/443 TCP/53 UDP/5353]"},
-		{"everybody in", base + "networkpolicy.yaml", "  ingress:\n", "  ingress:\n    - ports: [{port: metrics}]\n", "", "lets everybody in"},
-		{"probe of an unknown port", base + "deployment.yaml", "path: /-/ready\n              port: metrics", "path: /-/ready\n              port: web", "", "readinessProbe: no container port web"},
-		{"probe of an unknown path", base + "deployment.yaml", "path: /-/ready", "path: /ready", "", "readinessProbe: path /ready"},
-		{"slow first read killed", base + "deployment.yaml", "livenessProbe:\n            httpGet:\n              path: /-/healthy", "livenessProbe:\n            httpGet:\n              path: /-/ready", "", "livenessProbe: path /-/ready"},
-		{"probe slower than its period", base + "deployment.yaml", "timeoutSeconds: 3", "timeoutSeconds: 5", "", "timeout 5s is not below the period 5s"},
-		{"scrape slower than its interval", monitor, "scrapeTimeout: 10s", "scrapeTimeout: 30s", "", "scrapeTimeout 30s is not below the interval 30s"},
+		{
+			"service to an unknown port", base + "service.yaml", "targetPort: metrics", "targetPort: http", "",
+			"no container port http",
+		},
+		{
+			"policy on an unknown port", base + "networkpolicy.yaml", "port: metrics", "port: 9090", "",
+			"no container port 9090",
+		},
+		{
+			"no DNS", base + "networkpolicy.yaml", "protocol: UDP\n          port: 53", "protocol: UDP\n          port: 5353",
+			"", "lets out to [TCP/443 TCP/53 UDP/5353]",
+		},
+		{
+			"everybody in", base + "networkpolicy.yaml", "  ingress:\n", "  ingress:\n    - ports: [{port: metrics}]\n", "",
+			"lets everybody in",
+		},
+		{
+			"probe of an unknown port", base + "deployment.yaml", "path: /-/ready\n              port: metrics",
+			"path: /-/ready\n              port: web", "", "readinessProbe: no container port web",
+		},
+		{
+			"probe of an unknown path", base + "deployment.yaml", "path: /-/ready", "path: /ready", "",
+			"readinessProbe: path /ready",
+		},
+		{
+			"slow first read killed", base + "deployment.yaml",
+			"livenessProbe:\n            httpGet:\n              path: /-/healthy",
+			"livenessProbe:\n            httpGet:\n              path: /-/ready", "", "livenessProbe: path /-/ready",
+		},
+		{
+			"probe slower than its period", base + "deployment.yaml", "timeoutSeconds: 3", "timeoutSeconds: 5", "",
+			"timeout 5s is not below the period 5s",
+		},
+		{
+			"scrape slower than its interval", monitor, "scrapeTimeout: 10s", "scrapeTimeout: 30s", "",
+			"scrapeTimeout 30s is not below the interval 30s",
+		},
 		{"scrape of an unknown path", monitor, "path: /metrics", "path: /prometheus", "", `path "/prometheus"`},
-		{"job that nobody asks for", monitor, "replacement: twilio_operations", "replacement: twilio_exporter", "", "job label"},
-		{"rollout given up too early", base + "deployment.yaml", "progressDeadlineSeconds: 1200", "progressDeadlineSeconds: 600", "", "progressDeadlineSeconds"},
-		{"two exporters during a rollout", base + "deployment.yaml", "type: Recreate", "type: RollingUpdate", "", "two exporters"},
+		{
+			"job that nobody asks for", monitor, "replacement: twilio_operations", "replacement: twilio_exporter", "",
+			"job label",
+		},
+		{
+			"rollout given up too early", base + "deployment.yaml", "progressDeadlineSeconds: 1200",
+			"progressDeadlineSeconds: 600", "", "progressDeadlineSeconds",
+		},
+		{
+			"two exporters during a rollout", base + "deployment.yaml", "type: Recreate", "type: RollingUpdate", "",
+			"two exporters",
+		},
 		{"unknown flag", base + "deployment.yaml", "--twilio.auth-token-file", "--twilio.token-file", "", "no such flag"},
-		{"unknown variable", base + "deployment.yaml", "name: TWILIO_ACCOUNT_SID", "name: TWILIO_SID", "", "variable TWILIO_SID"},
-		{"secret in no mount", base + "deployment.yaml", "auth-token-file=/etc/twilio/", "auth-token-file=/run/secrets/", "", "nothing is mounted there"},
+		{
+			"unknown variable", base + "deployment.yaml", "name: TWILIO_ACCOUNT_SID", "name: TWILIO_SID", "",
+			"variable TWILIO_SID",
+		},
+		{
+			"secret in no mount", base + "deployment.yaml", "auth-token-file=/etc/twilio/", "auth-token-file=/run/secrets/", "",
+			"nothing is mounted there",
+		},
 		{"key that the Secret lacks", base + "deployment.yaml", "key: account-sid", "key: sid", "", "has no key sid"},
-		{"Secret that there is not", base + "deployment.yaml", "secretName: twilio-operations-exporter", "secretName: twilio", "", "no Secret twilio"},
-		{"rotated secret never seen", base + "deployment.yaml", "mountPath: /etc/twilio\n", "mountPath: /etc/twilio/auth-token\n              subPath: auth-token\n", "", "want it read-only and whole"},
-		{"account whose secret is not mounted", accounts + "/accounts.yml", "secrets/marketing", "secrets/sales", accounts, "nothing is mounted at /etc/twilio/secrets/sales"},
-		{"accounts file not mounted", "k8s/components/accounts/deployment.yaml", "config/accounts.yml", "accounts.yml", accounts, "nothing is mounted there"},
+		{
+			"Secret that there is not", base + "deployment.yaml", "secretName: twilio-operations-exporter", "secretName: twilio",
+			"", "no Secret twilio",
+		},
+		{
+			"rotated secret never seen", base + "deployment.yaml", "mountPath: /etc/twilio\n",
+			"mountPath: /etc/twilio/auth-token\n              subPath: auth-token\n", "", "want it read-only and whole",
+		},
+		{
+			"account whose secret is not mounted", accounts + "/accounts.yml", "secrets/marketing", "secrets/sales", accounts,
+			"nothing is mounted at /etc/twilio/secrets/sales",
+		},
+		{
+			"accounts file not mounted", "k8s/components/accounts/deployment.yaml", "config/accounts.yml", "accounts.yml",
+			accounts, "nothing is mounted there",
+		},
 		{"soft memory limit above the hard one", base + "deployment.yaml", "value: 56MiB", "value: 560MiB", "", "GOMEMLIMIT"},
-		{"writable root file system", base + "deployment.yaml", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "", "root file system is writable"},
-		{"token mounted", base + "deployment.yaml", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "", "mounts a service account token"},
-		{"token in the account", base + "serviceaccount.yaml", "automountServiceAccountToken: false", "automountServiceAccountToken: true", "", "mounts its token"},
-		{"other user than the image's", base + "deployment.yaml", "runAsUser: 65532", "runAsUser: 1000", "", "does not run as the image's user"},
-		{"unknown service account", base + "deployment.yaml", "serviceAccountName: twilio-operations-exporter", "serviceAccountName: twilio", "", `no ServiceAccount "twilio"`},
-		{"image of another name", base + "deployment.yaml", "image: twilio-operations-exporter:", "image: twilio-exporter:", "", "want the name twilio-operations-exporter"},
+		{
+			"writable root file system", base + "deployment.yaml", "readOnlyRootFilesystem: true",
+			"readOnlyRootFilesystem: false", "", "root file system is writable",
+		},
+		{
+			"token mounted", base + "deployment.yaml", "automountServiceAccountToken: false",
+			"automountServiceAccountToken: true", "", "mounts a service account token",
+		},
+		{
+			"token in the account", base + "serviceaccount.yaml", "automountServiceAccountToken: false",
+			"automountServiceAccountToken: true", "", "mounts its token",
+		},
+		{
+			"other user than the image's", base + "deployment.yaml", "runAsUser: 65532", "runAsUser: 1000", "",
+			"does not run as the image's user",
+		},
+		{
+			"unknown service account", base + "deployment.yaml", "serviceAccountName: twilio-operations-exporter",
+			"serviceAccountName: twilio", "", `no ServiceAccount "twilio"`,
+		},
+		{
+			"image of another name", base + "deployment.yaml", "image: twilio-operations-exporter:", "image: twilio-exporter:",
+			"", "want the name twilio-operations-exporter",
+		},
 		{"image of no version", example + "/kustomization.yaml", "newTag: 0.2.0", "newTag: latest", "", "not pinned"},
-		{"instances told apart by their names alone", two + "/eu/kustomization.yaml", "  - includeSelectors: true\n    pairs:", "  - pairs:", two, "matches all of [Deployment twilio-operations-exporter-eu Deployment twilio-operations-exporter-us]"},
-		{"monitor of both instances", two + "/eu/kustomization.yaml", "kind: ServiceMonitor", "kind: PodMonitor", two, "ServiceMonitor twilio-operations-exporter-eu: selector app.kubernetes.io/name=twilio-operations-exporter matches all of"},
-		{"policy that keeps Prometheus out", base + "networkpolicy.yaml", "            matchExpressions:\n              - key: app.kubernetes.io/name\n                operator: In\n                values: [prometheus]", "            matchLabels:\n              app.kubernetes.io/name: prometheus", two, "keeps out a Prometheus"},
-		{"rules twice", two + "/eu/kustomization.yaml", "components/servicemonitor", "components/prometheus-operator", two, "is there twice"},
-		{"number of shards that is not the replicas'", sharded + "/kustomization.yaml", "fieldPath: spec.replicas", "fieldPath: spec.revisionHistoryLimit", sharded, `TWILIO_SHARD_TOTAL is "3" with 5 replicas`},
-		{"index from another label", "k8s/components/sharded/statefulset.yaml", "apps.kubernetes.io/pod-index", "statefulset.kubernetes.io/pod-name", sharded, "TWILIO_SHARD_INDEX is from"},
-		{"StatefulSet without its Service", "k8s/components/sharded/service.yaml", "clusterIP: None", "type: ClusterIP", sharded, "no headless Service"},
-		{"misspelled field of a ScrapeConfig", stack + "/scrapeconfig.yaml", "httpSDConfigs", "httpSdConfigs", stack, `unknown field "spec.httpSdConfigs"`},
-		{"discovery at another place", stack + "/scrapeconfig.yaml", "url: http://twilio-operations-exporter.twilio.", "url: http://twilio-operations-exporter.monitoring.", stack, "no Service at twilio-operations-exporter.monitoring.svc:9861"},
-		{"probe of another path", stack + "/scrapeconfig.yaml", "metricsPath: /probe", "metricsPath: /metrics", stack, `path "/metrics", want /probe`},
-		{"misspelled field of an AlertmanagerConfig", stack + "/alertmanagerconfig.yaml", "matchType", "matchtype", stack, "unknown field"},
-		{"ExternalSecret without a key", external + "/externalsecret.yaml", "secretKey: auth-token", "secretKey: token", external, "has no key auth-token"},
-		{"misspelled field of an ExternalSecret", external + "/externalsecret.yaml", "refreshInterval", "refresh", external, `unknown field "spec.refresh"`},
-		{"namespace that enforces nothing", example + "/namespace.yaml", "enforce: restricted", "enforce: baseline", "", "does not enforce"},
+		{
+			"instances told apart by their names alone", two + "/eu/kustomization.yaml",
+			"  - includeSelectors: true\n    pairs:", "  - pairs:", two,
+			"matches all of [Deployment twilio-operations-exporter-eu Deployment twilio-operations-exporter-us]",
+		},
+		{
+			"monitor of both instances", two + "/eu/kustomization.yaml", "kind: ServiceMonitor", "kind: PodMonitor", two,
+			"ServiceMonitor twilio-operations-exporter-eu: " +
+				"selector app.kubernetes.io/name=twilio-operations-exporter matches all of",
+		},
+		{
+			"policy that keeps Prometheus out", base + "networkpolicy.yaml",
+			"            matchExpressions:\n              - key: app.kubernetes.io/name\n" +
+				"                operator: In\n                values: [prometheus]",
+			"            matchLabels:\n              app.kubernetes.io/name: prometheus", two, "keeps out a Prometheus",
+		},
+		{
+			"rules twice", two + "/eu/kustomization.yaml", "components/servicemonitor", "components/prometheus-operator", two,
+			"is there twice",
+		},
+		{
+			"number of shards that is not the replicas'", sharded + "/kustomization.yaml", "fieldPath: spec.replicas",
+			"fieldPath: spec.revisionHistoryLimit", sharded, `TWILIO_SHARD_TOTAL is "3" with 5 replicas`,
+		},
+		{
+			"index from another label", "k8s/components/sharded/statefulset.yaml", "apps.kubernetes.io/pod-index",
+			"statefulset.kubernetes.io/pod-name", sharded, "TWILIO_SHARD_INDEX is from",
+		},
+		{
+			"StatefulSet without its Service", "k8s/components/sharded/service.yaml", "clusterIP: None", "type: ClusterIP",
+			sharded, "no headless Service",
+		},
+		{
+			"misspelled field of a ScrapeConfig", stack + "/scrapeconfig.yaml", "httpSDConfigs", "httpSdConfigs", stack,
+			`unknown field "spec.httpSdConfigs"`,
+		},
+		{
+			"discovery at another place", stack + "/scrapeconfig.yaml", "url: http://twilio-operations-exporter.twilio.",
+			"url: http://twilio-operations-exporter.monitoring.", stack,
+			"no Service at twilio-operations-exporter.monitoring.svc:9861",
+		},
+		{
+			"probe of another path", stack + "/scrapeconfig.yaml", "metricsPath: /probe", "metricsPath: /metrics", stack,
+			`path "/metrics", want /probe`,
+		},
+		{
+			"misspelled field of an AlertmanagerConfig", stack + "/alertmanagerconfig.yaml", "matchType", "matchtype", stack,
+			"unknown field",
+		},
+		{
+			"ExternalSecret without a key", external + "/externalsecret.yaml", "secretKey: auth-token", "secretKey: token",
+			external, "has no key auth-token",
+		},
+		{
+			"misspelled field of an ExternalSecret", external + "/externalsecret.yaml", "refreshInterval", "refresh", external,
+			`unknown field "spec.refresh"`,
+		},
+		{
+			"namespace that enforces nothing", example + "/namespace.yaml", "enforce: restricted", "enforce: baseline", "",
+			"does not enforce",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -283,7 +475,8 @@ func TestScrapeConfig(t *testing.T) {
 	if s, err := labels.Parse(sd.Selectors[0].Label); err != nil || s.Empty() || !s.Matches(labels.Set(w.pod.Labels)) {
 		t.Errorf("selector %v (%v) does not match %v", s, err, w.pod.Labels)
 	}
-	if port := job.Relabel[0]; !slices.Equal(port.Source, []string{"__meta_kubernetes_pod_container_port_name"}) || !hasPort(w.pod, intstr.FromString(port.Regex)) {
+	if port := job.Relabel[0]; !slices.Equal(port.Source, []string{"__meta_kubernetes_pod_container_port_name"}) ||
+		!hasPort(w.pod, intstr.FromString(port.Regex)) {
 		t.Errorf("keeps %v of %q, which is no port", port.Source, port.Regex)
 	}
 }
@@ -471,16 +664,26 @@ func marshal(t *testing.T, v any) string {
 }
 
 func TestPrometheusRules(t *testing.T) {
-	const group = "groups:\n  # Why.\n  - name: a\n    rules: &r\n      - record: x\n        expr: |\n          1\n  - name: b\n    rules: *r\n"
+	const group = "groups:\n  # Why.\n  - name: a\n    rules: &r\n      - record: x\n        expr: |\n          1\n" +
+		"  - name: b\n    rules: *r\n"
 	for _, tc := range []struct {
 		name    string
 		files   map[string]string
 		want    []string // in the output, in this order
 		wantErr string
 	}{
-		{"one file", map[string]string{"recording.yml": group}, []string{"name: twilio-operations-exporter-recording", "# Why.", "- name: a", "expr: |"}, ""},
-		{"own prefix not doubled", map[string]string{"twilio_operations_exporter_alerts.yaml": group}, []string{"name: twilio-operations-exporter-alerts"}, ""},
-		{"unit tests left out", map[string]string{"a.yml": group, "a_test.yml": "tests: []"}, []string{"name: twilio-operations-exporter-a"}, ""},
+		{
+			"one file", map[string]string{"recording.yml": group},
+			[]string{"name: twilio-operations-exporter-recording", "# Why.", "- name: a", "expr: |"}, "",
+		},
+		{
+			"own prefix not doubled", map[string]string{"twilio_operations_exporter_alerts.yaml": group},
+			[]string{"name: twilio-operations-exporter-alerts"}, "",
+		},
+		{
+			"unit tests left out", map[string]string{"a.yml": group, "a_test.yml": "tests: []"},
+			[]string{"name: twilio-operations-exporter-a"}, "",
+		},
 		{"no files", nil, nil, "no rule files"},
 		{"not YAML", map[string]string{"a.yml": "groups: ["}, nil, "a.yml"},
 		{"a list", map[string]string{"a.yml": "- a"}, nil, "not a rule file"},

@@ -237,7 +237,8 @@ func TestBadStart(t *testing.T) {
 		},
 		"no account": {
 			nil, nil,
-			"--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: set an Account SID (AC…), or use --config.file or --demo",
+			"--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: " +
+				"set an Account SID (AC…), or use --config.file or --demo",
 		},
 		"bad file":  {nil, []string{"--config.file", bad}, bad + `:2: unknown key "shade"`},
 		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, bad + `:2: unknown key "shade"`},
@@ -364,7 +365,8 @@ func TestDemo(t *testing.T) {
 		return err == nil && n > 0
 	})
 	p.signal(syscall.SIGTERM)
-	if status := p.end(); status != 0 || !strings.Contains(p.log.String(), "ignoring TWILIO_AUTH_TOKEN, TWILIO_ACCOUNT_SID") {
+	if status := p.end(); status != 0 ||
+		!strings.Contains(p.log.String(), "ignoring TWILIO_AUTH_TOKEN, TWILIO_ACCOUNT_SID") {
 		t.Errorf("status %d: %s", status, p.log.String())
 	}
 }
@@ -423,7 +425,8 @@ func TestAlwaysScrapable(t *testing.T) {
 	for reason, fault := range faults {
 		api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 		api.Faults().MustAdd(fault)
-		fmt.Fprintf(&yml, "- {name: %s, account_sid: %s, auth_token_file: %s, base_url: %q}\n", reason, testutil.SID, token, api.URL)
+		fmt.Fprintf(&yml, "- {name: %s, account_sid: %s, auth_token_file: %s, base_url: %q}\n", reason, testutil.SID, token,
+			api.URL)
 	}
 	// On a busy machine, what does not hang may time out, too: then the next refresh counts.
 	p := serve(t, nil, "--config.file", testutil.WriteFile(t, "accounts.yml", yml.String()),
@@ -469,7 +472,8 @@ func TestNoSecretAnywhere(t *testing.T) {
 	yml := fmt.Sprintf(`accounts:
 - {name: token, account_sid: %s, auth_token_file: token, base_url: "%s/v1"}
 - {name: key, account_sid: %s, api_key: %s, api_secret_file: secret, base_url: "%s/v1"}
-- {name: proxy, account_sid: %s, auth_token_file: token, base_url: "http://198.51.100.1/v1", proxy_url: "http://proxyuser:proxy-pass-77@%s"}
+- {name: proxy, account_sid: %s, auth_token_file: token, base_url: "http://198.51.100.1/v1",
+   proxy_url: "http://proxyuser:proxy-pass-77@%s"}
 `, testutil.SID, api.URL, testutil.SID, testutil.Key, api.URL, testutil.SID, strings.TrimPrefix(api.URL, "http://"))
 	if err := os.WriteFile(file, []byte(yml), 0o600); err != nil {
 		t.Fatal(err)
@@ -731,7 +735,8 @@ func TestUnreadLog(t *testing.T) {
 		body, err := testutil.Get(t.Context(), p.url+"/metrics")
 		n := 0
 		for _, line := range testutil.Samples(body) {
-			_, _ = fmt.Sscanf(line, fmt.Sprintf("twilio_exporter_refreshes_total{account=%q,result=\"success\"} %%d", testutil.SID), &n)
+			_, _ = fmt.Sscanf(line, fmt.Sprintf("twilio_exporter_refreshes_total{account=%q,result=\"success\"} %%d",
+				testutil.SID), &n)
 		}
 		return err == nil && n > 5
 	})
@@ -753,7 +758,8 @@ func TestStopUninterruptible(t *testing.T) {
 			t.Parallel()
 			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 			p := executeWith(t, func(p *program) { p.cmd.Stdout = fullPipe(t) }, accountEnv(api), "--once")
-			testutil.WaitFor(t, "the refresh", func() bool { return strings.Contains(p.log.String(), "first refresh succeeded") })
+			testutil.WaitFor(t, "the refresh",
+				func() bool { return strings.Contains(p.log.String(), "first refresh succeeded") })
 			for _, s := range signals {
 				p.signal(s)
 			}

@@ -35,13 +35,18 @@ func BenchmarkPage(b *testing.B) {
 		gzip   bool
 	}{
 		{name: "newest"},
-		{name: "range", filter: "&startDate=" + noon.Add(-15*time.Hour).Format(time.RFC3339) + "&endDate=" + noon.Add(-14*time.Hour).Format(time.RFC3339)},
+		{
+			name: "range",
+			filter: "&startDate=" + noon.Add(-15*time.Hour).Format(time.RFC3339) + "&endDate=" +
+				noon.Add(-14*time.Hour).Format(time.RFC3339),
+		},
 		{name: "processing", filter: "&status=PROCESSING"},
 		{name: "scheduled", filter: "&status=SCHEDULED"},
 		{name: "gzip", gzip: true},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/Messages/Operations?pageSize=1000"+bb.filter, nil)
+			r := httptest.NewRequestWithContext(context.Background(), http.MethodGet,
+				"/v1/Messages/Operations?pageSize=1000"+bb.filter, nil)
 			if bb.gzip {
 				r.Header.Set("Accept-Encoding", "gzip")
 			}

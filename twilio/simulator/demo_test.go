@@ -21,7 +21,9 @@ func TestDemoIsLively(t *testing.T) {
 	}
 	was, day := sums(24 * time.Hour)
 	operations := int64(0)
-	for _, status := range []twilio.Status{twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled} {
+	for _, status := range []twilio.Status{
+		twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,
+	} {
 		if was[status].Operations < 10 {
 			t.Errorf("%d operations are %s", was[status].Operations, status)
 		}
@@ -34,7 +36,8 @@ func TestDemoIsLively(t *testing.T) {
 	for range 30 {
 		clock = clock.Add(5 * time.Second)
 		now, after := sums(time.Hour)
-		if after == before || now[twilio.StatusProcessing] == was[twilio.StatusProcessing] || now[twilio.StatusCompleted] == was[twilio.StatusCompleted] {
+		if after == before || now[twilio.StatusProcessing] == was[twilio.StatusProcessing] ||
+			now[twilio.StatusCompleted] == was[twilio.StatusCompleted] {
 			t.Fatalf("nothing moved in the 5 s to %v", clock)
 		}
 		was, before = now, after

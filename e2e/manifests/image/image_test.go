@@ -48,7 +48,8 @@ func newBuildah(t *testing.T) *buildah {
 	dir := t.TempDir()
 	policy := filepath.Join(dir, "policy.json")
 	writeFile(t, policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
-	// Without configuration of the machine's: overlay file systems do not work everywhere, and base images go by full names.
+	// Without configuration of the machine's: overlay file systems do not work everywhere, and base images go by full
+	// names.
 	t.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(dir, "registries.conf"))
 	writeFile(t, filepath.Join(dir, "registries.conf"), "unqualified-search-registries = []\n")
 	return &buildah{t, []string{
@@ -109,8 +110,10 @@ func (b *buildah) bases(dockerfile string) []string {
 	b.build("--tag", from[0][1], golang)
 
 	static := b.t.TempDir()
-	writeFile(b.t, filepath.Join(static, "etc", "passwd"), "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
-	writeFile(b.t, filepath.Join(static, "Dockerfile"), "FROM scratch\nCOPY etc /etc\nUSER 65532\nENV PATH=/usr/bin:/bin\n")
+	writeFile(b.t, filepath.Join(static, "etc", "passwd"),
+		"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")
+	writeFile(b.t, filepath.Join(static, "Dockerfile"),
+		"FROM scratch\nCOPY etc /etc\nUSER 65532\nENV PATH=/usr/bin:/bin\n")
 	b.build("--tag", from[1][1], static)
 
 	env := strings.Split(output(b.t, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"), "\n")
@@ -209,7 +212,10 @@ func TestImage(t *testing.T) {
 	img := b.open(image + ":1.2.3")
 
 	t.Run("config", func(t *testing.T) { img.checkConfig(t) })
-	for label, want := range map[string]string{"title": "twilio_operations_exporter", "licenses": "Apache-2.0", "version": "1.2.3", "revision": "0123abc", "created": "2026-01-02"} {
+	for label, want := range map[string]string{
+		"title": "twilio_operations_exporter", "licenses": "Apache-2.0",
+		"version": "1.2.3", "revision": "0123abc", "created": "2026-01-02",
+	} {
 		if got := img.config.Labels["org.opencontainers.image."+label]; got != want {
 			t.Errorf("label %s is %q, want %q", label, got, want)
 		}
@@ -225,7 +231,8 @@ func TestImage(t *testing.T) {
 	t.Run("flags", func(t *testing.T) {
 		// What the manifests are checked against is what the program has.
 		var got []string
-		for _, m := range regexp.MustCompile(`(?m)^ {2,6}(?:-\w, )?--(?:\[no-\])?([\w.-]+)`).FindAllStringSubmatch(img.output("--help"), -1) {
+		flags := regexp.MustCompile(`(?m)^ {2,6}(?:-\w, )?--(?:\[no-\])?([\w.-]+)`)
+		for _, m := range flags.FindAllStringSubmatch(img.output("--help"), -1) {
 			got = append(got, "--"+m[1])
 		}
 		slices.Sort(got)
@@ -238,7 +245,8 @@ func TestImage(t *testing.T) {
 	t.Run("release", func(t *testing.T) {
 		// As goreleaser lays it out: a directory a platform.
 		dir := t.TempDir()
-		copyFile(t, filepath.Join(img.root, program), filepath.Join(dir, "linux", runtime.GOARCH, "twilio_operations_exporter"), 0o755)
+		copyFile(t, filepath.Join(img.root, program),
+			filepath.Join(dir, "linux", runtime.GOARCH, "twilio_operations_exporter"), 0o755)
 		copyFile(t, filepath.Join(root, "LICENSE"), filepath.Join(dir, "LICENSE"), 0o644)
 		writeFile(t, filepath.Join(dir, "Dockerfile"), withoutDigests(t, "Dockerfile.release"))
 		b.build("--platform", "linux/"+runtime.GOARCH, "--tag", image+":release", dir)
@@ -268,7 +276,7 @@ func (i *builtImage) checkConfig(t *testing.T) {
 	if info.Mode().Perm() != 0o755 {
 		t.Errorf("mode of %s: %s", program, info.Mode())
 	}
-	if _, err := os.Stat(filepath.Join(i.root, "usr", "share", "doc", "twilio_operations_exporter", "LICENSE")); err != nil {
+	if _, err := os.Stat(filepath.Join(i.root, "usr/share/doc/twilio_operations_exporter/LICENSE")); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(i.root, "src")); err == nil {
@@ -279,7 +287,7 @@ func (i *builtImage) checkConfig(t *testing.T) {
 // demo starts the image as `docker run IMAGE --demo` would, reads its metrics,
 // and stops it.
 func (i *builtImage) demo(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	address := freeAddress(t)
 	cmd := i.command("--demo", "--web.listen-address="+address)
@@ -313,8 +321,8 @@ func (i *builtImage) demo(t *testing.T) {
 		if err != nil {
 			t.Errorf("stopped with %v\n%s", err, &stderr)
 		}
-	case <-time.After(5 * time.Second):
-		t.Errorf("not stopped within 5s; %v", kill())
+	case <-time.After(time.Minute):
+		t.Errorf("does not stop; %v", kill())
 	}
 }
 

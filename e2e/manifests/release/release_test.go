@@ -321,7 +321,8 @@ func TestDockerfiles(t *testing.T) {
 		for i := len(lines) - 1; i >= 0; i-- {
 			if strings.HasPrefix(lines[i], "FROM ") {
 				return slices.DeleteFunc(lines[i:], func(l string) bool {
-					return strings.HasPrefix(l, "#") || strings.HasPrefix(l, "ARG ") || strings.HasPrefix(l, "LABEL ") || strings.Contains(l, "/twilio_operations_exporter /usr/bin/")
+					return strings.HasPrefix(l, "#") || strings.HasPrefix(l, "ARG ") || strings.HasPrefix(l, "LABEL ") ||
+						strings.Contains(l, "/twilio_operations_exporter /usr/bin/")
 				})
 			}
 		}

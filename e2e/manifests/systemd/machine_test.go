@@ -64,7 +64,8 @@ func boot(t *testing.T, wanted string, files map[string]string) *machine {
 		write(t, filepath.Join(dir, target+".target"), "[Unit]\n")
 	}
 	write(t, filepath.Join(dir, "test.target"), "[Unit]\nWants="+wanted+"\n")
-	write(t, filepath.Join(dir, service+".d", "test.conf"), "[Service]\nStandardOutput=append:/run/log.txt\nStandardError=append:/run/log.txt\n")
+	write(t, filepath.Join(dir, service+".d", "test.conf"),
+		"[Service]\nStandardOutput=append:/run/log.txt\nStandardError=append:/run/log.txt\n")
 	for name, content := range files {
 		if strings.Contains(name, ".conf") || strings.HasSuffix(name, ".socket") {
 			write(t, filepath.Join(dir, name), content)
@@ -83,13 +84,15 @@ func boot(t *testing.T, wanted string, files map[string]string) *machine {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "bin", "twilio_operations_exporter"), string(program))
-	if err := os.Chmod(filepath.Join(dir, "bin", "twilio_operations_exporter"), 0o755); err != nil { //nolint:gosec // a program
+	//nolint:gosec // a program
+	if err := os.Chmod(filepath.Join(dir, "bin", "twilio_operations_exporter"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 
 	group := fmt.Sprintf("exporter-test-%d", os.Getpid())
 	var log bytes.Buffer
-	cmd := exec.Command("unshare", "--mount", "sh", "-ec", bootScript, "sh", dir, group) //nolint:gosec,noctx // killed below
+	//nolint:gosec,noctx // killed below
+	cmd := exec.Command("unshare", "--mount", "sh", "-ec", bootScript, "sh", dir, group)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -100,9 +103,11 @@ func boot(t *testing.T, wanted string, files map[string]string) *machine {
 		if t.Failed() {
 			t.Logf("systemd: %s", &log)
 		}
-		remove := "mount -t cgroup2 cgroup2 /mnt; until find /mnt/" + group + " -depth -type d -exec rmdir {} + 2> /dev/null; do sleep 0.1; done"
+		remove := "mount -t cgroup2 cgroup2 /mnt; until find /mnt/" + group +
+			" -depth -type d -exec rmdir {} + 2> /dev/null; do sleep 0.1; done"
 		//nolint:gosec // the test's context has ended
-		if out, err := exec.CommandContext(context.Background(), "unshare", "--mount", "timeout", "10", "sh", "-c", remove).CombinedOutput(); err != nil {
+		cmd := exec.CommandContext(context.Background(), "unshare", "--mount", "timeout", "60", "sh", "-c", remove)
+		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("control group %s: %v\n%s", group, err, out)
 		}
 	})
@@ -201,11 +206,14 @@ func families(text string) []string {
 // TestSandbox wants every metric in the sandbox that there is outside of it.
 func TestSandbox(t *testing.T) {
 	inside, outside := freeAddress(t), freeAddress(t)
-	m := boot(t, service, map[string]string{"auth-token": "not a secret", "environment": account + options("--web.listen-address="+inside)})
+	m := boot(t, service, map[string]string{
+		"auth-token": "not a secret", "environment": account + options("--web.listen-address="+inside),
+	})
 	token := filepath.Join(t.TempDir(), "auth-token")
 	write(t, token, "not a secret")
-	cmd := exec.CommandContext(t.Context(), host.Exporter(t), "--twilio.account-sid=AC00000000000000000000000000000000", //nolint:gosec // built here
-		"--twilio.auth-token-file="+token, "--twilio.base-url=http://127.0.0.1:1/v1", "--web.listen-address="+outside)
+	cmd := exec.CommandContext(t.Context(), host.Exporter(t), //nolint:gosec // built here
+		"--twilio.account-sid=AC00000000000000000000000000000000", "--twilio.auth-token-file="+token,
+		"--twilio.base-url=http://127.0.0.1:1/v1", "--web.listen-address="+outside)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +230,8 @@ func TestSandbox(t *testing.T) {
 	})
 
 	// A configuration that no restart mends must not restart for ever.
-	values := strings.Fields(m.run("systemctl", "show", service, "--value", "-p", "RestartUSec", "-p", "StartLimitIntervalUSec", "-p", "StartLimitBurst"))
+	values := strings.Fields(m.run("systemctl", "show", service, "--value",
+		"-p", "RestartUSec", "-p", "StartLimitIntervalUSec", "-p", "StartLimitBurst"))
 	burst, err := strconv.Atoi(values[2])
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +254,8 @@ func duration(t *testing.T, s string) time.Duration {
 // TestReload wants an account that is added to accounts.yml to be there after
 // systemctl reload.
 func TestReload(t *testing.T) {
-	const entry = "- {name: %s, account_sid: AC00000000000000000000000000000000, auth_token_file: /run/credentials/" + service + "/marketing}\n"
+	const entry = "- {name: %s, account_sid: AC00000000000000000000000000000000, auth_token_file: /run/credentials/" +
+		service + "/marketing}\n"
 	accounts := "accounts:\n" + fmt.Sprintf(entry, "marketing")
 	address := freeAddress(t)
 	m := boot(t, service, map[string]string{
@@ -258,7 +268,8 @@ func TestReload(t *testing.T) {
 		return func() bool { return strings.Contains(get(t, address), `twilio_up{account="`+name+`"}`) }
 	}
 	eventually(t, "marketing is there", up("marketing"))
-	m.run("sh", "-c", "printf '%s' '"+accounts+fmt.Sprintf(entry, "support")+"' > /etc/twilio_operations_exporter/accounts.yml")
+	accounts += fmt.Sprintf(entry, "support")
+	m.run("sh", "-c", "printf '%s' '"+accounts+"' > /etc/twilio_operations_exporter/accounts.yml")
 	m.run("systemctl", "reload", service)
 	eventually(t, "support is there", up("support"))
 }

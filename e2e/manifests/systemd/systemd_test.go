@@ -85,7 +85,9 @@ func TestExposure(t *testing.T) {
 }
 
 func TestExposureIsMeasured(t *testing.T) {
-	for _, setting := range []string{"DynamicUser=yes\n", "SystemCallFilter=@system-service\n", "CapabilityBoundingSet=\n"} {
+	for _, setting := range []string{
+		"DynamicUser=yes\n", "SystemCallFilter=@system-service\n", "CapabilityBoundingSet=\n",
+	} {
 		t.Run(strings.TrimSpace(setting), func(t *testing.T) {
 			unit := filepath.Join(units(t), service)
 			edit(t, unit, setting, "")
@@ -104,7 +106,8 @@ func verify(t *testing.T, dir string) string {
 	dropIn := filepath.Join(dir, service+".d", "accounts.conf")
 	write(t, dropIn, read(t, filepath.Join(dir, "accounts.conf")))
 	edit(t, dropIn, program, "/bin/true")
-	out, err := analyze(t, "verify", "--man=no", filepath.Join(dir, service), filepath.Join(dir, "twilio_operations_exporter.socket"))
+	out, err := analyze(t, "verify", "--man=no", filepath.Join(dir, service),
+		filepath.Join(dir, "twilio_operations_exporter.socket"))
 	if err != nil {
 		out += err.Error()
 	}
@@ -165,7 +168,8 @@ func commandLine(t *testing.T, environment, credentials string, files ...string)
 			args = append(args, strings.Fields(options)...)
 			continue
 		}
-		args = append(args, strings.NewReplacer("${CREDENTIALS_DIRECTORY}", credentials, "/etc/twilio_operations_exporter", credentials).Replace(a))
+		args = append(args, strings.NewReplacer(
+			"${CREDENTIALS_DIRECTORY}", credentials, "/etc/twilio_operations_exporter", credentials).Replace(a))
 	}
 	return args, env
 }
@@ -179,7 +183,8 @@ func TestCommandLines(t *testing.T) {
 	write(t, filepath.Join(credentials, "auth-token"), "not a secret\n")
 	write(t, filepath.Join(credentials, "marketing"), "not a secret\n")
 	write(t, filepath.Join(credentials, "accounts.yml"),
-		"accounts:\n  - name: marketing\n    account_sid: AC00000000000000000000000000000000\n    auth_token_file: "+filepath.Join(credentials, "marketing")+"\n")
+		"accounts:\n  - name: marketing\n    account_sid: AC00000000000000000000000000000000\n"+
+			"    auth_token_file: "+filepath.Join(credentials, "marketing")+"\n")
 
 	for _, tc := range []struct {
 		name        string

@@ -22,5 +22,5 @@ func run(root string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(root, manifests.PrometheusRuleFile), doc, 0o644) //nolint:gosec // read by everybody, as every file of a repository
+	return os.WriteFile(filepath.Join(root, manifests.PrometheusRuleFile), doc, 0o644) //nolint:gosec // read by everybody
 }

@@ -25,7 +25,8 @@ func NeedRoot(t testing.TB, why string) {
 		return
 	}
 	if name := os.Getenv("ROOT_SKIPS"); name != "" {
-		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // whoever runs the tests says where
+		//nolint:gosec // whoever runs the tests says where
+		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +47,8 @@ func Need(t testing.TB, packages map[string]string) {
 	if len(missing) == 0 {
 		return
 	}
-	install := append([]string{"apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends"}, missing...)
+	install := append([]string{"apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends"},
+		missing...)
 	line := strings.Join(install, " ")
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Getuid() != 0 {
 		t.Fatalf("missing; on Debian, as root: %s", line)
@@ -146,7 +148,8 @@ func Exporter(t testing.TB) string {
 		if buildDir, errBuild = os.MkdirTemp("", "exporter"); errBuild != nil {
 			return
 		}
-		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", buildDir, ".") //nolint:gosec // fixed but for a directory of its own
+		//nolint:gosec // fixed but for a directory of its own
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", buildDir, ".")
 		cmd.Dir = Root(t)
 		cmd.Stderr = os.Stderr
 		errBuild = cmd.Run()
