@@ -106,8 +106,8 @@ func boot(t *testing.T, wanted string, files map[string]string) *machine {
 		remove := "mount -t cgroup2 cgroup2 /mnt; until find /mnt/" + group +
 			" -depth -type d -exec rmdir {} + 2> /dev/null; do sleep 0.1; done"
 		//nolint:gosec // the test's context has ended
-		cmd := exec.CommandContext(context.Background(), "unshare", "--mount", "timeout", "60", "sh", "-c", remove)
-		if out, err := cmd.CombinedOutput(); err != nil {
+		removed := exec.CommandContext(context.Background(), "unshare", "--mount", "timeout", "60", "sh", "-c", remove)
+		if out, err := removed.CombinedOutput(); err != nil {
 			t.Errorf("control group %s: %v\n%s", group, err, out)
 		}
 	})
