@@ -95,7 +95,12 @@ func TestPages(t *testing.T) {
 	base, transport := testServer(t, func(w http.ResponseWriter, r *http.Request) {
 		v, err := url.ParseQuery(r.URL.RawQuery)
 		want := url.Values{
-			"startDate": {"2026-03-01T12:00:00Z"}, "endDate": {"2026-03-02T00:00:00.12Z"}, "status": {"PROCESSING"}, "pageSize": {"7"},
+			"startDate": {
+				"2026-03-01T12:00:00Z",
+			},
+			"endDate":  {"2026-03-02T00:00:00.12Z"},
+			"status":   {"PROCESSING"},
+			"pageSize": {"7"},
 		}
 		if requests > 0 {
 			want.Set("pageToken", tokens[requests-1])
@@ -533,7 +538,12 @@ func TestSecretsStaySecret(t *testing.T) {
 			return
 		}
 		w.WriteHeader(status)
-		_, _ = fmt.Fprintf(w, `{"errors":[{"code":1,"message":"%s %s","infoUrl":"https://%[2]s/","context":"%[1]s"}]}`, r.Header.Get("Authorization"), sent) //nolint:gosec // as above
+		_, _ = fmt.Fprintf(
+			w,
+			`{"errors":[{"code":1,"message":"%s %s","infoUrl":"https://%[2]s/","context":"%[1]s"}]}`,
+			r.Header.Get("Authorization"),
+			sent,
+		) //nolint:gosec // as above
 	})
 	var logged bytes.Buffer
 	for _, s := range []int{0, 200, 301, 400, 401, 429, 500, 502, -1} {
@@ -542,7 +552,13 @@ func TestSecretsStaySecret(t *testing.T) {
 		if s == -1 {
 			withUser = "http://" + user + ":" + password + "@" + closed.Addr().String()
 		}
-		c := testClient(t, withUser, basicAuth(transport, user, password), withLog(&logged), func(o *Options) { o.MaxRetries = 1 })
+		c := testClient(
+			t,
+			withUser,
+			basicAuth(transport, user, password),
+			withLog(&logged),
+			func(o *Options) { o.MaxRetries = 1 },
+		)
 		c.backoff = func(int) time.Duration { return time.Millisecond }
 		_, err := readAll(t, c)
 		if err == nil {
@@ -554,7 +570,8 @@ func TestSecretsStaySecret(t *testing.T) {
 			}
 		}
 	}
-	if s := logged.String(); s == "" || strings.Contains(s, password) || strings.Contains(s, basic) || strings.Contains(s, "Authorization") {
+	if s := logged.String(); s == "" || strings.Contains(s, password) || strings.Contains(s, basic) ||
+		strings.Contains(s, "Authorization") {
 		t.Errorf("log:\n%s", s)
 	}
 }

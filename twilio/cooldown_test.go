@@ -320,15 +320,33 @@ func TestRetryAfterOfAnAnswer(t *testing.T) {
 		{"fraction", 429, func() []string { return []string{"Retry-After", "20.5"} }, 20500 * time.Millisecond, 0},
 		{"seconds", 429, func() []string { return []string{"Retry-After", "20"} }, 20 * time.Second, 0},
 		{"503", 503, func() []string { return []string{"Retry-After", "20"} }, 20 * time.Second, 0},
-		{"date, clocks agree", 429, func() []string { return []string{"Retry-After", server(20 * time.Second), "Date", server(0)} }, 20 * time.Second, 0},
+		{
+			"date, clocks agree",
+			429,
+			func() []string { return []string{"Retry-After", server(20 * time.Second), "Date", server(0)} },
+			20 * time.Second,
+			0,
+		},
 		{"date, API an hour ahead", 429, func() []string {
 			return []string{"Retry-After", server(time.Hour + 20*time.Second), "Date", server(time.Hour)}
 		}, 20 * time.Second, 0},
 		{"date, API an hour behind", 503, func() []string {
 			return []string{"Retry-After", server(-time.Hour + 20*time.Second), "Date", server(-time.Hour)}
 		}, 20 * time.Second, 0},
-		{"date without Date: the clock of the last 200", 429, func() []string { return []string{"Retry-After", server(-time.Minute + 20*time.Second)} }, 20 * time.Second, 0},
-		{"date in the past", 429, func() []string { return []string{"Retry-After", server(-time.Hour), "Date", server(0)} }, 0, 0},
+		{
+			"date without Date: the clock of the last 200",
+			429,
+			func() []string { return []string{"Retry-After", server(-time.Minute + 20*time.Second)} },
+			20 * time.Second,
+			0,
+		},
+		{
+			"date in the past",
+			429,
+			func() []string { return []string{"Retry-After", server(-time.Hour), "Date", server(0)} },
+			0,
+			0,
+		},
 		{"nothing", 429, func() []string { return nil }, time.Second, time.Second},
 		{"negative", 429, func() []string { return []string{"Retry-After", "-20"} }, time.Second, time.Second},
 		{"nonsense", 503, func() []string { return []string{"Retry-After", "later"} }, time.Second, time.Second},

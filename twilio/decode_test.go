@@ -88,18 +88,43 @@ func TestDecodePage(t *testing.T) {
 		{"last, next null", pageOf(`"next":null,"self":"s"`, one), Page{[]Operation{oneDecoded}, ""}},
 		{"last, next empty", pageOf(`"next":"","self":"s"`, one), Page{[]Operation{oneDecoded}, ""}},
 		{"last, next absent", pageOf(``, one), Page{[]Operation{oneDecoded}, ""}},
-		{"next", pageOf(`"next":"a b+/&=%é\"?#\u0041"`, one, one), Page{[]Operation{oneDecoded, oneDecoded}, "a b+/&=%é\"?#A"}},
+		{
+			"next",
+			pageOf(`"next":"a b+/&=%é\"?#\u0041"`, one, one),
+			Page{[]Operation{oneDecoded, oneDecoded}, "a b+/&=%é\"?#A"},
+		},
 		{"no operations", pageOf(`"next":"t"`), Page{nil, "t"}},
 		{"pagination first", `{"pagination":{"next":"t"},"operations":[` + one + `]}`, Page{[]Operation{oneDecoded}, "t"}},
-		{"white space", "\n " + strings.NewReplacer(":{", " : {\n", ",", " ,\t").Replace(pageOf(`"next":"t"`, one)) + "\r\n", Page{[]Operation{oneDecoded}, "t"}},
-		{"unknown members", `{"new":[{"operations":1}],"operations":[` + strings.Replace(one, `{"id"`, `{"id2":{"id":0},"ID":"x","id"`, 1) + `],` +
-			`"pagination":{"previous":null,"next":"t"},"new":2}`, Page{[]Operation{oneDecoded}, "t"}},
-		{"escaped names", strings.Replace(pageOf(`"n\u0065xt":"t"`, one), `"total"`, `"t\u006ftal"`, 1), Page{[]Operation{oneDecoded}, "t"}},
+		{
+			"white space",
+			"\n " + strings.NewReplacer(":{", " : {\n", ",", " ,\t").Replace(pageOf(`"next":"t"`, one)) + "\r\n",
+			Page{[]Operation{oneDecoded}, "t"},
+		},
+		{
+			"unknown members",
+			`{"new":[{"operations":1}],"operations":[` + strings.Replace(
+				one,
+				`{"id"`,
+				`{"id2":{"id":0},"ID":"x","id"`,
+				1,
+			) + `],` +
+				`"pagination":{"previous":null,"next":"t"},"new":2}`,
+			Page{[]Operation{oneDecoded}, "t"},
+		},
+		{
+			"escaped names",
+			strings.Replace(pageOf(`"n\u0065xt":"t"`, one), `"total"`, `"t\u006ftal"`, 1),
+			Page{[]Operation{oneDecoded}, "t"},
+		},
 		{"undocumented status", pageOf(``, strings.Replace(one, "PROCESSING", "PAUSED", 1)), Page{[]Operation{strange}, ""}},
 		{"longest id", replaced(oneDecoded.ID, longID.ID), Page{[]Operation{longID}, ""}},
 		{"longest status", replaced("PROCESSING", string(long.Status)), Page{[]Operation{long}, ""}},
 		{"status too long", replaced("PROCESSING", string(long.Status)+"S"), Page{[]Operation{other}, ""}},
-		{"largest number", pageOf(``, strings.Replace(one, `"total":1`, `"total":9223372036854775807`, 1)), Page{[]Operation{largest}, ""}},
+		{
+			"largest number",
+			pageOf(``, strings.Replace(one, `"total":1`, `"total":9223372036854775807`, 1)),
+			Page{[]Operation{largest}, ""},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,7 +151,12 @@ func TestDecodePageErrors(t *testing.T) {
 	tests := []test{
 		{"nothing", "", "", "empty"},
 		{"white space", " \n", "", "empty"},
-		{"HTML", "<!DOCTYPE html><html><body>Bad Gateway</body></html>", "", "not JSON: invalid character '<' at start of value"},
+		{
+			"HTML",
+			"<!DOCTYPE html><html><body>Bad Gateway</body></html>",
+			"",
+			"not JSON: invalid character '<' at start of value",
+		},
 		{"text", "upstream timed out", "", "not JSON: invalid character 'u' at start of value"},
 		{"null", "null", "", "null where an object should be"},
 		{"an array", "[]", "", "an array where an object should be"},
@@ -136,7 +166,12 @@ func TestDecodePageErrors(t *testing.T) {
 		{"null operations", `{"operations":null,"pagination":{}}`, "/operations", "null where an array should be"},
 		{"operations an object", `{"operations":{},"pagination":{}}`, "/operations", "an object where an array should be"},
 		{"null pagination", `{"operations":[],"pagination":null}`, "/pagination", "null where an object should be"},
-		{"next a number", `{"operations":[],"pagination":{"next":2}}`, "/pagination/next", "a number where a string should be"},
+		{
+			"next a number",
+			`{"operations":[],"pagination":{"next":2}}`,
+			"/pagination/next",
+			"a number where a string should be",
+		},
 		{"next twice", `{"operations":[],"pagination":{"next":"a","next":null}}`, "/pagination/next", "given twice"},
 		{"operations twice", `{"operations":[],"operations":[],"pagination":{}}`, "/operations", "given twice"},
 		{"null operation", pageOf("", one, "null"), "/operations/1", "null where an object should be"},
@@ -146,7 +181,12 @@ func TestDecodePageErrors(t *testing.T) {
 		{"invalid UTF-8", replace("PROCESSING", "\xff"), "/operations/1/status", "not JSON: invalid UTF-8"},
 
 		{"empty id", replace("comms_operation_01h2xcejqtf2nbrexx3vqjhp41", ""), "/operations/1/id", "empty"},
-		{"id a number", replace(`"comms_operation_01h2xcejqtf2nbrexx3vqjhp41"`, "7"), "/operations/1/id", "a number where a string should be"},
+		{
+			"id a number",
+			replace(`"comms_operation_01h2xcejqtf2nbrexx3vqjhp41"`, "7"),
+			"/operations/1/id",
+			"a number where a string should be",
+		},
 		{"id too long", replace(oneDecoded.ID, strings.Repeat("i", 65)), "/operations/1/id", "longer than 64 bytes"},
 		{"stats twice", replace(`"stats"`, `"stats":{"total":1},"stats"`), "/operations/1/stats", "no recipients"},
 		{"stats twice, whole", replace(`"createdAt"`, `"stats":{},"createdAt"`), "/operations/1/stats", "given twice"},
@@ -154,17 +194,52 @@ func TestDecodePageErrors(t *testing.T) {
 		{"id twice", replace(`{"id"`, `{"id":"a","id"`), "/operations/1/id", "given twice"},
 		{"empty status", replace("PROCESSING", ""), "/operations/1/status", "empty"},
 		{"status true", replace(`"PROCESSING"`, "true"), "/operations/1/status", "a boolean where a string should be"},
-		{"createdAt in words", replace("2026-03-01T12:00:00.25Z", "yesterday"), "/operations/1/createdAt", "not an RFC 3339 time"},
-		{"createdAt zero", replace("2026-03-01T12:00:00.25Z", "0001-01-01T00:00:00Z"), "/operations/1/createdAt", "not an RFC 3339 time"},
-		{"createdAt a number", replace(`"2026-03-01T12:00:00.25Z"`, "1772366400"), "/operations/1/createdAt", "a number where a string should be"},
-		{"updatedAt without zone", replace("2026-03-01T14:00:01+02:00", "2026-03-01T14:00:01"), "/operations/1/updatedAt", "not an RFC 3339 time"},
-		{"stats an array", replace(`"stats":{`, `"stats":[],"s":{`), "/operations/1/stats", "an array where an object should be"},
+		{
+			"createdAt in words",
+			replace("2026-03-01T12:00:00.25Z", "yesterday"),
+			"/operations/1/createdAt",
+			"not an RFC 3339 time",
+		},
+		{
+			"createdAt zero",
+			replace("2026-03-01T12:00:00.25Z", "0001-01-01T00:00:00Z"),
+			"/operations/1/createdAt",
+			"not an RFC 3339 time",
+		},
+		{
+			"createdAt a number",
+			replace(`"2026-03-01T12:00:00.25Z"`, "1772366400"),
+			"/operations/1/createdAt",
+			"a number where a string should be",
+		},
+		{
+			"updatedAt without zone",
+			replace("2026-03-01T14:00:01+02:00", "2026-03-01T14:00:01"),
+			"/operations/1/updatedAt",
+			"not an RFC 3339 time",
+		},
+		{
+			"stats an array",
+			replace(`"stats":{`, `"stats":[],"s":{`),
+			"/operations/1/stats",
+			"an array where an object should be",
+		},
 
 		{"negative", replace(`"read":9`, `"read":-9`), "/operations/1/stats/read", "not a whole number of 0 or more"},
 		{"fraction", replace(`"read":9`, `"read":0.5`), "/operations/1/stats/read", "not a whole number of 0 or more"},
 		{"exponent", replace(`"read":9`, `"read":1e3`), "/operations/1/stats/read", "not a whole number of 0 or more"},
-		{"beyond int64", replace(`"read":9`, `"read":9223372036854775808`), "/operations/1/stats/read", "number out of range"},
-		{"far beyond", replace(`"read":9`, `"read":`+strings.Repeat("9", 400)), "/operations/1/stats/read", "number out of range"},
+		{
+			"beyond int64",
+			replace(`"read":9`, `"read":9223372036854775808`),
+			"/operations/1/stats/read",
+			"number out of range",
+		},
+		{
+			"far beyond",
+			replace(`"read":9`, `"read":`+strings.Repeat("9", 400)),
+			"/operations/1/stats/read",
+			"number out of range",
+		},
 		{"in quotes", replace(`"read":9`, `"read":"9"`), "/operations/1/stats/read", "a string where a number should be"},
 		{"stat null", replace(`"read":9`, `"read":null`), "/operations/1/stats/read", "null where a number should be"},
 	}
@@ -380,7 +455,10 @@ func reference(body []byte) (Page, error) {
 	var top struct {
 		Operations, Pagination json.RawMessage
 	}
-	if err := exact(body, map[string]*json.RawMessage{"operations": &top.Operations, "pagination": &top.Pagination}); err != nil {
+	if err := exact(
+		body,
+		map[string]*json.RawMessage{"operations": &top.Operations, "pagination": &top.Pagination},
+	); err != nil {
 		return Page{}, err
 	}
 	var p Page

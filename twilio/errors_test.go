@@ -20,22 +20,44 @@ func TestDecodeErrors(t *testing.T) {
 		want []Detail
 	}{
 		{"documented 400", string(readTestdata(t, "error-400.json")), []Detail{{Code: 20404, Message: "Not Found"}}},
-		{"documented 404", string(readTestdata(t, "error-404.json")), []Detail{{Code: 20404, Message: "The resource was not found."}}},
+		{
+			"documented 404",
+			string(readTestdata(t, "error-404.json")),
+			[]Detail{{Code: 20404, Message: "The resource was not found."}},
+		},
 		{"documented 429", string(readTestdata(t, "error-429.json")), []Detail{{
 			Code: 20429, Message: "Too many requests. Please retry according to the Retry-After response header.",
 		}}},
-		{"documented 500", string(readTestdata(t, "error-500.json")), []Detail{{Code: 20500, Message: "Internal server error."}}},
-		{"documented 503", string(readTestdata(t, "error-503.json")), []Detail{{Code: 20503, Message: "Service unavailable."}}},
 		{
-			"several", `{"errors":[{"code":1,"message":"a","infoUrl":"u","context":"$.to[0].address"},{"code":2,"message":"b","infoUrl":"v","context":null}]}`,
+			"documented 500",
+			string(readTestdata(t, "error-500.json")),
+			[]Detail{{Code: 20500, Message: "Internal server error."}},
+		},
+		{
+			"documented 503",
+			string(readTestdata(t, "error-503.json")),
+			[]Detail{{Code: 20503, Message: "Service unavailable."}},
+		},
+		{
+			"several",
+			`{"errors":[{"code":1,"message":"a","infoUrl":"u","context":"$.to[0].address"},{"code":2,"message":"b","infoUrl":"v","context":null}]}`,
 			[]Detail{{1, "a", "$.to[0].address"}, {2, "b", ""}},
 		},
 		{
-			"of the general API", `{"code":20003,"message":"Authenticate","more_info":"https://www.twilio.com/docs/errors/20003","status":401}`,
+			"of the general API",
+			`{"code":20003,"message":"Authenticate","more_info":"https://www.twilio.com/docs/errors/20003","status":401}`,
 			[]Detail{{Code: 20003, Message: "Authenticate"}},
 		},
-		{"control characters", `{"errors":[{"code":1,"message":" a\u001b[31m\r\nlevel=error\u202e\u0000b "}]}`, []Detail{{Code: 1, Message: "a [31m level=error b"}}},
-		{"secrets", `{"errors":[{"code":1,"message":"you sent s3cret, dXNlcjpzM2NyZXQ=","context":"s3cret"}]}`, []Detail{{1, "you sent <secret>, <secret>", "<secret>"}}},
+		{
+			"control characters",
+			`{"errors":[{"code":1,"message":" a\u001b[31m\r\nlevel=error\u202e\u0000b "}]}`,
+			[]Detail{{Code: 1, Message: "a [31m level=error b"}},
+		},
+		{
+			"secrets",
+			`{"errors":[{"code":1,"message":"you sent s3cret, dXNlcjpzM2NyZXQ=","context":"s3cret"}]}`,
+			[]Detail{{1, "you sent <secret>, <secret>", "<secret>"}},
+		},
 		{"HTML", "<html>502 Bad Gateway</html>", nil},
 		{"nothing", "", nil},
 		{"no errors", `{"errors":[]}`, nil},
@@ -67,14 +89,23 @@ func TestErrorMessages(t *testing.T) {
 			&Error{StatusCode: 400, Details: []Detail{{Code: 1, Message: "bad", Context: "$.pageSize"}, detail(2)}},
 			"400 Bad Request: 1 bad (at $.pageSize); 2 m",
 		},
-		{&Error{StatusCode: 400, Details: []Detail{detail(1), detail(2), detail(3), detail(4), detail(5)}}, "400 Bad Request: 1 m; 2 m; 3 m; and 2 more"},
+		{
+			&Error{StatusCode: 400, Details: []Detail{detail(1), detail(2), detail(3), detail(4), detail(5)}},
+			"400 Bad Request: 1 m; 2 m; 3 m; and 2 more",
+		},
 		{&Error{StatusCode: 500}, "500 Internal Server Error"},
 		{&Error{StatusCode: 302}, "302 Found (redirects are not followed; check the base URL)"},
 		{&Error{StatusCode: 599}, "599"},
-		{&DecodeError{Pointer: "/operations", Problem: "null where an array should be"}, "not the documented answer: /operations: null where an array should be"},
+		{
+			&DecodeError{Pointer: "/operations", Problem: "null where an array should be"},
+			"not the documented answer: /operations: null where an array should be",
+		},
 		{&PaginationError{Page: 100_000, Limit: 100_000}, "the list does not end within 100000 pages"},
 		{&PaginationError{Page: 3}, "page 3 names a page as the next that was read before"},
-		{&NetworkError{errors.New("malformed HTTP response \"\x00\n" + strings.Repeat("x", 1000))}, `malformed HTTP response " ` + strings.Repeat("x", 173) + "…"},
+		{
+			&NetworkError{errors.New("malformed HTTP response \"\x00\n" + strings.Repeat("x", 1000))},
+			`malformed HTTP response " ` + strings.Repeat("x", 173) + "…",
+		},
 	}
 	for _, tt := range tests {
 		if got := tt.err.Error(); got != tt.want {

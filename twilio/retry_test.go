@@ -38,10 +38,33 @@ func TestRetries(t *testing.T) {
 		{name: "429 passes", answers: []int{429, 200}, sent: []time.Duration{0, 1}},
 		{name: "a lost connection passes", answers: []int{0, 200}, sent: []time.Duration{0, 1}},
 		{name: "of all kinds", answers: []int{0, 502, 429, 504, 200}, sent: []time.Duration{0, 1, 3, 7, 15}},
-		{name: "429 stays", answers: []int{429}, sent: []time.Duration{0, 1, 3, 7, 15}, err: 429, contains: []string{"429 Too Many Requests", "(5 attempts)"}},
-		{name: "502 stays", answers: []int{502}, sent: []time.Duration{0, 1, 3, 7, 15}, err: 502, contains: []string{"502 Bad Gateway", "(5 attempts)"}},
-		{name: "no connection at all", answers: []int{0}, sent: []time.Duration{0, 1, 3, 7, 15}, contains: []string{"connection reset by peer", "(5 attempts)"}},
-		{name: "500", answers: []int{500}, sent: []time.Duration{0}, err: 500, contains: []string{"fetch_operation: 500 Internal Server Error"}},
+		{
+			name:     "429 stays",
+			answers:  []int{429},
+			sent:     []time.Duration{0, 1, 3, 7, 15},
+			err:      429,
+			contains: []string{"429 Too Many Requests", "(5 attempts)"},
+		},
+		{
+			name:     "502 stays",
+			answers:  []int{502},
+			sent:     []time.Duration{0, 1, 3, 7, 15},
+			err:      502,
+			contains: []string{"502 Bad Gateway", "(5 attempts)"},
+		},
+		{
+			name:     "no connection at all",
+			answers:  []int{0},
+			sent:     []time.Duration{0, 1, 3, 7, 15},
+			contains: []string{"connection reset by peer", "(5 attempts)"},
+		},
+		{
+			name:     "500",
+			answers:  []int{500},
+			sent:     []time.Duration{0},
+			err:      500,
+			contains: []string{"fetch_operation: 500 Internal Server Error"},
+		},
 		{name: "502, then 500", answers: []int{502, 500}, sent: []time.Duration{0, 1}, err: 500},
 	}
 	for _, status := range []int{201, 204, 206, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 408, 413, 418, 425, 501, 505, 520} {
@@ -113,7 +136,9 @@ func TestNoRetry(t *testing.T) {
 		&fs.PathError{Op: "open", Path: "/run/secrets/token", Err: fs.ErrNotExist},
 	} {
 		t.Run(fmt.Sprintf("%T", failure), func(t *testing.T) {
-			api := newFakeAPI(func(int, *http.Request) (*http.Response, error) { return nil, fmt.Errorf("reading: %w", failure) })
+			api := newFakeAPI(
+				func(int, *http.Request) (*http.Response, error) { return nil, fmt.Errorf("reading: %w", failure) },
+			)
 			c := testClient(t, "https://api.test", api)
 			err := first(t.Context(), c)
 			var network *NetworkError

@@ -228,7 +228,8 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 		l.t.Fatalf("sums differ from the brute force (-want +got):\n%s", diff)
 	}
 	for _, op := range l.api.byTime { // nothing that was there a good while is missing
-		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < kept-2*keptSlack && op.counted != number {
+		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < kept-2*keptSlack &&
+			op.counted != number {
 			l.t.Fatalf("%s of %v does not count", op.ID, op.CreatedAt)
 		}
 	}
@@ -322,23 +323,79 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 	}{
 		{name: "steady", hours: 12, rate: steady(6), lifetime: 3 * time.Minute},
 		{name: "nights and scheduled ahead", hours: 24, rate: nights, lifetime: 10 * time.Minute, scheduled: 0.1},
-		{name: "oldest first", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.order = fakeOldestFirst; a.exclusive = true }},
-		{name: "no order", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.order = fakeShuffled }},
-		{name: "pages smaller than asked for", hours: 12, rate: steady(3), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.limit = 4 }},
+		{
+			name:     "oldest first",
+			hours:    12,
+			rate:     steady(6),
+			lifetime: 3 * time.Minute,
+			api:      func(a *fakeAPI) { a.order = fakeOldestFirst; a.exclusive = true },
+		},
+		{
+			name:     "no order",
+			hours:    12,
+			rate:     steady(6),
+			lifetime: 3 * time.Minute,
+			api:      func(a *fakeAPI) { a.order = fakeShuffled },
+		},
+		{
+			name:     "pages smaller than asked for",
+			hours:    12,
+			rate:     steady(3),
+			lifetime: 3 * time.Minute,
+			api:      func(a *fakeAPI) { a.limit = 4 },
+		},
 		{name: "repeats", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.repeat = true }},
 		{name: "failing half the time", hours: 12, rate: nights, lifetime: 10 * time.Minute, scheduled: 0.1, failing: 0.5},
 		{name: "outages", hours: 9, rate: steady(3), lifetime: 10 * time.Minute, outage: true},
-		{name: "clock ahead", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, api: func(a *fakeAPI) { a.skew = 7 * time.Minute }, failing: 0.1},
-		{name: "clock behind", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, api: func(a *fakeAPI) { a.skew = -7 * time.Minute }, failing: 0.1},
+		{
+			name:     "clock ahead",
+			hours:    12,
+			rate:     steady(3),
+			lifetime: 10 * time.Minute,
+			api:      func(a *fakeAPI) { a.skew = 7 * time.Minute },
+			failing:  0.1,
+		},
+		{
+			name:     "clock behind",
+			hours:    12,
+			rate:     steady(3),
+			lifetime: 10 * time.Minute,
+			api:      func(a *fakeAPI) { a.skew = -7 * time.Minute },
+			failing:  0.1,
+		},
 		{name: "long-lived", hours: 12, rate: steady(2), lifetime: time.Hour, scheduled: 0.3},
-		{name: "whole window every time", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) { o.MaxStaleness = 0 }},
+		{
+			name:     "whole window every time",
+			hours:    12,
+			rate:     steady(2),
+			lifetime: 10 * time.Minute,
+			options:  func(o *Options) { o.MaxStaleness = 0 },
+		},
 		{name: "one page", hours: 24, rate: steady(0.005), lifetime: 10 * time.Minute},
-		{name: "a week", hours: 200, rate: steady(0.2), lifetime: 10 * time.Minute, options: func(o *Options) { o.Interval, o.Length = 5*time.Minute, 168*time.Hour }},
+		{
+			name:     "a week",
+			hours:    200,
+			rate:     steady(0.2),
+			lifetime: 10 * time.Minute,
+			options:  func(o *Options) { o.Interval, o.Length = 5*time.Minute, 168*time.Hour },
+		},
 		{name: "one worker, seconds", hours: 12, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) {
 			o.Concurrency, o.Interval, o.Length = 1, 20*time.Second, 2*time.Hour
 		}},
-		{name: "hourly", hours: 96, rate: steady(2), lifetime: 10 * time.Minute, options: func(o *Options) { o.Interval = time.Hour }},
-		{name: "every staleness", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, options: func(o *Options) { o.MaxStaleness = 1 }},
+		{
+			name:     "hourly",
+			hours:    96,
+			rate:     steady(2),
+			lifetime: 10 * time.Minute,
+			options:  func(o *Options) { o.Interval = time.Hour },
+		},
+		{
+			name:     "every staleness",
+			hours:    12,
+			rate:     steady(3),
+			lifetime: 10 * time.Minute,
+			options:  func(o *Options) { o.MaxStaleness = 1 },
+		},
 	}
 	for _, tt := range tests {
 		for seed := range max(1, *seeds/4) {

@@ -59,10 +59,13 @@ var (
 	fakeNewestFirst = fakeOrder{"newest first", newestFirst}
 	fakeOldestFirst = fakeOrder{"oldest first", oldestFirst}
 	fakeShuffled    = fakeOrder{"shuffled", func(a, b *twilio.Operation) int { return cmp.Compare(mix(a.ID), mix(b.ID)) }}
-	fakeUpdated     = fakeOrder{"last updated first", func(a, b *twilio.Operation) int { return b.UpdatedAt.Compare(a.UpdatedAt) }}
-	fakeTwoGroups   = grouped(2, newestFirst)
-	fakeTwelve      = grouped(12, oldestFirst)
-	fakeJittered    = jittered(50)
+	fakeUpdated     = fakeOrder{
+		"last updated first",
+		func(a, b *twilio.Operation) int { return b.UpdatedAt.Compare(a.UpdatedAt) },
+	}
+	fakeTwoGroups = grouped(2, newestFirst)
+	fakeTwelve    = grouped(12, oldestFirst)
+	fakeJittered  = jittered(50)
 
 	fakeOrders = []fakeOrder{
 		fakeNewestFirst, fakeOldestFirst, fakeShuffled, fakeUpdated, fakeTwoGroups, fakeTwelve, fakeJittered,
@@ -109,7 +112,11 @@ func (a *fakeAPI) clock() time.Time { return time.Now().Add(a.skew) }
 func (a *fakeAPI) add(op *fakeOperation) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(a.byTime, op, func(x, y *fakeOperation) int { return x.CreatedAt.Compare(y.CreatedAt) })
+	i, _ := slices.BinarySearchFunc(
+		a.byTime,
+		op,
+		func(x, y *fakeOperation) int { return x.CreatedAt.Compare(y.CreatedAt) },
+	)
 	a.byTime = slices.Insert(a.byTime, i, op)
 }
 

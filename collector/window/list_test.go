@@ -17,8 +17,15 @@ import (
 
 // kindsOfList are the values of each thing that the API leaves open, and of two of our own settings.
 var kindsOfList = [][]func(*simulator.ListSettings, *Options){
-	each(func(l *simulator.ListSettings, _ *Options, v simulator.Order) { l.Order = v },
-		simulator.NewestFirst, simulator.OldestFirst, simulator.Shuffled, simulator.UpdatedFirst, simulator.UpdatedLast, simulator.Grouped),
+	each(
+		func(l *simulator.ListSettings, _ *Options, v simulator.Order) { l.Order = v },
+		simulator.NewestFirst,
+		simulator.OldestFirst,
+		simulator.Shuffled,
+		simulator.UpdatedFirst,
+		simulator.UpdatedLast,
+		simulator.Grouped,
+	),
 	each(func(l *simulator.ListSettings, _ *Options, v simulator.Bounds) { l.Bounds = v },
 		simulator.ExclusiveMillis, simulator.Inclusive, simulator.ExclusiveSeconds, simulator.InclusiveSeconds),
 	each(func(l *simulator.ListSettings, _ *Options, v int) { l.PageCap = v }, 0, 3),
@@ -31,7 +38,10 @@ var kindsOfList = [][]func(*simulator.ListSettings, *Options){
 	each(func(_ *simulator.ListSettings, o *Options, v int) { o.Concurrency = v }, 1, 3),
 }
 
-func each[V any](set func(*simulator.ListSettings, *Options, V), values ...V) (settings []func(*simulator.ListSettings, *Options)) {
+func each[V any](
+	set func(*simulator.ListSettings, *Options, V),
+	values ...V,
+) (settings []func(*simulator.ListSettings, *Options)) {
 	for _, v := range values {
 		settings = append(settings, func(l *simulator.ListSettings, o *Options) { set(l, o, v) })
 	}
@@ -76,8 +86,16 @@ func TestEveryKindOfList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		<-time.After(30*time.Second + 250*time.Millisecond) // the middle of a minute
 		world := simulator.MustWorld(simulator.WorldSettings{
-			Rate: 1.5, MaxRecipients: 1000, Lifetime: 3 * time.Minute, LifetimeSpread: 0.5, ScheduledShare: 0.2, ScheduledAhead: 10 * time.Minute,
-			CanceledShare: 0.1, BadShare: 0.1, FailedShare: 0.05, Until: time.Now(),
+			Rate:           1.5,
+			MaxRecipients:  1000,
+			Lifetime:       3 * time.Minute,
+			LifetimeSpread: 0.5,
+			ScheduledShare: 0.2,
+			ScheduledAhead: 10 * time.Minute,
+			CanceledShare:  0.1,
+			BadShare:       0.1,
+			FailedShare:    0.05,
+			Until:          time.Now(),
 		})
 		for i, c := range cs {
 			o := testOptions()
@@ -90,9 +108,13 @@ func TestEveryKindOfList(t *testing.T) {
 				AccountSID: "AC1", AuthToken: "secret", List: list, NoGzip: i%7 > 0,
 			})
 			client := twilio.NewClient(twilio.Options{
-				BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
-				Transport: config.NewBasicAuthRoundTripper(config.NewInlineSecret("AC1"), config.NewInlineSecret("secret"), testutil.Transport(handler)),
-				Timeout:   30 * time.Second,
+				BaseURL: &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
+				Transport: config.NewBasicAuthRoundTripper(
+					config.NewInlineSecret("AC1"),
+					config.NewInlineSecret("secret"),
+					testutil.Transport(handler),
+				),
+				Timeout: 30 * time.Second,
 			})
 			w := New(o)
 			for range 2 {
@@ -135,7 +157,11 @@ func TestWrongDate(t *testing.T) {
 func wrongDate(t *testing.T, length, wrong time.Duration, refreshes int) {
 	<-time.After(30*time.Second + 250*time.Millisecond) // the middle of a minute
 	world := simulator.MustWorld(simulator.WorldSettings{
-		Rate: 100 / length.Minutes(), Uniform: true, MaxRecipients: 1, Lifetime: time.Second, Epoch: time.Now().Add(-length - 2*time.Hour - 7*time.Second),
+		Rate:          100 / length.Minutes(),
+		Uniform:       true,
+		MaxRecipients: 1,
+		Lifetime:      time.Second,
+		Epoch:         time.Now().Add(-length - 2*time.Hour - 7*time.Second),
 	})
 	handler := simulator.NewHandler(world, simulator.Settings{NoGzip: true})
 	client := twilio.NewClient(twilio.Options{

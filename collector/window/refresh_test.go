@@ -253,7 +253,12 @@ func TestBurstAtTheStartOfAMinute(t *testing.T) {
 				start := time.Now().Truncate(time.Minute).Add(-2*time.Minute + 200*time.Millisecond)
 				for i := range 300 {
 					op := &fakeOperation{}
-					op.ID, op.Status, op.CreatedAt = fmt.Sprint("burst", i), twilio.StatusCompleted, start.Add(time.Duration(i)*time.Millisecond)
+					op.ID, op.Status, op.CreatedAt = fmt.Sprint(
+						"burst",
+						i,
+					), twilio.StatusCompleted, start.Add(
+						time.Duration(i)*time.Millisecond,
+					)
 					api.byTime = append(api.byTime, op)
 				}
 				o := testOptions()
@@ -481,7 +486,13 @@ func TestManyInFlight(t *testing.T) {
 		for _, s := range l.w.Snapshot().Statuses[:2] {
 			inFlight += s.Operations
 		}
-		t.Logf("%d of %d operations in flight: a refresh takes %v, reading all %v", inFlight, l.w.Snapshot().Operations(), steady, whole)
+		t.Logf(
+			"%d of %d operations in flight: a refresh takes %v, reading all %v",
+			inFlight,
+			l.w.Snapshot().Operations(),
+			steady,
+			whole,
+		)
 		if steady > whole*5/4 {
 			t.Errorf("a refresh takes %v, reading all %v", steady, whole)
 		}

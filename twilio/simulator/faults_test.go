@@ -176,14 +176,18 @@ func TestLatency(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		defer func() {
-			if p := recover(); p != http.ErrAbortHandler || time.Since(began) != 1500*time.Millisecond { //nolint:errorlint // as net/http compares it
+			if p := recover(); p != http.ErrAbortHandler ||
+				time.Since(began) != 1500*time.Millisecond { //nolint:errorlint // as net/http compares it
 				t.Errorf("%v after %v", p, time.Since(began))
 			}
 			if n := h.InFlight(); n != 0 {
 				t.Errorf("%d requests in flight", n)
 			}
 		}()
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/Messages/Operations", nil))
+		h.ServeHTTP(
+			httptest.NewRecorder(),
+			httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/Messages/Operations", nil),
+		)
 	})
 }
 

@@ -118,11 +118,16 @@ func TestRequestsThatAreRefused(t *testing.T) {
 				Message, InfoURL, Context string
 			}
 		}
-		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != http.StatusBadRequest || len(body.Errors) == 0 {
+		if err := json.Unmarshal(
+			w.Body.Bytes(),
+			&body,
+		); err != nil || w.Code != http.StatusBadRequest ||
+			len(body.Errors) == 0 {
 			t.Errorf("%q: %d %s", tt.query, w.Code, w.Body)
 			continue
 		}
-		if e := body.Errors[0]; e.Context != tt.context || e.Code != 20404 || e.InfoURL != "/docs/api/errors/20404" || e.Message == "" {
+		if e := body.Errors[0]; e.Context != tt.context || e.Code != 20404 || e.InfoURL != "/docs/api/errors/20404" ||
+			e.Message == "" {
 			t.Errorf("%q: %+v", tt.query, e)
 		}
 	}
@@ -173,7 +178,8 @@ func TestAuthentication(t *testing.T) {
 		r.SetBasicAuth(tt.user, tt.password)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		if w.Code != tt.want || tt.want == 401 && (!strings.Contains(w.Body.String(), `"code":20003`) || w.Header().Get("WWW-Authenticate") == "") {
+		if w.Code != tt.want ||
+			tt.want == 401 && (!strings.Contains(w.Body.String(), `"code":20003`) || w.Header().Get("WWW-Authenticate") == "") {
 			t.Errorf("%s:%s: %d %v %s", tt.user, tt.password, w.Code, w.Header(), w.Body)
 		}
 	}
@@ -370,7 +376,11 @@ func FuzzList(f *testing.F) {
 	h := NewHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{AwkwardTokens: true, Repeat: 2}})
 	f.Add("startDate=2026-03-14&endDate=2026-03-14T12:00:00Z&status=COMPLETED&pageSize=10")
 	f.Add("pageToken=%20%2B&pageSize=x")
-	f.Add(url.Values{"pageToken": {(&ListSettings{AwkwardTokens: true}).encodeToken(token{After: key{noon.UnixNano(), exampleID}})}}.Encode())
+	f.Add(
+		url.Values{
+			"pageToken": {(&ListSettings{AwkwardTokens: true}).encodeToken(token{After: key{noon.UnixNano(), exampleID}})},
+		}.Encode(),
+	)
 	f.Add("startDate=0001-01-01&endDate=9999-12-31T23:59:59.999999999-23:59")
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/Messages/Operations", nil)
@@ -384,7 +394,8 @@ func FuzzList(f *testing.F) {
 		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 			t.Fatalf("%q: %v in %s", query, err, w.Body)
 		}
-		if (w.Code == http.StatusOK) != (len(body.Errors) == 0) || w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
+		if (w.Code == http.StatusOK) != (len(body.Errors) == 0) ||
+			w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
 			t.Errorf("%q: %d %s", query, w.Code, w.Body)
 		}
 	})

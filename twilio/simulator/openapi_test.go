@@ -253,8 +253,12 @@ func TestClientSendsWhatIsDescribed(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := twilio.NewClient(twilio.Options{
-		BaseURL:   base,
-		Transport: config.NewBasicAuthRoundTripper(config.NewInlineSecret("AC1"), config.NewInlineSecret("s"), server.Client().Transport),
+		BaseURL: base,
+		Transport: config.NewBasicAuthRoundTripper(
+			config.NewInlineSecret("AC1"),
+			config.NewInlineSecret("s"),
+			server.Client().Transport,
+		),
 	})
 	var last string
 	for page, err := range client.Pages(t.Context(), twilio.Query{

@@ -228,7 +228,8 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 		}
 	}
 	byID := func(a, b twilio.Operation) int { return strings.Compare(a.ID, b.ID) }
-	if list.Order == Shuffled && len(got) > 10 && (slices.IsSortedFunc(got, byID) || slices.IsSortedFunc(got, func(a, b twilio.Operation) int { return byID(b, a) })) {
+	if list.Order == Shuffled && len(got) > 10 &&
+		(slices.IsSortedFunc(got, byID) || slices.IsSortedFunc(got, func(a, b twilio.Operation) int { return byID(b, a) })) {
 		t.Fatalf("%+v, %+v: not shuffled", list, q)
 	}
 	slices.SortFunc(got, byID)
@@ -247,7 +248,8 @@ func TestSelfRepeatsThePage(t *testing.T) {
 	for _, p := range []wirePage{first, second} {
 		q.Set("pageToken", p.Pagination.Self)
 		again := getPage(t, h, q)
-		if !slices.Equal(again.Operations, p.Operations) || again.Pagination.Self != p.Pagination.Self || *again.Pagination.Next != *p.Pagination.Next {
+		if !slices.Equal(again.Operations, p.Operations) || again.Pagination.Self != p.Pagination.Self ||
+			*again.Pagination.Next != *p.Pagination.Next {
 			t.Error("self does not repeat the page")
 		}
 	}

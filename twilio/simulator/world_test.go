@@ -162,7 +162,10 @@ func TestWorldMoves(t *testing.T) {
 			}
 		}
 		for _, status := range []twilio.Status{twilio.StatusCompleted, twilio.StatusCanceled} {
-			if !slices.ContainsFunc(slices.Collect(maps.Values(before)), func(op twilio.Operation) bool { return op.Status == status }) {
+			if !slices.ContainsFunc(
+				slices.Collect(maps.Values(before)),
+				func(op twilio.Operation) bool { return op.Status == status },
+			) {
 				t.Errorf("no operation ended as %s", status)
 			}
 		}
@@ -237,11 +240,29 @@ func TestWorldArrivals(t *testing.T) {
 		}
 	}
 	s := WorldSettings{Seed: 3, Rate: 60, Curve: DayCurve(0.5, 14)}
-	if peak, low := count(s, noon.Add(90*time.Minute), noon.Add(150*time.Minute)), count(s, noon.Add(-11*time.Hour), noon.Add(-10*time.Hour)); peak < 5000 || low > 2000 {
+	if peak, low := count(
+		s,
+		noon.Add(90*time.Minute),
+		noon.Add(150*time.Minute),
+	), count(
+		s,
+		noon.Add(-11*time.Hour),
+		noon.Add(-10*time.Hour),
+	); peak < 5000 ||
+		low > 2000 {
 		t.Errorf("%d operations at the peak hour, %d at the other end", peak, low)
 	}
 	s.Curve = Bursts(10, time.Hour, 5*time.Minute)
-	if burst, rest := count(s, noon, noon.Add(5*time.Minute)), count(s, noon.Add(10*time.Minute), noon.Add(15*time.Minute)); burst < 2500 || rest > 400 {
+	if burst, rest := count(
+		s,
+		noon,
+		noon.Add(5*time.Minute),
+	), count(
+		s,
+		noon.Add(10*time.Minute),
+		noon.Add(15*time.Minute),
+	); burst < 2500 ||
+		rest > 400 {
 		t.Errorf("%d operations in a burst, %d in as long a time without", burst, rest)
 	}
 	s = WorldSettings{Seed: 3, Rate: 200, Uniform: true, Epoch: noon.Add(-1000 * time.Minute), Until: noon}
@@ -345,7 +366,9 @@ func TestTrouble(t *testing.T) {
 	t.Run("one campaign", func(t *testing.T) {
 		quiet := s
 		quiet.Rate = 0.1 // a campaign comes also where nobody else does
-		quiet.Troubles = []Trouble{{Kind: TroubleFailing, Recipients: 1234, Rate: 0.5, From: noon, Every: time.Hour, For: time.Minute}}
+		quiet.Troubles = []Trouble{
+			{Kind: TroubleFailing, Recipients: 1234, Rate: 0.5, From: noon, Every: time.Hour, For: time.Minute},
+		}
 		w := MustWorld(quiet)
 		for k := range 5 {
 			from := noon.Add(time.Duration(k) * time.Hour)
@@ -357,7 +380,9 @@ func TestTrouble(t *testing.T) {
 	})
 	t.Run("recurring", func(t *testing.T) {
 		w := MustWorld(s)
-		if err := w.AddTrouble(Trouble{Kind: TroubleFailing, Share: 1, Rate: 1, From: noon, Every: 2 * time.Hour, For: time.Hour}); err != nil {
+		if err := w.AddTrouble(
+			Trouble{Kind: TroubleFailing, Share: 1, Rate: 1, From: noon, Every: 2 * time.Hour, For: time.Hour},
+		); err != nil {
 			t.Fatal(err)
 		}
 		for k, want := range []bool{true, false, true, false} {
@@ -431,7 +456,19 @@ func TestStatic(t *testing.T) {
 		}
 		return all.String()
 	}
-	if got := ids(Filter{}, false) + " " + ids(Filter{}, true) + " " + ids(Filter{From: noon}, false) + " " + ids(Filter{To: noon}, false); got != "bac cab ac b" {
+	if got := ids(
+		Filter{},
+		false,
+	) + " " + ids(
+		Filter{},
+		true,
+	) + " " + ids(
+		Filter{From: noon},
+		false,
+	) + " " + ids(
+		Filter{To: noon},
+		false,
+	); got != "bac cab ac b" {
 		t.Errorf("listed %s", got)
 	}
 	s.Update("b", func(op *twilio.Operation) { op.Status = twilio.StatusCanceled; op.Stats.Total = 7 })
