@@ -801,3 +801,23 @@ func TestRefreshBetweenTicks(t *testing.T) {
 		}
 	})
 }
+
+// An account has been failing since the first of its failures in a row.
+func TestFailingSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		g.fail(status(http.StatusUnauthorized))
+		g.refresh(t.Context())
+		since := g.Status().FailingSince
+		wait(time.Minute)
+		g.refresh(t.Context())
+		if got := g.Status().FailingSince; since.IsZero() || !got.Equal(since) {
+			t.Errorf("failing since %v, then since %v", since, got)
+		}
+		g.fail()
+		g.refresh(t.Context())
+		if got := g.Status().FailingSince; !got.IsZero() {
+			t.Errorf("failing since %v after a success", got)
+		}
+	})
+}

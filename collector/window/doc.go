@@ -40,7 +40,7 @@
 // Where it is known how many operations there are, pieces are cut to about equal pages. Where it is not, as in a first
 // refresh, the first page of the whole window tells how dense they are: rightly if it is one end of a sorted list, too
 // low if it is a sample. Pieces are cut by that, about two for each worker, and each that ends sharpens the estimate.
-// After a refresh that failed, pieces are smaller.
+// After a refresh that failed, pieces are smaller, and cut by what the lists that broke off have shown at least.
 //
 // # Counters
 //

@@ -40,7 +40,7 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 		w.maxPages = max(w.maxPages/2, minPages)
 		return err
 	}
-	w.maxPages = maxPages
+	w.maxPages, w.lost = maxPages, 0
 	w.publish()
 	w.snapshot = w.snapshotAt(api.Now())
 	return nil
@@ -90,7 +90,7 @@ func (f *refresh) run(ctx context.Context) error {
 	if operations == 0 || operations <= float64(w.pageSize) && 2*read < len(w.buckets) {
 		return f.discover(ctx, whole.span) // too little is known to plan by
 	}
-	density := operations / float64(max(1, read))
+	density := max(operations/float64(max(1, read)), w.lost)
 	states := w.states(f.now, f.at, density)
 	for _, s := range states {
 		whole.operations += s.operations
@@ -203,12 +203,25 @@ func (f *refresh) list(ctx context.Context, p piece, leave func(*twilio.Page) bo
 		if err == nil {
 			err = f.page(r, page)
 		}
-		if err != nil || leave(page) {
+		if err != nil {
+			f.lost(r)
 			return err
+		}
+		if leave(page) {
+			return nil
 		}
 	}
 	f.finish(r)
 	return nil
+}
+
+// lost keeps of a list that broke off how dense its piece is at least: the next try cuts by that.
+func (f *refresh) lost(r *reading) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if minutes := min(r.to, f.w.end()) - max(r.from, f.w.first); r.status == "" && minutes > 0 {
+		f.w.lost = max(f.w.lost, float64(len(r.ids))/float64(minutes))
+	}
 }
 
 // next takes the next piece.
@@ -251,6 +264,7 @@ func (f *refresh) carve() span {
 	if read > 0 {
 		density = max(operations, 1) / float64(read)
 	}
+	density = max(density, w.lost)
 	perMinute := density / (float64(f.paging) * fill) // pages
 	pieces := 2 * float64(w.options.Concurrency)
 	end := min(f.rest.to, w.end())

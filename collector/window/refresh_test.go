@@ -108,11 +108,19 @@ func TestFirstReadGetsOnThroughFailures(t *testing.T) {
 		for _, tt := range []struct {
 			name    string
 			timeout time.Duration
-			fail    int // every so manieth request
+			fail    int           // every so manieth request
+			quiet   time.Duration // nothing was created lately
 		}{
 			{name: "too short", timeout: 5 * time.Second},
 			{name: "failing", timeout: time.Hour, fail: 30},
 			{name: "both", timeout: 5 * time.Second, fail: 40},
+			{name: "too short, quiet for an hour", timeout: 5 * time.Second, quiet: time.Hour},
+			{name: "failing, quiet for an hour", timeout: time.Hour, fail: 30, quiet: time.Hour},
+			{name: "both, quiet for an hour", timeout: 5 * time.Second, fail: 40, quiet: time.Hour},
+			{name: "both, quiet for two hours", timeout: 5 * time.Second, fail: 40, quiet: 2 * time.Hour},
+			{name: "too short, quiet for three hours", timeout: 5 * time.Second, quiet: 3 * time.Hour},
+			{name: "failing, quiet for three hours", timeout: time.Hour, fail: 30, quiet: 3 * time.Hour},
+			{name: "both, quiet for three hours", timeout: 5 * time.Second, fail: 40, quiet: 3 * time.Hour},
 		} {
 			t.Run(fmt.Sprint(order, tt.name), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -128,6 +136,9 @@ func TestFirstReadGetsOnThroughFailures(t *testing.T) {
 						return nil
 					}
 					api.fill(10, 4*time.Hour, allCompleted)
+					api.byTime = slices.DeleteFunc(api.byTime, func(op *fakeOperation) bool {
+						return api.clock().Sub(op.CreatedAt) < tt.quiet
+					})
 					w := New(testOptions())
 					tries := 0
 					for w.Snapshot() == nil {

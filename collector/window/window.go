@@ -45,9 +45,10 @@ type Window struct {
 
 	number   int // of refreshes begun, those that started over included
 	pageSize paging
-	maxPages int // of a piece
-	churn    int // minutes that operations in flight left in the last refresh
-	// unfiltered is how long the API is not asked by status, by the window's clock, since it did not select by it.
+	maxPages int     // of a piece
+	churn    int     // minutes that operations in flight left in the last refresh
+	lost     float64 // operations a minute, at least, where lists have broken off since the last good refresh
+	// unfiltered is until when, by the window's clock, the API is not asked by status, since it did not select by it.
 	unfiltered time.Duration
 
 	published bool

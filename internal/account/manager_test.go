@@ -315,3 +315,48 @@ func TestSharedTransports(t *testing.T) {
 		t.Error("a reload has made new transports of equal settings")
 	}
 }
+
+// TestReloadKeepsCooldown holds that a Retry-After outlasts a change of settings, but not of the API.
+func TestReloadKeepsCooldown(t *testing.T) {
+	testutil.SetEnv(t, nil)
+	api := testutil.New(t)
+	api.Faults().MustAdd(simulator.Fault{
+		Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour,
+	})
+	file := testutil.NewFile(t, api, "a")
+	c, err := config.Load([]string{"--config.file=" + file.Path}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewManager(c, prometheus.NewRegistry(), log.NewNopLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.WithoutCancel(t.Context())
+	m.Start(ctx, OnDemand)
+	defer m.Stop()
+	if err := m.RefreshOnce(ctx); !errors.Is(err, twilio.ErrThrottled) {
+		t.Fatalf("error %v", err)
+	}
+	until := m.List()[0].Refresher.Status().RetryAt
+	reload := func() time.Time {
+		t.Helper()
+		before := m.List()[0]
+		if err := m.Reload(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if m.List()[0] == before {
+			t.Fatal("the account was not replaced")
+		}
+		return m.List()[0].Refresher.Status().RetryAt
+	}
+	file.Write("a , interval: 2h")
+	if got := reload(); until.IsZero() || !got.Equal(until) {
+		t.Errorf("requests wait until %v after a change of settings, want %v", got, until)
+	}
+	file.WriteRaw("accounts: [{name: a, account_sid: " + testutil.SID +
+		", auth_token_file: token, interval: 2h, base_url: 'http://127.0.0.1:1/v1'}]")
+	if got := reload(); !got.IsZero() {
+		t.Errorf("requests to another API wait until %v", got)
+	}
+}

@@ -41,7 +41,8 @@ func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(re
 // rendering waits for nobody. The request waits until its client hangs up, as Prometheus does after its scrape timeout.
 func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
 	weight := int64(min(max(1, accounts), renderedAtOnce))
-	if r.places.Acquire(req.Context(), weight) != nil {
+	// Acquire alone would fail while the exporter stops, although places are free.
+	if !r.places.TryAcquire(weight) && r.places.Acquire(req.Context(), weight) != nil {
 		setDeadlines(w)
 		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
 		return

@@ -174,7 +174,8 @@ func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 // browsers on this host, when all listeners are open and before the first request.
 //
 // Whoever was accepted gets a response. http.Server.Shutdown would drop connections whose first request it has not read
-// yet, and where systemd holds the port, the client of such a connection is the only one to notice a restart.
+// yet, and where systemd holds the port, the client of such a connection is the only one to notice a restart. One that
+// sends no request, or keeps an idle HTTP/2 connection, is cut off after stopTimeout.
 func (s *Server) Serve(
 	ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func(address string),
 ) error {

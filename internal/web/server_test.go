@@ -502,7 +502,7 @@ func TestStopAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = early.Close() }()
-	const request = "GET /-/healthy HTTP/1.1\r\nHost: exporter\r\n\r\n"
+	const request = "GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n"
 	answer := func(c net.Conn) {
 		t.Helper()
 		if _, writeErr := io.WriteString(c, request); writeErr != nil {
