@@ -4,6 +4,8 @@ package collector
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -235,7 +237,11 @@ func (r *Refresher) read(ctx context.Context, p *window.Progress) error {
 			}
 		}
 	})
-	return r.window.Refresh(ctx, r.client, p)
+	err := r.window.Refresh(ctx, r.client, p)
+	if errors.Is(err, context.DeadlineExceeded) && !has[*twilio.NetworkError](err) { // a dial's timeout is one, too
+		err = fmt.Errorf("the refresh did not end within %v (--collector.refresh-timeout): %w", r.settings.RefreshTimeout, err)
+	}
+	return err
 }
 
 // finished records the end of a refresh: state, metrics and log.

@@ -578,8 +578,13 @@ func TestRefreshTimeout(t *testing.T) {
 		g.want(g.scrape(t.Context()), map[string]float64{
 			"twilio_up": 0, "twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refresh_errors_total/timeout": 1,
 		})
-		if st := g.Status(); st.Reason.Label != "timeout" || !g.Ready() || st.PagesExpected != 0 {
+		st := g.Status()
+		if st.Reason.Label != "timeout" || !g.Ready() || st.PagesExpected != 0 {
 			t.Errorf("reason %q, ready %t, pages expected %d", st.Reason.Label, g.Ready(), st.PagesExpected)
+		}
+		const want = "the refresh did not end within 20s (--collector.refresh-timeout): list_operations: "
+		if !errors.Is(st.Err, context.DeadlineExceeded) || !strings.HasPrefix(st.Err.Error(), want) {
+			t.Errorf("error %v, want %s…", st.Err, want)
 		}
 	})
 }
@@ -694,6 +699,7 @@ func TestReasons(t *testing.T) {
 		{name: "400", fault: status(400), want: "request", err: "400 Bad Request"},
 		{name: "404", fault: status(404), want: "request", err: "404 Not Found"},
 		{name: "deadline", fault: hang, want: "timeout", err: context.DeadlineExceeded.Error()},
+		{name: "timeout of a dial", transport: fails(context.DeadlineExceeded), want: "timeout", err: "context deadline exceeded"},
 		{name: "request's own timeout", transport: fails(os.ErrDeadlineExceeded), want: "timeout", err: "i/o timeout"},
 		{name: "no connection", transport: fails(errors.New("connection refused")), want: "network", err: "connection refused"},
 		{name: "broken connection", fault: simulator.Fault{Kind: simulator.FaultReset}, want: "network", err: "connection reset"},
@@ -739,6 +745,9 @@ func TestReasons(t *testing.T) {
 				}
 				if st.Err == nil || !strings.Contains(st.Err.Error(), tt.err) {
 					t.Errorf("error %v, want one with %q", st.Err, tt.err)
+				}
+				if whole := strings.Contains(st.Err.Error(), "--collector.refresh-timeout"); whole != (tt.name == "deadline") {
+					t.Errorf("error %v: of the whole refresh: %t", st.Err, whole)
 				}
 				if line := "reason=" + tt.want; !strings.Contains(g.log.String(), line) {
 					t.Errorf("no %s in the log:\n%s", line, g.log)

@@ -226,6 +226,8 @@ func TestBadStart(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	bad := testutil.WriteFile(t, "accounts.yml", "accounts:\n- shade: red\n")
+	unknown := bad + `:2: unknown key "shade" (known keys: name, account_sid, auth_token_file, api_key, api_secret_file, ` +
+		`proxy_url, tls_config, base_url, rate_limit, interval, window, page_size, concurrency, max_staleness)`
 	for name, tc := range map[string]struct {
 		env  []string
 		args []string
@@ -240,11 +242,12 @@ func TestBadStart(t *testing.T) {
 			"--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: " +
 				"set an Account SID (AC…), or use --config.file or --demo",
 		},
-		"bad file":  {nil, []string{"--config.file", bad}, bad + `:2: unknown key "shade"`},
-		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, bad + `:2: unknown key "shade"`},
+		"bad file":  {nil, []string{"--config.file", bad}, unknown},
+		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, unknown},
 		"port taken": {
 			accountEnv(api), []string{"--web.listen-address=" + taken.Addr().String()},
-			"listen tcp " + taken.Addr().String() + ": bind: address already in use",
+			"--web.listen-address: listen tcp " + taken.Addr().String() +
+				": bind: address already in use: choose a free port and an address of this host",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -286,7 +289,7 @@ func TestQuestions(t *testing.T) {
 		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
 		"warning": {
 			[]string{"TWILIO_ACCOUNT_SID=ACme", "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
-			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <4 characters, not shown> is not an Account SID`,
+			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <4-character value, not shown> is not an Account SID`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -126,7 +126,7 @@ func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err e
 	}
 	b, err := readFile(c.configFile, maxConfigFile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--config.file: %w", err)
+		return nil, nil, fmt.Errorf("--config.file: %w: want a YAML file of accounts", err)
 	}
 	accounts, warnings, err = parseConfigFile(b, c.configFile, &c.defaults)
 	if err != nil {

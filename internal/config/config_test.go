@@ -125,7 +125,7 @@ func TestLoadGood(t *testing.T) {
 		"odd key": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "SKme", "TWILIO_API_SECRET": "t"}, nil,
 			func(c *ValidatedConfig) bool {
-				return slices.Equal(c.warnings, []string{"--twilio.api-key (TWILIO_API_KEY): <4 characters, not shown> is not " + anAPIKey})
+				return slices.Equal(c.warnings, []string{"--twilio.api-key (TWILIO_API_KEY): <4-character value, not shown> is not " + anAPIKey})
 			},
 		},
 		"clear text": {
@@ -246,6 +246,10 @@ func TestLoadErrors(t *testing.T) {
 	file := testutil.WriteFile(t, "accounts.yml", "accounts: []\n")
 	webConfig := testutil.WriteFile(t, "web.yml", "tls_server_config: {cert_file: nowhere, key_file: nowhere}\n")
 
+	webKeys := testutil.WriteFile(t, "web.yml", "foo: 1\nbar: 2\n")
+	webKind := testutil.WriteFile(t, "web.yml", "basic_auth_users: hunter2\n")
+	webSyntax := testutil.WriteFile(t, "web.yml", "foo: [")
+
 	const sid = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
 	account := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token}
 	for name, tc := range map[string]struct {
@@ -282,19 +286,19 @@ func TestLoadErrors(t *testing.T) {
 		},
 		"SID, colon": {
 			map[string]string{"TWILIO_ACCOUNT_SID": "a:b", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: <3 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			sid + `: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, blank": {
 			map[string]string{"TWILIO_ACCOUNT_SID": " AC1", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: <4 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			sid + `: <4-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, line": {
 			map[string]string{"TWILIO_ACCOUNT_SID": "A\nC", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: <3 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			sid + `: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"key, colon": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil,
-			`--twilio.api-key (TWILIO_API_KEY): <3 characters, not shown> is not the SID of an API key (SK and 32 hexadecimal digits)`,
+			`--twilio.api-key (TWILIO_API_KEY): <3-character value, not shown> is not the SID of an API key (SK and 32 hexadecimal digits)`,
 		},
 
 		"token both ways": {
@@ -330,31 +334,31 @@ func TestLoadErrors(t *testing.T) {
 
 		"base URL, scheme": {
 			account, []string{"--twilio.base-url=ftp://x"},
-			`--twilio.base-url (TWILIO_BASE_URL): <7 characters, not shown>` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <7-character value, not shown>` + notAURL,
 		},
 		"base URL, host": {
 			account, []string{"--twilio.base-url=https:///v1"},
-			`--twilio.base-url (TWILIO_BASE_URL): <11 characters, not shown>` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <11-character value, not shown>` + notAURL,
 		},
 		"base URL, port": {
 			account, []string{"--twilio.base-url=https://h:99999"},
-			`--twilio.base-url (TWILIO_BASE_URL): <15 characters, not shown>` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <15-character value, not shown>` + notAURL,
 		},
 		"base URL, user": {
 			account, []string{"--twilio.base-url=https://me:hunter2@h/v1"},
-			`--twilio.base-url (TWILIO_BASE_URL): <23 characters, not shown>` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <23-character value, not shown>` + notAURL,
 		},
 		"base URL, query": {
 			account, []string{"--twilio.base-url=https://h/v1?"},
-			`--twilio.base-url (TWILIO_BASE_URL): <13 characters, not shown>` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <13-character value, not shown>` + notAURL,
 		},
 		"base URL, fragment": {
 			account, []string{"--twilio.base-url=https://h/v1#x"},
-			`--twilio.base-url (TWILIO_BASE_URL): <14 characters, not shown>` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <14-character value, not shown>` + notAURL,
 		},
 		"base URL, variable": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": "x", "TWILIO_BASE_URL": "nonsense"}, nil,
-			`--twilio.base-url (TWILIO_BASE_URL): <8 characters, not shown>` + notAURL,
+			`--twilio.base-url (TWILIO_BASE_URL): <8-character value, not shown>` + notAURL,
 		},
 
 		"timeout 0": {
@@ -450,6 +454,21 @@ func TestLoadErrors(t *testing.T) {
 			account, []string{"--web.config.file", webConfig},
 			`--web.config.file: "` + webConfig + `" cannot be used: failed to read cert_file (` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `): open ` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `: no such file or directory`,
 		},
+		"web config, missing": {
+			account, []string{"--web.config.file", missing},
+			`--web.config.file: open ` + missing + `: no such file or directory: want a YAML file`,
+		},
+		"web config, key": {
+			account, []string{"--web.config.file", webKeys},
+			`--web.config.file: ` + webKeys + `:1: unknown key "foo" (--help links the documentation)`,
+		},
+		"web config, kind": {
+			account, []string{"--web.config.file", webKind}, `--web.config.file: ` + webKind + `:1: unexpected kind of value`,
+		},
+		"web config, syntax": {
+			account, []string{"--web.config.file", webSyntax},
+			`--web.config.file: ` + webSyntax + `:1: not valid YAML: did not find expected node content`,
+		},
 		"telemetry, relative": {
 			account, []string{"--web.telemetry-path=metrics"},
 			`--web.telemetry-path: "metrics" is not a plain path that begins with a slash, such as /metrics`,
@@ -488,7 +507,8 @@ func TestLoadErrors(t *testing.T) {
 			`--config.file and --twilio.api-key (TWILIO_API_KEY) are mutually exclusive: the file defines the accounts, remove one of them`,
 		},
 		"file missing yaml": {
-			nil, []string{"--config.file", missing}, `--config.file: open ` + missing + `: no such file or directory`,
+			nil, []string{"--config.file", missing},
+			`--config.file: open ` + missing + `: no such file or directory: want a YAML file of accounts`,
 		},
 		"auto-reload without file": {
 			account, []string{"--config.auto-reload"}, `--config.auto-reload: there is no file to reload: use --config.file`,
@@ -507,11 +527,11 @@ func TestLoadErrors(t *testing.T) {
 		},
 		"shard index": {
 			nil, []string{"--config.file", file, "--shard.total=3", "--shard.index=3"},
-			`--shard.index (TWILIO_SHARD_INDEX): "3" is not a whole number from 0 to 2, one less than --shard.total (TWILIO_SHARD_TOTAL)`,
+			`--shard.index (TWILIO_SHARD_INDEX): "3" is not a whole number from 0 that is less than --shard.total (TWILIO_SHARD_TOTAL), which is 3`,
 		},
-		"shard index, variable": {
-			map[string]string{"TWILIO_SHARD_INDEX": "-1"}, nil,
-			`--shard.index (TWILIO_SHARD_INDEX): "-1" is not a whole number from 0 to 0, one less than --shard.total (TWILIO_SHARD_TOTAL)`,
+		"shard index without total": {
+			map[string]string{"TWILIO_SHARD_INDEX": "1"}, nil,
+			`--shard.index (TWILIO_SHARD_INDEX): "1" is not a whole number from 0 that is less than --shard.total (TWILIO_SHARD_TOTAL), which is 1`,
 		},
 		"demo and file": {
 			nil, []string{"--demo", "--config.file", file}, `--demo and --config.file are mutually exclusive: use one of them`,
@@ -640,27 +660,39 @@ func TestConfigFileErrors(t *testing.T) {
 	dir := filepath.Dir(token)
 	file := filepath.Join(dir, "a.yml")
 	const head = "accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: token\n"
+	const accountKeys = " (known keys: name, account_sid, auth_token_file, api_key, api_secret_file, proxy_url, tls_config, " +
+		"base_url, rate_limit, interval, window, page_size, concurrency, max_staleness)"
+	const tlsKeys = " (known keys: ca, ca_file, cert, cert_file, key, key_file, server_name, insecure_skip_verify, " +
+		"min_version, max_version)"
 	for name, tc := range map[string]struct{ yml, want string }{
-		"secret for account": {"accounts:\n- hunter2\n", ":2: unexpected value of type !!str"},
-		"empty":              {"", `:1: no accounts configured: want at least one under the key accounts`},
-		"no accounts":        {"accounts: []", `:1: no accounts configured: want at least one under the key accounts`},
-		"null account":       {"accounts: [~]", `:1: empty account`},
-		"not a mapping":      {"- a", ":1: unexpected value of type !!seq"},
-		"syntax":             {"accounts:\n- a: [", ":2: did not find expected node content"},
-		"account in itself":  {"accounts: &a [*a]", ":1: unexpected value of type !!seq"},
-		"second document":    {head + "---\naccounts: []\n", `:4: more than one YAML document: want a single one`},
-		"unknown key on top": {head + "account: []\n", `:4: unknown key "account"`},
-		"unknown key":        {head + "  shade: red\n", `:4: unknown key "shade"`},
-		"flag's name as key": {head + "  timeout: 1s\n", `:4: unknown key "timeout"`},
-		"unknown TLS key":    {head + "  tls_config:\n    ca_fil: x\n", `:5: unknown key "ca_fil"`},
-		"duplicate key":      {head + "  window: 1h\n  window: 2h\n", `:5: mapping key "window" already defined at line 4`},
+		"secret for account":       {"accounts:\n- hunter2\n", ":2: want a mapping of keys"},
+		"empty":                    {"", `:1: no accounts configured: want at least one under the key accounts`},
+		"no accounts":              {"accounts: []", `:1: no accounts configured: want at least one under the key accounts`},
+		"null accounts":            {"accounts:\n", `:1: no accounts configured: want at least one under the key accounts`},
+		"accounts of another kind": {"accounts: {}", `:1: accounts: want a list of accounts`},
+		"null account":             {"accounts: [~]", `:1: account_sid is missing: want an Account SID (AC…)`},
+		"not a mapping":            {"- a", ":1: want a mapping of keys"},
+		"syntax":                   {"accounts:\n- a: [", ":2: not valid YAML: did not find expected node content"},
+		"tab": {
+			"accounts:\n\t- name: x\n",
+			":2: not valid YAML: indent with spaces, not tabs, and quote a value that begins with a special character",
+		},
+		"account in itself":              {"accounts: &a [*a]", ":1: want a mapping of keys"},
+		"second document":                {head + "---\naccounts: []\n", `:4: more than one YAML document: want a single one`},
+		"unknown key on top":             {head + "acounts: []\n", `:4: unknown key "acounts" (known keys: accounts)`},
+		"unknown key":                    {head + "  shade: red\n", `:4: unknown key "shade"` + accountKeys},
+		"unknown null key":               {head + "  shade:\n", `:4: unknown key "shade"` + accountKeys},
+		"unknown key before a bad value": {head + "  window: x\n  shade: red\n", `:5: unknown key "shade"` + accountKeys},
+		"flag's name as key":             {head + "  timeout: 1s\n", `:4: unknown key "timeout"` + accountKeys},
+		"unknown TLS key":                {head + "  tls_config:\n    ca_fil: x\n", `:5: unknown key "ca_fil"` + tlsKeys},
+		"duplicate key":                  {head + "  window: 1h\n  window: 2h\n", `:5: mapping key "window" already defined at line 4`},
 		"duplicate known key": {
 			head + "  auth_token_file: token\n", `:4: mapping key "auth_token_file" already defined at line 3`,
 		},
 		"secret in the file": {
 			head + "  auth_token: hunter2\n", `:4: auth_token: secrets are not accepted in this file: use auth_token_file`,
 		},
-		"list for a value": {head + "  window: [1h]\n", `:4: want a scalar value`},
+		"list for a value": {head + "  window: [1h]\n", `:4: window: want a single value`},
 		"bad window": {
 			head + "  interval: 1m\n  window: 30s\n",
 			`:5: window: "30s" is not a duration from 1m to 168h (Twilio keeps operations for 7 days)`,
@@ -668,15 +700,15 @@ func TestConfigFileErrors(t *testing.T) {
 		"bad page size": {head + "  page_size: many\n", `:4: page_size: "many" is not a whole number from 1 to 1000`},
 		"bad base URL": {
 			head + "  base_url: comms.twilio.com\n",
-			`:4: base_url: <16 characters, not shown>` + notAURL,
+			`:4: base_url: <16-character value, not shown>` + notAURL,
 		},
 		"bad proxy": {
 			head + "  proxy_url: http://me:hunter2@:1\n",
-			`:4: proxy_url: <20 characters, not shown> is not the URL of a proxy, such as http://proxy.example:3128`,
+			`:4: proxy_url: <20-character value, not shown> is not the URL of a proxy, such as http://proxy.example:3128`,
 		},
 		"no such CA": {
 			head + "  tls_config: {ca_file: nowhere}\n",
-			`:4: tls_config: ca_file: cannot read <7 characters, not shown> (no such file or directory): want a file in PEM format`,
+			`:4: tls_config: ca_file: cannot read <7-character value, not shown> (no such file or directory): want a file in PEM format`,
 		},
 		"key without cert": {
 			head + "  tls_config: {key_file: token}\n",
@@ -684,23 +716,39 @@ func TestConfigFileErrors(t *testing.T) {
 		},
 		"no such key file": {
 			head + "  tls_config:\n    cert_file: token\n    key_file: nowhere\n",
-			`:6: tls_config: key_file: cannot read <7 characters, not shown> (no such file or directory): want a file in PEM format`,
+			`:6: tls_config: key_file: cannot read <7-character value, not shown> (no such file or directory): want a file in PEM format`,
 		},
 		"manager of secrets": {
 			head + "  tls_config:\n    server_name: x\n    cert_ref: x\n",
-			`:6: tls_config: there is no manager of secrets: use ca_file, cert_file and key_file`,
+			`:6: unknown key "cert_ref"` + tlsKeys,
 		},
-		"second unknown TLS key": {head + "  tls_config:\n    server_name: x\n    zeta: x\n    alpha: x\n", `:6: unknown key "zeta"`},
-		"TLS version":            {head + "  tls_config: {min_version: TLS99}\n", `:4: unknown TLS version: TLS99`},
-		"TLS of another kind":    {head + "  tls_config:\n    insecure_skip_verify: maybe\n", `:5: unexpected value of type !!str`},
+		"second unknown TLS key": {head + "  tls_config:\n    server_name: x\n    zeta: x\n    alpha: x\n", `:6: unknown key "zeta"` + tlsKeys},
+		"TLS version":            {head + "  tls_config: {min_version: TLS99}\n", `:4: tls_config: min_version: "TLS99" is not one of TLS10, TLS11, TLS12 and TLS13`},
+		"TLS version's line": {
+			head + "  tls_config:\n    server_name: x\n    max_version: TLS9\n",
+			`:6: tls_config: max_version: "TLS9" is not one of TLS10, TLS11, TLS12 and TLS13`,
+		},
+		"TLS versions reversed": {
+			head + "  tls_config: {min_version: TLS13, max_version: TLS12}\n",
+			`:4: tls_config: max_version must be greater than or equal to min_version if both are specified`,
+		},
+		"unknown TLS key before a version": {
+			head + "  tls_config:\n    server_nme: x\n    min_version: TLS9\n", `:5: unknown key "server_nme"` + tlsKeys,
+		},
+		"unknown TLS key after a bad value": {
+			head + "  tls_config:\n    insecure_skip_verify: maybe\n    server_nme: x\n", `:6: unknown key "server_nme"` + tlsKeys,
+		},
+		"list for a TLS value": {head + "  tls_config: {server_name: [x]}\n", `:4: tls_config: server_name: want a single value`},
+		"TLS not a mapping":    {head + "  tls_config: foo\n", `:4: tls_config: want a mapping of keys`},
+		"TLS of another kind":  {head + "  tls_config:\n    insecure_skip_verify: maybe\n", `:5: tls_config: insecure_skip_verify: "maybe" is not true or false`},
 		"not a CA": {
 			head + "  tls_config:\n    server_name: x\n    ca_file: token\n",
-			`:5: tls_config: unable to use specified CA cert ref ` + token,
+			`:5: tls_config: ca or ca_file is not a certificate in PEM format`,
 		},
 		"no SID": {"accounts:\n- name: x\n", `:2: account_sid is missing: want an Account SID (AC…)`},
 		"odd SID": {
 			"accounts:\n- name: x\n  account_sid: a b\n",
-			`:3: account_sid: <3 characters, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			`:3: account_sid: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"no secret": {
 			"accounts:\n- name: x\n  account_sid: " + testutil.SID + "\n",
@@ -716,7 +764,7 @@ func TestConfigFileErrors(t *testing.T) {
 		},
 		"secret file missing": {
 			"accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: nowhere\n",
-			`:3: auth_token_file: cannot read <7 characters, not shown> (no such file or directory): want a file with the secret`,
+			`:3: auth_token_file: cannot read <7-character value, not shown> (no such file or directory): want a file with the secret`,
 		},
 		"bad name": {head + "  name: \"a\\nb\"\n", `:4: name: "a\nb" is not a name: want text on one line`},
 		"two of one name": {

@@ -20,9 +20,21 @@ import (
 	"twilio_operations_exporter/internal/sanitize"
 )
 
-// accountKeys are the keys of an account beside those of the table settings.
-var accountKeys = []string{
-	"name", "account_sid", "auth_token_file", "api_key", "api_secret_file", "proxy_url", "tls_config",
+// tlsKeys are the keys that tls_config may have.
+var tlsKeys = []string{
+	"ca", "ca_file", "cert", "cert_file", "key", "key_file",
+	"server_name", "insecure_skip_verify", "min_version", "max_version",
+}
+
+// accountKeys returns the keys that an account may have.
+func accountKeys() []string {
+	keys := []string{"name", "account_sid", "auth_token_file", "api_key", "api_secret_file", "proxy_url", "tls_config"}
+	for _, s := range settings {
+		if s.key != "" {
+			keys = append(keys, s.key)
+		}
+	}
+	return keys
 }
 
 // mapping is a mapping in the file. Its values are kept as nodes, so that errors can name their lines, and as text:
@@ -34,19 +46,31 @@ type mapping struct {
 	values map[string]yaml.Node
 }
 
-func newMapping(file, prefix string, n *yaml.Node) (*mapping, error) {
+// newMapping returns a mapping of known keys. All but accounts and tls_config have a single value; one that is null is
+// left out.
+func newMapping(file, prefix string, n *yaml.Node, known []string) (*mapping, error) {
 	m := &mapping{file: file, line: n.Line, prefix: prefix}
 	if err := n.Decode(&m.values); err != nil {
-		return nil, m.yamlError(err)
+		return nil, m.yamlError(err, "want a mapping of keys")
 	}
 	for key, value := range m.values {
 		if value.Kind == yaml.AliasNode {
-			value = *value.Alias
+			m.values[key] = *value.Alias
 		}
-		if value.ShortTag() == "!!null" { // as if it were not there
-			value.Value = ""
+	}
+	for _, key := range m.keys() {
+		in, value := m.input(key), m.values[key]
+		switch isKnown := slices.Contains(known, key); {
+		case !isKnown && slices.Contains(known, key+"_file"):
+			return nil, fmt.Errorf("%s: secrets are not accepted in this file: use %s_file", in.where(), key)
+		case !isKnown:
+			shown := input{value: key, hidden: !keyForm.MatchString(key)} // it may be a value in the wrong place
+			return nil, fmt.Errorf("%sunknown key %s (known keys: %s)", in.place, shown.show(), strings.Join(known, ", "))
+		case value.ShortTag() == "!!null":
+			delete(m.values, key)
+		case value.Kind != yaml.ScalarNode && key != "accounts" && key != "tls_config":
+			return nil, fmt.Errorf("%s: want a single value", in.where())
 		}
-		m.values[key] = value
 	}
 	return m, nil
 }
@@ -67,11 +91,6 @@ func (m *mapping) input(key string) input {
 	}
 }
 
-func (m *mapping) unknown(key string) error {
-	in := input{value: key, hidden: !keyForm.MatchString(key)} // it may be a value in the wrong place
-	return errors.New(m.input(key).place + "unknown key " + in.show())
-}
-
 // parseConfigFile returns the accounts of a file, and what looks like a mistake in it. Every error is one line that
 // begins with file and line.
 func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Account, warnings []string, err error) {
@@ -79,26 +98,19 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, key := range top.keys() {
-		if key != "accounts" {
-			return nil, nil, top.unknown(key)
-		}
-	}
 	var list []yaml.Node
 	value := top.values["accounts"]
 	if err := value.Decode(&list); err != nil {
-		return nil, nil, top.yamlError(err)
+		return nil, nil, top.yamlError(err, "accounts: want a list of accounts")
 	}
 	if len(list) == 0 {
 		return nil, nil, fmt.Errorf("%s:1: no accounts configured: want at least one under the key accounts", file)
 	}
+	known := accountKeys()
 	lines := map[string]int{}      // of names
 	sids := map[[2]string]string{} // names, by SID and base URL
 	for i := range list {
-		if list[i].ShortTag() == "!!null" {
-			return nil, nil, fmt.Errorf("%s:%d: empty account", file, list[i].Line)
-		}
-		m, err := newMapping(file, "", &list[i])
+		m, err := newMapping(file, "", &list[i], known)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -138,9 +150,9 @@ func parseYAML(b []byte, file string) (*mapping, error) {
 	case err == nil:
 		return nil, fmt.Errorf("%s:%d: more than one YAML document: want a single one", file, more.Line)
 	case !errors.Is(err, io.EOF):
-		return nil, m.yamlError(err)
+		return nil, m.yamlError(err, "")
 	}
-	return newMapping(file, "", &root)
+	return newMapping(file, "", &root, []string{"accounts"})
 }
 
 // name is what names the account.
@@ -155,8 +167,10 @@ func (m *mapping) name() input {
 func (m *mapping) account(defaults *Account) (Account, []string, error) {
 	a := *defaults
 	for _, key := range m.keys() {
-		if err := m.applyKey(&a, key); err != nil {
-			return a, nil, err
+		if i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key }); i >= 0 {
+			if err := settings[i].set(&a, m.input(key)); err != nil {
+				return a, nil, err
+			}
 		}
 	}
 	own := credentials{
@@ -186,61 +200,41 @@ func (m *mapping) account(defaults *Account) (Account, []string, error) {
 	return a, append(warnings, insecure...), err
 }
 
-// applyKey checks a key and applies the setting that it may be.
-func (m *mapping) applyKey(a *Account, key string) error {
-	in, value := m.input(key), m.values[key]
-	i := slices.IndexFunc(settings, func(s setting) bool { return s.key != "" && s.key == key })
-	switch {
-	case key == "auth_token", key == "api_secret":
-		return fmt.Errorf("%s: secrets are not accepted in this file: use %s_file", in.where(), key)
-	case i < 0 && !slices.Contains(accountKeys, key):
-		return m.unknown(key)
-	case key == "tls_config", value.ShortTag() == "!!null":
-		return nil
-	case value.Kind != yaml.ScalarNode:
-		return errors.New(in.place + "want a scalar value")
-	case i >= 0:
-		return settings[i].set(a, in)
-	}
-	return nil
-}
-
 // applyTLS applies tls_config, and warns of what looks like a mistake in it.
 func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error) {
 	value := m.values["tls_config"]
-	tls, err := newMapping(m.file, "tls_config: ", &value)
+	tls, err := newMapping(m.file, "tls_config: ", &value, tlsKeys)
 	if err != nil {
 		return nil, err
 	}
-	// Prometheus' type without its methods, which would validate while decoding.
-	type plain config.TLSConfig
-	var decoded struct {
-		Config  plain                `yaml:",inline"`
-		Unknown map[string]yaml.Node `yaml:",inline"`
-	}
-	if err := value.Decode(&decoded); err != nil {
-		return nil, tls.yamlError(err)
-	}
 	for _, key := range tls.keys() {
-		if _, ok := decoded.Unknown[key]; ok {
-			return nil, tls.unknown(key)
+		in, node := tls.input(key), tls.values[key]
+		switch {
+		case key == "min_version", key == "max_version":
+			err = in.setOneOf(new(string), "TLS10", "TLS11", "TLS12", "TLS13")
+		case key == "insecure_skip_verify" && node.Decode(new(bool)) != nil:
+			err = in.bad("true or false")
+		case strings.HasSuffix(key, "_file"):
+			err = checkFile(in, dir, "a file in PEM format")
 		}
-	}
-	for _, name := range []string{"ca", "cert", "key"} {
-		if ref := tls.input(name + "_ref"); ref.value != "" {
-			return nil, errors.New(ref.place + "tls_config: there is no manager of secrets: use ca_file, cert_file and key_file")
-		}
-		if err := checkFile(tls.input(name+"_file"), dir, "a file in PEM format"); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}
-	c := config.TLSConfig(decoded.Config)
-	c.SetDirectory(dir)
-	c.CARef, c.CertRef, c.KeyRef = c.CAFile, c.CertFile, c.KeyFile // see secretFiles
-	c.CAFile, c.CertFile, c.KeyFile = "", "", ""
-	a.HTTP.TLS = c
-	if _, err := config.NewTLSConfig(&c, config.WithSecretManager(secretFiles{})); err != nil {
-		return nil, errors.New(tls.input("").where() + sanitize.OneLine(err.Error()))
+	var c config.TLSConfig
+	if err = value.Decode(&c); err == nil {
+		c.SetDirectory(dir)
+		c.CARef, c.CertRef, c.KeyRef = c.CAFile, c.CertFile, c.KeyFile // see secretFiles
+		c.CAFile, c.CertFile, c.KeyFile = "", "", ""
+		a.HTTP.TLS = c
+		_, err = config.NewTLSConfig(&c, config.WithSecretManager(secretFiles{}))
+	}
+	if err != nil {
+		message := strings.ReplaceAll(sanitize.OneLine(err.Error()), "tls_config.", "")
+		if strings.HasPrefix(message, "unable to use specified CA cert") {
+			message = "ca or ca_file is not a certificate in PEM format"
+		}
+		return nil, errors.New(tls.input("").where() + message)
 	}
 	if c.InsecureSkipVerify {
 		in := tls.input("insecure_skip_verify")
@@ -251,24 +245,29 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 
 var (
 	keyForm    = regexp.MustCompile(`^[A-Za-z_-]{1,30}$`)
-	yamlAnchor = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
 	yamlLine   = regexp.MustCompile(`^line (\d+): `)
+	yamlAnchor = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
+	yamlField  = regexp.MustCompile(`^field (.*) not found in type .*$`)
 	// The value is left out: it may be a secret in the wrong place.
-	yamlType = regexp.MustCompile(`^cannot unmarshal (!!\w+)\b.*$`)
+	yamlType = regexp.MustCompile(`^cannot unmarshal !!\w+\b.*$`)
 )
 
-// yamlError is the first of the parser's errors, with file and line in front and without the names of Go types.
-func (m *mapping) yamlError(err error) error {
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
-	var typeError *yaml.TypeError
-	if errors.As(err, &typeError) && len(typeError.Errors) > 0 {
-		message = typeError.Errors[0]
-	}
+// yamlError is the first of the parser's errors, with file and line in front and without the names of YAML's and Go's
+// types: want is what it says of a value of the wrong type.
+func (m *mapping) yamlError(err error, want string) error {
+	message, typed := strings.CutPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  ")
+	message, _, _ = strings.Cut(message, "\n")
 	line := strconv.Itoa(m.line)
 	if found := yamlLine.FindStringSubmatch(message); found != nil {
 		line, message = found[1], message[len(found[0]):]
 	}
 	message = yamlAnchor.ReplaceAllString(message, "unknown anchor: quote a value that begins with an asterisk")
-	message = yamlType.ReplaceAllString(message, "unexpected value of type $1")
-	return fmt.Errorf("%s:%s: %s", m.file, line, sanitize.OneLine(message))
+	message = strings.Replace(message, "found character that cannot start any token",
+		"indent with spaces, not tabs, and quote a value that begins with a special character", 1)
+	message = yamlField.ReplaceAllString(message, `unknown key "$1" (--help links the documentation)`)
+	message = yamlType.ReplaceAllLiteralString(message, want)
+	if !typed {
+		message = "not valid YAML: " + message
+	}
+	return fmt.Errorf("%s:%s: %s%s", m.file, line, m.prefix, sanitize.OneLine(message))
 }

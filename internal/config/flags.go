@@ -206,12 +206,13 @@ func (o *options) validateWebAndLog() error {
 		}
 	}
 	file := *toolkit.WebConfigFile
-	if file != "" {
-		if _, err := readFile(file, maxFile); err != nil {
-			return fmt.Errorf("--web.config.file: %w", err)
-		}
+	if _, err := readFile(file, maxFile); file != "" && err != nil {
+		return fmt.Errorf("--web.config.file: %w: want a YAML file", err)
 	}
-	if err := web.Validate(file); err != nil {
+	switch err := web.Validate(file); {
+	case err != nil && strings.HasPrefix(err.Error(), "yaml: "):
+		return (&mapping{file: "--web.config.file: " + file, line: 1}).yamlError(err, "unexpected kind of value")
+	case err != nil:
 		return fmt.Errorf("--web.config.file: %q cannot be used: %s", file, sanitize.OneLine(err.Error()))
 	}
 	return nil

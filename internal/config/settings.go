@@ -34,7 +34,7 @@ func (in input) where() string { return in.place + in.name }
 // show is the one place that decides which values errors and warnings show.
 func (in input) show() string {
 	if in.hidden && in.value != "" {
-		return fmt.Sprintf("<%d characters, not shown>", utf8.RuneCountInString(in.value))
+		return fmt.Sprintf("<%d-character value, not shown>", utf8.RuneCountInString(in.value))
 	}
 	return sanitize.Quote(in.value)
 }
@@ -121,7 +121,7 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.max-age", defaultValue: "10m",
-		help: "How long to export the last good gauges while refreshes fail, at least two intervals.",
+		help: "How long to export the last good gauges while refreshes fail; never less than two intervals.",
 		set: func(a *Account, in input) error {
 			return in.setDuration(&a.MaxAge, 1, math.MaxInt64, "above 0, such as 10m")
 		},

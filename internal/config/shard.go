@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -30,13 +31,9 @@ func owner(name string, total int) (shard int) {
 	return shard
 }
 
-// filter returns the accounts that belong to the shard, and a warning where there are none.
+// filter takes out the accounts that do not belong to the shard, and returns a warning where there are none.
 func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
-	for i := range accounts {
-		if owner(accounts[i].Account, s.Total) == s.Index {
-			own = append(own, accounts[i])
-		}
-	}
+	own = slices.DeleteFunc(accounts, func(a Account) bool { return owner(a.Account, s.Total) != s.Index })
 	if len(own) == 0 {
 		warnings = []string{fmt.Sprintf("none of the %d accounts belongs to shard %d of %d", len(accounts), s.Index, s.Total)}
 	}
@@ -49,7 +46,7 @@ func (o *options) validateShard() error {
 	case err != nil:
 		return err
 	case index.setInt(&shard.Index, 0, shard.Total-1) != nil:
-		return index.bad(fmt.Sprintf("a whole number from 0 to %d, one less than %s", shard.Total-1, total.name))
+		return index.bad(fmt.Sprintf("a whole number from 0 that is less than %s, which is %d", total.name, shard.Total))
 	case shard.Total > 1 && o.config.configFile == "":
 		return fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.name)
 	}

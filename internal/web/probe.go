@@ -83,14 +83,12 @@ func probeMetrics(name string, took time.Duration, op *twilio.Operation, ok bool
 	}
 	labels := prometheus.Labels{"account": name}
 	gauge("duration_seconds", "Duration of the probe, including client-side queueing.", took.Seconds(), labels)
-	success := 0.0
-	if ok {
-		success = 1
-	}
-	gauge("success", "Whether the operation could be fetched: 1 or 0.", success, labels)
+	const successHelp = "Whether the operation could be fetched: 1 or 0."
 	if !ok {
+		gauge("success", successHelp, 0, labels)
 		return registry
 	}
+	gauge("success", successHelp, 1, labels)
 	labels = prometheus.Labels{"account": name, "operation": op.ID}
 	gauge("operation_created_timestamp_seconds", "Unix time at which the operation was created.", collector.Unix(op.CreatedAt), labels)
 	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.", collector.Unix(op.UpdatedAt), labels)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,14 +124,10 @@ func writeText(w http.ResponseWriter, code int, format string, args ...any) {
 }
 
 func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
-	var stuck []string
-	for _, a := range s.accounts.List() {
-		if !a.Refresher.Healthy() {
-			stuck = append(stuck, fmt.Sprintf("%q", a.Name()))
-		}
-	}
-	if len(stuck) > 0 {
-		writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", strings.Join(stuck, ", "))
+	list := slices.Clone(s.accounts.List())
+	stalled := slices.DeleteFunc(list, func(a *account.Account) bool { return a.Refresher.Healthy() })
+	if len(stalled) > 0 {
+		writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", someNames(stalled))
 		return
 	}
 	writeText(w, http.StatusOK, "Healthy.")
@@ -201,7 +198,10 @@ func (s *Server) Serve(
 		}
 	}
 	if err := toolkit.ListenAndServe(server, flags, logger); ctx.Err() == nil {
-		return err
+		if *flags.WebSystemdSocket {
+			return fmt.Errorf("--web.systemd-socket: %w: start the program from a systemd socket unit", err)
+		}
+		return fmt.Errorf("--web.listen-address: %w: choose a free port and an address of this host", err)
 	}
 	stopping, stopped := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	go func() {

@@ -537,6 +537,46 @@ func TestStopAnswers(t *testing.T) {
 	}
 }
 
+func TestServeErrors(t *testing.T) {
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	t.Setenv("LISTEN_PID", "") // no sockets from systemd
+	s := testServer(t, testutil.New(t))
+	for name, tc := range map[string]struct {
+		address        string
+		socket         bool
+		prefix, remedy string
+	}{
+		"port taken": {
+			taken.Addr().String(), false, "--web.listen-address: listen tcp " + taken.Addr().String() + ": ",
+			": choose a free port and an address of this host",
+		},
+		"address of another host": {
+			"192.0.2.1:0", false, "--web.listen-address: listen tcp 192.0.2.1:0: ",
+			": choose a free port and an address of this host",
+		},
+		"no sockets": {
+			":0", true, "--web.systemd-socket: no socket activation file descriptors found",
+			": start the program from a systemd socket unit",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			flags := &toolkit.FlagConfig{
+				WebListenAddresses: &[]string{tc.address}, WebSystemdSocket: &tc.socket, WebConfigFile: new(string),
+			}
+			err := s.Serve(t.Context(), flags, slog.New(slog.DiscardHandler), func(address string) {
+				t.Errorf("listening on %s", address)
+			})
+			if err == nil || !strings.HasPrefix(err.Error(), tc.prefix) || !strings.HasSuffix(err.Error(), tc.remedy) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
 // TestMissingBody holds that a request whose body never comes ends: net/http
 // reads what is left of a body after the handler.
 func TestMissingBody(t *testing.T) {
