@@ -238,6 +238,13 @@ func TestUndocumentedStatuses(t *testing.T) {
 		g.list.set(ops[0])
 		wait(time.Minute)
 		g.refresh(t.Context())
-		g.want(g.scrape(t.Context()), map[string]float64{"twilio_operations/STATUS_0": none, "twilio_operations/other": none, `twilio_operations/quo"te`: 1})
+		g.want(
+			g.scrape(t.Context()),
+			map[string]float64{
+				"twilio_operations/STATUS_0": none,
+				"twilio_operations/other":    none,
+				`twilio_operations/quo"te`:   1,
+			},
+		)
 	})
 }

@@ -128,10 +128,7 @@ func (r *Refresher) after(tick, started time.Time) time.Time {
 func (r *Refresher) ticked(next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.ticked = time.Now()
-	if r.settings.Interval > 0 {
-		r.state.NextRefresh = next
-	}
+	r.state.ticked, r.state.NextRefresh = time.Now(), next
 }
 
 // awaitCooldown returns true once the API's cooldown is over and a refresh may start. With an interval it waits for

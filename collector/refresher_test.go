@@ -478,7 +478,14 @@ func TestMaxAge(t *testing.T) {
 				}
 				got := g.scrape(t.Context())
 				g.want(got, always)
-				g.want(got, map[string]float64{"twilio_operations/COMPLETED": 5, "twilio_operations/CANCELED": 0, "twilio_operations_failing/COMPLETED": 0})
+				g.want(
+					got,
+					map[string]float64{
+						"twilio_operations/COMPLETED":         5,
+						"twilio_operations/CANCELED":          0,
+						"twilio_operations_failing/COMPLETED": 0,
+					},
+				)
 				if st := g.Status(); !st.Current || st.State != StateFailing || st.Reason.Label != "server" {
 					t.Errorf("current %t, state %q, reason %q", st.Current, st.State, st.Reason.Label)
 				}
@@ -536,7 +543,10 @@ func TestThrottledTimeCountsOnce(t *testing.T) {
 		go func() { _, _ = g.client.FetchOperation(probe, testutil.Operation(1, "", twilio.Stats{}).ID) }()
 		for minutes := 3; minutes <= 15; minutes++ {
 			wait(time.Minute)
-			g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": float64(60 * minutes)})
+			g.want(
+				g.scrape(t.Context()),
+				map[string]float64{"twilio_exporter_api_throttled_seconds_total": float64(60 * minutes)},
+			)
 		}
 		wait(10 * time.Minute)
 		if d := g.client.Throttled(); d < 20*time.Minute || d > 20*time.Minute+3*time.Second { // jitter
@@ -699,10 +709,25 @@ func TestReasons(t *testing.T) {
 		{name: "400", fault: status(400), want: "request", err: "400 Bad Request"},
 		{name: "404", fault: status(404), want: "request", err: "404 Not Found"},
 		{name: "deadline", fault: hang, want: "timeout", err: context.DeadlineExceeded.Error()},
-		{name: "timeout of a dial", transport: fails(context.DeadlineExceeded), want: "timeout", err: "context deadline exceeded"},
+		{
+			name:      "timeout of a dial",
+			transport: fails(context.DeadlineExceeded),
+			want:      "timeout",
+			err:       "context deadline exceeded",
+		},
 		{name: "request's own timeout", transport: fails(os.ErrDeadlineExceeded), want: "timeout", err: "i/o timeout"},
-		{name: "no connection", transport: fails(errors.New("connection refused")), want: "network", err: "connection refused"},
-		{name: "broken connection", fault: simulator.Fault{Kind: simulator.FaultReset}, want: "network", err: "connection reset"},
+		{
+			name:      "no connection",
+			transport: fails(errors.New("connection refused")),
+			want:      "network",
+			err:       "connection refused",
+		},
+		{
+			name:  "broken connection",
+			fault: simulator.Fault{Kind: simulator.FaultReset},
+			want:  "network",
+			err:   "connection reset",
+		},
 		{
 			name:      "secret's file",
 			transport: fails(&fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}),
@@ -733,7 +758,11 @@ func TestReasons(t *testing.T) {
 					g.transport = tt.transport
 				}
 				g.refresh(t.Context())
-				want := map[string]float64{"twilio_up": 0, "twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refreshes_total/success": 0}
+				want := map[string]float64{
+					"twilio_up":                               0,
+					"twilio_exporter_refreshes_total/error":   1,
+					"twilio_exporter_refreshes_total/success": 0,
+				}
 				for _, r := range Reasons() {
 					want["twilio_exporter_refresh_errors_total/"+r.Label] = 0
 				}
@@ -783,7 +812,10 @@ func TestLog(t *testing.T) {
 		g.fail()
 		check(lines(), `level=debug account=test pages=1 requests=1 duration=0s msg="refresh succeeded" operations=2`)
 		g.fail(status(http.StatusUnauthorized))
-		check(lines(), `level=error account=test pages=0 requests=1 duration=0s msg="refresh failed" reason=auth err="list_operations: 401 Unauthorized: 20003 Authenticate (check the account SID and auth token, or the API key and its secret)" hint="`+Reasons()[0].Remedy+`"`)
+		check(
+			lines(),
+			`level=error account=test pages=0 requests=1 duration=0s msg="refresh failed" reason=auth err="list_operations: 401 Unauthorized: 20003 Authenticate (check the account SID and auth token, or the API key and its secret)" hint="`+Reasons()[0].Remedy+`"`,
+		)
 		g.fail()
 		check(lines(), `level=info account=test pages=1 requests=1 duration=0s msg="refresh succeeded again" operations=2`)
 	})

@@ -22,8 +22,8 @@ const (
 type Status struct {
 	State State
 	// Started is the start of the last refresh to start; Succeeded the end of the last that succeeded; FailingSince the
-	// end of the first that failed since. NextRefresh is when the next is planned, if there is an interval. RetryAt is
-	// when the API lets requests through again. All by the local clock, zero where there is none.
+	// end of the first that failed since. NextRefresh is when the next is planned; of no meaning without an interval.
+	// RetryAt is when the API lets requests through again. All by the local clock, zero where there is none.
 	Started, Succeeded, FailingSince, NextRefresh, RetryAt time.Time
 	// Requests is how many requests went to the API while the last refresh to end was under way, retries included;
 	// PagesRead and PagesExpected say how far the one under way is.

@@ -246,8 +246,7 @@ func (c *Client) Throttled() time.Duration { return c.cooldown.throttled() - c.s
 func (c *Client) AwaitRetry(ctx context.Context, d time.Duration) {
 	c.cooldown.count(+1)
 	defer c.cooldown.count(-1)
-	select {
-	case <-time.After(min(d, time.Until(c.RetryAt()))):
-	case <-ctx.Done():
-	}
+	ctx, cancel := context.WithTimeout(ctx, min(d, time.Until(c.RetryAt())))
+	defer cancel()
+	<-ctx.Done()
 }

@@ -26,10 +26,7 @@ var (
 	ErrBodyTooLarge = fmt.Errorf("the answer is longer than %d bytes", maxBody)
 )
 
-const (
-	maxDetails   = 16 // errors kept of one answer
-	shownDetails = 3  // of them in the message
-)
+const maxDetails = 3 // errors kept of one answer
 
 // Error is an answer other than 200.
 type Error struct {
@@ -49,15 +46,12 @@ type Detail struct {
 func (e *Error) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
 	var details []string
-	for _, d := range e.Details[:min(len(e.Details), shownDetails)] {
+	for _, d := range e.Details {
 		detail := fmt.Sprintf("%d %s", d.Code, d.Message)
 		if d.Context != "" {
 			detail += " (at " + d.Context + ")"
 		}
 		details = append(details, detail)
-	}
-	if more := len(e.Details) - shownDetails; more > 0 {
-		details = append(details, fmt.Sprintf("and %d more", more))
 	}
 	if len(details) > 0 {
 		text += ": " + strings.Join(details, "; ")

@@ -37,11 +37,10 @@ type Account struct {
 
 // fetch is a fetch that any number of callers wait for.
 type fetch struct {
-	done   chan struct{}
-	op     twilio.Operation
-	err    error
-	cancel context.CancelFunc
-
+	done    chan struct{}
+	op      twilio.Operation
+	err     error
+	cancel  context.CancelFunc
 	callers int // that wait; guarded by Account.mu
 }
 

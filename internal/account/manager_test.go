@@ -291,7 +291,14 @@ func TestReloadLeavesBehind(t *testing.T) {
 // and send credentials of their own.
 func TestSharedTransports(t *testing.T) {
 	api := testutil.New(t)
-	file := testutil.NewFile(t, api, "a", "b", "c , proxy_url: 'http://127.0.0.1:1'", "d , proxy_url: 'http://u:p@127.0.0.1:1'")
+	file := testutil.NewFile(
+		t,
+		api,
+		"a",
+		"b",
+		"c , proxy_url: 'http://127.0.0.1:1'",
+		"d , proxy_url: 'http://u:p@127.0.0.1:1'",
+	)
 	testutil.SetEnv(t, nil)
 	c, err := config.Load([]string{"--config.file", file.Path}, io.Discard)
 	if err != nil {

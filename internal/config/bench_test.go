@@ -14,7 +14,13 @@ func BenchmarkConfigFile(b *testing.B) {
 	var yml strings.Builder
 	yml.WriteString("accounts:\n")
 	for i := range 5000 {
-		fmt.Fprintf(&yml, "- name: account-%d\n  account_sid: AC%032x\n  auth_token_file: %s\n  window: 1h\n  interval: 2m\n", i, i, token)
+		fmt.Fprintf(
+			&yml,
+			"- name: account-%d\n  account_sid: AC%032x\n  auth_token_file: %s\n  window: 1h\n  interval: 2m\n",
+			i,
+			i,
+			token,
+		)
 	}
 	defaults := testDefaults(b)
 	for b.Loop() {

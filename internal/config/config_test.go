@@ -56,11 +56,30 @@ func TestLoadDefaults(t *testing.T) {
 		flags.Web.EnableLifecycle, flags.Web.EnablePprof, flags.Demo, flags.Once, flags.Check, a.HTTP == HTTP{},
 	}
 	want := view{
-		testutil.SID, "https://comms.twilio.com/v1", 30 * time.Second, time.Minute, 24 * time.Hour, 15 * time.Minute, 10 * time.Minute,
-		4, 1000, 4, 3, 10, 0.1,
-		testutil.SID, testutil.Token,
-		"/metrics", 500 * time.Millisecond, ":9861",
-		false, false, false, false, false, true,
+		testutil.SID,
+		"https://comms.twilio.com/v1",
+		30 * time.Second,
+		time.Minute,
+		24 * time.Hour,
+		15 * time.Minute,
+		10 * time.Minute,
+		4,
+		1000,
+		4,
+		3,
+		10,
+		0.1,
+		testutil.SID,
+		testutil.Token,
+		"/metrics",
+		500 * time.Millisecond,
+		":9861",
+		false,
+		false,
+		false,
+		false,
+		false,
+		true,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("defaults (-want +got):\n%s", d)
@@ -153,6 +172,14 @@ func TestLoadGood(t *testing.T) {
 					c.accounts[0].BaseURL.Host == "comms.twilio.com" && c.flags.Shard.Total == 1 && slices.Equal(c.warnings, []string{
 					"--demo has its own account and API, ignoring TWILIO_AUTH_TOKEN, TWILIO_API_SECRET, TWILIO_ACCOUNT_SID, " +
 						"TWILIO_API_KEY, TWILIO_BASE_URL, TWILIO_SHARD_TOTAL",
+				})
+			},
+		},
+		"demo, flag beside its variable": {
+			map[string]string{"TWILIO_API_KEY": testutil.Key, "TWILIO_SHARD_TOTAL": "3", "TWILIO_SHARD_INDEX": "2"},
+			[]string{"--demo", "--shard.total=1"}, func(c *ValidatedConfig) bool {
+				return c.flags.Shard == Shard{0, 1} && slices.Equal(c.warnings, []string{
+					"--demo has its own account and API, ignoring TWILIO_API_KEY, TWILIO_SHARD_INDEX",
 				})
 			},
 		},
@@ -647,7 +674,8 @@ func TestConfigFile(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	b, c := accounts[1], accounts[2]
-	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.User != testutil.Key || b.Window != 24*time.Hour || b.HTTP != (HTTP{}) {
+	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.User != testutil.Key || b.Window != 24*time.Hour ||
+		b.HTTP != (HTTP{}) {
 		t.Errorf("%+v", b)
 	}
 	if c.Account != "third" || c.User != testutil.Key {
@@ -672,6 +700,7 @@ func TestConfigFileErrors(t *testing.T) {
 		"accounts of another kind": {"accounts: {}", `:1: accounts: want a list of accounts`},
 		"null account":             {"accounts: [~]", `:1: account_sid is missing: want an Account SID (AC…)`},
 		"not a mapping":            {"- a", ":1: want a mapping of keys"},
+		"secret of two lines":      {"accounts:\n- \"hunter\\n2\"\n", ":2: want a mapping of keys"},
 		"syntax":                   {"accounts:\n- a: [", ":2: not valid YAML: did not find expected node content"},
 		"tab": {
 			"accounts:\n\t- name: x\n",
@@ -897,7 +926,8 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, args, sid, secret string) {
 		// What names a file is left out: the test must not read what it finds.
-		if strings.ContainsAny(args, "@") || strings.Contains(args, "file") || strings.Contains(args, "man") || strings.Contains(args, "completion") {
+		if strings.ContainsAny(args, "@") || strings.Contains(args, "file") || strings.Contains(args, "man") ||
+			strings.Contains(args, "completion") {
 			return
 		}
 		app, o := newApplication(io.Discard)

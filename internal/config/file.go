@@ -249,7 +249,7 @@ var (
 	yamlAnchor = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
 	yamlField  = regexp.MustCompile(`^field (.*) not found in type .*$`)
 	// The value is left out: it may be a secret in the wrong place.
-	yamlType = regexp.MustCompile(`^cannot unmarshal !!\w+\b.*$`)
+	yamlType = regexp.MustCompile(`(?s)^cannot unmarshal !!\w+\b.*$`)
 )
 
 // yamlError is the first of the parser's errors, with file and line in front and without the names of YAML's and Go's

@@ -81,7 +81,10 @@ func TestShards(t *testing.T) {
 	for _, total := range []int{1, 3, 64} {
 		loaded, reloaded, empty := map[string]int{}, map[string]int{}, 0
 		for i := range total {
-			c, err := Load([]string{"--config.file", file, fmt.Sprintf("--shard.index=%d", i), fmt.Sprintf("--shard.total=%d", total)}, io.Discard)
+			c, err := Load(
+				[]string{"--config.file", file, fmt.Sprintf("--shard.index=%d", i), fmt.Sprintf("--shard.total=%d", total)},
+				io.Discard,
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +101,10 @@ func TestShards(t *testing.T) {
 			for _, a := range again {
 				reloaded[a.Account]++
 			}
-			none := slices.ContainsFunc(c.Warnings(), func(w string) bool { return strings.HasPrefix(w, "none of the 20 accounts belongs to shard ") })
+			none := slices.ContainsFunc(
+				c.Warnings(),
+				func(w string) bool { return strings.HasPrefix(w, "none of the 20 accounts belongs to shard ") },
+			)
 			if none != (len(again) == 0) {
 				t.Errorf("shard %d of %d with %d accounts: warnings %q", i, total, len(again), c.Warnings())
 			}

@@ -23,8 +23,7 @@ const maxTargets = 200
 type targetGroup struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels"`
-
-	messages int64
+	size    int64             // messages
 }
 
 // discoveryQuery selects operations in flight.
@@ -64,7 +63,7 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 					"__meta_twilio_account": a.Name(), "__meta_twilio_status": string(op.Status),
 					"__meta_twilio_messages": strconv.FormatInt(op.Stats.Total, 10),
 				},
-				messages: op.Stats.Total,
+				size: op.Stats.Total,
 			})
 		}
 	}
@@ -72,7 +71,7 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 		writeText(w, http.StatusServiceUnavailable, "There are no current numbers: no refresh has succeeded lately.")
 		return
 	}
-	slices.SortStableFunc(groups, func(a, b targetGroup) int { return cmp.Compare(b.messages, a.messages) })
+	slices.SortStableFunc(groups, func(a, b targetGroup) int { return cmp.Compare(b.size, a.size) })
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(groups[:min(len(groups), q.limit)]); err != nil {
 		level.Debug(s.logger).Log("msg", "error writing targets", "err", sanitize.OneLine(err.Error()))

@@ -145,10 +145,9 @@ func clock(t, now time.Time) string {
 // ago writes a duration of less than an hour to the second, of less than a day to the minute, and else to the hour.
 func ago(d time.Duration) string {
 	unit := time.Second
-	switch {
-	case d >= 24*time.Hour:
+	if d >= 24*time.Hour {
 		unit = time.Hour
-	case d >= time.Hour:
+	} else if d >= time.Hour {
 		unit = time.Minute
 	}
 	return model.Duration(max(0, d).Truncate(unit)).String()

@@ -29,7 +29,8 @@ func TestLandingPage(t *testing.T) {
 	refresh(t, s)
 	w := get(t, s, http.MethodGet, "/")
 	text := w.Body.String()
-	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/html; charset=utf-8" || !strings.HasPrefix(text, "<!DOCTYPE html>\n<html") {
+	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/html; charset=utf-8" ||
+		!strings.HasPrefix(text, "<!DOCTYPE html>\n<html") {
 		t.Errorf("%d %s: %.60s", w.Code, w.Header().Get("Content-Type"), text)
 	}
 	for _, want := range []string{

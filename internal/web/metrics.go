@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -31,13 +32,12 @@ const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 // NewRegistry returns a registry with the collectors of every process, for all metrics that do not depend on a scrape.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	started := prometheus.NewGauge(prometheus.GaugeOpts{
+	promauto.With(r).NewGauge(prometheus.GaugeOpts{
 		Name: "twilio_exporter_start_time_seconds",
 		Help: "Unix time at which the exporter started. Unlike process_start_time_seconds it needs no /proc.",
-	})
-	started.SetToCurrentTime()
+	}).SetToCurrentTime()
 	r.MustRegister(
-		started, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector("twilio_exporter"),
 	)
 	return r

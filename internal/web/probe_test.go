@@ -38,9 +38,18 @@ func TestProbeExamples(t *testing.T) {
 		t.Fatalf("examples: %q, %v", files, err)
 	}
 	names := map[string]string{
-		"total": "messages", "recipients": "recipients", "attempts": "attempts", "unaddressable": "recipients_unaddressable",
-		"scheduled": "messages_scheduled", "queued": "messages_queued", "sent": "messages_sent", "delivered": "messages_delivered",
-		"read": "messages_read", "undelivered": "messages_undelivered", "failed": "messages_failed", "canceled": "messages_canceled",
+		"total":         "messages",
+		"recipients":    "recipients",
+		"attempts":      "attempts",
+		"unaddressable": "recipients_unaddressable",
+		"scheduled":     "messages_scheduled",
+		"queued":        "messages_queued",
+		"sent":          "messages_sent",
+		"delivered":     "messages_delivered",
+		"read":          "messages_read",
+		"undelivered":   "messages_undelivered",
+		"failed":        "messages_failed",
+		"canceled":      "messages_canceled",
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
@@ -154,7 +163,9 @@ func TestProbeParameters(t *testing.T) {
 
 func TestSomeNames(t *testing.T) {
 	s, _ := testFileServer(t, testutil.New(t), strings.Split("abcdefghijkl", "")...)
-	if got, want := someNames(s.accounts.List()), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
+	if got, want := someNames(
+		s.accounts.List(),
+	), `"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", 2 others`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -187,7 +198,8 @@ func TestProbeFailures(t *testing.T) {
 				return n == 0
 			})
 			lines := testutil.Samples(w.Body.String())
-			if w.Code != http.StatusOK || len(lines) != 2 || !slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) {
+			if w.Code != http.StatusOK || len(lines) != 2 ||
+				!slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) {
 				t.Errorf("%d %q", w.Code, lines)
 			}
 		})

@@ -83,7 +83,8 @@ func TestReloadOfABadFile(t *testing.T) {
 			list := s.accounts.List()
 			file.WriteRaw(tc.yml)
 			w := get(t, s, http.MethodPost, "/-/reload")
-			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), tc.want) || !strings.Contains(w.Body.String(), file.Path+":1: ") {
+			if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), tc.want) ||
+				!strings.Contains(w.Body.String(), file.Path+":1: ") {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 			text := get(t, s, http.MethodGet, "/metrics").Body.String()

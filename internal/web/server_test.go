@@ -205,11 +205,16 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for name, f := range got {
-		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_info") || strings.HasSuffix(name, "_start_time_seconds") || strings.Contains(name, "_config_") {
+		if !strings.HasPrefix(name, "twilio_") || strings.HasSuffix(name, "_info") ||
+			strings.HasSuffix(name, "_start_time_seconds") ||
+			strings.Contains(name, "_config_") {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if !slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "account" && l.GetValue() == testutil.SID }) {
+			if !slices.ContainsFunc(
+				m.GetLabel(),
+				func(l *dto.LabelPair) bool { return l.GetName() == "account" && l.GetValue() == testutil.SID },
+			) {
 				t.Errorf("%s: %v has no account", name, m)
 			}
 			if m.TimestampMs != nil {
@@ -330,7 +335,13 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 func TestReady(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api)
-	if w := get(t, s, http.MethodGet, "/-/ready"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testutil.SID+`": not started`) {
+	if w := get(
+		t,
+		s,
+		http.MethodGet,
+		"/-/ready",
+	); w.Code != http.StatusServiceUnavailable ||
+		!strings.Contains(w.Body.String(), `"`+testutil.SID+`": not started`) {
 		t.Errorf("before: %d %s", w.Code, w.Body)
 	}
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError})
@@ -608,7 +619,13 @@ func TestMissingBody(t *testing.T) {
 func TestMethods(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api, "--collector.interval=0s", "--web.enable-pprof")
-	paths := []string{"/metrics", "/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID, "/sd/operations", "/", "/debug/pprof/symbol"}
+	paths := []string{
+		"/metrics",
+		"/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID,
+		"/sd/operations",
+		"/",
+		"/debug/pprof/symbol",
+	}
 	for _, path := range paths {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions, "ODD"} {
 			if w := get(t, s, method, path); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
@@ -644,7 +661,10 @@ func TestReloadFromAnotherOrigin(t *testing.T) {
 // wrong with the program is an error, what is wrong with a client is not.
 func TestServerLog(t *testing.T) {
 	var b strings.Builder
-	server := newHTTPServer(http.NotFoundHandler(), slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	server := newHTTPServer(
+		http.NotFoundHandler(),
+		slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	)
 	for message, want := range map[string]string{
 		"http: panic serving 127.0.0.1:1: oops\ngoroutine 1 [running]": `level=ERROR msg="http: panic serving 127.0.0.1:1: oops; goroutine 1 [running]"`,
 		"http: Accept error: too many open files; retrying in 5ms":     "level=ERROR",
@@ -667,7 +687,8 @@ func TestReadyOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, page := get(t, s, http.MethodGet, "/-/ready"), get(t, s, http.MethodGet, "/")
-	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "Not ready, waiting for the first refresh:\n\"b\": not started\n" {
+	if w.Code != http.StatusServiceUnavailable ||
+		w.Body.String() != "Not ready, waiting for the first refresh:\n\"b\": not started\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	const missing = "Not ready: waiting for the first refresh of &#34;b&#34;."

@@ -1,8 +1,6 @@
 // Package simulator behaves as Twilio's Message Operations API does. Its operations arrive, are scheduled, sent,
 // delivered and read, and sometimes fail. The exporter's --demo, its tests and its benchmarks run against it.
 //
-// # World
-//
 // A [World] is a pure function of its settings and the time: operation i of minute m is derived from a hash of (seed,
 // m, i) when it is needed. So a million operations cost no memory, two worlds of one seed are equal, and a test can get
 // the true numbers at any time from [World.Operations] and [World.Sums], without reading pages. [Static] serves a list
@@ -11,8 +9,6 @@
 // [Trouble] makes operations that start to send within a span of time go wrong: messages fail, are not delivered, have
 // no address, or operations get stuck. It can be planned ahead, recur, or be added and ended while the world runs; what
 // was seen before never changes.
-//
-// # API
 //
 // [Handler] serves a Source over HTTP: both endpoints, Basic authentication, filters, page tokens, page sizes,
 // documented error bodies, and gzip. Whatever the reference leaves open is a field of [ListSettings]: order, bounds,

@@ -276,7 +276,9 @@ func (i *builtImage) checkConfig(t *testing.T) {
 	if info.Mode().Perm() != 0o755 {
 		t.Errorf("mode of %s: %s", program, info.Mode())
 	}
-	if _, err := os.Stat(filepath.Join(i.root, "usr", "share", "doc", "twilio_operations_exporter", "LICENSE")); err != nil {
+	if _, err := os.Stat(
+		filepath.Join(i.root, "usr", "share", "doc", "twilio_operations_exporter", "LICENSE"),
+	); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(i.root, "src")); err == nil {

@@ -164,7 +164,14 @@ func TestSBOM(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "LICENSE"), []byte(read(t, "LICENSE")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "licenses"), "../cmd/licenses") //nolint:gosec // fixed but for the directory
+	build := exec.CommandContext(
+		t.Context(),
+		"go",
+		"build",
+		"-o",
+		filepath.Join(dir, "bin", "licenses"),
+		"../cmd/licenses",
+	) //nolint:gosec // fixed but for the directory
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -241,7 +248,10 @@ func TestMakeRelease(t *testing.T) {
 			dir := t.TempDir()
 			git := func(args ...string) {
 				t.Helper()
-				cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)...) //nolint:gosec // fixed
+				cmd := exec.CommandContext(
+					t.Context(),
+					"git",
+					append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)...) //nolint:gosec // fixed
 				cmd.Dir = dir
 				if out, err := cmd.CombinedOutput(); err != nil {
 					t.Fatalf("git %v: %v\n%s", args, err, out)
@@ -262,13 +272,20 @@ func TestMakeRelease(t *testing.T) {
 				}
 			}
 			// In place of go run: echo.
-			cmd := exec.CommandContext(t.Context(), "make", append([]string{"--silent", "release", "GO=echo"}, tc.args...)...) //nolint:gosec // fixed
+			cmd := exec.CommandContext(
+				t.Context(),
+				"make",
+				append([]string{"--silent", "release", "GO=echo"}, tc.args...)...) //nolint:gosec // fixed
 			cmd.Dir = dir
 			var stderr strings.Builder
 			cmd.Stderr = &stderr
 			out, err := cmd.Output()
 			if strings.HasPrefix(tc.want, published) {
-				if _, args, _ := strings.Cut(strings.TrimSpace(string(out)), " release "); err != nil || "release "+args != tc.want {
+				if _, args, _ := strings.Cut(
+					strings.TrimSpace(string(out)),
+					" release ",
+				); err != nil ||
+					"release "+args != tc.want {
 					t.Errorf("error %v, goreleaser gets %q\n%s", err, out, &stderr)
 				}
 				return
