@@ -176,9 +176,9 @@ func TestLatency(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		defer func() {
-			if p := recover(); p != http.ErrAbortHandler ||
-				time.Since(began) != 1500*time.Millisecond { //nolint:errorlint // as net/http compares it
-				t.Errorf("%v after %v", p, time.Since(began))
+			took, p := time.Since(began), recover()
+			if p != http.ErrAbortHandler || took != 1500*time.Millisecond { //nolint:errorlint // as net/http compares it
+				t.Errorf("%v after %v", p, took)
 			}
 			if n := h.InFlight(); n != 0 {
 				t.Errorf("%d requests in flight", n)
