@@ -234,7 +234,7 @@ func readRuleTests(t *testing.T) ruleTests {
 
 var (
 	// A name in running text; braces are alternatives, as in a shell.
-	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|instance|twilio):[a-zA-Z_])` +
+	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|instance|shards|twilio):[a-zA-Z_])` +
 		`[a-zA-Z0-9_:]*(?:\{[a-z0-9_]+(?:,[a-z0-9_]+)+\}[a-zA-Z0-9_:]*)*`)
 	braces     = regexp.MustCompile(`\{([^{}]*)\}`)
 	promqlCode = regexp.MustCompile("(?s)```promql\n(.*?)```")

@@ -31,25 +31,16 @@ func TestShards(t *testing.T) {
 		}
 		name := fmt.Sprintf("account-%02d", i)
 		names = append(names, name)
-		api.handlers[name] = simulator.NewHandler(
-			simulator.NewStatic(ops...),
-			simulator.Settings{AccountSID: "AC" + name, AuthToken: fleetToken},
-		)
+		api.handlers[name] = simulator.NewHandler(simulator.NewStatic(ops...),
+			simulator.Settings{AccountSID: "AC" + name, AuthToken: fleetToken})
 	}
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
 	var shards []*process
 	var addresses []string
 	for i := range 3 {
-		p := startFleet(
-			t,
-			"exporter",
-			server,
-			names,
-			"--shard.total=3",
-			"--shard.index="+strconv.Itoa(i),
-			"--collector.interval=1s",
-		)
+		p := startFleet(t, "exporter", server, names,
+			"--shard.total=3", "--shard.index="+strconv.Itoa(i), "--collector.interval=1s")
 		shards, addresses = append(shards, p), append(addresses, p.address)
 	}
 	s := startStack(t, "Prometheus (shards)", fast, addresses, "", "")
@@ -84,12 +75,8 @@ func TestShards(t *testing.T) {
 	}
 	shards[1].kill()
 	eventually(t, "the alert", func() error {
-		if down := of(
-			`ALERTS{alertname="TwilioExporterDown",alertstate="firing",severity="critical"}`,
-		); !slices.Equal(
-			down,
-			lost,
-		) {
+		down := of(`ALERTS{alertname="TwilioExporterDown",alertstate="firing",severity="critical"}`)
+		if !slices.Equal(down, lost) {
 			return fmt.Errorf("it fires for %q, want %q", down, lost)
 		}
 		return nil

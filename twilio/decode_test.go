@@ -455,10 +455,8 @@ func reference(body []byte) (Page, error) {
 	var top struct {
 		Operations, Pagination json.RawMessage
 	}
-	if err := exact(
-		body,
-		map[string]*json.RawMessage{"operations": &top.Operations, "pagination": &top.Pagination},
-	); err != nil {
+	members := map[string]*json.RawMessage{"operations": &top.Operations, "pagination": &top.Pagination}
+	if err := exact(body, members); err != nil {
 		return Page{}, err
 	}
 	var p Page

@@ -38,11 +38,8 @@ func TestTransport(t *testing.T) {
 		b, err := io.ReadAll(response.Body)
 		return response.StatusCode, string(b), err
 	}
-	if code, body, err := ask(
-		t.Context(),
-		"/path",
-	); err != nil || code != http.StatusTeapot ||
-		!strings.HasSuffix(body, "/path") {
+	code, body, err := ask(t.Context(), "/path")
+	if err != nil || code != http.StatusTeapot || !strings.HasSuffix(body, "/path") {
 		t.Errorf("%d %q, %v", code, body, err)
 	}
 	if _, _, err := ask(t.Context(), "/reset"); !errors.Is(err, syscall.ECONNRESET) {

@@ -40,11 +40,9 @@ func TestOperations(t *testing.T) {
 		"min_messages=901":                 "[]",
 	} {
 		w := get(t, s, http.MethodGet, "/sd/operations?"+query)
-		if got := strings.TrimSpace(
-			w.Body.String(),
-		); w.Code != http.StatusOK || got != want ||
-			w.Header().Get("Content-Type") != "application/json" {
-			t.Errorf("%s: %d %s\n%s, want\n%s", query, w.Code, w.Header().Get("Content-Type"), got, want)
+		got, kind := strings.TrimSpace(w.Body.String()), w.Header().Get("Content-Type")
+		if w.Code != http.StatusOK || got != want || kind != "application/json" {
+			t.Errorf("%s: %d %s\n%s, want\n%s", query, w.Code, kind, got, want)
 		}
 	}
 	if w := get(t, s, http.MethodGet, "/sd/operations?account=b"); w.Code != http.StatusServiceUnavailable {

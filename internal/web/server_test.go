@@ -335,13 +335,8 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 func TestReady(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
 	s := testServer(t, api)
-	if w := get(
-		t,
-		s,
-		http.MethodGet,
-		"/-/ready",
-	); w.Code != http.StatusServiceUnavailable ||
-		!strings.Contains(w.Body.String(), `"`+testutil.SID+`": not started`) {
+	w := get(t, s, http.MethodGet, "/-/ready")
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testutil.SID+`": not started`) {
 		t.Errorf("before: %d %s", w.Code, w.Body)
 	}
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError})

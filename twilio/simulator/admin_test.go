@@ -37,11 +37,8 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	do(204, "DELETE", "/simulator/faults", "")
-	if w := get(
-		h,
-		"/v1/Messages/Operations?pageSize=1",
-	); w.Code != 200 ||
-		w.Header().Get("Content-Type") != "application/json" {
+	w := get(h, "/v1/Messages/Operations?pageSize=1")
+	if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("after the faults: %d %s", w.Code, w.Body)
 	}
 

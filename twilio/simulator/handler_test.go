@@ -118,11 +118,8 @@ func TestRequestsThatAreRefused(t *testing.T) {
 				Message, InfoURL, Context string
 			}
 		}
-		if err := json.Unmarshal(
-			w.Body.Bytes(),
-			&body,
-		); err != nil || w.Code != http.StatusBadRequest ||
-			len(body.Errors) == 0 {
+		err := json.Unmarshal(w.Body.Bytes(), &body)
+		if err != nil || w.Code != http.StatusBadRequest || len(body.Errors) == 0 {
 			t.Errorf("%q: %d %s", tt.query, w.Code, w.Body)
 			continue
 		}

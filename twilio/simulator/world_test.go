@@ -240,29 +240,15 @@ func TestWorldArrivals(t *testing.T) {
 		}
 	}
 	s := WorldSettings{Seed: 3, Rate: 60, Curve: DayCurve(0.5, 14)}
-	if peak, low := count(
-		s,
-		noon.Add(90*time.Minute),
-		noon.Add(150*time.Minute),
-	), count(
-		s,
-		noon.Add(-11*time.Hour),
-		noon.Add(-10*time.Hour),
-	); peak < 5000 ||
-		low > 2000 {
+	peak := count(s, noon.Add(90*time.Minute), noon.Add(150*time.Minute))
+	low := count(s, noon.Add(-11*time.Hour), noon.Add(-10*time.Hour))
+	if peak < 5000 || low > 2000 {
 		t.Errorf("%d operations at the peak hour, %d at the other end", peak, low)
 	}
 	s.Curve = Bursts(10, time.Hour, 5*time.Minute)
-	if burst, rest := count(
-		s,
-		noon,
-		noon.Add(5*time.Minute),
-	), count(
-		s,
-		noon.Add(10*time.Minute),
-		noon.Add(15*time.Minute),
-	); burst < 2500 ||
-		rest > 400 {
+	burst := count(s, noon, noon.Add(5*time.Minute))
+	rest := count(s, noon.Add(10*time.Minute), noon.Add(15*time.Minute))
+	if burst < 2500 || rest > 400 {
 		t.Errorf("%d operations in a burst, %d in as long a time without", burst, rest)
 	}
 	s = WorldSettings{Seed: 3, Rate: 200, Uniform: true, Epoch: noon.Add(-1000 * time.Minute), Until: noon}
@@ -380,9 +366,8 @@ func TestTrouble(t *testing.T) {
 	})
 	t.Run("recurring", func(t *testing.T) {
 		w := MustWorld(s)
-		if err := w.AddTrouble(
-			Trouble{Kind: TroubleFailing, Share: 1, Rate: 1, From: noon, Every: 2 * time.Hour, For: time.Hour},
-		); err != nil {
+		trouble := Trouble{Kind: TroubleFailing, Share: 1, Rate: 1, From: noon, Every: 2 * time.Hour, For: time.Hour}
+		if err := w.AddTrouble(trouble); err != nil {
 			t.Fatal(err)
 		}
 		for k, want := range []bool{true, false, true, false} {
@@ -456,19 +441,8 @@ func TestStatic(t *testing.T) {
 		}
 		return all.String()
 	}
-	if got := ids(
-		Filter{},
-		false,
-	) + " " + ids(
-		Filter{},
-		true,
-	) + " " + ids(
-		Filter{From: noon},
-		false,
-	) + " " + ids(
-		Filter{To: noon},
-		false,
-	); got != "bac cab ac b" {
+	got := ids(Filter{}, false) + " " + ids(Filter{}, true) + " " + ids(Filter{From: noon}, false) + " " + ids(Filter{To: noon}, false)
+	if got != "bac cab ac b" {
 		t.Errorf("listed %s", got)
 	}
 	s.Update("b", func(op *twilio.Operation) { op.Status = twilio.StatusCanceled; op.Stats.Total = 7 })

@@ -276,9 +276,8 @@ func (i *builtImage) checkConfig(t *testing.T) {
 	if info.Mode().Perm() != 0o755 {
 		t.Errorf("mode of %s: %s", program, info.Mode())
 	}
-	if _, err := os.Stat(
-		filepath.Join(i.root, "usr", "share", "doc", "twilio_operations_exporter", "LICENSE"),
-	); err != nil {
+	license := filepath.Join(i.root, "usr", "share", "doc", "twilio_operations_exporter", "LICENSE")
+	if _, err := os.Stat(license); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(i.root, "src")); err == nil {

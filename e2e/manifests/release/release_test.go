@@ -164,14 +164,8 @@ func TestSBOM(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "LICENSE"), []byte(read(t, "LICENSE")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(
-		t.Context(),
-		"go",
-		"build",
-		"-o",
-		filepath.Join(dir, "bin", "licenses"),
-		"../cmd/licenses",
-	) //nolint:gosec // fixed but for the directory
+	//nolint:gosec // fixed but for the directory
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "licenses"), "../cmd/licenses")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -248,10 +242,8 @@ func TestMakeRelease(t *testing.T) {
 			dir := t.TempDir()
 			git := func(args ...string) {
 				t.Helper()
-				cmd := exec.CommandContext(
-					t.Context(),
-					"git",
-					append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)...) //nolint:gosec // fixed
+				args = append([]string{"-c", "user.name=test", "-c", "user.email=test@example.com"}, args...)
+				cmd := exec.CommandContext(t.Context(), "git", args...) //nolint:gosec // fixed
 				cmd.Dir = dir
 				if out, err := cmd.CombinedOutput(); err != nil {
 					t.Fatalf("git %v: %v\n%s", args, err, out)
@@ -272,20 +264,16 @@ func TestMakeRelease(t *testing.T) {
 				}
 			}
 			// In place of go run: echo.
-			cmd := exec.CommandContext(
-				t.Context(),
-				"make",
-				append([]string{"--silent", "release", "GO=echo"}, tc.args...)...) //nolint:gosec // fixed
+			args := append([]string{"--silent", "release", "GO=echo"}, tc.args...)
+			cmd := exec.CommandContext(t.Context(), "make", args...) //nolint:gosec // fixed
 			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=") // of the make that runs this test
 			var stderr strings.Builder
 			cmd.Stderr = &stderr
 			out, err := cmd.Output()
 			if strings.HasPrefix(tc.want, published) {
-				if _, args, _ := strings.Cut(
-					strings.TrimSpace(string(out)),
-					" release ",
-				); err != nil ||
-					"release "+args != tc.want {
+				_, got, _ := strings.Cut(strings.TrimSpace(string(out)), " release ")
+				if err != nil || "release "+got != tc.want {
 					t.Errorf("error %v, goreleaser gets %q\n%s", err, out, &stderr)
 				}
 				return

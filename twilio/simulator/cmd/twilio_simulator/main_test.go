@@ -56,12 +56,8 @@ func TestRun(t *testing.T) {
 		}
 		return response.StatusCode, string(b)
 	}
-	if code, body := ask(
-		http.MethodGet,
-		base+"/Messages/Operations?pageSize=1000",
-		"SK1",
-	); code != http.StatusOK ||
-		strings.Count(body, `"id"`) != 1000 {
+	code, body := ask(http.MethodGet, base+"/Messages/Operations?pageSize=1000", "SK1")
+	if code != http.StatusOK || strings.Count(body, `"id"`) != 1000 {
 		t.Errorf("%d %.100s", code, body)
 	}
 	if code, _ := ask(http.MethodGet, base+"/Messages/Operations", "AC1"); code != http.StatusUnauthorized {
@@ -99,13 +95,8 @@ func TestFlags(t *testing.T) {
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			var out bytes.Buffer
-			if code := run(
-				t.Context(),
-				strings.Fields(tt.args),
-				&out,
-				&out,
-			); code != tt.code ||
-				!strings.Contains(out.String(), tt.say) {
+			code := run(t.Context(), strings.Fields(tt.args), &out, &out)
+			if code != tt.code || !strings.Contains(out.String(), tt.say) {
 				t.Errorf("%d, want %d and something about %q: %s", code, tt.code, tt.say, &out)
 			}
 		})
