@@ -239,7 +239,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 		e := startExporter(t.Context(), s, client)
 		defer e.stop()
 		heapAt := func(age time.Duration) float64 {
-			time.Sleep(time.Until(began.Add(age + s.Interval/2)))
+			<-time.After(time.Until(began.Add(age + s.Interval/2)))
 			e.check(t)
 			var m runtime.MemStats
 			for range 2 { // what is pooled outlives one collection
