@@ -90,8 +90,8 @@ func (f *refresh) run(ctx context.Context) error {
 	if operations == 0 || operations <= float64(w.pageSize) && 2*read < len(w.buckets) {
 		return f.discover(ctx, whole.span) // too little is known to plan by
 	}
-	density := max(operations/float64(max(1, read)), w.lost)
-	states := w.states(f.now, f.at, density)
+	density := operations / float64(max(1, read))
+	states := w.states(f.now, f.at, max(density, w.lost))
 	for _, s := range states {
 		whole.operations += s.operations
 	}
@@ -106,7 +106,7 @@ func (f *refresh) run(ctx context.Context) error {
 		if err := f.ask(ctx, questions); err != nil {
 			return err
 		}
-		states = w.states(f.now, f.at, density)
+		states = w.states(f.now, f.at, max(density, w.lost))
 		due = plan(w.first, states, f.paging)
 	}
 	if filters && !ask || f.paging.allPages(due) >= all {

@@ -163,6 +163,40 @@ func TestFirstReadGetsOnThroughFailures(t *testing.T) {
 	}
 }
 
+// How dense a list was that broke off in a crowded minute says nothing of minutes that have been read.
+func TestCrowdedMinuteBrokeOff(t *testing.T) {
+	requests := map[float64]int{}
+	for _, lost := range []float64{0, 400} {
+		synctest.Test(t, func(t *testing.T) {
+			api := &fakeAPI{}
+			api.fill(5, 4*time.Hour, func(i int) twilio.Status {
+				if i%60 == 0 {
+					return twilio.StatusProcessing
+				}
+				return twilio.StatusCompleted
+			})
+			w := New(testOptions())
+			for n := range 3 {
+				<-time.After(time.Minute)
+				for i, op := range api.byTime { // some leave minutes all over the window
+					if i%180 == 60*n {
+						op.Status = twilio.StatusCompleted
+					}
+				}
+				requests[lost] = -api.requests
+				if n == 2 {
+					w.lost = lost
+				}
+				refreshed(t, w, api)
+			}
+			requests[lost] += api.requests
+		})
+	}
+	if with, without := requests[400], requests[0]; with > without+2 {
+		t.Errorf("%d requests after a failure in a crowded minute, %d without", with, without)
+	}
+}
+
 // Grouped lists look ordered for a long while. One request that fails at any of the first forty makes no difference to
 // what is shown in the end.
 func TestListsOneAfterTheOther(t *testing.T) {
