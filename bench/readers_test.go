@@ -330,10 +330,10 @@ func clientRefresh(ctx context.Context, client *twilio.Client, size int, since t
 			s = new(twilio.Stats)
 			sums[all[i].Status] = s
 		}
-		s.Total += all[i].Stats.Total
-		s.Delivered += all[i].Stats.Delivered
-		s.Undelivered += all[i].Stats.Undelivered
-		s.Failed += all[i].Stats.Failed
+		s[twilio.Total] += all[i].Stats[twilio.Total]
+		s[twilio.Delivered] += all[i].Stats[twilio.Delivered]
+		s[twilio.Undelivered] += all[i].Stats[twilio.Undelivered]
+		s[twilio.Failed] += all[i].Stats[twilio.Failed]
 	}
 	return len(all), nil
 }

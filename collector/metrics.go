@@ -97,28 +97,32 @@ var metrics = describe(append(statMetrics(), []metric{
 	},
 }...))
 
+// statMetrics are the rows of the stats of operations.
 func statMetrics() (rows []metric) {
-	for i := range stats {
-		stat := &stats[i]
+	for i := range twilio.MessageStats {
+		stat := &twilio.MessageStats[i]
 		rows = append(rows, metric{
 			name:     "twilio_operation_" + stat.Name,
 			help:     stat.Help + ": sum over the operations created within the window.",
-			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(stat.Of(&s.Stats)), true },
+			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Stats[i]), true },
 		})
-		if stat.named {
+		if stat.Named {
 			rows = append(rows, metric{
-				name: "twilio_named_operation_" + stat.Name, help: stat.Help + " in a failing or stuck operation.",
-				ofNamed: func(op *twilio.Operation) float64 { return float64(stat.Of(&op.Stats)) },
+				name:    "twilio_named_operation_" + stat.Name,
+				help:    stat.Help + " in a failing or stuck operation.",
+				ofNamed: func(op *twilio.Operation) float64 { return float64(op.Stats[i]) },
 			})
 		}
-		if stat.grows {
+		if stat.Grows {
 			help := stat.Help + ": growth since the exporter started; changes while it is down are missed."
-			if stat.outcome {
+			if stat.Outcome {
 				help += " A message that goes from one outcome to another is counted under both."
 			}
 			rows = append(rows, metric{
-				name: "twilio_" + stat.Name + "_total", help: help, counter: true,
-				ofSnapshot: func(s *window.Snapshot) float64 { return float64(stat.Of(&s.Grown)) },
+				name:       "twilio_" + stat.Name + "_total",
+				help:       help,
+				counter:    true,
+				ofSnapshot: func(s *window.Snapshot) float64 { return float64(s.Grown[i]) },
 			})
 		}
 	}

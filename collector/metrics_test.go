@@ -30,8 +30,8 @@ func fixed() scraped {
 	for i, status := range []twilio.Status{"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED", "PAUSED"} {
 		n := int64(i+1) * 1000
 		sums := window.StatusSums{Status: status, Totals: window.Totals{Operations: n, Failing: n + 1, Stats: twilio.Stats{
-			Total: n + 2, Recipients: n + 3, Attempts: n + 4, Unaddressable: n + 5, Scheduled: n + 6, Queued: n + 7,
-			Sent: n + 8, Delivered: n + 9, Read: n + 10, Undelivered: n + 11, Failed: n + 12, Canceled: n + 13,
+			twilio.Total: n + 2, twilio.Recipients: n + 3, twilio.Attempts: n + 4, twilio.Unaddressable: n + 5, twilio.Scheduled: n + 6, twilio.Queued: n + 7,
+			twilio.Sent: n + 8, twilio.Delivered: n + 9, twilio.Read: n + 10, twilio.Undelivered: n + 11, twilio.Failed: n + 12, twilio.Canceled: n + 13,
 		}}}
 		if status.Live() {
 			sums.OldestCreated = created.Add(time.Duration(i) * time.Minute)
@@ -40,14 +40,14 @@ func fixed() scraped {
 		snapshot.Statuses = append(snapshot.Statuses, sums)
 	}
 	snapshot.Grown = twilio.Stats{
-		Total: 111, Recipients: 222, Unaddressable: 333, Attempts: 444, Delivered: 555, Read: 666, Undelivered: 777,
-		Failed: 888, Canceled: 999, Queued: 1, Scheduled: 2, Sent: 3,
+		twilio.Total: 111, twilio.Recipients: 222, twilio.Unaddressable: 333, twilio.Attempts: 444, twilio.Delivered: 555, twilio.Read: 666, twilio.Undelivered: 777,
+		twilio.Failed: 888, twilio.Canceled: 999, twilio.Queued: 1, twilio.Scheduled: 2, twilio.Sent: 3,
 	}
 	for i := range 4 {
 		op := &twilio.Operation{
 			ID: fmt.Sprint("comms_operation_", i), Status: twilio.StatusProcessing,
 			CreatedAt: created.Add(time.Duration(i) * time.Second), UpdatedAt: created.Add(time.Duration(i) * time.Hour),
-			Stats: twilio.Stats{Total: 1000 + int64(i), Delivered: 500, Undelivered: 100, Failed: 200},
+			Stats: twilio.Stats{twilio.Total: 1000 + int64(i), twilio.Delivered: 500, twilio.Undelivered: 100, twilio.Failed: 200},
 		}
 		snapshot.Failing = append(snapshot.Failing, op)
 		if i > 1 {
@@ -211,7 +211,7 @@ func TestUndocumentedStatuses(t *testing.T) {
 		for i, status := range append(append(names[:17:17], late...), names...) {
 			ops = append(ops, twilio.Operation{
 				ID: fmt.Sprint("comms_operation_", i), Status: status,
-				CreatedAt: time.Now().Add(-time.Duration(1 + i)), UpdatedAt: time.Now(), Stats: twilio.Stats{Total: 1},
+				CreatedAt: time.Now().Add(-time.Duration(1 + i)), UpdatedAt: time.Now(), Stats: twilio.Stats{twilio.Total: 1},
 			})
 		}
 		g.list.set(ops...)

@@ -40,7 +40,7 @@ func completed(n int) []twilio.Operation {
 	for i := range ops {
 		ops[i] = twilio.Operation{
 			ID: fmt.Sprintf("comms_operation_%d", i), Status: twilio.StatusCompleted,
-			CreatedAt: time.Now(), UpdatedAt: time.Now(), Stats: twilio.Stats{Total: 10, Delivered: 10},
+			CreatedAt: time.Now(), UpdatedAt: time.Now(), Stats: twilio.Stats{twilio.Total: 10, twilio.Delivered: 10},
 		}
 	}
 	return ops

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
 
@@ -23,7 +24,7 @@ func TestDemo(t *testing.T) {
 	now := time.Now()
 	day := totals(simulator.MustWorld(simulator.DemoWorld()).Sums(now, now.Add(-24*time.Hour), now))
 	s := startStack(t, "Prometheus", 1, []string{demo.address}, "",
-		history("demo", 1, now, float64(day.Delivered)/24, float64(day.Attempts)/24))
+		history("demo", 1, now, float64(day[twilio.Delivered])/24, float64(day[twilio.Attempts])/24))
 
 	t.Run("in time", func(t *testing.T) {
 		t.Run("targets are up", func(t *testing.T) {

@@ -91,15 +91,15 @@ func quietWeek(t *testing.T) string {
 				if !a.known {
 					a.base, a.known = all, true
 				}
-				a.messages = float64(all.Total - a.base.Total)
-				a.recipients = float64(all.Recipients - a.base.Recipients)
-				a.unaddressable = float64(all.Unaddressable - a.base.Unaddressable)
-				a.attempts = float64(all.Attempts - a.base.Attempts)
-				a.delivered = float64(all.Delivered - a.base.Delivered)
-				a.undelivered = float64(all.Undelivered - a.base.Undelivered)
-				a.failed = float64(all.Failed - a.base.Failed)
+				a.messages = float64(all[twilio.Total] - a.base[twilio.Total])
+				a.recipients = float64(all[twilio.Recipients] - a.base[twilio.Recipients])
+				a.unaddressable = float64(all[twilio.Unaddressable] - a.base[twilio.Unaddressable])
+				a.attempts = float64(all[twilio.Attempts] - a.base[twilio.Attempts])
+				a.delivered = float64(all[twilio.Delivered] - a.base[twilio.Delivered])
+				a.undelivered = float64(all[twilio.Undelivered] - a.base[twilio.Undelivered])
+				a.failed = float64(all[twilio.Failed] - a.base[twilio.Failed])
 				a.succeed()
-				outcomes = max(outcomes, all.Delivered+all.Undelivered+all.Failed)
+				outcomes = max(outcomes, all[twilio.Delivered]+all[twilio.Undelivered]+all[twilio.Failed])
 			}
 			page := a.scrape()
 			if i > 0 {
@@ -131,16 +131,16 @@ func (a *simAccount) look(world *simulator.World, from time.Time, older twilio.S
 	for op := range world.Operations(a.now, from, a.now) {
 		all.Add(&op.Stats)
 		if op.Status == twilio.StatusProcessing {
-			a.queued += float64(op.Stats.Queued)
+			a.queued += float64(op.Stats[twilio.Queued])
 			if op.UpdatedAt.Before(a.updated) {
 				a.updated = op.UpdatedAt
 			}
 		}
-		if lost := op.Stats.Failed + op.Stats.Undelivered; op.Stats.Total >= 100 && 10*lost >= op.Stats.Total {
+		if lost := op.Stats[twilio.Failed] + op.Stats[twilio.Undelivered]; op.Stats[twilio.Total] >= 100 && 10*lost >= op.Stats[twilio.Total] {
 			a.operations = append(a.operations, simOperation{
 				id: op.ID, status: string(op.Status), why: "failing",
-				messages: float64(op.Stats.Total), delivered: float64(op.Stats.Delivered),
-				undelivered: float64(op.Stats.Undelivered), failed: float64(op.Stats.Failed),
+				messages: float64(op.Stats[twilio.Total]), delivered: float64(op.Stats[twilio.Delivered]),
+				undelivered: float64(op.Stats[twilio.Undelivered]), failed: float64(op.Stats[twilio.Failed]),
 				created: op.CreatedAt, updated: op.UpdatedAt,
 			})
 		}

@@ -105,15 +105,15 @@ func usualHistory(a *account, now time.Time) string {
 	// Settled operations only, over more than one hour of the fast stack.
 	const minutes = 20
 	sums := totals(a.world.Sums(now, now.Add(-(minutes+1)*time.Minute), now.Add(-time.Minute)))
-	return history(a.name, fast, now, float64(sums.Delivered)/minutes, float64(sums.Attempts)/minutes)
+	return history(a.name, fast, now, float64(sums[twilio.Delivered])/minutes, float64(sums[twilio.Attempts])/minutes)
 }
 
 // totals are sums over all statuses, of what is asked about here.
 func totals(sums simulator.Sums) (all twilio.Stats) {
 	for _, s := range sums {
-		all.Total += s.Stats.Total
-		all.Attempts += s.Stats.Attempts
-		all.Delivered += s.Stats.Delivered
+		all[twilio.Total] += s.Stats[twilio.Total]
+		all[twilio.Attempts] += s.Stats[twilio.Attempts]
+		all[twilio.Delivered] += s.Stats[twilio.Delivered]
 	}
 	return all
 }
@@ -554,7 +554,7 @@ func (h *hospital) noSpike(a *account, before map[string]float64, back time.Time
 	}
 	// The comparison is worth something only if counting the window would show.
 	window := totals(a.world.Sums(time.Now(), back.Add(-accountWindow), back))
-	jump := map[string]float64{"twilio_messages_total": float64(window.Total) / rateRange.Seconds()}
+	jump := map[string]float64{"twilio_messages_total": float64(window[twilio.Total]) / rateRange.Seconds()}
 	if len(spikes(before, jump)) == 0 {
 		h.t.Errorf("counting the whole window at once, a rate of %v, would not have been seen", jump)
 	}

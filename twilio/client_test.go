@@ -218,7 +218,7 @@ func TestFetchOperation(t *testing.T) {
 	c := testClient(t, base+"/v1", transport)
 	const id = "comms_operation_01h2xcejqtf2nbrexx3vqjhp41"
 	op, err := c.FetchOperation(t.Context(), id)
-	if err != nil || op.ID != id || op.Stats.Attempts != 4 {
+	if err != nil || op.ID != id || op.Stats[Attempts] != 4 {
 		t.Errorf("got %+v, %v", op, err)
 	}
 	for _, bad := range []string{

@@ -27,10 +27,7 @@ var (
 	pageNames       = []string{"operations", "pagination"}
 	paginationNames = []string{"next"}
 	operationNames  = []string{"id", "status", "stats", "createdAt", "updatedAt"}
-	statNames       = []string{ // in the order of Stats.Fields
-		"total", "recipients", "attempts", "unaddressable", "scheduled", "queued",
-		"sent", "delivered", "read", "undelivered", "failed", "canceled",
-	}
+	statNames       = MessageStats.members()
 )
 
 // decodePage fills p from a page of the list, reusing its memory. What p holds after an error is of no use.
@@ -145,8 +142,7 @@ func (d *decoder) operation(op *Operation) error {
 		case "updatedAt":
 			return d.time(&op.UpdatedAt)
 		}
-		counts := op.Stats.Fields()
-		return d.object(statNames, len(statNames), func(i int) error { return d.count(counts[i]) })
+		return d.object(statNames, len(statNames), func(i int) error { return d.count(&op.Stats[i]) })
 	})
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
@@ -52,16 +51,19 @@ func readTestdata(t testing.TB, name string) []byte {
 	return b
 }
 
-// one is a whole operation whose stats are 1 to 12 in the order of the fields.
+// one is a whole operation whose stats are 1 to 12.
 const one = `{"id":"comms_operation_01h2xcejqtf2nbrexx3vqjhp41","status":"PROCESSING","stats":{` +
 	`"total":1,"recipients":2,"attempts":3,"unaddressable":4,"scheduled":5,"queued":6,` +
 	`"sent":7,"delivered":8,"read":9,"undelivered":10,"failed":11,"canceled":12},` +
 	`"createdAt":"2026-03-01T12:00:00.25Z","updatedAt":"2026-03-01T14:00:01+02:00"}`
 
 var oneDecoded = Operation{
-	ID:        "comms_operation_01h2xcejqtf2nbrexx3vqjhp41",
-	Status:    StatusProcessing,
-	Stats:     Stats{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
+	ID:     "comms_operation_01h2xcejqtf2nbrexx3vqjhp41",
+	Status: StatusProcessing,
+	Stats: Stats{
+		Total: 1, Recipients: 2, Attempts: 3, Unaddressable: 4, Scheduled: 5, Queued: 6,
+		Sent: 7, Delivered: 8, Read: 9, Undelivered: 10, Failed: 11, Canceled: 12,
+	},
 	CreatedAt: time.Date(2026, 3, 1, 12, 0, 0, 250e6, time.UTC),
 	UpdatedAt: time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC),
 }
@@ -78,7 +80,7 @@ func TestDecodePage(t *testing.T) {
 	longID.ID, long.Status = strings.Repeat("i", 64), Status(strings.Repeat("S", 64))
 	other.Status = StatusOther
 	largest := oneDecoded
-	largest.Stats.Total = 9223372036854775807
+	largest.Stats[Total] = 9223372036854775807
 
 	tests := []struct {
 		name string
@@ -502,7 +504,7 @@ func reference(body []byte) (Page, error) {
 			if err := json.Unmarshal(raw, &n); err != nil || n == nil || *n > 1<<63-1 {
 				return p, fmt.Errorf("stat %s: %w", raw, err)
 			}
-			reflect.ValueOf(&op.Stats).Elem().Field(i).SetInt(int64(*n))
+			op.Stats[i] = int64(*n)
 		}
 		p.Operations = append(p.Operations, op)
 	}

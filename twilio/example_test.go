@@ -55,7 +55,7 @@ func ExampleClient_Pages() {
 			sum.Add(&page.Operations[i].Stats)
 		}
 	}
-	fmt.Println(sum.Delivered, "of", sum.Total, "messages delivered")
+	fmt.Println(sum[twilio.Delivered], "of", sum[twilio.Total], "messages delivered")
 	// Output: 2 of 4 messages delivered
 }
 

@@ -12,7 +12,6 @@
 package twilio
 
 import (
-	"math"
 	"regexp"
 	"time"
 )
@@ -35,48 +34,6 @@ const (
 // Live reports whether an operation of this status is still on its way: its numbers are expected to change.
 func (s Status) Live() bool {
 	return s == StatusScheduled || s == StatusProcessing
-}
-
-// Stats are the twelve counts of an operation. They do not share one unit and need not add up (Operations resource,
-// MessageOperationStats).
-type Stats struct {
-	Total         int64 // messages in the operation
-	Recipients    int64 // recipients targeted
-	Attempts      int64 // sending attempts; a fallback channel is another attempt
-	Unaddressable int64 // recipients no attempt was made for
-	Scheduled     int64 // messages to be sent in the future
-	Queued        int64 // messages queued for sending
-	Sent          int64 // messages sent
-	Delivered     int64 // messages delivered
-	Read          int64 // messages read
-	Undelivered   int64 // messages sent, but not delivered
-	Failed        int64 // messages failed during processing
-	Canceled      int64 // messages canceled through the API
-}
-
-// Fields are the twelve counts, in order.
-func (s *Stats) Fields() [12]*int64 {
-	return [...]*int64{
-		&s.Total, &s.Recipients, &s.Attempts, &s.Unaddressable, &s.Scheduled, &s.Queued,
-		&s.Sent, &s.Delivered, &s.Read, &s.Undelivered, &s.Failed, &s.Canceled,
-	}
-}
-
-// Add adds each count of o, as AddSaturating does.
-func (s *Stats) Add(o *Stats) {
-	from := o.Fields()
-	for i, n := range s.Fields() {
-		*n = AddSaturating(*n, *from[i])
-	}
-}
-
-// AddSaturating adds two counts. What is too large for an int64 stays at its maximum, so that absurd counts never add
-// up to a negative number.
-func AddSaturating(a, b int64) int64 {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
 }
 
 // Operation is one request to send messages to up to 10,000 recipients.

@@ -254,12 +254,11 @@ func (l *life) counters(s *Snapshot, live []*fakeOperation) {
 	}
 	for m, sum := range sums {
 		peak := l.peaks[m]
-		now, before, grown := sum.Fields(), peak.Fields(), l.grown.Fields()
-		for i := range now {
-			if excess := *now[i] - *before[i]; excess > 0 {
-				*before[i] = *now[i]
+		for i := range sum {
+			if excess := sum[i] - peak[i]; excess > 0 {
+				peak[i] = sum[i]
 				if !l.first {
-					*grown[i] += excess
+					l.grown[i] += excess
 				}
 			}
 		}

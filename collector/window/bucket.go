@@ -42,7 +42,7 @@ type peak struct {
 
 func (p *peak) add(s *twilio.Stats) {
 	p.Add(s)
-	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s.Delivered, s.Read))
+	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]))
 }
 
 // get returns the contents, empty ones where there are none.

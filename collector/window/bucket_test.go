@@ -46,7 +46,7 @@ func (f *refresh) leaves(n int) {
 }
 
 func operation(id string, at time.Time, status twilio.Status, total int64) twilio.Operation {
-	return twilio.Operation{ID: id, Status: status, CreatedAt: at, UpdatedAt: at, Stats: twilio.Stats{Total: total}}
+	return twilio.Operation{ID: id, Status: status, CreatedAt: at, UpdatedAt: at, Stats: twilio.Stats{twilio.Total: total}}
 }
 
 func TestSlide(t *testing.T) {
@@ -216,11 +216,11 @@ func TestCounters(t *testing.T) {
 			}
 			f.reads(1, m, op("a", twilio.StatusCompleted, 100))
 			f.w.publish()
-			got := []int64{f.w.grown.Total}
+			got := []int64{f.w.grown[twilio.Total]}
 			for i, step := range tt.steps {
 				step(f, i+2)
 				f.w.publish()
-				got = append(got, f.w.grown.Total)
+				got = append(got, f.w.grown[twilio.Total])
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("counted %v, want %v", got, tt.want)
@@ -247,10 +247,10 @@ func TestDeliveredWhenRead(t *testing.T) {
 			var got []int64
 			for i, s := range tt.steps {
 				op := operation("a", noon, twilio.StatusCompleted, 40)
-				op.Stats.Delivered, op.Stats.Read = s.delivered, s.read
+				op.Stats[twilio.Delivered], op.Stats[twilio.Read] = s.delivered, s.read
 				f.reads(i+1, m, op)
 				f.w.publish()
-				got = append(got, f.w.grown.Delivered)
+				got = append(got, f.w.grown[twilio.Delivered])
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("counted %v, want %v", got, tt.want)
@@ -268,7 +268,7 @@ func TestReadWithoutDelivery(t *testing.T) {
 		f.reads(1, m)
 		f.w.publish()
 		ops := make([]twilio.Operation, 2)
-		for i, s := range []twilio.Stats{{Total: 2, Read: 1}, {Total: 100, Delivered: 100, Read: 80}} {
+		for i, s := range []twilio.Stats{{twilio.Total: 2, twilio.Read: 1}, {twilio.Total: 100, twilio.Delivered: 100, twilio.Read: 80}} {
 			ops[i] = operation(strconv.Itoa(i), noon, twilio.StatusCompleted, 0)
 			ops[i].Stats = s
 		}
@@ -277,7 +277,7 @@ func TestReadWithoutDelivery(t *testing.T) {
 		}
 		f.reads(2, m, ops...)
 		f.w.publish()
-		if got := f.w.grown.Delivered; got != 100 {
+		if got := f.w.grown[twilio.Delivered]; got != 100 {
 			t.Errorf("odd one first %t: counted %d, want 100", oddFirst, got)
 		}
 	}
@@ -301,13 +301,13 @@ func TestFailingKept(t *testing.T) {
 		var ops []twilio.Operation
 		for i := range n {
 			op := operation(strconv.Itoa(i), noon, twilio.StatusCompleted, 100)
-			op.Stats.Failed = int64(50 + i)
+			op.Stats[twilio.Failed] = int64(50 + i)
 			ops = append(ops, op)
 		}
 		f.reads(n+1, m, ops...)
 		var got []int64
 		for _, op := range f.w.at(m).get().failing {
-			got = append(got, op.Stats.Failed-50)
+			got = append(got, op.Stats[twilio.Failed]-50)
 		}
 		var want []int64
 		for i := n - 1; i >= max(0, n-f.w.options.Named); i-- {
@@ -441,7 +441,7 @@ func TestMemory(t *testing.T) {
 						ops[i].Status = twilio.StatusCanceled
 					}
 					if failing {
-						ops[i].Stats.Failed = 20 + int64(i)
+						ops[i].Stats[twilio.Failed] = 20 + int64(i)
 					}
 				}
 				f.reads(1, m, ops...)

@@ -65,7 +65,7 @@ func (c *churn) arrive(ago time.Duration) {
 		twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusProcessing, twilio.StatusCompleted,
 	}[c.rnd.IntN(4)]
 	op := newOperation(c.rnd, created, status)
-	op.Stats = twilio.Stats{Total: 1 << (churnDigit * k)}
+	op.Stats = twilio.Stats{twilio.Total: 1 << (churnDigit * k)}
 	op.listed = time.Now()
 	c.ops[m] = append(c.ops[m], op)
 	c.api.add(op)
@@ -138,7 +138,7 @@ func (c *churn) check(w *Window) {
 		}
 		all.merge(&sum)
 		for k, op := range c.ops[m] {
-			times := sum.Stats.Total >> (churnDigit * k) & (1<<churnDigit - 1)
+			times := sum.Stats[twilio.Total] >> (churnDigit * k) & (1<<churnDigit - 1)
 			if times > 1 || times == 0 && op.listed.Before(began) {
 				c.t.Fatalf("operation %s of %v (now %s), listed at %v, counts %d times; its minute was read at %v",
 					op.ID, op.CreatedAt, op.Status, op.listed, times, began)

@@ -174,7 +174,7 @@ func jumping(t *testing.T, length, jump time.Duration, rnd *rand.Rand) {
 		for range int(o.Interval.Minutes()) * perMinute {
 			id++
 			op := newOperation(rnd, time.Now().Add(-time.Duration(rnd.Int64N(int64(o.Interval)))), twilio.StatusCompleted)
-			op.ID, op.Stats = fmt.Sprint("arrived", id), twilio.Stats{Total: 1}
+			op.ID, op.Stats = fmt.Sprint("arrived", id), twilio.Stats{twilio.Total: 1}
 			api.add(op)
 			arrived++
 		}
@@ -189,7 +189,7 @@ func jumping(t *testing.T, length, jump time.Duration, rnd *rand.Rand) {
 	for !refresh() {
 	}
 	arrived = 0
-	counted := func() int64 { return w.Snapshot().Grown.Total }
+	counted := func() int64 { return w.Snapshot().Grown[twilio.Total] }
 	exact := func(when string) {
 		t.Helper()
 		if got, want := w.Snapshot().Operations(), api.since(w.first); got != want {

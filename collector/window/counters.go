@@ -24,20 +24,21 @@ func (w *Window) count(b *bucket, counts bool) {
 	for _, op := range b.inFlight {
 		total.add(&op.Stats)
 	}
-	grown, now, peak := w.grown.Fields(), total.Fields(), b.peak.Fields()
 	reached := max(0, total.reached-b.peak.reached)
 	b.peak.reached += reached
-	for j := range now {
-		excess := max(0, *now[j]-*peak[j])
-		*peak[j] += excess
+	for stat, now := range total.Stats {
+		excess := max(0, now-b.peak.Stats[stat])
+		b.peak.Stats[stat] += excess
+
 		// The growth of delivered alone would miss what was read between two refreshes.
-		if now[j] == &total.Delivered && w.readReplacesDelivered && !w.readKeepsDelivered {
+		if twilio.Stat(stat) == twilio.Delivered && w.readReplacesDelivered && !w.readKeepsDelivered {
 			excess = reached
 		}
 		if counts {
-			*grown[j] = twilio.AddSaturating(*grown[j], excess)
+			w.grown[stat] = twilio.AddSaturating(w.grown[stat], excess)
 		}
 	}
+
 	if b.inFlight == nil && *b.peak == settled {
 		b.peak = nil
 	}

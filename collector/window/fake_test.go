@@ -129,7 +129,7 @@ func (a *fakeAPI) fill(perMinute int, d time.Duration, status func(i int) twilio
 		op.Status = status(i)
 		op.CreatedAt = now.Add(-d + time.Duration(i)*time.Minute/time.Duration(perMinute))
 		op.UpdatedAt = op.CreatedAt
-		op.Stats = twilio.Stats{Total: 1}
+		op.Stats = twilio.Stats{twilio.Total: 1}
 		a.byTime = append(a.byTime, op)
 	}
 }
@@ -273,7 +273,7 @@ func newOperation(rnd *rand.Rand, created time.Time, status twilio.Status) *fake
 	op.CreatedAt, op.UpdatedAt = created, created
 	op.Status = status
 	n := 1 + rnd.Int64N(300)
-	op.Stats = twilio.Stats{Total: n, Recipients: n, Attempts: n, Queued: n}
+	op.Stats = twilio.Stats{twilio.Total: n, twilio.Recipients: n, twilio.Attempts: n, twilio.Queued: n}
 	return op
 }
 
@@ -281,19 +281,19 @@ func newOperation(rnd *rand.Rand, created time.Time, status twilio.Status) *fake
 func moveStats(rnd *rand.Rand, op *fakeOperation, at time.Time) {
 	op.UpdatedAt = at
 	s := &op.Stats
-	n := s.Queued/2 + s.Queued%2
-	s.Queued -= n
-	s.Sent += n
-	switch d := s.Sent / 2; rnd.IntN(4) {
+	n := s[twilio.Queued]/2 + s[twilio.Queued]%2
+	s[twilio.Queued] -= n
+	s[twilio.Sent] += n
+	switch d := s[twilio.Sent] / 2; rnd.IntN(4) {
 	case 0:
-		s.Failed += d
-		s.Sent -= d
+		s[twilio.Failed] += d
+		s[twilio.Sent] -= d
 	case 1:
-		s.Undelivered += d
-		s.Sent -= d
+		s[twilio.Undelivered] += d
+		s[twilio.Sent] -= d
 	default:
-		s.Delivered += d
-		s.Sent -= d
+		s[twilio.Delivered] += d
+		s[twilio.Sent] -= d
 	}
 }
 

@@ -196,9 +196,9 @@ func wrongDate(t *testing.T, length, wrong time.Duration, refreshes int) {
 		check()
 		arrived := int64(0)
 		for _, sum := range world.Sums(time.Now(), began, time.Now()) {
-			arrived += sum.Stats.Total
+			arrived += sum.Stats[twilio.Total]
 		}
-		if counted := w.Snapshot().Grown.Total; counted > arrived {
+		if counted := w.Snapshot().Grown[twilio.Total]; counted > arrived {
 			t.Fatalf("%d messages counted, %d have arrived", counted, arrived)
 		}
 	}

@@ -52,11 +52,13 @@ const (
 
 // Failing reports whether an operation of these stats is failing.
 func Failing(s *twilio.Stats) bool {
-	return s.Total >= FailingMinMessages && Lost(s) >= s.Total/FailingOneIn+min(1, s.Total%FailingOneIn)
+	return s[twilio.Total] >= FailingMinMessages && Lost(s) >= s[twilio.Total]/FailingOneIn+min(1, s[twilio.Total]%FailingOneIn)
 }
 
 // Lost is the number of messages of an operation that failed or are undelivered.
-func Lost(s *twilio.Stats) int64 { return twilio.AddSaturating(s.Failed, s.Undelivered) }
+func Lost(s *twilio.Stats) int64 {
+	return twilio.AddSaturating(s[twilio.Failed], s[twilio.Undelivered])
+}
 
 // statusTotals are the totals of one status.
 type statusTotals struct {

@@ -54,7 +54,7 @@ func TestFailing(t *testing.T) {
 		{110, 10, 1, true},
 		{0, 0, 0, false},
 	} {
-		if got := Failing(&twilio.Stats{Total: tt.total, Failed: tt.failed, Undelivered: tt.undelivered}); got != tt.want {
+		if got := Failing(&twilio.Stats{twilio.Total: tt.total, twilio.Failed: tt.failed, twilio.Undelivered: tt.undelivered}); got != tt.want {
 			t.Errorf("%+v: failing %t", tt, got)
 		}
 	}

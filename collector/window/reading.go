@@ -40,9 +40,9 @@ func (r *reading) add(op *twilio.Operation) {
 		r.minutes[m] = read
 	}
 	switch s := &op.Stats; {
-	case twilio.AddSaturating(s.Delivered, s.Read) > s.Total: // some messages are in both
+	case twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]) > s[twilio.Total]: // some messages are in both
 		r.f.w.readKeepsDelivered = true
-	case s.Read > s.Delivered: // unless a receipt got lost, those read are not in delivered
+	case s[twilio.Read] > s[twilio.Delivered]: // unless a receipt got lost, those read are not in delivered
 		r.f.w.readReplacesDelivered = true
 	}
 	if !r.met(op.ID) {

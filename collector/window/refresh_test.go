@@ -254,7 +254,7 @@ func TestAccountThatGrowsFromNothing(t *testing.T) {
 		}
 		api.fill(5, 4*time.Hour, allCompleted)
 		api.between = func(twilio.Query, int) { <-time.After(100 * time.Millisecond) }
-		if s := refreshed(t, w, api); s.Operations() != 1200 || s.Grown.Total != 1200 || api.most != o.Concurrency {
+		if s := refreshed(t, w, api); s.Operations() != 1200 || s.Grown[twilio.Total] != 1200 || api.most != o.Concurrency {
 			t.Errorf("%+v, %d requests in flight", s, api.most)
 		}
 	})
@@ -338,7 +338,7 @@ func TestOperationsOfTheFuture(t *testing.T) {
 						op.ID, op.Status = fmt.Sprint("future", i, j), status
 						op.CreatedAt = time.Now().Add(ahead)
 						op.UpdatedAt = time.Now()
-						op.Stats = twilio.Stats{Total: 1}
+						op.Stats = twilio.Stats{twilio.Total: 1}
 						api.add(op)
 					}
 				}
@@ -346,7 +346,7 @@ func TestOperationsOfTheFuture(t *testing.T) {
 				for range 5 {
 					s := refreshed(t, w, api)
 					for _, s := range s.Statuses {
-						if s.Operations != 35 || s.Stats.Total != 35 {
+						if s.Operations != 35 || s.Stats[twilio.Total] != 35 {
 							t.Fatalf("%d operations are %s, want 35", s.Operations, s.Status)
 						}
 					}
@@ -551,7 +551,7 @@ func TestSaturation(t *testing.T) {
 		for i := range 3 {
 			op := &fakeOperation{}
 			op.ID, op.Status, op.CreatedAt = strconv.Itoa(i), documented[i], time.Now()
-			op.Stats = twilio.Stats{Total: math.MaxInt64, Failed: math.MaxInt64, Undelivered: math.MaxInt64}
+			op.Stats = twilio.Stats{twilio.Total: math.MaxInt64, twilio.Failed: math.MaxInt64, twilio.Undelivered: math.MaxInt64}
 			api.add(op)
 		}
 		w := New(testOptions())
@@ -564,7 +564,7 @@ func TestSaturation(t *testing.T) {
 				want = []int64{0, 0, 3}
 			}
 			for i, s := range w.Snapshot().Statuses[:3] {
-				if s.Operations != want[i] || s.Failing != want[i] || want[i] > 0 && s.Stats.Total != math.MaxInt64 {
+				if s.Operations != want[i] || s.Failing != want[i] || want[i] > 0 && s.Stats[twilio.Total] != math.MaxInt64 {
 					t.Errorf("%+v", s)
 				}
 			}
@@ -585,7 +585,7 @@ func TestNamed(t *testing.T) {
 		add := func(id string, ago, updated time.Duration, status twilio.Status, total, failed int64) {
 			op := &fakeOperation{}
 			op.ID, op.Status, op.CreatedAt, op.UpdatedAt = id, status, time.Now().Add(-ago), time.Now().Add(-updated)
-			op.Stats = twilio.Stats{Total: total, Failed: failed}
+			op.Stats = twilio.Stats{twilio.Total: total, twilio.Failed: failed}
 			api.add(op)
 		}
 		add("old and worst", 3*time.Hour, 0, twilio.StatusCompleted, 10000, 9000)

@@ -50,7 +50,7 @@ func byLost(a, b *twilio.Operation) int {
 }
 
 func bySize(a, b *twilio.Operation) int {
-	return cmp.Or(cmp.Compare(b.Stats.Total, a.Stats.Total), cmp.Compare(a.ID, b.ID))
+	return cmp.Or(cmp.Compare(b.Stats[twilio.Total], a.Stats[twilio.Total]), cmp.Compare(a.ID, b.ID))
 }
 
 // snapshotAt sums the window as it is, now by the API's clock.

@@ -73,7 +73,7 @@ func TestBeforeStart(t *testing.T) {
 }
 
 func TestRefreshOnce(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	m := newManager(t, api)
 	m.Start(context.WithoutCancel(t.Context()), OnDemand)
 	defer m.Stop()
@@ -184,7 +184,7 @@ func TestAutoReload(t *testing.T) {
 // file that its requests need has become a FIFO.
 func TestFilesWhileRunning(t *testing.T) {
 	testutil.SetEnv(t, nil)
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	secure := httptest.NewTLSServer(nil) // for its certificate
 	defer secure.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
@@ -221,7 +221,7 @@ func TestFilesWhileRunning(t *testing.T) {
 
 // TestFetchOutlivesACaller holds that a fetch goes on for those who share it.
 func TestFetchOutlivesACaller(t *testing.T) {
-	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7})
+	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})
 	api := testutil.New(t, op)
 	m := newManager(t, api)
 	m.Start(context.WithoutCancel(t.Context()), OnDemand)
@@ -236,7 +236,7 @@ func TestFetchOutlivesACaller(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	release()
-	if got, err := a.Fetch(t.Context(), op.ID); err != nil || got.Stats.Total != 7 {
+	if got, err := a.Fetch(t.Context(), op.ID); err != nil || got.Stats[twilio.Total] != 7 {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -244,7 +244,7 @@ func TestFetchOutlivesACaller(t *testing.T) {
 // TestFetchAfterStop holds that an account that has ended makes no request: it
 // would bring back the series that were removed with it.
 func TestFetchAfterStop(t *testing.T) {
-	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7})
+	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})
 	api := testutil.New(t, op)
 	m := newManager(t, api)
 	m.Start(context.WithoutCancel(t.Context()), OnDemand)

@@ -309,7 +309,7 @@ func TestQuestions(t *testing.T) {
 
 func TestOnce(t *testing.T) {
 	t.Parallel()
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	for name, args := range map[string][]string{
 		"background": {"--once"}, "on scrape": {"--once", "--collector.interval=0s"},
 	} {
@@ -381,7 +381,7 @@ func TestStop(t *testing.T) {
 	for s, interval := range map[os.Signal]string{syscall.SIGTERM: "0s", syscall.SIGINT: "1m"} {
 		t.Run(s.String()+" "+interval, func(t *testing.T) {
 			t.Parallel() // each waits for the open connection for a while
-			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 			api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 			p := serve(t, accountEnv(api), "--collector.interval="+interval)
 			var d net.Dialer
@@ -426,7 +426,7 @@ func TestAlwaysScrapable(t *testing.T) {
 	var yml strings.Builder
 	yml.WriteString("accounts:\n")
 	for reason, fault := range faults {
-		api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+		api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 		api.Faults().MustAdd(fault)
 		fmt.Fprintf(&yml, "- {name: %s, account_sid: %s, auth_token_file: %s, base_url: %q}\n", reason, testutil.SID, token,
 			api.URL)
@@ -549,7 +549,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 // one without accounts runs.
 func TestShards(t *testing.T) {
 	t.Parallel()
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	f := testutil.NewFile(t, api, "a", "b")
 	owners := map[string]int{}
 	for shard := range 3 {
@@ -580,7 +580,7 @@ func TestShards(t *testing.T) {
 
 func TestSighup(t *testing.T) {
 	t.Parallel()
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	f := testutil.NewFile(t, api, "a")
 	p := serve(t, nil, "--config.file", f.Path)
 	const good = "twilio_exporter_config_last_reload_successful"
@@ -615,7 +615,7 @@ func TestSighup(t *testing.T) {
 // kubelet swaps a symbolic link to the directory of the files.
 func TestAutoReload(t *testing.T) {
 	t.Parallel()
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	old, changed := testutil.NewFile(t, api, "a"), testutil.NewFile(t, api, "b")
 	mount := t.TempDir()
 	link := func(f *testutil.File) {
@@ -649,7 +649,7 @@ func TestAutoReload(t *testing.T) {
 // TestRotatedSecret holds that a secret file is read again without a reload.
 func TestRotatedSecret(t *testing.T) {
 	t.Parallel()
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	token := testutil.WriteFile(t, "token", "old\n")
 	p := serve(
 		t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token,
@@ -724,7 +724,7 @@ func fullPipe(t *testing.T) *os.File {
 // cannot be written.
 func TestUnreadLog(t *testing.T) {
 	t.Parallel()
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -759,7 +759,7 @@ func TestStopUninterruptible(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 			p := executeWith(t, func(p *program) { p.cmd.Stdout = fullPipe(t) }, accountEnv(api), "--once")
 			testutil.WaitFor(t, "the refresh",
 				func() bool { return strings.Contains(p.log.String(), "first refresh succeeded") })

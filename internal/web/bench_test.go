@@ -133,8 +133,8 @@ func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 // does meets both; "ratio" is the median of the turns.
 func BenchmarkScrape(b *testing.B) {
 	api := testutil.New(b,
-		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
-		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 200, twilio.Delivered: 150, twilio.Failed: 50}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{twilio.Total: 3, twilio.Queued: 3}),
 	)
 	s := testServer(b, api, "--log.level=error")
 	refresh(b, s)

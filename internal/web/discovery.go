@@ -54,16 +54,16 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 		}
 		current = true
 		for _, op := range status.Snapshot.InFlight {
-			if op.Stats.Total < q.minMessages || q.status != "" && q.status != string(op.Status) {
+			if op.Stats[twilio.Total] < q.minMessages || q.status != "" && q.status != string(op.Status) {
 				continue
 			}
 			groups = append(groups, targetGroup{
 				Targets: []string{op.ID},
 				Labels: map[string]string{
 					"__meta_twilio_account": a.Name(), "__meta_twilio_status": string(op.Status),
-					"__meta_twilio_messages": strconv.FormatInt(op.Stats.Total, 10),
+					"__meta_twilio_messages": strconv.FormatInt(op.Stats[twilio.Total], 10),
 				},
-				size: op.Stats.Total,
+				size: op.Stats[twilio.Total],
 			})
 		}
 	}

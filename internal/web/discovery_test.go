@@ -11,9 +11,9 @@ import (
 
 func TestOperations(t *testing.T) {
 	api := testutil.New(t,
-		testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{Total: 50}),
-		testutil.Operation(2, twilio.StatusScheduled, twilio.Stats{Total: 900}),
-		testutil.Operation(3, twilio.StatusCompleted, twilio.Stats{Total: 5000}),
+		testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 50}),
+		testutil.Operation(2, twilio.StatusScheduled, twilio.Stats{twilio.Total: 900}),
+		testutil.Operation(3, twilio.StatusCompleted, twilio.Stats{twilio.Total: 5000}),
 	)
 	s, _ := testFileServer(t, api, "a", "b")
 	unread := get(t, s, http.MethodGet, "/sd/operations")

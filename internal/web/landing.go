@@ -31,7 +31,7 @@ var (
 
 	landingTemplate = template.Must(template.New("landing").Funcs(template.FuncMap{
 		"ago": ago, "clock": clock, "firstRead": firstRead, "lost": lost, "number": number,
-		"oneLine": sanitize.OneLine, "shares": shares,
+		"oneLine": sanitize.OneLine, "shares": shares, "stat": stat,
 	}).Parse(landingHTML))
 	landingPolicy = contentSecurityPolicy(landingCSS)
 )
@@ -113,18 +113,30 @@ func newAccountView(settings collector.Settings, status collector.Status) accoun
 // shares writes messages as dashboards and alerts have them: with their share of the messages that have an outcome,
 // where a message that was read had been delivered.
 func shares(s twilio.Stats) struct{ Delivered, Undelivered, Failed string } {
-	delivered := max(s.Delivered, s.Read)
+	delivered := max(s[twilio.Delivered], s[twilio.Read])
 	share := func(part int64) string {
 		if part == 0 {
 			return "0"
 		}
 		return number(part) + " (" + percent(part, twilio.AddSaturating(delivered, window.Lost(&s))) + ")"
 	}
-	return struct{ Delivered, Undelivered, Failed string }{share(delivered), share(s.Undelivered), share(s.Failed)}
+	return struct{ Delivered, Undelivered, Failed string }{share(delivered), share(s[twilio.Undelivered]), share(s[twilio.Failed])}
 }
 
 // lost writes the share of an operation's messages that failed or are undelivered.
-func lost(op *twilio.Operation) string { return percent(window.Lost(&op.Stats), op.Stats.Total) }
+// stat is the stat that the API calls member.
+func stat(s twilio.Stats, member string) (int64, error) {
+	for i := range twilio.MessageStats {
+		if twilio.MessageStats[i].JSON == member {
+			return s[i], nil
+		}
+	}
+	return 0, fmt.Errorf("no stat %q", member)
+}
+
+func lost(op *twilio.Operation) string {
+	return percent(window.Lost(&op.Stats), op.Stats[twilio.Total])
+}
 
 // firstRead writes how far the first refresh is.
 func firstRead(s collector.Status) string {

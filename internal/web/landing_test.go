@@ -17,9 +17,9 @@ import (
 func TestLandingPage(t *testing.T) {
 	api := testutil.New(t,
 		testutil.Operation(
-			1, twilio.StatusCompleted, twilio.Stats{Total: 2000, Delivered: 1500, Failed: 400, Undelivered: 100},
+			1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 2000, twilio.Delivered: 1500, twilio.Failed: 400, twilio.Undelivered: 100},
 		),
-		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{twilio.Total: 3, twilio.Queued: 3}),
 	)
 	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
 	unread := get(t, s, http.MethodGet, "/")
@@ -66,7 +66,7 @@ func TestAccountView(t *testing.T) {
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
 	snapshot := &window.Snapshot{Statuses: []window.StatusSums{
 		{Status: twilio.StatusCompleted, Totals: window.Totals{
-			Operations: 1234, Stats: twilio.Stats{Total: 3_000_000, Delivered: 2_000_000, Read: 2_999_999, Failed: 1},
+			Operations: 1234, Stats: twilio.Stats{twilio.Total: 3_000_000, twilio.Delivered: 2_000_000, twilio.Read: 2_999_999, twilio.Failed: 1},
 		}},
 		{Status: twilio.StatusCanceled},
 	}}

@@ -92,8 +92,8 @@ func probeMetrics(name string, took time.Duration, op *twilio.Operation, ok bool
 	labels = prometheus.Labels{"account": name, "operation": op.ID}
 	gauge("operation_created_timestamp_seconds", "Unix time at which the operation was created.", collector.Unix(op.CreatedAt), labels)
 	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.", collector.Unix(op.UpdatedAt), labels)
-	for _, s := range collector.Stats() {
-		gauge(s.Name, s.Help+".", float64(s.Of(&op.Stats)), labels)
+	for stat, row := range twilio.MessageStats {
+		gauge(row.Name, row.Help+".", float64(op.Stats[stat]), labels)
 	}
 	labels = prometheus.Labels{"account": name, "operation": op.ID, "status": string(op.Status)}
 	gauge("operation_info", "Status of the operation. The value is always 1.", 1, labels)

@@ -65,11 +65,11 @@ func TestProbeExamples(t *testing.T) {
 			s := testServer(t, testutil.New(t, twilio.Operation{
 				ID: e.ID, Status: e.Status, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
 				Stats: twilio.Stats{
-					Total: stat("total"), Recipients: stat("recipients"), Attempts: stat("attempts"), Unaddressable: stat(
+					twilio.Total: stat("total"), twilio.Recipients: stat("recipients"), twilio.Attempts: stat("attempts"), twilio.Unaddressable: stat(
 						"unaddressable",
 					),
-					Scheduled: stat("scheduled"), Queued: stat("queued"), Sent: stat("sent"), Delivered: stat("delivered"),
-					Read: stat("read"), Undelivered: stat("undelivered"), Failed: stat("failed"), Canceled: stat("canceled"),
+					twilio.Scheduled: stat("scheduled"), twilio.Queued: stat("queued"), twilio.Sent: stat("sent"), twilio.Delivered: stat("delivered"),
+					twilio.Read: stat("read"), twilio.Undelivered: stat("undelivered"), twilio.Failed: stat("failed"), twilio.Canceled: stat("canceled"),
 				},
 			}))
 			w := get(t, s, http.MethodGet, "/probe?target="+e.ID)
@@ -112,7 +112,7 @@ func TestProbeExamples(t *testing.T) {
 
 func TestProbeParameters(t *testing.T) {
 	id := testutil.Operation(1, "", twilio.Stats{}).ID
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	one := testServer(t, api)
 	two, _ := testFileServer(t, api, "a", "b")
 	const usage = ": /probe?target=comms_operation_…&account=NAME\n"
@@ -185,7 +185,7 @@ func TestProbeFailures(t *testing.T) {
 		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, one, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 			s := testServer(t, api)
 			api.Faults().MustAdd(tc.fault)
 			var timeout []string
@@ -207,7 +207,7 @@ func TestProbeFailures(t *testing.T) {
 }
 
 func TestProbesShareAFetch(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s := testServer(t, api)
 	release := api.Hold()
 	const probes = 50
@@ -229,7 +229,7 @@ func TestProbesShareAFetch(t *testing.T) {
 // TestProbeKeepsTheCooldown holds that a probe waits like every request of its
 // account after a 429.
 func TestProbeKeepsTheCooldown(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
 	api.Faults().MustAdd(
 		simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour, Count: 1},
@@ -251,7 +251,7 @@ func TestProbeKeepsTheCooldown(t *testing.T) {
 // those whose scrapers have gone.
 func TestManyProbes(t *testing.T) {
 	const probes, rounds = 300, 3
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang, Endpoint: twilio.EndpointFetch})
 	s := testServer(t, api)
 	h := s.Handler(t.Context())

@@ -25,11 +25,11 @@ func refresherOf(s *Server, name string) *collector.Refresher {
 }
 
 func TestReload(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s, file := testFileServer(t, api, "same", "changed", "removed")
 	refresh(t, s)
 	// A growth that only an unchanged account can know of.
-	api.List.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Stats.Total = 10 })
+	api.List.Update(testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Stats[twilio.Total] = 10 })
 	api.List.Update(
 		testutil.Operation(1, "", twilio.Stats{}).ID, func(op *twilio.Operation) { op.Status = twilio.StatusProcessing },
 	)
@@ -67,7 +67,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestReloadOfABadFile(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s, file := testFileServer(t, api, "a", "b")
 	refresh(t, s)
 	before := testutil.Samples(get(t, s, http.MethodGet, "/metrics").Body.String())
@@ -124,7 +124,7 @@ func TestReloadOfABadFile(t *testing.T) {
 // scrape twice, and nothing is left behind.
 func TestReloadUnderLoad(t *testing.T) {
 	const reloads, scrapers = 200, 2
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s, file := testFileServer(t, api, "same", "changing", "coming")
 	refresh(t, s)
 	goroutines := runtime.NumGoroutine()
@@ -185,7 +185,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // TestReloadWhileScrapesWait holds that an account that goes ends the scrapes
 // that wait for it.
 func TestReloadWhileScrapesWait(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s, file := testFileServer(t, api, "a , interval: 0s", "b , interval: 0s")
 	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 	var wg sync.WaitGroup

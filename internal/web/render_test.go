@@ -65,7 +65,7 @@ func TestSlowReaders(t *testing.T) {
 // TestScrapesTakeTurns holds that scrapes wait for their turn, and are answered
 // with 200 however long it takes to come.
 func TestScrapesTakeTurns(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s := testServer(t, api)
 	refresh(t, s)
 	if err := s.renderer.places.Acquire(t.Context(), renderedAtOnce); err != nil {

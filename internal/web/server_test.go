@@ -165,8 +165,8 @@ func FuzzScrapeTimeout(f *testing.F) {
 
 func TestMetrics(t *testing.T) {
 	api := testutil.New(t,
-		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Delivered: 150, Failed: 50}),
-		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{Total: 3, Queued: 3}),
+		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 200, twilio.Delivered: 150, twilio.Failed: 50}),
+		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{twilio.Total: 3, twilio.Queued: 3}),
 	)
 	s := testServer(t, api)
 
@@ -241,7 +241,7 @@ func TestMetrics(t *testing.T) {
 // TestScrapesCostNothing holds that only /metrics in on-scrape mode and /probe
 // make requests.
 func TestScrapesCostNothing(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 1}))
 	s := testServer(t, api)
 	refresh(t, s)
 	before := api.Requests()
@@ -262,7 +262,7 @@ func TestScrapesCostNothing(t *testing.T) {
 }
 
 func TestOnScrapeSharesARefresh(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 1}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 1}))
 	s := testServer(t, api, "--collector.interval=0s")
 	get(t, s, http.MethodGet, "/metrics")
 	alone := api.Requests()
@@ -308,7 +308,7 @@ func blockedIn(function string) (n int) {
 // TestScrapeTimeoutIsKept holds that a scrape is answered in time, with the
 // last good numbers, while the refresh goes on.
 func TestScrapeTimeoutIsKept(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s := testServer(t, api, "--collector.interval=0s", "--web.scrape-timeout-offset=100ms")
 	good := get(t, s, http.MethodGet, "/metrics", scrapeTimeoutHeader+": 60")
 	testutil.WantSamples(t, good.Body.String(), `twilio_up{account="`+testutil.SID+`"} 1`)
@@ -333,7 +333,7 @@ func TestScrapeTimeoutIsKept(t *testing.T) {
 }
 
 func TestReady(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s := testServer(t, api)
 	w := get(t, s, http.MethodGet, "/-/ready")
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"`+testutil.SID+`": not started`) {
@@ -612,7 +612,7 @@ func TestMissingBody(t *testing.T) {
 // TestMethods holds that nothing but GET and HEAD reads, and that no other
 // method costs a request.
 func TestMethods(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s := testServer(t, api, "--collector.interval=0s", "--web.enable-pprof")
 	paths := []string{
 		"/metrics",
@@ -676,7 +676,7 @@ func TestServerLog(t *testing.T) {
 // TestReadyOnce holds that an account that a reload adds takes nothing away from
 // readiness, whether or not somebody has asked before.
 func TestReadyOnce(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 7}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s, file := testFileServer(t, api, "a", "b")
 	if err := refresherOf(s, "a").Refresh(t.Context()); err != nil {
 		t.Fatal(err)
@@ -707,7 +707,7 @@ func TestReadyOnce(t *testing.T) {
 // TestFamiliesAreDisjoint holds that no metric family is both an account's and
 // the exporter's own: a scrape joins the two without looking.
 func TestFamiliesAreDisjoint(t *testing.T) {
-	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{Total: 200, Failed: 100}))
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 200, twilio.Failed: 100}))
 	s := testServer(t, api)
 	refresh(t, s)
 	all, err := s.scrape(t.Context()).Gather()

@@ -51,7 +51,7 @@ func TestAdmin(t *testing.T) {
 	}
 	failed := func() float64 {
 		s := world.Sums(clock, clock.Add(-30*time.Minute), clock)[twilio.StatusCompleted].Stats
-		return float64(s.Failed) / float64(s.Total)
+		return float64(s[twilio.Failed]) / float64(s[twilio.Total])
 	}
 	if x := failed(); x > 0.1 {
 		t.Errorf("%.2f failed before the trouble shows", x)

@@ -89,29 +89,29 @@ type outcome struct{ all, started, settled int64 }
 func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	w := c.w
 	r := newRandom(uint64(c.random), streamContent)
-	s.Recipients = r.logBetween(int64(w.s.MinRecipients), int64(w.s.MaxRecipients))
-	s.Total = s.Recipients
-	group := r.float() < w.s.GroupShare && s.Recipients > 1 && c.planned == 0
+	s[twilio.Recipients] = r.logBetween(int64(w.s.MinRecipients), int64(w.s.MaxRecipients))
+	s[twilio.Total] = s[twilio.Recipients]
+	group := r.float() < w.s.GroupShare && s[twilio.Recipients] > 1 && c.planned == 0
 	if c.planned > 0 {
-		s.Recipients, s.Total = c.planned, c.planned
+		s[twilio.Recipients], s[twilio.Total] = c.planned, c.planned
 	}
 	if group {
-		s.Total = (s.Recipients + groupSize - 1) / groupSize
+		s[twilio.Total] = (s[twilio.Recipients] + groupSize - 1) / groupSize
 	}
 	switch {
 	case at >= c.end && c.end < c.start:
-		s.Canceled = s.Total
+		s[twilio.Canceled] = s[twilio.Total]
 		return s, c.end
 	case at < c.start:
-		s.Scheduled = s.Total
+		s[twilio.Scheduled] = s[twilio.Total]
 		return s, c.created
 	}
 
 	failedShare, undeliveredShare, unaddressableShare := c.rates(&r)
 	if !group {
-		s.Unaddressable = share(&r, s.Recipients, unaddressableShare)
+		s[twilio.Unaddressable] = share(&r, s[twilio.Recipients], unaddressableShare)
 	}
-	sending := s.Total - s.Unaddressable
+	sending := s[twilio.Total] - s[twilio.Unaddressable]
 	var failed, undelivered, delivered outcome
 	failed.all = share(&r, sending, failedShare)
 	undelivered.all = share(&r, sending-failed.all, undeliveredShare)
@@ -144,22 +144,22 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	read := 0.3*x + (1-0.3*x)*after
 
 	moved := failed.started + undelivered.started + delivered.started
-	s.Attempts = moved + rounded(moved, fallback)
-	s.Queued = sending - moved
+	s[twilio.Attempts] = moved + rounded(moved, fallback)
+	s[twilio.Queued] = sending - moved
 	if c.canceled && at >= c.end {
-		s.Canceled, s.Queued = s.Queued, 0
+		s[twilio.Canceled], s[twilio.Queued] = s[twilio.Queued], 0
 	}
-	s.Sent = undelivered.started - undelivered.settled + delivered.started - delivered.settled
-	s.Failed = failed.settled
+	s[twilio.Sent] = undelivered.started - undelivered.settled + delivered.started - delivered.settled
+	s[twilio.Failed] = failed.settled
 	if group {
 		// As in the reference's example: a group message that has been sent is counted under no outcome.
 		return s, updated
 	}
-	s.Undelivered = undelivered.settled
-	s.Read = rounded(delivered.settled, readShare*read)
-	s.Delivered = delivered.settled
+	s[twilio.Undelivered] = undelivered.settled
+	s[twilio.Read] = rounded(delivered.settled, readShare*read)
+	s[twilio.Delivered] = delivered.settled
 	if !w.s.DeliveredIncludesRead {
-		s.Delivered -= s.Read
+		s[twilio.Delivered] -= s[twilio.Read]
 	}
 	return s, updated
 }

@@ -44,12 +44,12 @@ func TestDemoIsLively(t *testing.T) {
 	}
 	failing := 0
 	for op := range world.Operations(clock, clock.Add(-24*time.Hour), clock) {
-		if op.Stats.Total >= 100 && (op.Stats.Failed+op.Stats.Undelivered)*10 >= op.Stats.Total {
+		if op.Stats[twilio.Total] >= 100 && (op.Stats[twilio.Failed]+op.Stats[twilio.Undelivered])*10 >= op.Stats[twilio.Total] {
 			failing++
 		}
 	}
-	share := float64(day.Failed+day.Undelivered) / float64(day.Total)
-	if failing < 20 || share < 0.02 || share > 0.1 || day.Unaddressable == 0 {
+	share := float64(day[twilio.Failed]+day[twilio.Undelivered]) / float64(day[twilio.Total])
+	if failing < 20 || share < 0.02 || share > 0.1 || day[twilio.Unaddressable] == 0 {
 		t.Errorf("%d campaigns failing, a share of %.3f failed or undelivered", failing, share)
 	}
 }
@@ -63,12 +63,12 @@ func TestDemoAlwaysShowsTrouble(t *testing.T) {
 	for clock := start; clock.Before(start.Add(25 * time.Hour)); clock = clock.Add(19*time.Minute + 13*time.Second) {
 		failingNow, stuckNow := "", ""
 		for op := range world.Operations(clock, clock.Add(-time.Hour), clock) {
-			if op.Stats.Total >= 1000 && op.Stats.Failed*10 >= op.Stats.Total*3 {
+			if op.Stats[twilio.Total] >= 1000 && op.Stats[twilio.Failed]*10 >= op.Stats[twilio.Total]*3 {
 				failingNow = op.ID
 			}
 		}
 		for op := range world.List(clock, Filter{From: clock.Add(-4 * time.Hour), Status: twilio.StatusProcessing}, false) {
-			if op.Stats.Total > 100 && clock.Sub(op.UpdatedAt) > 30*time.Minute {
+			if op.Stats[twilio.Total] > 100 && clock.Sub(op.UpdatedAt) > 30*time.Minute {
 				stuckNow = op.ID
 			}
 		}

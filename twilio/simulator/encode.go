@@ -35,20 +35,24 @@ func encodePage(ops []keyed, next *token, self token, list *ListSettings) []byte
 	return append(b, "}}"...)
 }
 
+// statMembers are what stands before the value of each stat.
+var statMembers = func() (members [len(twilio.Stats{})]string) {
+	for i, row := range twilio.MessageStats {
+		separator := ","
+		if i == 0 {
+			separator = ""
+		}
+		members[i] = separator + `"` + row.JSON + `":`
+	}
+	return members
+}()
+
 func appendOperation(b []byte, op *twilio.Operation) []byte {
 	b = appendString(append(b, `{"id":`...), op.ID)
 	b = appendString(append(b, `,"status":`...), string(op.Status))
-	s := &op.Stats
-	for _, stat := range [...]struct {
-		name  string
-		value int64
-	}{
-		{`,"stats":{"total":`, s.Total}, {`,"recipients":`, s.Recipients}, {`,"attempts":`, s.Attempts},
-		{`,"unaddressable":`, s.Unaddressable}, {`,"queued":`, s.Queued}, {`,"sent":`, s.Sent},
-		{`,"scheduled":`, s.Scheduled}, {`,"delivered":`, s.Delivered}, {`,"read":`, s.Read},
-		{`,"undelivered":`, s.Undelivered}, {`,"failed":`, s.Failed}, {`,"canceled":`, s.Canceled},
-	} {
-		b = strconv.AppendInt(append(b, stat.name...), stat.value, 10)
+	b = append(b, `,"stats":{`...)
+	for i, name := range statMembers {
+		b = strconv.AppendInt(append(b, name...), op.Stats[i], 10)
 	}
 	b = op.CreatedAt.UTC().AppendFormat(append(b, `},"createdAt":"`...), time.RFC3339Nano)
 	b = op.UpdatedAt.UTC().AppendFormat(append(b, `","updatedAt":"`...), time.RFC3339Nano)

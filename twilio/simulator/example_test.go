@@ -40,12 +40,12 @@ func ExampleHandler() {
 		}
 		for _, op := range page.Operations {
 			read++
-			messages += op.Stats.Total
+			messages += op.Stats[twilio.Total]
 		}
 	}
 	held := int64(0)
 	for _, sum := range world.Sums(noon, day.Add(time.Millisecond), noon.Add(time.Millisecond)) {
-		held += sum.Stats.Total
+		held += sum.Stats[twilio.Total]
 	}
 	fmt.Println(read, "operations in", handler.Requests(), "requests")
 	fmt.Println("all messages:", messages == held)
@@ -86,7 +86,7 @@ func ExampleTrouble() {
 	later := noon.Add(3 * time.Hour)
 	for _, hour := range []time.Time{noon.Add(-time.Hour), noon} {
 		sum := world.Sums(later, hour, hour.Add(time.Hour))[twilio.StatusCompleted]
-		fmt.Println(sum.Operations, "operations,", sum.Stats.Total, "messages,", sum.Stats.Failed, "failed")
+		fmt.Println(sum.Operations, "operations,", sum.Stats[twilio.Total], "messages,", sum.Stats[twilio.Failed], "failed")
 	}
 	// Output:
 	// 3600 operations, 360000 messages, 0 failed

@@ -25,7 +25,7 @@ func exampleOperation() twilio.Operation {
 	created := time.Date(2024, 4, 5, 6, 20, 0, 0, time.UTC)
 	return twilio.Operation{
 		ID: exampleID, Status: twilio.StatusCompleted, CreatedAt: created, UpdatedAt: created,
-		Stats: twilio.Stats{Total: 2, Recipients: 2, Attempts: 4, Delivered: 2},
+		Stats: twilio.Stats{twilio.Total: 2, twilio.Recipients: 2, twilio.Attempts: 4, twilio.Delivered: 2},
 	}
 }
 

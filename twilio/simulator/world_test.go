@@ -175,31 +175,31 @@ func TestWorldMoves(t *testing.T) {
 func checkStats(t *testing.T, op twilio.Operation, includes bool) {
 	t.Helper()
 	s := op.Stats
-	for _, v := range []int64{s.Total, s.Recipients, s.Attempts, s.Unaddressable, s.Scheduled, s.Queued, s.Sent, s.Delivered, s.Read, s.Undelivered, s.Failed, s.Canceled} {
+	for _, v := range []int64{s[twilio.Total], s[twilio.Recipients], s[twilio.Attempts], s[twilio.Unaddressable], s[twilio.Scheduled], s[twilio.Queued], s[twilio.Sent], s[twilio.Delivered], s[twilio.Read], s[twilio.Undelivered], s[twilio.Failed], s[twilio.Canceled]} {
 		if v < 0 {
 			t.Fatalf("negative: %+v", op)
 		}
 	}
-	states := s.Unaddressable + s.Scheduled + s.Queued + s.Sent + s.Delivered + s.Undelivered + s.Failed + s.Canceled
+	states := s[twilio.Unaddressable] + s[twilio.Scheduled] + s[twilio.Queued] + s[twilio.Sent] + s[twilio.Delivered] + s[twilio.Undelivered] + s[twilio.Failed] + s[twilio.Canceled]
 	if !includes {
-		states += s.Read
-	} else if s.Read > s.Delivered {
+		states += s[twilio.Read]
+	} else if s[twilio.Read] > s[twilio.Delivered] {
 		t.Fatalf("more read than delivered: %+v", op)
 	}
-	switch group := s.Total < s.Recipients; {
-	case !group && states != s.Total:
-		t.Fatalf("messages got lost or doubled, %d of %d: %+v", states, s.Total, op)
-	case group && states > s.Total:
+	switch group := s[twilio.Total] < s[twilio.Recipients]; {
+	case !group && states != s[twilio.Total]:
+		t.Fatalf("messages got lost or doubled, %d of %d: %+v", states, s[twilio.Total], op)
+	case group && states > s[twilio.Total]:
 		t.Fatalf("messages of a group doubled: %+v", op)
-	case s.Recipients < 1 || s.Total < 1 || s.Unaddressable > s.Recipients:
+	case s[twilio.Recipients] < 1 || s[twilio.Total] < 1 || s[twilio.Unaddressable] > s[twilio.Recipients]:
 		t.Fatalf("recipients: %+v", op)
-	case s.Attempts > 2*(s.Total-s.Unaddressable):
+	case s[twilio.Attempts] > 2*(s[twilio.Total]-s[twilio.Unaddressable]):
 		t.Fatalf("attempts: %+v", op)
-	case (op.Status == twilio.StatusScheduled) != (s.Scheduled > 0):
+	case (op.Status == twilio.StatusScheduled) != (s[twilio.Scheduled] > 0):
 		t.Fatalf("scheduled: %+v", op)
-	case s.Queued > 0 && op.Status != twilio.StatusProcessing:
+	case s[twilio.Queued] > 0 && op.Status != twilio.StatusProcessing:
 		t.Fatalf("queued: %+v", op)
-	case op.Status == twilio.StatusScheduled && s.Attempts > 0:
+	case op.Status == twilio.StatusScheduled && s[twilio.Attempts] > 0:
 		t.Fatalf("attempts before the start: %+v", op)
 	}
 }
@@ -210,11 +210,11 @@ func checkForward(t *testing.T, was, op twilio.Operation) {
 	if rank[op.Status] < rank[was.Status] || rank[was.Status] == 2 && op.Status != was.Status {
 		t.Fatalf("status went back:\n%+v\n%+v", was, op)
 	}
-	if b.Attempts < a.Attempts || b.Failed < a.Failed || b.Undelivered < a.Undelivered || b.Read < a.Read ||
-		b.Delivered+b.Read < a.Delivered+a.Read || b.Canceled < a.Canceled || b.Total != a.Total || b.Recipients != a.Recipients {
+	if b[twilio.Attempts] < a[twilio.Attempts] || b[twilio.Failed] < a[twilio.Failed] || b[twilio.Undelivered] < a[twilio.Undelivered] || b[twilio.Read] < a[twilio.Read] ||
+		b[twilio.Delivered]+b[twilio.Read] < a[twilio.Delivered]+a[twilio.Read] || b[twilio.Canceled] < a[twilio.Canceled] || b[twilio.Total] != a[twilio.Total] || b[twilio.Recipients] != a[twilio.Recipients] {
 		t.Fatalf("a count that only grows fell:\n%+v\n%+v", was, op)
 	}
-	if rank[was.Status] > 0 && b.Queued > a.Queued {
+	if rank[was.Status] > 0 && b[twilio.Queued] > a[twilio.Queued] {
 		t.Fatalf("messages went back into the queue:\n%+v\n%+v", was, op)
 	}
 }
@@ -285,7 +285,7 @@ func TestTrouble(t *testing.T) {
 		var part, total int64
 		for _, sum := range sums {
 			part += of(sum)
-			total += sum.Stats.Total
+			total += sum.Stats[twilio.Total]
 		}
 		return float64(part) / float64(total)
 	}
@@ -297,9 +297,9 @@ func TestTrouble(t *testing.T) {
 		kind TroubleKind
 		of   func(Sum) int64
 	}{
-		{TroubleFailing, func(s Sum) int64 { return s.Stats.Failed }},
-		{TroubleUndelivered, func(s Sum) int64 { return s.Stats.Undelivered }},
-		{TroubleUnaddressable, func(s Sum) int64 { return s.Stats.Unaddressable }},
+		{TroubleFailing, func(s Sum) int64 { return s.Stats[twilio.Failed] }},
+		{TroubleUndelivered, func(s Sum) int64 { return s.Stats[twilio.Undelivered] }},
+		{TroubleUnaddressable, func(s Sum) int64 { return s.Stats[twilio.Unaddressable] }},
 	} {
 		t.Run(string(tt.kind), func(t *testing.T) {
 			w := MustWorld(s)
@@ -359,7 +359,7 @@ func TestTrouble(t *testing.T) {
 		for k := range 5 {
 			from := noon.Add(time.Duration(k) * time.Hour)
 			ops := slices.Collect(w.Operations(noon.Add(12*time.Hour), from, from.Add(time.Minute)))
-			if len(ops) == 0 || ops[0].Stats.Total != 1234 || ops[0].Stats.Failed != 617 {
+			if len(ops) == 0 || ops[0].Stats[twilio.Total] != 1234 || ops[0].Stats[twilio.Failed] != 617 {
 				t.Errorf("hour %d: %+v", k, ops)
 			}
 		}
@@ -371,7 +371,7 @@ func TestTrouble(t *testing.T) {
 			t.Fatal(err)
 		}
 		for k, want := range []bool{true, false, true, false} {
-			if x := share(hour(w, noon.Add(12*time.Hour), k), func(s Sum) int64 { return s.Stats.Failed }); (x > 0.5) != want {
+			if x := share(hour(w, noon.Add(12*time.Hour), k), func(s Sum) int64 { return s.Stats[twilio.Failed] }); (x > 0.5) != want {
 				t.Errorf("hour %d: a share of %.3f failed", k, x)
 			}
 		}
@@ -445,20 +445,20 @@ func TestStatic(t *testing.T) {
 	if got != "bac cab ac b" {
 		t.Errorf("listed %s", got)
 	}
-	s.Update("b", func(op *twilio.Operation) { op.Status = twilio.StatusCanceled; op.Stats.Total = 7 })
+	s.Update("b", func(op *twilio.Operation) { op.Status = twilio.StatusCanceled; op.Stats[twilio.Total] = 7 })
 	s.Update("x", func(*twilio.Operation) { t.Error("updated what is not there") })
 	if got := ids(Filter{Status: twilio.StatusCanceled}, false); got != "b" {
 		t.Errorf("canceled: %s", got)
 	}
-	if op, ok := s.Operation(noon, "b"); !ok || op.Stats.Total != 7 {
+	if op, ok := s.Operation(noon, "b"); !ok || op.Stats[twilio.Total] != 7 {
 		t.Errorf("fetched %+v, %v", op, ok)
 	}
 	if _, ok := s.Operation(noon, "x"); ok {
 		t.Error("fetched what is not there")
 	}
 	for op := range s.List(noon, Filter{}, false) {
-		s.Update("c", func(op *twilio.Operation) { op.Stats.Total = 9 })
-		if op.Stats.Total == 9 {
+		s.Update("c", func(op *twilio.Operation) { op.Stats[twilio.Total] = 9 })
+		if op.Stats[twilio.Total] == 9 {
 			t.Error("a list that was begun before a change shows it")
 		}
 	}

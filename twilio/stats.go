@@ -1,0 +1,118 @@
+package twilio
+
+import "math"
+
+// Stat is the place of one count in Stats.
+type Stat int
+
+// The counts of an operation, in the order of the reference (Operations resource, MessageOperationStats). They do not
+// share one unit and need not add up.
+const (
+	Total         Stat = iota // messages in the operation
+	Recipients                // recipients targeted
+	Attempts                  // sending attempts; a fallback channel is another attempt
+	Unaddressable             // recipients no attempt was made for
+	Queued                    // messages queued for sending
+	Sent                      // messages sent
+	Scheduled                 // messages to be sent in the future
+	Delivered                 // messages delivered
+	Read                      // messages read
+	Undelivered               // messages sent, but not delivered
+	Failed                    // messages failed during processing
+	Canceled                  // messages canceled through the API
+
+	numStats
+)
+
+// Stats are the counts of an operation, or sums of them, by Stat.
+type Stats [numStats]int64
+
+// Add adds each count of o, as AddSaturating does.
+func (s *Stats) Add(o *Stats) {
+	for i := range s {
+		s[i] = AddSaturating(s[i], o[i])
+	}
+}
+
+// AddSaturating adds two counts. What is too large for an int64 stays at its maximum, so that absurd counts never add
+// up to a negative number.
+func AddSaturating(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// StatRow says what a stat is, to all who read, sum, export or draw it.
+type StatRow struct {
+	JSON string // the member of an operation's stats; "" where the resource has none
+	Name string // in the names of metrics, after their prefix
+	Help string // what is counted
+
+	Grows   bool // messages or recipients never leave it: there is a counter of its growth
+	Outcome bool // a message can leave it for another outcome, but its growth is counted
+	Lost    bool // a message that is in it will not arrive
+	Named   bool // it is exported for failing and stuck operations
+}
+
+// StatTable holds the row of each stat of a resource.
+type StatTable [numStats]StatRow
+
+// MessageStats is the table of message operations.
+var MessageStats = StatTable{
+	Total: {
+		JSON: "total", Name: "messages", Help: "Messages",
+		Grows: true, Named: true,
+	},
+	Recipients: {
+		JSON: "recipients", Name: "recipients", Help: "Recipients",
+		Grows: true,
+	},
+	Attempts: {
+		JSON: "attempts", Name: "attempts", Help: "Sending attempts, including those on a fallback channel",
+		Grows: true,
+	},
+	Unaddressable: {
+		JSON: "unaddressable", Name: "recipients_unaddressable",
+		Help:  "Recipients without an address that matches one of the sender's",
+		Grows: true,
+	},
+	Queued: {
+		JSON: "queued", Name: "messages_queued", Help: "Messages queued for sending",
+	},
+	Sent: {
+		JSON: "sent", Name: "messages_sent", Help: "Messages sent, without a delivery receipt yet",
+	},
+	Scheduled: {
+		JSON: "scheduled", Name: "messages_scheduled", Help: "Messages to be sent in the future",
+	},
+	Delivered: {
+		JSON: "delivered", Name: "messages_delivered", Help: "Messages delivered",
+		Grows: true, Outcome: true, Named: true,
+	},
+	Read: {
+		JSON: "read", Name: "messages_read", Help: "Messages read by their recipients",
+		Grows: true, Outcome: true,
+	},
+	Undelivered: {
+		JSON: "undelivered", Name: "messages_undelivered", Help: "Messages sent but not delivered",
+		Grows: true, Outcome: true, Lost: true, Named: true,
+	},
+	Failed: {
+		JSON: "failed", Name: "messages_failed", Help: "Messages that failed during processing",
+		Grows: true, Outcome: true, Lost: true, Named: true,
+	},
+	Canceled: {
+		JSON: "canceled", Name: "messages_canceled", Help: "Messages canceled through the API",
+		Grows: true, Outcome: true,
+	},
+}
+
+// members are the names of the stats in JSON, by Stat.
+func (t *StatTable) members() []string {
+	names := make([]string, len(t))
+	for i := range t {
+		names[i] = t[i].JSON
+	}
+	return names
+}
