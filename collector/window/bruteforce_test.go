@@ -19,6 +19,9 @@ const fewSeeds = 4
 
 var seeds = flag.Uint64("seeds", fewSeeds, "seeds of the simulated worlds that the window is held against")
 
+// restartOneIn is how many refreshes there are between two restarts, on average.
+const restartOneIn = 12
+
 // life is a world whose operations arrive, move on and end, and the brute
 // force that a window's numbers are held against: it keeps every operation
 // and, for each minute, what the API showed when the minute was last read.
@@ -135,6 +138,15 @@ func (l *life) move(op *fakeOperation, now time.Time) {
 	case l.rnd.IntN(4) == 0:
 		moveStats(l.rnd, op, now)
 	}
+}
+
+// restart ends the program and starts it again, sometimes after a while.
+func (l *life) restart() {
+	old := l.w
+	if l.rnd.IntN(3) == 0 {
+		l.pass(time.Duration(l.rnd.Int64N(int64(min(2*time.Hour, l.w.options.Length*3/4)))))
+	}
+	l.w = restarted(l.t, old)
 }
 
 // refresh runs one refresh while the world stands still, and holds what it shows against the brute force.
@@ -434,6 +446,9 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 							countdown = 1
 						}
 						l.refresh()
+						if l.rnd.IntN(restartOneIn) == 0 || l.w.Snapshot() == nil && l.rnd.IntN(2) == 0 {
+							l.restart()
+						}
 					}
 					if l.w.Snapshot() == nil {
 						t.Fatal("no refresh succeeded")

@@ -215,6 +215,16 @@ func (c *churn) run() {
 			}
 			<-time.After(max(0, time.Until(started.Add(o.Interval))))
 			c.between(twilio.Query{}, 0)
+			if c.rnd.IntN(restartOneIn) == 0 || w.Snapshot() == nil && c.rnd.IntN(2) == 0 {
+				old := w
+				if c.rnd.IntN(3) == 0 {
+					for range c.rnd.IntN(20) {
+						<-time.After(time.Minute)
+						c.between(twilio.Query{}, 0)
+					}
+				}
+				w = restarted(t, old)
+			}
 		}
 		c.still, c.fail = true, -1
 		for _, tt := range []struct {
