@@ -142,11 +142,11 @@ func (l *life) move(op *fakeOperation, now time.Time) {
 
 // restart ends the program and starts it again, sometimes after a while.
 func (l *life) restart() {
-	old := l.w
+	left := l.w.Save()
 	if l.rnd.IntN(3) == 0 {
 		l.pass(time.Duration(l.rnd.Int64N(int64(min(2*time.Hour, l.w.options.Length*3/4)))))
 	}
-	l.w = restarted(l.t, old)
+	l.w = restarted(l.t, l.w.options, left)
 }
 
 // refresh runs one refresh while the world stands still, and holds what it shows against the brute force.
@@ -160,7 +160,7 @@ func (l *life) refresh() {
 	// What the refresh finished, it read as the world is now, also if it failed.
 	started := w.clock.now
 	for m, b := range w.each(span{w.first, open}) {
-		if b.read == started {
+		if b.readAt == started {
 			delete(l.shown, m)
 		}
 	}
@@ -174,7 +174,7 @@ func (l *life) refresh() {
 		inWindow++
 		if op.Status.Live() {
 			live = append(live, op)
-		} else if b := w.at(m); b != nil && b.read == started {
+		} else if b := w.at(m); b != nil && b.readAt == started {
 			l.shown[m] = append(l.shown[m], shown{op, op.Operation})
 		}
 	}
@@ -199,8 +199,8 @@ func (l *life) staleness(started time.Duration) {
 	for m, b := range l.w.each(span{l.w.first, open}) {
 		age := l.api.Now().Sub((m + 1).time())
 		most := max(l.w.options.Interval, time.Duration(l.w.options.MaxStaleness*float64(age)))
-		if b.read == unread || started-b.read > most {
-			l.t.Fatalf("minute of age %v was read %v ago, promised %v", age, started-b.read, most)
+		if b.readAt == never || started-b.readAt > most {
+			l.t.Fatalf("minute of age %v was read %v ago, promised %v", age, started-b.readAt, most)
 		}
 	}
 }

@@ -13,36 +13,41 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// newAt returns a window of a length that ends at noon, with a refresh of it.
-func newAt(length time.Duration) *refresh {
+// refreshes are those of a window, by hand.
+type refreshes struct{ w *Window }
+
+// newAt returns a window of a length that ends at noon.
+func newAt(length time.Duration) refreshes {
 	o := testOptions()
 	o.Length = length
 	w := New(o)
-	w.slide(noon)
-	return &refresh{w: w, now: noon}
+	w.slide(length, noon)
+	return refreshes{w}
 }
 
-// ask joins operations in flight, as the answer to a question of refresh n.
-func (f *refresh) asked(n int, ops ...twilio.Operation) {
+const farthest = open - 1
+
+// asked takes in operations in flight, as the answer to a question of refresh n.
+func (f refreshes) asked(n int, ops ...twilio.Operation) {
 	f.w.number = n
 	for i := range ops {
-		f.join(&ops[i])
+		f.w.meet(&ops[i], farthest)
 	}
 }
 
-// read finishes minute m with these operations, as refresh n would.
-func (f *refresh) reads(n int, m minute, ops ...twilio.Operation) {
-	f.w.number, f.at = n, time.Duration(n)*time.Minute
-	r := f.newReading(piece{span: span{m, m + 1}})
+// reads has minute m read with these operations, by refresh n.
+func (f refreshes) reads(n int, m minute, ops ...twilio.Operation) {
+	f.w.number = n
+	r := newReading(piece{span: span{m, m + 1}}, farthest, n, f.w.options.Named, nil)
 	for i := range ops {
 		r.add(&ops[i])
 	}
-	f.finish(r)
+	f.w.apply(r, time.Duration(n)*time.Minute)
 }
 
-func (f *refresh) leaves(n int) {
+func (f refreshes) leaves(n int) {
 	f.w.number = n
-	f.leave()
+	f.w.leave()
 }
 
 func operation(id string, at time.Time, status twilio.Status, total int64) twilio.Operation {
@@ -59,7 +64,7 @@ func TestSlide(t *testing.T) {
 		}
 		return ms
 	}
-	unreads := slices.Repeat([]time.Duration{unread}, 11)
+	unreads := slices.Repeat([]time.Duration{never}, 11)
 	tests := []struct {
 		name     string
 		by       time.Duration
@@ -79,14 +84,14 @@ func TestSlide(t *testing.T) {
 			t.Run(fmt.Sprint(tt.name, published), func(t *testing.T) {
 				w := newAt(length).w
 				for i := range w.buckets {
-					w.buckets[i].read = time.Duration(i)
+					w.buckets[i].readAt = time.Duration(i)
 				}
 				w.published = published
-				w.slide(noon.Add(tt.by))
+				w.slide(length, noon.Add(tt.by))
 				var got []time.Duration
 				var baseline []minute
 				for m, b := range w.each(span{w.first, open}) {
-					got = append(got, b.read)
+					got = append(got, b.readAt)
 					if b.baseline {
 						baseline = append(baseline, m)
 					}
@@ -105,7 +110,7 @@ func TestSlide(t *testing.T) {
 func TestSlideForgetsTheFarFuture(t *testing.T) {
 	w := newAt(10 * time.Minute).w
 	w.extend(minuteOf(noon) + maxAhead)
-	w.slide(noon.Add(-5 * time.Minute))
+	w.slide(10*time.Minute, noon.Add(-5*time.Minute))
 	if last := w.end() - 1; last != minuteOf(noon)-5+maxAhead {
 		t.Errorf("the last minute is %d after now", last-minuteOf(noon))
 	}
@@ -119,16 +124,16 @@ func TestCounters(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		steps []func(f *refresh, n int)
+		steps []func(f refreshes, n int)
 		want  []int64 // after the first publication and each step's
 	}{
 		{"what is there at first is not counted", nil, []int64{0}},
 		{
 			"growth",
-			[]func(*refresh, int){
-				func(f *refresh, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 150)) },
-				func(f *refresh, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 150)) },
-				func(f *refresh, n int) {
+			[]func(refreshes, int){
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 150)) },
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 150)) },
+				func(f refreshes, n int) {
 					f.reads(n, m, op("a", twilio.StatusCompleted, 150), op("b", twilio.StatusCompleted, 7))
 				},
 			},
@@ -136,23 +141,23 @@ func TestCounters(t *testing.T) {
 		},
 		{
 			"what shrinks takes nothing away, and is not counted again",
-			[]func(*refresh, int){
-				func(f *refresh, n int) { f.reads(n, m) },
-				func(f *refresh, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 100)) },
-				func(f *refresh, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 101)) },
+			[]func(refreshes, int){
+				func(f refreshes, n int) { f.reads(n, m) },
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 100)) },
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 101)) },
 			},
 			[]int64{0, 0, 0, 1},
 		},
 		{
 			"an operation that is in flight again",
-			[]func(*refresh, int){
-				func(f *refresh, n int) {
+			[]func(refreshes, int){
+				func(f refreshes, n int) {
 					o := op("a", twilio.StatusProcessing, 100)
 					f.asked(n, o)
 					f.reads(n, m, o)
 				},
-				func(f *refresh, n int) { f.asked(n, op("a", twilio.StatusProcessing, 130)) },
-				func(f *refresh, n int) {
+				func(f refreshes, n int) { f.asked(n, op("a", twilio.StatusProcessing, 130)) },
+				func(f refreshes, n int) {
 					f.leaves(n)
 					f.reads(n, m, op("a", twilio.StatusCompleted, 131))
 				},
@@ -161,13 +166,13 @@ func TestCounters(t *testing.T) {
 		},
 		{
 			"minutes of later",
-			[]func(*refresh, int){
-				func(f *refresh, n int) {
-					f.w.slide(noon.Add(time.Minute))
+			[]func(refreshes, int){
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon.Add(time.Minute))
 					f.reads(n, m+1, operation("b", noon.Add(time.Minute), twilio.StatusCompleted, 9))
 				},
-				func(f *refresh, n int) { // an outage
-					f.w.slide(noon.Add(time.Hour))
+				func(f refreshes, n int) { // an outage
+					f.w.slide(f.w.options.Length, noon.Add(time.Hour))
 					for at := range f.w.each(span{f.w.first, open}) {
 						f.reads(n, at, operation(fmt.Sprint(at), at.time(), twilio.StatusCompleted, 2))
 					}
@@ -177,12 +182,12 @@ func TestCounters(t *testing.T) {
 		},
 		{
 			"minutes that come in at the old end",
-			[]func(*refresh, int){
-				func(f *refresh, n int) {
-					f.w.slide(noon.Add(-time.Minute))
+			[]func(refreshes, int){
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon.Add(-time.Minute))
 					f.reads(n, f.w.first, operation("b", f.w.first.time(), twilio.StatusCompleted, 9))
 				},
-				func(f *refresh, n int) {
+				func(f refreshes, n int) {
 					f.reads(n, f.w.first, operation("b", f.w.first.time(), twilio.StatusCompleted, 11))
 				},
 			},
@@ -190,16 +195,16 @@ func TestCounters(t *testing.T) {
 		},
 		{
 			"minutes that come back",
-			[]func(*refresh, int){
-				func(f *refresh, _ int) { // a clock far ahead
-					f.w.slide(noon.Add(time.Hour))
+			[]func(refreshes, int){
+				func(f refreshes, _ int) { // a clock far ahead
+					f.w.slide(f.w.options.Length, noon.Add(time.Hour))
 				},
-				func(f *refresh, n int) {
-					f.w.slide(noon)
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon)
 					f.reads(n, m, op("a", twilio.StatusCompleted, 120))
 				},
-				func(f *refresh, n int) {
-					f.w.slide(noon.Add(time.Minute))
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon.Add(time.Minute))
 					f.reads(n, m+1, operation("b", noon.Add(time.Minute), twilio.StatusCompleted, 9))
 				},
 			},
@@ -339,7 +344,7 @@ func TestDirty(t *testing.T) {
 	}
 	f.leaves(4)
 	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) {
-		t.Errorf("unread, %v are dirty", got)
+		t.Errorf("never, %v are dirty", got)
 	}
 	f.reads(5, m)
 	if got := f.w.dirty(); got != nil {
@@ -404,8 +409,8 @@ func TestFinish(t *testing.T) {
 			if got := b.operations() - int64(len(b.inFlight)); got != tt.done {
 				t.Errorf("%d done, want %d", got, tt.done)
 			}
-			if b.read != 2*time.Minute || tt.inFlight == 0 && b.inFlight != nil {
-				t.Errorf("read %v, in flight %v", b.read, b.inFlight)
+			if b.readAt != 2*time.Minute || tt.inFlight == 0 && b.inFlight != nil {
+				t.Errorf("read %v, in flight %v", b.readAt, b.inFlight)
 			}
 		})
 	}
@@ -447,7 +452,7 @@ func TestMemory(t *testing.T) {
 				f.reads(1, m, ops...)
 			}
 			f.w.publish()
-			f.w.snapshot = f.w.snapshotAt(noon)
+			f.w.snapshot = f.w.snapshotAt(noon, f.w.options)
 			return f.w
 		}
 	}

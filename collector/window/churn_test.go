@@ -123,10 +123,10 @@ func (c *churn) check(w *Window) {
 	snapshot := w.Snapshot()
 	var all Totals
 	for m, s := range w.each(span{w.first, open}) {
-		if s.read == unread {
+		if s.readAt == never {
 			c.t.Fatalf("minute %v was never read", m.time())
 		}
-		began := c.start.Add(s.read)
+		began := c.start.Add(s.readAt)
 		var sum Totals
 		if s.contents != nil {
 			for j := range s.done {
@@ -216,14 +216,14 @@ func (c *churn) run() {
 			<-time.After(max(0, time.Until(started.Add(o.Interval))))
 			c.between(twilio.Query{}, 0)
 			if c.rnd.IntN(restartOneIn) == 0 || w.Snapshot() == nil && c.rnd.IntN(2) == 0 {
-				old := w
+				left := w.Save()
 				if c.rnd.IntN(3) == 0 {
 					for range c.rnd.IntN(20) {
 						<-time.After(time.Minute)
 						c.between(twilio.Query{}, 0)
 					}
 				}
-				w = restarted(t, old)
+				w = restarted(t, w.options, left)
 			}
 		}
 		c.still, c.fail = true, -1

@@ -26,9 +26,9 @@ func TestClock(t *testing.T) {
 		{"set ahead again", time.Minute, 3*time.Hour + time.Minute, 3*time.Hour + time.Minute},
 		{"slewed", time.Minute, 59 * time.Second, time.Minute},
 	} {
-		before := c.read()
+		before := c.tell()
 		mono, wall = mono+tt.mono, wall.Add(tt.wall)
-		if got := c.read() - before; got != tt.want {
+		if got := c.tell() - before; got != tt.want {
 			t.Errorf("%s: went on by %v, want %v", tt.name, got, tt.want)
 		}
 	}

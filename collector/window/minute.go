@@ -1,8 +1,8 @@
 package window
 
 import (
+	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -23,82 +23,233 @@ const open = minute(math.MaxInt64)
 
 func (s span) holds(m minute) bool { return m >= s.from && m < s.to }
 
-// Totals sum operations.
-type Totals struct {
-	Operations int64
-	Failing    int64 // those for which [Failing] holds
-	Stats      twilio.Stats
+// never is the time of reading of a minute that was never read.
+const never = time.Duration(-1)
+
+// bucket is what is known of the operations created within one minute. Its methods are the only ones that change it.
+type bucket struct {
+	readAt   time.Duration // start of the refresh that read the minute last, by the window's clock
+	dirty    bool          // what is known to be done is wrong: the minute is due whatever its age
+	baseline bool          // what is in the minute when it is next published is not new
+	// contents are nil where there are no operations and never were.
+	*contents
 }
 
-func (t *Totals) add(s *twilio.Stats) {
-	t.Operations++
-	if Failing(s) {
-		t.Failing++
+// contents are the operations of a minute.
+type contents struct {
+	done     byStatus            // sums of those that were not in flight when the minute was read
+	inFlight map[string]inFlight // by id
+	failing  []*twilio.Operation // the worst of those done, as many as a snapshot names
+	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in flight, as
+	// in nearly all minutes.
+	peak *peak
+}
+
+// inFlight is an operation that is SCHEDULED or PROCESSING. Snapshots share it: it never changes, but is replaced.
+type inFlight struct {
+	*twilio.Operation
+	seen int // number of the refresh that met it last
+}
+
+// peak is what counters are held against.
+type peak struct {
+	twilio.Stats
+	reached int64 // messages delivered or read, which a message that goes from one to the other does not change
+}
+
+func (p *peak) add(s *twilio.Stats) {
+	p.Stats.Add(s)
+	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]))
+}
+
+// get returns the contents, empty ones where there are none.
+func (b *bucket) get() contents {
+	if b.contents == nil {
+		return contents{}
 	}
-	t.Stats.Add(s)
+	return *b.contents
 }
 
-func (t *Totals) merge(o *Totals) {
-	t.Operations += o.Operations
-	t.Failing += o.Failing
-	t.Stats.Add(&o.Stats)
-}
-
-// An operation is failing if it has at least 100 messages of which at least one in 10 failed or is undelivered.
-const (
-	FailingMinMessages = 100
-	FailingOneIn       = 10
-)
-
-// Failing reports whether an operation of these stats is failing.
-func Failing(s *twilio.Stats) bool {
-	return s[twilio.Total] >= FailingMinMessages && Lost(s) >= s[twilio.Total]/FailingOneIn+min(1, s[twilio.Total]%FailingOneIn)
-}
-
-// Lost is the number of messages of an operation that failed or are undelivered.
-func Lost(s *twilio.Stats) int64 {
-	return twilio.AddSaturating(s[twilio.Failed], s[twilio.Undelivered])
-}
-
-// statusTotals are the totals of one status.
-type statusTotals struct {
-	status twilio.Status
-	Totals
-}
-
-// byStatus holds the statuses that occur, and no others.
-type byStatus []statusTotals
-
-func (b *byStatus) of(status twilio.Status) *Totals {
-	for i := range *b {
-		if (*b)[i].status == status {
-			return &(*b)[i].Totals
-		}
+// operations is how many operations the minute has.
+func (b *bucket) operations() int64 {
+	c := b.get()
+	n := int64(len(c.inFlight))
+	for i := range c.done {
+		n += c.done[i].Operations
 	}
-	*b = append(*b, statusTotals{status: status})
-	return &(*b)[len(*b)-1].Totals
+	return n
 }
 
-const maxUndocumented = 16
-
-var documented = []twilio.Status{
-	twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,
+// totals sum all operations of the minute.
+func (b *bucket) totals() (sum Totals) {
+	c := b.get()
+	for i := range c.done {
+		sum.merge(&c.done[i].Totals)
+	}
+	for _, op := range c.inFlight {
+		sum.add(&op.Stats)
+	}
+	return sum
 }
 
-// statusNames are the undocumented statuses that count under their own name: the first that are met.
-type statusNames []twilio.Status
+// due is how much of the time after which the minute is to be read again has passed, of an age by the API's clock, at
+// a time of the window's: 1 and more is due.
+func (b *bucket) due(age, at time.Duration, o *Options) float64 {
+	if b.readAt == never || b.dirty || o.MaxStaleness == 0 {
+		return 1
+	}
 
-// fold returns the status under which an operation counts.
-func (n *statusNames) fold(s twilio.Status) twilio.Status {
-	if slices.Contains(documented, s) || s == twilio.StatusOther {
-		return s
+	stale := time.Duration(o.MaxStaleness * float64(age))
+	after := max(o.Interval, stale) - o.Interval/2
+	passed := at - b.readAt
+	if passed >= after {
+		return 1
 	}
-	switch i := slices.Index(*n, s); {
-	case i >= 0:
-		return (*n)[i]
-	case len(*n) == maxUndocumented:
-		return twilio.StatusOther
+	return float64(passed) / float64(after)
+}
+
+// keepPeak keeps the peak before what it is derived from changes.
+func (b *bucket) keepPeak() {
+	if b.contents == nil {
+		b.contents = new(contents)
 	}
-	*n = append(*n, s)
-	return s
+	if b.peak == nil {
+		sum := b.settled()
+		b.peak = &sum
+	}
+}
+
+// settled sums what is done.
+func (c *contents) settled() (sum peak) {
+	for i := range c.done {
+		sum.add(&c.done[i].Stats)
+	}
+	return sum
+}
+
+// join takes in an operation in flight.
+func (c *contents) join(op *twilio.Operation, refresh int) {
+	if c.inFlight == nil {
+		c.inFlight = make(map[string]inFlight)
+	}
+	copied := *op
+	c.inFlight[op.ID] = inFlight{&copied, refresh}
+}
+
+// meet takes in an operation that a refresh has found in flight when it asked for those, and reports whether it is the
+// first time that it did. It marks the minute if that may hold the operation as something else, or if the questions for
+// its two statuses do not agree.
+func (b *bucket) meet(op *twilio.Operation, refresh int) (first bool) {
+	known, ok := b.get().inFlight[op.ID]
+	met := ok && known.seen == refresh
+	switch {
+	case met && known.Status != op.Status:
+		b.dirty = true
+	case !ok && b.readAt != never:
+		b.dirty = true
+	}
+
+	b.keepPeak()
+	b.join(op, refresh)
+	return !met
+}
+
+// remove drops operations in flight, and reports whether there were any to drop.
+func (b *bucket) remove(gone func(inFlight) bool) bool {
+	if b.contents == nil {
+		return false
+	}
+
+	before := len(b.inFlight)
+	maps.DeleteFunc(b.inFlight, func(_ string, op inFlight) bool { return gone(op) })
+	after := len(b.inFlight)
+	if after == 0 {
+		b.inFlight = nil // a map keeps the room of all it ever held
+	}
+	return after < before
+}
+
+// leave drops the operations in flight that a refresh has not met, and marks the minute if there were any: they stand
+// there as something else now, or slipped through between two questions.
+func (b *bucket) leave(refresh int) (left bool) {
+	left = b.remove(func(op inFlight) bool { return op.seen != refresh })
+	b.dirty = b.dirty || left
+	return left
+}
+
+// forget drops all operations in flight, and marks the minute if there were any.
+func (b *bucket) forget() {
+	forgotten := b.remove(func(inFlight) bool { return true })
+	b.dirty = b.dirty || forgotten
+}
+
+// apply puts what a refresh has read in the place of what was known, and reports whether an operation in flight has
+// left. shown is what the list has shown of the minute, nil for nothing; met tells whether it had an operation.
+func (b *bucket) apply(shown *contents, met func(id string) bool, at time.Duration, refresh int) (left bool) {
+	b.readAt = at
+	b.dirty = false
+	if shown == nil && b.contents == nil {
+		return false
+	}
+	if shown == nil {
+		shown = new(contents)
+	}
+
+	b.keepPeak()
+	b.done = shown.done
+	b.failing = shown.failing
+	left = b.remove(func(op inFlight) bool {
+		_, ok := shown.inFlight[op.ID]
+		elsewhere := op.seen == refresh && !met(op.ID) // this refresh met it, and the list has left it out
+		return !ok && !elsewhere
+	})
+	for _, op := range shown.inFlight {
+		b.join(op.Operation, refresh)
+	}
+	return left
+}
+
+// mark makes the minute due.
+func (b *bucket) mark() { b.dirty = true }
+
+// setBaseline says that what is in the minute when it is next published is not new.
+func (b *bucket) setBaseline() { b.baseline = true }
+
+// publish raises the peak to what the sums have come to, and returns what of that is new.
+func (b *bucket) publish() (grown peak) {
+	old := b.baseline
+	b.baseline = false
+	if b.get().peak == nil {
+		return peak{}
+	}
+
+	settled := b.settled()
+	sum := settled
+	for _, op := range b.inFlight {
+		sum.add(&op.Stats)
+	}
+	grown = b.peak.raise(&sum)
+
+	if b.inFlight == nil && *b.peak == settled {
+		b.peak = nil
+	}
+	if b.peak == nil && len(b.done) == 0 {
+		b.contents = nil
+	}
+	if old {
+		return peak{}
+	}
+	return grown
+}
+
+// raise makes the peak at least as high as sum in everything, and returns by how much.
+func (p *peak) raise(sum *peak) (by peak) {
+	for stat, now := range sum.Stats {
+		excess := max(0, now-p.Stats[stat])
+		by.Stats[stat] = excess
+		p.Stats[stat] += excess
+	}
+	by.reached = max(0, sum.reached-p.reached)
+	p.reached += by.reached
+	return by
 }

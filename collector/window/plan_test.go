@@ -60,15 +60,16 @@ func TestDueByAge(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			end := now.Add(-tt.age).Truncate(time.Minute)
 			at := end.Add(tt.age)
-			w := New(Options{Interval: tt.interval, MaxStaleness: tt.staleness})
+			o := Options{Interval: tt.interval, MaxStaleness: tt.staleness}
+			w := New(o)
 			w.first = minuteOf(end) - 1
-			b := bucket{read: since - tt.read, dirty: tt.dirty, contents: new(contents)}
+			b := bucket{readAt: since - tt.read, dirty: tt.dirty, contents: new(contents)}
 			if tt.read < 0 {
-				b.read = unread
+				b.readAt = never
 			}
 			b.done.of(twilio.StatusCompleted).Operations = 7
 			w.buckets = []bucket{b}
-			got := w.states(at, since, 7)
+			got := outlooks(&w.state, &o, at, since, 7)
 			if d := got[0].due - tt.want; d > 1e-9 || d < -1e-9 {
 				t.Errorf("due %v, want %v", got[0].due, tt.want)
 			}
@@ -79,14 +80,14 @@ func TestDueByAge(t *testing.T) {
 	}
 }
 
-// pictured makes states from a picture: a due minute is D, one that is half due h,
+// pictured makes outlooks from a picture: a due minute is D, one that is half due h,
 // one that is not '.', each with so many operations.
-func pictured(picture string, operations float64) []state {
-	states := make([]state, len(picture))
+func pictured(picture string, operations float64) []outlook {
+	outlooks := make([]outlook, len(picture))
 	for i, c := range picture {
-		states[i] = state{due: map[rune]float64{'D': 1, 'h': 0.6, '.': 0.2}[c], operations: operations}
+		outlooks[i] = outlook{due: map[rune]float64{'D': 1, 'h': 0.6, '.': 0.2}[c], operations: operations}
 	}
-	return states
+	return outlooks
 }
 
 func TestPlan(t *testing.T) {
@@ -131,29 +132,29 @@ func TestPlan(t *testing.T) {
 }
 
 // randomStates are minutes of some account: the quick check's.
-func randomStates(rnd *rand.Rand) ([]state, paging) {
-	states := make([]state, 1+rnd.IntN(300))
+func randomStates(rnd *rand.Rand) ([]outlook, paging) {
+	outlooks := make([]outlook, 1+rnd.IntN(300))
 	share, most := rnd.Float64(), 1+rnd.Float64()*50
-	for i := range states {
-		states[i].due = rnd.Float64()
+	for i := range outlooks {
+		outlooks[i].due = rnd.Float64()
 		if rnd.Float64() < share {
-			states[i].due = 1
+			outlooks[i].due = 1
 		}
 		if rnd.IntN(3) > 0 {
-			states[i].operations = float64(int(rnd.ExpFloat64() * most))
+			outlooks[i].operations = float64(int(rnd.ExpFloat64() * most))
 		}
 	}
-	return states, paging(1 + rnd.IntN(100))
+	return outlooks, paging(1 + rnd.IntN(100))
 }
 
 func TestPlanHoldsWhatIsDue(t *testing.T) {
 	check := func(seed uint64) bool {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		states, p := randomStates(rnd)
+		outlooks, p := randomStates(rnd)
 		first := minute(rnd.IntN(1000))
-		last := first + minute(len(states))
-		spans := plan(first, states, p)
-		planned := make([]bool, len(states))
+		last := first + minute(len(outlooks))
+		spans := plan(first, outlooks, p)
+		planned := make([]bool, len(outlooks))
 		before := open
 		for _, s := range spans {
 			if s.from >= s.to || s.to > before || s.from < first || s.to > last && s.to != open || s.to == last {
@@ -164,14 +165,14 @@ func TestPlanHoldsWhatIsDue(t *testing.T) {
 			sum := 0.
 			for m := s.from; m < min(s.to, last); m++ {
 				planned[m-first] = true
-				sum += states[m-first].operations
+				sum += outlooks[m-first].operations
 			}
 			if sum != s.operations {
 				t.Logf("span %v holds %v", s, sum)
 				return false
 			}
 		}
-		for i, st := range states {
+		for i, st := range outlooks {
 			if st.due >= 1 && !planned[i] {
 				t.Logf("minute %d is due and not planned", i)
 				return false
@@ -246,11 +247,11 @@ func TestCut(t *testing.T) {
 func TestPiecesCoverTheirSpans(t *testing.T) {
 	check := func(seed uint64) bool {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		states, p := randomStates(rnd)
-		end := minute(len(states))
+		outlooks, p := randomStates(rnd)
+		end := minute(len(outlooks))
 		workers, most := 1+rnd.IntN(8), 1+rnd.IntN(50)
-		spans := plan(0, states, p)
-		pieces := cut(spans, func(m minute) float64 { return states[m].operations }, end, workers, most, p)
+		spans := plan(0, outlooks, p)
+		pieces := cut(spans, func(m minute) float64 { return outlooks[m].operations }, end, workers, most, p)
 		i := 0
 		for _, s := range spans {
 			to := s.to
@@ -260,7 +261,7 @@ func TestPiecesCoverTheirSpans(t *testing.T) {
 					return false
 				}
 				minutes := 0 // with something in them: one cannot be cut
-				for _, st := range states[pieces[i].from:min(to, end)] {
+				for _, st := range outlooks[pieces[i].from:min(to, end)] {
 					if st.operations > 0 {
 						minutes++
 					}

@@ -2,23 +2,33 @@ package window
 
 import (
 	"hash/maphash"
-	"slices"
 
 	"twilio_operations_exporter/twilio"
 )
 
-// reading gathers the operations of a piece from the pages of its list.
+// reading gathers the operations of a piece from the pages of its list. It belongs to the worker that reads the list.
 type reading struct {
 	piece
-	f       *refresh
-	ids     map[uint64]struct{} // hashes: an id counts once
-	minutes map[minute]*contents
+	farthest minute // what is created later counts there
+	refresh  int    // number of the refresh
+	named    int    // failing operations of a minute to keep, at most
+
+	ids      map[uint64]struct{} // hashes: an id counts once
+	minutes  map[minute]*contents
+	statuses statusNames
+	receipts receipts
+	inFlight int // operations, those that have moved on since included
 }
 
 var idSeed = maphash.MakeSeed()
 
-func (f *refresh) newReading(p piece) *reading {
-	return &reading{piece: p, f: f, ids: make(map[uint64]struct{}), minutes: make(map[minute]*contents)}
+// newReading returns a reading that has seen no page.
+func newReading(p piece, farthest minute, refresh, named int, names statusNames) *reading {
+	return &reading{
+		piece: p, farthest: farthest, refresh: refresh, named: named, statuses: names,
+		ids:     make(map[uint64]struct{}),
+		minutes: make(map[minute]*contents),
+	}
 }
 
 // met reports whether the list had an operation.
@@ -30,49 +40,44 @@ func (r *reading) met(id string) bool {
 // add takes in an operation; one of beyond the edges is left to whoever reads there. An operation met again counts only
 // if it was in flight and is not any more.
 func (r *reading) add(op *twilio.Operation) {
-	m := min(minuteOf(op.CreatedAt), r.f.farthest())
+	m := min(minuteOf(op.CreatedAt), r.farthest)
 	if !r.holds(m) {
 		return
 	}
-	read := r.minutes[m]
-	if read == nil {
-		read = new(contents)
-		r.minutes[m] = read
+	r.receipts.observe(&op.Stats)
+
+	shown := r.minutes[m]
+	if shown == nil {
+		shown = new(contents)
+		r.minutes[m] = shown
 	}
-	switch s := &op.Stats; {
-	case twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]) > s[twilio.Total]: // some messages are in both
-		r.f.w.readKeepsDelivered = true
-	case s[twilio.Read] > s[twilio.Delivered]: // unless a receipt got lost, those read are not in delivered
-		r.f.w.readReplacesDelivered = true
-	}
-	if !r.met(op.ID) {
-		r.ids[maphash.String(idSeed, op.ID)] = struct{}{}
-	} else if _, ok := read.inFlight[op.ID]; !ok {
+	_, wasInFlight := shown.inFlight[op.ID]
+	if r.met(op.ID) && !wasInFlight {
 		return
 	}
+	r.ids[maphash.String(idSeed, op.ID)] = struct{}{}
+
 	if op.Status.Live() {
-		read.join(op, r.f.w.number)
+		shown.join(op, r.refresh)
+		if !wasInFlight {
+			r.inFlight++
+		}
 		return
 	}
-	delete(read.inFlight, op.ID)
-	read.done.of(r.f.w.statuses.fold(op.Status)).add(&op.Stats)
-	if named := r.f.w.options.Named; named > 0 && Failing(&op.Stats) {
-		copied := *op
-		copied.Status = r.f.w.statuses.fold(op.Status)
-		read.failing = append(read.failing, &copied)
-		if len(read.failing) >= 2*named {
-			read.failing = first(read.failing, named, byLost)
-		}
+	delete(shown.inFlight, op.ID)
+	status := r.statuses.fold(op.Status)
+	shown.done.of(status).add(&op.Stats)
+	if r.named > 0 && Failing(&op.Stats) {
+		r.keepFailing(shown, op, status)
 	}
 }
 
-// density estimates how many operations a minute has, from a page: rightly if it is one end of an ordered list, too low
-// if it is a sample. It is false where that cannot be told.
-func density(page []twilio.Operation) (perMinute float64, ok bool) {
-	if len(page) == 0 {
-		return 0, false
+// keepFailing keeps a failing operation if it is one of the worst of its minute.
+func (r *reading) keepFailing(shown *contents, op *twilio.Operation, status twilio.Status) {
+	copied := *op
+	copied.Status = status
+	shown.failing = append(shown.failing, &copied)
+	if len(shown.failing) >= 2*r.named {
+		shown.failing = pick(shown.failing, r.named, byLost)
 	}
-	byCreation := func(a, b twilio.Operation) int { return a.CreatedAt.Compare(b.CreatedAt) }
-	length := slices.MaxFunc(page, byCreation).CreatedAt.Sub(slices.MinFunc(page, byCreation).CreatedAt)
-	return float64(len(page)-1) / length.Minutes(), length > 0
 }

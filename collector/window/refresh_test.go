@@ -185,7 +185,7 @@ func TestCrowdedMinuteBrokeOff(t *testing.T) {
 				}
 				requests[lost] = -api.requests
 				if n == 2 {
-					w.lost = lost
+					w.brokenDensity = lost
 				}
 				refreshed(t, w, api)
 			}
@@ -267,12 +267,12 @@ func TestBoundsOfQueries(t *testing.T) {
 		o := testOptions()
 		o.Length = kept
 		w := New(o)
-		w.slide(time.Now())
-		f := &refresh{api: &fakeAPI{}, w: w}
+		w.slide(o.Length, time.Now())
+		r := &reader{api: &fakeAPI{}, options: o}
 		oldest := w.first
 		for range 200 {
 			for _, sp := range []span{{oldest, open}, {oldest, oldest + 1}, {oldest, oldest + 2}} {
-				q := f.query(piece{span: sp})
+				q := r.query(piece{span: sp})
 				if age := time.Since(q.StartDate); age > kept {
 					t.Fatalf("%v: startDate is %v old", sp, age)
 				}
@@ -594,21 +594,22 @@ func TestNamed(t *testing.T) {
 		add("young", 30*time.Minute, 0, twilio.StatusCompleted, 1000, 200)
 		add("young too", 30*time.Minute, 0, twilio.StatusCanceled, 1000, 100)
 		add("small", time.Minute, 0, twilio.StatusCompleted, 99, 99)
-		add("not bad", time.Minute, 5*time.Minute, twilio.StatusProcessing, 101, 10)
+		add("not bad", time.Hour, StuckAfter, twilio.StatusProcessing, 101, 10)
 		add("scheduled", 3*time.Hour, 3*time.Hour, twilio.StatusScheduled, 5000, 0)
 		for i := range 4 {
-			add(fmt.Sprint("fine", i), time.Minute, time.Duration(i)*time.Second, twilio.StatusProcessing, 10, 0)
+			add(fmt.Sprint("fine", i), time.Hour, StuckAfter-time.Duration(i+1)*time.Second, twilio.StatusProcessing, 10, 0)
 		}
 		for _, tt := range []struct {
 			named          int
 			failing, stuck []string
 		}{
 			{0, nil, nil},
+			{1, []string{"young"}, []string{"old and in flight"}},
 			{2, []string{"young", "old and in flight"}, []string{"old and in flight", "not bad"}},
 			{
 				5,
 				[]string{"young", "old and in flight", "young too", "old and worst", "old and bad"},
-				[]string{"old and in flight", "not bad", "fine3", "fine2", "fine1"},
+				[]string{"old and in flight", "not bad"},
 			},
 		} {
 			o := testOptions()
@@ -629,6 +630,9 @@ func TestNamed(t *testing.T) {
 			if got := ids(s.InFlight); len(got) != 7 || got[0] != "scheduled" || got[1] != "old and in flight" {
 				t.Errorf("in flight %q", got)
 			}
+			if s.FailingNow != 3 || s.AllStuck != 2 || s.OldestScheduled.ID != "scheduled" {
+				t.Errorf("%d failing now, %d stuck, %s scheduled first", s.FailingNow, s.AllStuck, s.OldestScheduled.ID)
+			}
 		}
 	})
 }
@@ -642,7 +646,7 @@ func TestMostInFlight(t *testing.T) {
 		for _, op := range s.InFlight {
 			counts[op.Status]++
 		}
-		if counts[twilio.StatusScheduled] != MaxInFlight || counts[twilio.StatusProcessing] != MaxInFlight {
+		if counts[twilio.StatusScheduled] != MaxInFlightShown || counts[twilio.StatusProcessing] != MaxInFlightShown {
 			t.Errorf("%v in flight are shown", counts)
 		}
 	})

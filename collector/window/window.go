@@ -2,8 +2,10 @@ package window
 
 import (
 	"context"
+	"errors"
 	"iter"
-	"slices"
+	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +14,7 @@ import (
 
 // Options say how a window is kept. They are taken as they are: whoever makes them validates them.
 type Options struct {
-	Length       time.Duration // operations created in the last this long count
+	Length       time.Duration // operations created in the last this long count; at most 7 days
 	Interval     time.Duration // between refreshes; 0 = whenever asked for
 	MaxStaleness float64       // 0 to 1: how far behind an operation that is done may be, as a share of its age
 	PageSize     int           // 1 to 1000
@@ -35,118 +37,129 @@ type Progress struct {
 	Warn           func(msg string, err error) // is told of what whoever runs this should know
 }
 
-// Window keeps the sums of the operations created within a time. It is not safe for concurrent use.
+// Window keeps the sums of the operations created within a time. One Refresh may run at a time; Save and Snapshot may be
+// called meanwhile.
 type Window struct {
-	options  Options
-	clock    clock
-	statuses statusNames
-	first    minute // of buckets[0]
-	buckets  []bucket
+	options Options
 
-	number   int // of refreshes begun, those that started over included
-	pageSize paging
-	maxPages int     // of a piece
-	churn    int     // minutes that operations in flight left in the last refresh
-	lost     float64 // operations a minute, at least, where lists have broken off since the last good refresh
-	// unfiltered is until when, by the window's clock, the API is not asked by status, since it did not select by it.
-	unfiltered time.Duration
-
-	published bool
-	newest    minute // the newest minute that held operations when it was published
-	grown     twilio.Stats
-	snapshot  *Snapshot
-	// readReplacesDelivered is set once an operation was seen of which more was read than is delivered,
-	// readKeepsDelivered once one was seen of which messages must be counted under both.
-	readReplacesDelivered, readKeepsDelivered bool
+	// mu guards what follows, and is held while something is computed, never across a request. Only Refresh changes the
+	// state: between its workers' turns it reads it without mu.
+	mu    sync.Mutex
+	clock clock
+	state
 }
 
 // New returns a window that has read nothing.
-func New(o Options) *Window {
-	return &Window{options: o, clock: newClock(), pageSize: paging(o.PageSize), maxPages: maxPages, newest: -open}
-}
+func New(o Options) *Window { return &Window{options: o, clock: newClock(), state: newState(o)} }
 
-// Snapshot is what the last refresh that ended well has left; nil before.
-func (w *Window) Snapshot() *Snapshot { return w.snapshot }
-
-// A clock tells the time since it was made. It goes as fast as the faster of the local clocks: the monotonic one stands
-// still while the machine is suspended, and the other can be set back.
-type clock struct {
-	monotonic func() time.Duration
-	wall      func() time.Time
-
-	now      time.Duration
-	lastMono time.Duration
-	lastWall time.Time
-}
-
-func newClock() clock {
-	start := time.Now()
-	return clock{
-		monotonic: func() time.Duration { return time.Since(start) },
-		wall:      func() time.Time { return time.Now().Round(0) },
-		lastWall:  start.Round(0),
+// Refresh reads what may have changed. When all of it was read, it moves the counters and makes a new snapshot. On an
+// error nothing that is shown has changed; the minutes that were read to their end need not be read again soon. Errors
+// are those of the API's Pages, a *[TooManyError], or one that says that the API's clock did not keep still.
+func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
+	err := errClockMoved
+	for n := 0; n < maxStarts && errors.Is(err, errClockMoved); n++ {
+		err = w.try(ctx, api, p)
 	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.piecePages = max(w.piecePages/2, minPiecePages)
+		return err
+	}
+	w.piecePages = maxPiecePages
+	w.brokenDensity = 0
+	w.publish()
+	w.snapshot = w.snapshotAt(api.Now(), w.options)
+	return nil
 }
 
-func (c *clock) read() time.Duration {
-	mono, wall := c.monotonic(), c.wall()
-	c.now += max(mono-c.lastMono, wall.Sub(c.lastWall))
-	c.lastMono, c.lastWall = mono, wall
-	return c.now
+// try reads what is due once, up to the end or to an error.
+func (w *Window) try(ctx context.Context, api API, p *Progress) error {
+	w.mu.Lock()
+	r := &reader{
+		api: api, progress: p, options: w.options,
+		at: w.clock.tell(), now: api.Now(), began: time.Now(),
+		mu: &w.mu, state: &w.state, paging: w.pageSize, churn: w.churn,
+	}
+	w.begin(w.options.Length, r.now)
+	w.mu.Unlock()
+
+	err := r.run(ctx)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	// One odd page is not to make the next refresh ask for crumbs.
+	w.pageSize = max(r.learned(), w.pageSize/2)
+	return err
 }
 
-// maxAhead is how far beyond now minutes are kept apart. What is created later, by a clock gone wrong, shares the last.
-const maxAhead = minute(24 * 60)
+// Snapshot is what the last refresh that ended well has left, before a restart if need be; nil before the first. It may
+// be called while Refresh runs.
+func (w *Window) Snapshot() *Snapshot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.snapshot
+}
 
-// end is the minute after the last one kept.
-func (w *Window) end() minute { return w.first + minute(len(w.buckets)) }
+// State is all that a window knows, for another window to go on from: what a program keeps over a restart. It does not
+// change.
+type State struct {
+	state
+	clock time.Duration // the window's clock
+	wall  time.Time     // the wall clock at that time
+}
 
-// each goes through the minutes of a span that the window holds.
-func (w *Window) each(s span) iter.Seq2[minute, *bucket] {
-	return func(yield func(minute, *bucket) bool) {
-		for m := max(s.from, w.first); m < min(s.to, w.end()); m++ {
-			if !yield(m, &w.buckets[m-w.first]) {
-				return
-			}
+// Save returns what the window knows by now. It may be called while Refresh runs, and then has the pieces that were read
+// to their end.
+func (w *Window) Save() State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return State{state: w.copy(), clock: w.clock.tell(), wall: w.clock.lastWall}
+}
+
+// copy copies all that changes in place.
+func (s *state) copy() state {
+	copied := *s
+	copied.statuses = append(statusNames(nil), s.statuses...)
+	copied.buckets = append([]bucket(nil), s.buckets...)
+	for i := range copied.buckets {
+		b := &copied.buckets[i]
+		if b.contents == nil {
+			continue
+		}
+		c := *b.contents
+		c.inFlight = maps.Clone(c.inFlight)
+		if c.peak != nil {
+			p := *c.peak
+			c.peak = &p
+		}
+		b.contents = &c
+	}
+	return copied
+}
+
+// ErrOld is the error of Restore for a state that was saved longer ago than the window is long.
+var ErrOld = errors.New("the state was saved longer ago than the window is long")
+
+// Restore returns a window that goes on from what another knew. Its snapshot and its counters are that one's; minutes
+// have aged by the time that has passed since by the wall clock, and all are due if that is before the state was saved.
+// What has changed meanwhile is counted at the first refresh. Options may differ from those of the other window.
+func Restore(o Options, s State) (*Window, error) {
+	w := New(o)
+	if w.clock.lastWall.Sub(s.wall) > o.Length {
+		return nil, ErrOld
+	}
+
+	w.state = s.copy()
+	if w.asked != o.PageSize {
+		w.asked = o.PageSize
+		w.pageSize = paging(o.PageSize)
+	}
+	if resumed := w.clock.resume(s.clock, s.wall); !resumed {
+		for i := range w.buckets {
+			w.buckets[i].mark()
 		}
 	}
-}
-
-// slide moves the window to end at now, by the API's clock. What is in a minute that comes back, or that comes in at
-// the old end, as when a clock is set, is not new.
-func (w *Window) slide(now time.Time) {
-	first, last := minuteOf(now.Add(-w.options.Length)), minuteOf(now)
-	switch {
-	case len(w.buckets) == 0 || first >= w.end() || last < w.first:
-		if len(w.buckets) > 0 && w.published && last < w.first {
-			w.newest = max(w.newest, last)
-		}
-		w.first, w.buckets = first, make([]bucket, 0, last-first+2)
-	case first > w.first:
-		w.buckets = slices.Delete(w.buckets, 0, int(first-w.first))
-	case first < w.first:
-		older := slices.Repeat([]bucket{{read: unread, baseline: w.published}}, int(w.first-first))
-		w.buckets = slices.Insert(w.buckets, 0, older...)
-	}
-	w.first = first
-	w.extend(last)
-	if limit := last + maxAhead + 1; w.end() > limit {
-		w.buckets = slices.Delete(w.buckets, int(limit-w.first), len(w.buckets))
-	}
-}
-
-// extend makes the window hold minute m and those before it.
-func (w *Window) extend(m minute) {
-	for next := w.end(); next <= m; next++ {
-		w.buckets = append(w.buckets, bucket{read: unread, baseline: w.published && next <= w.newest})
-	}
-}
-
-// hold returns the bucket of minute m. What is in the farthest minute there can be is never counted as new: that goes
-// on with the clock.
-func (w *Window) hold(m, farthest minute) *bucket {
-	w.extend(m)
-	b := &w.buckets[m-w.first]
-	b.baseline = b.baseline || m == farthest
-	return b
+	return w, nil
 }

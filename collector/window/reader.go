@@ -1,0 +1,443 @@
+package window
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"twilio_operations_exporter/twilio"
+)
+
+const (
+	margin         = time.Second        // how much sooner a list begins than its piece: a bound may exclude its second
+	kept           = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
+	keptSlack      = 2 * time.Second    // how far the API's clock may be off without being corrected
+	clockTolerance = time.Minute        // how far it may move during a refresh, apart from the time that passes
+	maxStarts      = 4                  // how often a refresh may start over since the clock moved
+	filterRetry    = time.Hour          // until the API is asked by status again that has not selected by it
+)
+
+var (
+	errUnfiltered = errors.New("operations of other statuses were listed")
+	errClockMoved = fmt.Errorf("the API's clock moved by more than %v in each of %d attempts", clockTolerance, maxStarts)
+)
+
+// What an account can have. A sender that is busy without pause makes 10 operations a second, each of them to up to
+// 10,000 recipients.
+const (
+	// MaxInFlight is how many operations can be in flight: those of a busy sender of 100 minutes. They take up to 300
+	// bytes each.
+	MaxInFlight = 60_000
+
+	// maxPerMinute is twice what a busy sender makes, and leastMost the bound of a window that is short.
+	maxPerMinute = 1200
+	leastMost    = 100_000
+)
+
+// MaxOperations is how many operations a refresh of a window lists, at most: 20 for each second of the window, but
+// 100,000 at least.
+func MaxOperations(length time.Duration) int {
+	return max(leastMost, maxPerMinute*int(length/time.Minute))
+}
+
+// TooManyError ends a refresh in which the API has listed more operations than an account can have. It does so if a list
+// does not end.
+type TooManyError struct {
+	InFlight bool // operations in flight were too many, not operations in all
+	Most     int  // [MaxInFlight] or [MaxOperations]
+}
+
+func (e *TooManyError) Error() string {
+	if e.InFlight {
+		return fmt.Sprintf("the API listed more than %d operations in flight, which no account has", e.Most)
+	}
+	return fmt.Sprintf("the API listed more than %d operations, which no account has in its window", e.Most)
+}
+
+// reader is one try to read what is due. It owns the workers and the API, and hands what they have read to the state.
+type reader struct {
+	// These do not change.
+	api      API
+	progress *Progress
+	options  Options
+	at       time.Duration // the start, by the window's clock
+	now      time.Time     // the start, by the API's clock
+	began    time.Time     // the start, on the monotonic clock
+	churn    int           // minutes that operations in flight left in the refresh before
+
+	// paging changes when there are no workers, who only read it.
+	paging paging
+
+	// mu is the window's. It guards what follows, and the source of pieces, while there are workers. Where there are
+	// none, it is held to change the state.
+	mu       *sync.Mutex
+	state    *state
+	answered bool // the API has answered
+	fullest  int  // operations on the fullest page
+	more     bool // some page had a next one
+	listed   int  // operations, repeated ones included
+	inFlight int  // operations that questions have shown
+	unasked  int  // operations in flight that lists of pieces have shown
+}
+
+// begin starts a refresh of a window of a length.
+func (s *state) begin(length time.Duration, now time.Time) {
+	s.number++
+	s.churn = 0
+	s.slide(length, now)
+	// A refresh that failed may have left what no account has.
+	if s.inFlight() > MaxInFlight {
+		s.forget()
+	}
+}
+
+// run reads what is due: the whole window, or what the plan says, after the operations in flight.
+func (r *reader) run(ctx context.Context) error {
+	known, minutes := r.state.known()
+	fewKnown := known <= float64(r.paging) && 2*minutes < len(r.state.buckets)
+	if known == 0 || fewKnown {
+		return r.discover(ctx) // too little is known to plan by
+	}
+
+	density := known / float64(max(1, minutes))
+	unread := max(density, r.state.brokenDensity)
+	minutesNow := r.outlooks(unread)
+	whole := piece{span: span{r.state.first, open}}
+	for _, m := range minutesNow {
+		whole.operations += m.operations
+	}
+	due := plan(r.state.first, minutesNow, r.paging)
+	questions := r.questions(whole.span)
+
+	// Asking for what is in flight makes minutes due: about as many as the last time.
+	churned := r.paging.pages(density*float64(r.churn)) - 1
+	asking := len(questions) + r.paging.allPages(due) + churned
+	all := r.paging.pages(whole.operations)
+	filters := r.at >= r.state.unfiltered
+	ask := filters && asking < all
+	if ask {
+		r.expect(len(questions) + r.paging.allPages(due))
+		if err := r.ask(ctx, questions); err != nil {
+			return err
+		}
+		minutesNow = r.outlooks(unread)
+		due = plan(r.state.first, minutesNow, r.paging)
+	}
+
+	askingCostsMore := filters && !ask
+	if askingCostsMore || r.paging.allPages(due) >= all {
+		due = []piece{whole}
+	}
+	r.expect(r.paging.allPages(due))
+	pieces := r.cut(due, func(m minute) float64 { return minutesNow[m-r.state.first].operations })
+	return r.readAll(ctx, queue(pieces))
+}
+
+// outlooks judges the minutes at the start of the refresh.
+func (r *reader) outlooks(density float64) []outlook {
+	return outlooks(r.state, &r.options, r.now, r.at, density)
+}
+
+// questions are the pieces that ask for operations in flight, by status. They are read side by side, and in whatever
+// order: see state.leave.
+func (r *reader) questions(whole span) (pieces []piece) {
+	for _, status := range live {
+		counts := make([]float64, len(r.state.buckets))
+		asked := piece{span: whole, status: status}
+		for i := range r.state.buckets {
+			for _, op := range r.state.buckets[i].get().inFlight {
+				if op.Status == status {
+					counts[i]++
+					asked.operations++
+				}
+			}
+		}
+		count := func(m minute) float64 { return counts[m-r.state.first] }
+		pieces = append(pieces, r.cut([]piece{asked}, count)...)
+	}
+	return pieces
+}
+
+func (r *reader) cut(whole []piece, count func(minute) float64) []piece {
+	return cut(whole, count, r.state.end(), r.options.Concurrency, r.state.piecePages, r.paging)
+}
+
+// ask reads the operations in flight. An API that does not select by status is asked again after filterRetry; until
+// then minutes with operations in flight are due at every refresh.
+func (r *reader) ask(ctx context.Context, questions []piece) error {
+	err := r.readAll(ctx, queue(questions))
+	refused, isRefused := errors.AsType[*twilio.Error](err)
+	isRefused = isRefused && refused.StatusCode == http.StatusBadRequest
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil:
+		r.state.leave()
+		return nil
+	case !isRefused && !errors.Is(err, errUnfiltered):
+		return err
+	}
+
+	r.state.unfiltered = r.at + filterRetry
+	if r.progress.Warn != nil {
+		r.progress.Warn("the API does not select operations by status, reading all minutes with some in flight", err)
+	}
+	return nil
+}
+
+// discover reads a window of which nothing is known: a list of one page, or, by the density that the first page shows,
+// pieces that are carved off it.
+func (r *reader) discover(ctx context.Context) error {
+	whole := span{r.state.first, open}
+	var rest *uncharted
+	dense := func(page *twilio.Page) bool {
+		perMinute, ok := density(page.Operations)
+		if !ok || page.Next == "" {
+			return false
+		}
+		r.paging = r.learned()
+		rest = &uncharted{
+			span: whole, paging: r.paging, workers: r.options.Concurrency, most: r.state.piecePages,
+			density: perMinute, atLeast: r.state.brokenDensity,
+		}
+		return true
+	}
+
+	r.expect(1)
+	err := r.list(ctx, piece{span: whole}, dense)
+	if err != nil || rest == nil {
+		return err
+	}
+	r.expect(r.paging.pages(rest.density * float64(len(r.state.buckets))))
+	return r.readAll(ctx, func() (piece, bool) {
+		if rest.from >= rest.to {
+			return piece{}, false
+		}
+		known, minutes := r.state.known()
+		return piece{span: rest.carve(r.state.end(), len(r.state.buckets), known, minutes)}, true
+	})
+}
+
+// source hands out the next piece to read, until there is none.
+type source func() (p piece, ok bool)
+
+// queue hands out pieces one after another.
+func queue(pieces []piece) source {
+	return func() (p piece, ok bool) {
+		if len(pieces) == 0 {
+			return piece{}, false
+		}
+		p = pieces[0]
+		pieces = pieces[1:]
+		return p, true
+	}
+}
+
+// readAll has the workers read pieces. The first request of a refresh goes alone: credentials that are refused are not
+// to be tried by each worker.
+func (r *reader) readAll(ctx context.Context, from source) error {
+	g, ctx := errgroup.WithContext(ctx)
+	var startOthers func()
+	toTheEnd := func(*twilio.Page) bool {
+		startOthers()
+		return false
+	}
+	work := func() error {
+		for {
+			p, ok := r.next(from)
+			if !ok {
+				return nil
+			}
+			if err := r.list(ctx, p, toTheEnd); err != nil {
+				return err
+			}
+		}
+	}
+	startOthers = sync.OnceFunc(func() {
+		for range r.options.Concurrency - 1 {
+			g.Go(work)
+		}
+	})
+	if r.answered {
+		startOthers()
+	}
+	g.Go(work)
+	return g.Wait()
+}
+
+func (r *reader) next(from source) (piece, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return from()
+}
+
+// list reads the list of a piece to its end and hands it to the state, unless enough says after a page that the rest is
+// not needed.
+func (r *reader) list(ctx context.Context, p piece, enough func(*twilio.Page) bool) error {
+	gathered := r.newReading(p)
+	for page, err := range r.api.Pages(ctx, r.query(p)) {
+		if err == nil {
+			err = r.page(gathered, page)
+		}
+		if err != nil {
+			r.brokeOff(gathered)
+			return err
+		}
+		if enough(page) {
+			return nil
+		}
+	}
+	r.finish(gathered)
+	return nil
+}
+
+func (r *reader) newReading(p piece) *reading {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return newReading(p, r.farthest(), r.state.number, r.options.Named, slices.Clone(r.state.statuses))
+}
+
+// query asks for a piece, by the API's clock at this time.
+func (r *reader) query(p piece) twilio.Query {
+	q := twilio.Query{PageSize: r.options.PageSize, Status: p.status, StartDate: p.from.time().Add(-margin)}
+	oldest := r.api.Now().Add(keptSlack - kept)
+	if q.StartDate.Before(oldest) {
+		q.StartDate = oldest
+	}
+	if p.to == open {
+		return q
+	}
+
+	q.EndDate = p.to.time()
+	if !q.EndDate.After(q.StartDate) { // it went out of reach meanwhile
+		q.EndDate = q.StartDate.Add(margin)
+	}
+	return q
+}
+
+// page takes in a page of a piece's list.
+func (r *reader) page(l *reading, page *twilio.Page) error {
+	r.progress.Read.Add(1)
+	if r.progress.OnPage != nil {
+		r.progress.OnPage(len(page.Operations))
+	}
+	if err := r.learn(page); err != nil {
+		return err
+	}
+	if l.status != "" {
+		return r.answer(l, page)
+	}
+
+	before := l.inFlight
+	for i := range page.Operations {
+		l.add(&page.Operations[i])
+	}
+	return r.countUnasked(l.inFlight - before)
+}
+
+// learn keeps what a page of any list tells.
+func (r *reader) learn(page *twilio.Page) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answered = true
+	r.fullest = max(r.fullest, len(page.Operations))
+	r.more = r.more || page.Next != ""
+	if r.clockMoved() {
+		return errClockMoved
+	}
+
+	r.listed += len(page.Operations)
+	if most := MaxOperations(r.options.Length); r.listed > most {
+		return &TooManyError{Most: most}
+	}
+	return nil
+}
+
+// countUnasked counts operations in flight that lists of pieces have shown: they are held until the lists end.
+func (r *reader) countUnasked(n int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unasked += n
+	if r.unasked > MaxInFlight {
+		return &TooManyError{InFlight: true, Most: MaxInFlight}
+	}
+	return nil
+}
+
+// answer takes in a page of the answer to a question.
+func (r *reader) answer(question *reading, page *twilio.Page) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	others := 0
+	for i := range page.Operations {
+		op := &page.Operations[i]
+		if op.Status != question.status {
+			others++
+		}
+		if op.Status.Live() && r.state.meet(op, r.farthest()) {
+			r.inFlight++
+		}
+	}
+
+	if r.inFlight > MaxInFlight {
+		return &TooManyError{InFlight: true, Most: MaxInFlight}
+	}
+	// A few may have moved on since the API selected them.
+	if page.Next != "" && 2*others > len(page.Operations) {
+		return errUnfiltered
+	}
+	return nil
+}
+
+// clockMoved reports whether the API's clock is not where it was expected, or, before the first refresh that ends well,
+// whether the window reaches further back by it.
+func (r *reader) clockMoved() bool {
+	now := r.api.Now()
+	moved := now.Sub(r.now) - time.Since(r.began)
+	first := minuteOf(now.Add(-r.options.Length))
+	return moved.Abs() > clockTolerance || !r.state.published && first < r.state.first
+}
+
+// brokeOff keeps of a list that broke off how dense its piece is at least: the next refresh cuts by that what was never
+// read.
+func (r *reader) brokeOff(l *reading) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	minutes := min(l.to, r.state.end()) - max(l.from, r.state.first)
+	if l.status != "" || minutes <= 0 {
+		return
+	}
+	density := float64(len(l.ids)) / float64(minutes)
+	r.state.brokenDensity = max(r.state.brokenDensity, density)
+}
+
+// finish hands a list that has ended to the state.
+func (r *reader) finish(l *reading) {
+	if l.status != "" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.apply(l, r.at)
+}
+
+// farthest is the last minute that is kept apart.
+func (r *reader) farthest() minute { return minuteOf(r.now) + maxAhead }
+
+// learned is how full pages are: the API may put fewer operations on a page than were asked for.
+func (r *reader) learned() paging {
+	if r.more || paging(r.fullest) > r.paging {
+		return paging(max(r.fullest, 1))
+	}
+	return r.paging
+}
+
+// expect so many pages beyond those read, also those read before the refresh started over.
+func (r *reader) expect(pages int) { r.progress.Expected.Store(r.progress.Read.Load() + int64(pages)) }
