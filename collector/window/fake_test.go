@@ -297,6 +297,8 @@ func moveStats(rnd *rand.Rand, op *fakeOperation, at time.Time) {
 	}
 }
 
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
+
 func testOptions() Options {
 	return Options{
 		Length: 4 * time.Hour, Interval: time.Minute, PageSize: 10, Concurrency: 4, MaxStaleness: 0.1, Named: 3,

@@ -2,7 +2,6 @@ package window
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +34,7 @@ func TestPicture(t *testing.T) {
 						t.Errorf("%d bars and %d minutes of nothing", len(s.Bars), len(s.Minutes))
 					}
 					api.fill(2, tt.length+time.Hour, func(int) twilio.Status { return status })
-					late := newOperation(rand.New(rand.NewPCG(1, 1)), time.Now().Add(time.Hour), status)
+					late := newOperation(newRand(1), time.Now().Add(time.Hour), status)
 					late.Stats = twilio.Stats{twilio.Total: 1}
 					api.add(late) // by a clock gone wrong
 

@@ -1,13 +1,254 @@
 package window
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"twilio_operations_exporter/twilio"
+)
 
 // restarted is the window of a program that starts with what another has left.
 func restarted(t *testing.T, o Options, left State) *Window {
 	t.Helper()
-	w, err := Restore(o, left)
+	w, err := Restore(o, reloaded(t, left))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if diff := cmp.Diff(left.snapshot, w.Snapshot(), cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("a restart changes what is shown (-before +after):\n%s", diff)
+	}
 	return w
+}
+
+// reloaded is a state that was written and read.
+func reloaded(t testing.TB, s State) (loaded State) {
+	t.Helper()
+	data, err := s.MarshalBinary()
+	if err == nil {
+		err = loaded.UnmarshalBinary(data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loaded
+}
+
+// busy is an account with some of everything, and a window of it.
+func busy(t *testing.T, o Options) (*fakeAPI, *Window) {
+	t.Helper()
+	api := &fakeAPI{}
+	statuses := []twilio.Status{"PAUSED", twilio.StatusCanceled, twilio.StatusScheduled, twilio.StatusProcessing}
+	api.fill(5, o.Length+time.Hour, func(i int) twilio.Status {
+		if i%10 < len(statuses) {
+			return statuses[i%10]
+		}
+		return twilio.StatusCompleted
+	})
+	for i, op := range api.byTime {
+		op.Stats = twilio.Stats{twilio.Total: 100, twilio.Delivered: 80, twilio.Failed: int64(i % 20)}
+	}
+	w := New(o)
+	refreshed(t, w, api)
+	return api, w
+}
+
+// A restart costs what is due by then, not a first read; what has changed meanwhile counts once.
+func TestRestart(t *testing.T) {
+	for _, down := range []time.Duration{time.Minute, 5 * time.Minute, 3 * time.Hour} {
+		t.Run(down.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := testOptions()
+				api, w := busy(t, o)
+				<-time.After(o.Interval)
+				refreshed(t, w, api)
+				left := w.Save()
+				before := w.Snapshot()
+
+				<-time.After(down)
+				w = restarted(t, o, left)
+				for i := range 3 {
+					op := newOperation(newRand(uint64(i)), time.Now().Add(-down/2), twilio.StatusCompleted)
+					op.Stats = twilio.Stats{twilio.Total: 7}
+					api.add(op)
+				}
+				api.requests = 0
+				after := refreshed(t, w, api)
+				if got := after.Grown[twilio.Total] - before.Grown[twilio.Total]; got != 21 {
+					t.Errorf("counted %d messages, want 21", got)
+				}
+				if got, want := after.Operations(), api.since(w.first); got != want {
+					t.Errorf("%d operations, want %d", got, want)
+				}
+				if all := int(api.since(w.first)) / o.PageSize; down < time.Hour && api.requests > all*2/3 {
+					t.Errorf("%d requests, where reading all takes %d", api.requests, all)
+				}
+			})
+		})
+	}
+}
+
+// Nothing of a state older than the window is taken.
+func TestRestartAfterTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		_, w := busy(t, o)
+		left := w.Save()
+		<-time.After(o.Length)
+		restarted(t, o, left)
+		<-time.After(time.Second)
+		if _, err := Restore(o, left); !errors.Is(err, ErrOld) {
+			t.Errorf("error %v, want ErrOld", err)
+		}
+		o.Length *= 2
+		restarted(t, o, left)
+	})
+}
+
+// After a clock that ran backwards, everything is due.
+func TestRestartBeforeTheSave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		api, w := busy(t, o)
+		left := w.Save()
+		left.wall = left.wall.Add(time.Hour)
+		w = restarted(t, o, left)
+		api.change(func(ops []*fakeOperation) {
+			for _, op := range ops {
+				op.Stats[twilio.Delivered]++
+			}
+		})
+		s := refreshed(t, w, api)
+		if got, want := s.Grown[twilio.Delivered], api.since(w.first); got != want {
+			t.Errorf("counted %d, want %d", got, want)
+		}
+		started := w.clock.now
+		<-time.After(o.Interval)
+		refreshed(t, w, api)
+		if passed := w.clock.now - started; passed != o.Interval {
+			t.Errorf("%v have passed by the window's clock, want %v", passed, o.Interval)
+		}
+	})
+}
+
+// A restart keeps the state whatever settings have changed, and numbers are those of the new ones.
+func TestRestartWithOtherSettings(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Options)
+	}{
+		{"longer window", func(o *Options) { o.Length *= 2 }},
+		{"shorter window", func(o *Options) { o.Length /= 3 }},
+		{"larger pages", func(o *Options) { o.PageSize *= 5 }},
+		{"smaller pages", func(o *Options) { o.PageSize = 3 }},
+		{"interval", func(o *Options) { o.Interval *= 10 }},
+		{"staleness", func(o *Options) { o.MaxStaleness = 0 }},
+		{"concurrency", func(o *Options) { o.Concurrency = 1 }},
+		{"named", func(o *Options) { o.Named = 20 }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := testOptions()
+				api, w := busy(t, o)
+				api.fill(5, 9*time.Hour, allCompleted)
+				api.byTime = api.byTime[len(api.byTime)-5*9*60:]
+				<-time.After(o.Interval)
+				counted := refreshed(t, w, api).Grown
+				left := w.Save()
+
+				tt.change(&o)
+				w = restarted(t, o, left)
+				for i := range 3 {
+					api.requests, api.status = 0, 0
+					s := refreshed(t, w, api)
+					if got, want := s.Operations(), api.since(w.first); got != want {
+						t.Errorf("%d operations, want %d", got, want)
+					}
+					if s.Grown != counted {
+						t.Errorf("refresh %d counted %v, want %v as before", i, s.Grown, counted)
+					}
+					if most := int(api.since(w.first))/o.PageSize*106/100 + 2*o.Concurrency + api.status; api.requests > most {
+						t.Errorf("%d requests, want at most %d", api.requests, most)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A first read that is killed again and again gets on if its state is saved meanwhile.
+func TestFirstReadGetsOnThroughRestarts(t *testing.T) {
+	for _, order := range fakeOrders {
+		t.Run(order.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := testOptions()
+				api := &fakeAPI{order: order}
+				api.between = func(twilio.Query, int) { <-time.After(200 * time.Millisecond) }
+				api.fill(10, o.Length, allCompleted)
+				w := New(o)
+				starts := 1
+				for {
+					ended := make(chan error, 1)
+					ctx, kill := context.WithCancel(t.Context())
+					go func() { ended <- w.Refresh(ctx, api, &Progress{}) }()
+					<-time.After(8*time.Second + time.Millisecond)
+					left := w.Save()
+					kill()
+					if err := <-ended; err == nil {
+						break
+					}
+					if starts++; starts > 20 {
+						t.Fatalf("no end after %d starts and %d requests for 240 pages", starts, api.requests)
+					}
+					w = restarted(t, o, left)
+				}
+				if got, want := w.Snapshot().Operations(), api.since(w.first); got != want {
+					t.Errorf("%d operations, want %d", got, want)
+				}
+				if starts < 3 || api.requests > 480 {
+					t.Errorf("%d starts, %d requests for 240 pages", starts, api.requests)
+				}
+				if grown := w.Snapshot().Grown; grown != (twilio.Stats{}) {
+					t.Errorf("counted %v", grown)
+				}
+			})
+		})
+	}
+}
+
+// A saved state does not change with the window it is of.
+func TestSavedStateStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		api, w := busy(t, o)
+		left := w.Save()
+		want := fmt.Sprint(sums(left))
+		for range 30 {
+			<-time.After(o.Interval)
+			api.change(func(ops []*fakeOperation) {
+				for _, op := range ops {
+					moveStats(newRand(1), op, time.Now())
+					op.Status = documented[2]
+				}
+			})
+			refreshed(t, w, api)
+		}
+		if got := fmt.Sprint(sums(left)); got != want {
+			t.Errorf("it is now\n%s, was\n%s", got, want)
+		}
+	})
+}
+
+// sums are those of each minute of a state.
+func sums(s State) (all []Totals) {
+	for _, b := range s.each(span{s.first, open}) {
+		all = append(all, b.totals())
+	}
+	return all
 }

@@ -1,0 +1,446 @@
+package window
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// A state's bytes are a first line with the version of the format, a SHA-256 of the rest, and savedState in gob.
+const stateHeader = "twilio_operations_exporter window 1\n"
+
+// What a state has at most. What has more was not written by this package.
+const (
+	maxMinutes     = kept/time.Minute + time.Duration(maxAhead) + 60
+	maxIDLength    = 64 // bytes; those of statuses, too
+	maxNamed       = 1000
+	maxPageSize    = 1_000_000
+	maxSavedFlight = 3 * MaxInFlight
+	farMinute      = minute(1 << 32)
+	longTime       = time.Duration(1 << 61)
+)
+
+// savedState is what is written of a State.
+type savedState struct {
+	Clock time.Duration
+	Wall  time.Time
+	// Stats are the names of the stats of which this has numbers, in their order: programs of other versions may have
+	// others.
+	Stats        []string
+	Undocumented []twilio.Status
+
+	First   minute
+	Minutes []savedMinute
+
+	Number        int
+	Churn         int
+	Asked         int
+	PageSize      float64
+	PiecePages    int
+	BrokenDensity float64
+	Unfiltered    time.Duration
+
+	ReadReplacesDelivered bool
+	ReadKeepsDelivered    bool
+
+	Published bool
+	Newest    minute
+	Grown     []int64
+	Snapshot  *savedSnapshot
+}
+
+// savedMinute is what is written of a bucket.
+type savedMinute struct {
+	ReadAt   time.Duration
+	Dirty    bool
+	Baseline bool
+	Done     []savedTotals
+	InFlight []savedInFlight
+	Failing  []savedOperation
+	Peak     *savedPeak
+}
+
+// savedTotals are totals of a status. Stats leave off zeros at their end.
+type savedTotals struct {
+	Status     twilio.Status
+	Operations int64
+	Failing    int64
+	Stats      []int64
+}
+
+// savedInFlight is an operation in flight: the next refresh asks for everything else.
+type savedInFlight struct {
+	ID        string
+	Scheduled bool
+}
+
+type savedPeak struct {
+	Stats   []int64
+	Reached int64
+}
+
+type savedOperation struct {
+	ID        string
+	Status    twilio.Status
+	Stats     []int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// savedSnapshot is what is written of a Snapshot.
+type savedSnapshot struct {
+	Time       time.Time
+	Statuses   []savedStatus
+	Grown      []int64
+	Failing    []savedOperation
+	Stuck      []savedOperation
+	InFlight   []savedOperation
+	FailingNow int64
+	AllStuck   int64
+
+	OldestScheduled []savedOperation // one, or none
+
+	Bars      []savedBar
+	Minutes   []savedBar
+	BarLength time.Duration
+}
+
+type savedStatus struct {
+	Totals        savedTotals
+	OldestCreated time.Time
+	OldestUpdated time.Time
+}
+
+type savedBar struct {
+	Start  time.Time
+	Totals savedTotals
+}
+
+// MarshalBinary returns the state as bytes.
+func (s State) MarshalBinary() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString(stateHeader)
+	b.Write(make([]byte, sha256.Size))
+	if err := gob.NewEncoder(&b).Encode(s.save()); err != nil {
+		return nil, err
+	}
+
+	data := b.Bytes()
+	sum, rest := data[len(stateHeader):], data[len(stateHeader)+sha256.Size:]
+	of := sha256.Sum256(rest)
+	copy(sum, of[:])
+	return data, nil
+}
+
+// UnmarshalBinary reads what MarshalBinary has made. It returns an error for bytes of another format, for those that were
+// cut short or altered, and for a state that no window can have had.
+func (s *State) UnmarshalBinary(data []byte) error {
+	rest, ok := bytes.CutPrefix(data, []byte(stateHeader))
+	if !ok || len(rest) < sha256.Size {
+		return errors.New("not a state of this version's format")
+	}
+	sum, rest := rest[:sha256.Size], rest[sha256.Size:]
+	if of := sha256.Sum256(rest); !bytes.Equal(sum, of[:]) {
+		return errors.New("the state was cut short or altered")
+	}
+	return s.decode(rest)
+}
+
+func (s *State) decode(data []byte) error {
+	var saved savedState
+	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&saved); err != nil {
+		return fmt.Errorf("the state cannot be read: %w", err)
+	}
+	l := loader{stats: statsNamed(saved.Stats)}
+	loaded := l.state(&saved)
+	if l.err != nil {
+		return fmt.Errorf("the state is none that a window can have: %w", l.err)
+	}
+	*s = loaded
+	return nil
+}
+
+// save makes what is written of a state.
+func (s *State) save() *savedState {
+	saved := &savedState{
+		Clock: s.clock, Wall: s.wall, Stats: statNames(), Undocumented: s.statuses,
+		First: s.first, Minutes: make([]savedMinute, len(s.buckets)),
+		Number: s.number, Churn: s.churn, Asked: s.asked, PageSize: float64(s.pageSize), PiecePages: s.piecePages,
+		BrokenDensity: s.brokenDensity, Unfiltered: s.unfiltered,
+		ReadReplacesDelivered: s.receipts.readReplacesDelivered, ReadKeepsDelivered: s.receipts.readKeepsDelivered,
+		Published: s.published, Newest: s.newest, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),
+	}
+	for i := range s.buckets {
+		saved.Minutes[i] = s.buckets[i].save()
+	}
+	return saved
+}
+
+func (b *bucket) save() savedMinute {
+	saved := savedMinute{ReadAt: b.readAt, Dirty: b.dirty, Baseline: b.baseline}
+	if b.contents == nil {
+		return saved
+	}
+
+	saved.Done = make([]savedTotals, len(b.done))
+	for i := range b.done {
+		saved.Done[i] = saveTotals(b.done[i].status, &b.done[i].Totals)
+	}
+	for id, op := range b.inFlight {
+		saved.InFlight = append(saved.InFlight, savedInFlight{ID: id, Scheduled: op.Status == twilio.StatusScheduled})
+	}
+	saved.Failing = saveOperations(b.failing)
+	if b.peak != nil {
+		saved.Peak = &savedPeak{Stats: saveStats(&b.peak.Stats), Reached: b.peak.reached}
+	}
+	return saved
+}
+
+func (s *Snapshot) save() *savedSnapshot {
+	if s == nil {
+		return nil
+	}
+	saved := &savedSnapshot{
+		Time: s.Time, Grown: saveStats(&s.Grown),
+		Failing: saveOperations(s.Failing), Stuck: saveOperations(s.Stuck), InFlight: saveOperations(s.InFlight),
+		FailingNow: s.FailingNow, AllStuck: s.AllStuck,
+		Bars: saveBars(s.Bars), Minutes: saveBars(s.Minutes), BarLength: s.BarLength,
+	}
+	if s.OldestScheduled != nil {
+		saved.OldestScheduled = saveOperations([]*twilio.Operation{s.OldestScheduled})
+	}
+	for i := range s.Statuses {
+		sums := &s.Statuses[i]
+		saved.Statuses = append(saved.Statuses, savedStatus{
+			Totals:        saveTotals(sums.Status, &sums.Totals),
+			OldestCreated: sums.OldestCreated, OldestUpdated: sums.OldestUpdated,
+		})
+	}
+	return saved
+}
+
+func saveBars(bars []Bar) []savedBar {
+	saved := make([]savedBar, len(bars))
+	for i := range bars {
+		saved[i] = savedBar{bars[i].Start, saveTotals("", &bars[i].Totals)}
+	}
+	return saved
+}
+
+func saveTotals(status twilio.Status, t *Totals) savedTotals {
+	return savedTotals{Status: status, Operations: t.Operations, Failing: t.Failing, Stats: saveStats(&t.Stats)}
+}
+
+func saveOperations(ops []*twilio.Operation) []savedOperation {
+	saved := make([]savedOperation, len(ops))
+	for i, op := range ops {
+		saved[i] = savedOperation{op.ID, op.Status, saveStats(&op.Stats), op.CreatedAt, op.UpdatedAt}
+	}
+	return saved
+}
+
+// saveStats shares the memory of the stats.
+func saveStats(s *twilio.Stats) []int64 {
+	n := len(s)
+	for n > 0 && s[n-1] == 0 {
+		n--
+	}
+	return s[:n]
+}
+
+// statNames are the names of the stats, in order.
+func statNames() []string {
+	names := make([]string, len(twilio.MessageStats))
+	for i := range names {
+		names[i] = twilio.MessageStats[i].Name
+	}
+	return names
+}
+
+// statsNamed are the stats of these names; -1 for one that there is not.
+func statsNamed(names []string) []int {
+	all := statNames()
+	stats := make([]int, len(names))
+	for i, name := range names {
+		stats[i] = slices.Index(all, name)
+	}
+	return stats
+}
+
+// loader makes a state of what was written, and keeps the first thing that is wrong with it.
+type loader struct {
+	stats []int // places of the stats
+	names statusNames
+	err   error
+}
+
+func (l *loader) must(ok bool, format string, args ...any) {
+	if !ok && l.err == nil {
+		l.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (l *loader) state(saved *savedState) State {
+	year := saved.Wall.Year()
+	l.must(year >= 2000 && year < 2200, "saved in the year %d", year)
+	l.must(saved.Clock >= 0 && saved.Clock < longTime, "its clock stands at %v", saved.Clock)
+	l.must(saved.First >= 0 && saved.First < farMinute, "it begins in minute %d", saved.First)
+	l.must(saved.Newest >= -open && saved.Newest < farMinute, "its newest minute is %d", saved.Newest)
+	l.must(len(saved.Minutes) <= int(maxMinutes), "it has %d minutes", len(saved.Minutes))
+	l.must(saved.Number >= 0 && saved.Churn >= 0, "%d refreshes, %d minutes left", saved.Number, saved.Churn)
+	l.must(saved.Asked >= 1 && saved.Asked <= maxPageSize, "it asked for pages of %d", saved.Asked)
+	l.must(saved.PageSize >= 1 && saved.PageSize <= maxPageSize, "it knows pages of %v", saved.PageSize)
+	l.must(saved.PiecePages >= minPiecePages && saved.PiecePages <= maxPiecePages, "pieces of %d pages", saved.PiecePages)
+	l.must(saved.BrokenDensity >= 0 && saved.BrokenDensity <= 1e9, "%v operations a minute", saved.BrokenDensity)
+	l.must(saved.Unfiltered >= 0 && saved.Unfiltered <= saved.Clock+filterRetry, "unfiltered until %v", saved.Unfiltered)
+	l.must(saved.Published == (saved.Snapshot != nil), "published %t without or with a snapshot", saved.Published)
+	l.undocumented(saved.Undocumented)
+	if l.err != nil {
+		return State{}
+	}
+
+	loaded := State{clock: saved.Clock, wall: saved.Wall, state: state{
+		statuses: l.names, first: saved.First, buckets: make([]bucket, len(saved.Minutes)),
+		number: saved.Number, churn: saved.Churn,
+		asked: saved.Asked, pageSize: paging(saved.PageSize), piecePages: saved.PiecePages,
+		brokenDensity: saved.BrokenDensity, unfiltered: saved.Unfiltered,
+		receipts: receipts{
+			readReplacesDelivered: saved.ReadReplacesDelivered, readKeepsDelivered: saved.ReadKeepsDelivered,
+		},
+		published: saved.Published, newest: saved.Newest, grown: l.statsOf(saved.Grown),
+		snapshot: l.snapshot(saved.Snapshot),
+	}}
+	for i := range saved.Minutes {
+		loaded.buckets[i] = l.minute(&saved.Minutes[i], saved.Clock)
+	}
+	inFlight := loaded.inFlight()
+	l.must(inFlight <= maxSavedFlight, "%d operations are in flight", inFlight)
+	return loaded
+}
+
+func (l *loader) undocumented(statuses []twilio.Status) {
+	l.must(len(statuses) <= maxUndocumented, "%d undocumented statuses", len(statuses))
+	for i, s := range statuses {
+		known := slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(statuses[:i], s)
+		l.must(!known && s != "" && len(s) <= maxIDLength, "an undocumented status %.100q", s)
+	}
+	l.names = statuses
+}
+
+func (l *loader) status(s twilio.Status) twilio.Status {
+	known := slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(l.names, s)
+	l.must(known, "status %.100q", s)
+	return s
+}
+
+func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
+	l.must(saved.ReadAt >= never && saved.ReadAt <= clock, "a minute read at %v of %v", saved.ReadAt, clock)
+	b := bucket{readAt: saved.ReadAt, dirty: saved.Dirty, baseline: saved.Baseline}
+	if len(saved.Done) == 0 && len(saved.InFlight) == 0 && len(saved.Failing) == 0 && saved.Peak == nil {
+		return b
+	}
+
+	b.contents = &contents{}
+	b.done = make(byStatus, 0, len(saved.Done))
+	for i := range saved.Done {
+		status := l.status(saved.Done[i].Status)
+		*b.done.of(status) = l.totals(&saved.Done[i])
+	}
+	l.must(len(b.done) == len(saved.Done), "a minute with a status twice")
+	b.failing = l.operations(saved.Failing)
+	if saved.Peak != nil {
+		b.peak = &peak{Stats: l.statsOf(saved.Peak.Stats), reached: l.count(saved.Peak.Reached)}
+	}
+
+	l.must(len(saved.InFlight) == 0 || b.peak != nil, "a minute with operations in flight and no peak")
+	for _, op := range saved.InFlight {
+		l.id(op.ID)
+		status := twilio.StatusProcessing
+		if op.Scheduled {
+			status = twilio.StatusScheduled
+		}
+		b.join(&twilio.Operation{ID: op.ID, Status: status}, 0)
+	}
+	return b
+}
+
+func (l *loader) snapshot(saved *savedSnapshot) *Snapshot {
+	if saved == nil {
+		return nil
+	}
+	s := &Snapshot{
+		Time: saved.Time, Grown: l.statsOf(saved.Grown),
+		Failing: l.operations(saved.Failing), Stuck: l.operations(saved.Stuck), InFlight: l.operations(saved.InFlight),
+		FailingNow: l.count(saved.FailingNow), AllStuck: l.count(saved.AllStuck),
+		Bars: l.bars(saved.Bars), Minutes: l.bars(saved.Minutes), BarLength: saved.BarLength,
+	}
+	l.must(saved.BarLength >= 0 && saved.BarLength <= kept, "bars of %v", saved.BarLength)
+	if oldest := l.operations(saved.OldestScheduled); len(oldest) > 0 {
+		s.OldestScheduled = oldest[0]
+	}
+
+	for i := range saved.Statuses {
+		sums := &saved.Statuses[i]
+		s.Statuses = append(s.Statuses, StatusSums{
+			Status: l.status(sums.Totals.Status), Totals: l.totals(&sums.Totals),
+			OldestCreated: sums.OldestCreated, OldestUpdated: sums.OldestUpdated,
+		})
+	}
+	for i, status := range documented {
+		l.must(len(s.Statuses) > i && s.Statuses[i].Status == status, "a snapshot without %s", status)
+	}
+	return s
+}
+
+func (l *loader) bars(saved []savedBar) (bars []Bar) {
+	l.must(len(saved) <= maxNamed, "%d bars", len(saved))
+	for i := range saved {
+		bars = append(bars, Bar{saved[i].Start, l.totals(&saved[i].Totals)})
+	}
+	return bars
+}
+
+func (l *loader) operations(saved []savedOperation) (ops []*twilio.Operation) {
+	l.must(len(saved) <= maxNamed, "%d operations are named", len(saved))
+	for i := range saved {
+		op := &saved[i]
+		l.id(op.ID)
+		ops = append(ops, &twilio.Operation{
+			ID: op.ID, Status: l.status(op.Status), Stats: l.statsOf(op.Stats),
+			CreatedAt: op.CreatedAt, UpdatedAt: op.UpdatedAt,
+		})
+	}
+	return ops
+}
+
+func (l *loader) id(id string) {
+	l.must(id != "" && len(id) <= maxIDLength, "an operation %.100q", id)
+}
+
+func (l *loader) totals(saved *savedTotals) Totals {
+	l.must(saved.Failing <= saved.Operations, "%d of %d operations are failing", saved.Failing, saved.Operations)
+	return Totals{
+		Operations: l.count(saved.Operations), Failing: l.count(saved.Failing), Stats: l.statsOf(saved.Stats),
+	}
+}
+
+func (l *loader) statsOf(saved []int64) (s twilio.Stats) {
+	l.must(len(saved) <= len(l.stats), "%d stats of %d", len(saved), len(l.stats))
+	for i, n := range saved[:min(len(saved), len(l.stats))] {
+		if stat := l.stats[i]; stat >= 0 {
+			s[stat] = l.count(n)
+		}
+	}
+	return s
+}
+
+func (l *loader) count(n int64) int64 {
+	l.must(n >= 0, "a count of %d", n)
+	return n
+}
