@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxBody   = 16 << 20  // bytes of a 200, decompressed
+	maxBody   = 16 << 20  // bytes of a 200, compressed or not
 	maxValue  = 256 << 10 // bytes of one JSON value or run of white space
 	maxDepth  = 20        // of nested JSON values; the names on the way to one are kept
 	maxName   = 64        // bytes of an operation's id or status
