@@ -3,13 +3,11 @@ package twilio
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +21,9 @@ type Endpoint string
 const (
 	EndpointList  Endpoint = "list_operations"
 	EndpointFetch Endpoint = "fetch_operation"
+
+	EndpointListMessages Endpoint = "list_messages"
+	EndpointFetchMessage Endpoint = "fetch_message"
 )
 
 // Request is what the hook Options.Observe is told of each HTTP request, a retry being a request of its own.
@@ -34,6 +35,7 @@ type Request struct {
 
 // Options configure a Client.
 type Options struct {
+	Resource   Resource          // whose operations are read; "" = Messages
 	BaseURL    *url.URL          // such as https://comms.twilio.com/v1
 	Transport  http.RoundTripper // see NewTransport; required
 	Timeout    time.Duration     // of one HTTP request, including the body, excluding client-side queueing; 0 = none
@@ -69,17 +71,13 @@ type Page struct {
 	Next       string // token of the next page, "" on the last one
 }
 
-// maxPages is the most pages read of one list. At the usual 10 requests a second they take three hours, at 1,000
-// operations each they hold twice what an account could create in the 7 days the API keeps at 80 a second: a longer
-// list is one that does not end.
-const maxPages = 100_000
-
 // Client reads the API of one account. It is safe for concurrent use. All requests share one rate limit, and a 429 or
 // 503 to one holds back all.
 //
 // A client has no goroutines of its own and needs no closing. Idle connections are the transport's.
 type Client struct {
 	options   Options
+	base      *url.URL
 	list      *url.URL // of the list of operations
 	gate      *gate
 	cooldown  *cooldown
@@ -106,7 +104,8 @@ func NewClient(o Options) *Client {
 	}
 	c := &Client{
 		options:  o,
-		list:     base.JoinPath("Messages", "Operations"),
+		base:     &base,
+		list:     base.JoinPath(o.Resource.row().path, "Operations"),
 		gate:     newGate(o.RateLimit, o.InFlight),
 		cooldown: newCooldown(),
 		backoff:  backoff,
@@ -132,87 +131,12 @@ func (c *Client) ShareCooldown(with *Client) {
 
 var pages = sync.Pool{New: func() any { return new(Page) }}
 
-// Pages reads the list page by page, from the first to the one without a next token. It yields a page, or one error and
-// then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
+// Pages reads the list of operations page by page, from the first to the one without a next token. It yields a page, or
+// one error and then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
 //
 // The error wraps an *Error, *ThrottledError, *NetworkError, *SecretError, *DecodeError, *PaginationError,
 // ErrBodyTooLarge or ErrHeaderTooLarge, or else that of ctx.
 func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
-	return func(yield func(*Page, error) bool) {
-		c.gate.begin(+1)
-		defer c.gate.begin(-1)
-		seen := newTokens()
-		for n, token := 1, ""; ; n++ {
-			page, err := c.page(ctx, q, token)
-			if err == nil {
-				token = page.Next
-				err = c.checkToken(seen, n, token)
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-
-			more := yield(page, nil)
-			pages.Put(page)
-			if !more || token == "" {
-				return
-			}
-		}
-	}
-}
-
-// page reads the page of a token.
-func (c *Client) page(ctx context.Context, q Query, token string) (*Page, error) {
-	var page *Page // taken when there is something to decode
-	err := c.get(ctx, &request{
-		endpoint: EndpointList,
-		priority: refreshing,
-		url:      c.listURL(q, token),
-		decode: func(body io.Reader) error {
-			if page == nil {
-				page, _ = pages.Get().(*Page)
-			}
-			return decodePage(body, page)
-		},
-	})
-	return page, err
-}
-
-// checkToken refuses the token of the page after the n-th, if the list does not end.
-func (c *Client) checkToken(seen *tokens, n int, token string) error {
-	switch {
-	case token == "": // the last page
-		return nil
-	case !seen.add(token):
-		return fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
-	case n == c.maxPages:
-		return fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n, Limit: n})
-	}
-	return nil
-}
-
-// tokens are the page tokens of a list that were seen. They may be long: what is kept is a hash of each.
-type tokens struct {
-	seed maphash.Seed
-	seen map[uint64]bool
-}
-
-func newTokens() *tokens { return &tokens{maphash.MakeSeed(), map[uint64]bool{}} }
-
-// add returns false if a token was seen before.
-func (t *tokens) add(token string) bool {
-	hash := maphash.String(t.seed, token)
-	if t.seen[hash] {
-		return false
-	}
-	t.seen[hash] = true
-	return true
-}
-
-// listURL is the URL of the page of a token, "" for the first. The filters go with every token: whether the API
-// remembers them is not documented.
-func (c *Client) listURL(q Query, token string) *url.URL {
 	v := url.Values{}
 	if !q.StartDate.IsZero() {
 		v.Set("startDate", q.StartDate.UTC().Format(time.RFC3339Nano))
@@ -226,13 +150,17 @@ func (c *Client) listURL(q Query, token string) *url.URL {
 	if q.PageSize != 0 {
 		v.Set("pageSize", strconv.Itoa(q.PageSize))
 	}
-	if token != "" {
-		v.Set("pageToken", token)
-	}
-	u := *c.list
-	// A space as + is right in forms only, as %20 everywhere.
-	u.RawQuery = strings.ReplaceAll(v.Encode(), "+", "%20")
-	return &u
+	return readList(ctx, c, &listing[Page]{
+		endpoint: EndpointList,
+		priority: refreshing,
+		url:      c.list,
+		query:    v,
+		pool:     &pages,
+		decode: func(body io.Reader, p *Page) error {
+			return decodePage(body, c.options.Resource, &c.sanitizer, p)
+		},
+		next: func(p *Page) string { return p.Next },
+	})
 }
 
 // FetchOperation reads one operation. At most four are fetched at the same time, fewer where Options.InFlight is below
@@ -248,7 +176,10 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 		endpoint: EndpointFetch,
 		priority: probing,
 		url:      c.list.JoinPath(url.PathEscape(id)),
-		decode:   func(body io.Reader) error { return decodeOperation(body, &op) },
+		decode: func(body io.Reader) error {
+			op = Operation{} // of an attempt before
+			return decodeOperation(body, c.options.Resource, &c.sanitizer, &op)
+		},
 	})
 	if err == nil && op.ID != id {
 		err = fmt.Errorf("%s: %w", EndpointFetch, &DecodeError{Pointer: "/id", Problem: "another operation's"})
