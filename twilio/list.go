@@ -65,7 +65,7 @@ func (l *listing[Page]) read(ctx context.Context, c *Client, token string) (*Pag
 	err := c.get(ctx, &request{
 		endpoint: l.endpoint,
 		priority: l.priority,
-		url:      l.urlOf(token),
+		url:      pageURL(l.url, l.query, token),
 		decode: func(body io.Reader) error {
 			if page == nil {
 				page, _ = l.pool.Get().(*Page)
@@ -76,14 +76,14 @@ func (l *listing[Page]) read(ctx context.Context, c *Client, token string) (*Pag
 	return page, err
 }
 
-// urlOf is the URL of the page of a token. The filters go with every token: whether the API remembers them is not
+// pageURL is the URL of the page of a token. The filters go with every token: whether the API remembers them is not
 // documented.
-func (l *listing[Page]) urlOf(token string) *url.URL {
-	u := *l.url
-	query := l.query.Encode()
+func pageURL(list *url.URL, filters url.Values, token string) *url.URL {
+	query := filters.Encode()
 	if token != "" {
 		query += "&" + url.Values{"pageToken": {token}}.Encode()
 	}
+	u := *list
 	// A space as + is right in forms only, as %20 everywhere.
 	u.RawQuery = strings.TrimPrefix(strings.ReplaceAll(query, "+", "%20"), "&")
 	return &u
