@@ -168,18 +168,21 @@ func TestOwnMetrics(t *testing.T) {
 		{Endpoint: twilio.EndpointList, Code: 200, Duration: time.Second},
 		{Endpoint: twilio.EndpointList, Code: 503},
 		{Endpoint: twilio.EndpointFetch, Code: 404},
+		{Endpoint: twilio.EndpointList, Code: 299},
+		{Endpoint: twilio.EndpointList, Code: 999},
 		{Endpoint: twilio.EndpointList},
 	} {
 		m.Observe(r)
 	}
 	m.operations.Add(7)
 	const want = `
-# HELP twilio_exporter_api_requests_total Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.
+# HELP twilio_exporter_api_requests_total Requests to the API, including retries, by HTTP status code; "other" for unregistered codes, "error" if there was no complete response.
 # TYPE twilio_exporter_api_requests_total counter
 twilio_exporter_api_requests_total{account="a",code="200",endpoint="list_operations"} 2
 twilio_exporter_api_requests_total{account="a",code="404",endpoint="fetch_operation"} 1
 twilio_exporter_api_requests_total{account="a",code="503",endpoint="list_operations"} 1
 twilio_exporter_api_requests_total{account="a",code="error",endpoint="list_operations"} 1
+twilio_exporter_api_requests_total{account="a",code="other",endpoint="list_operations"} 2
 twilio_exporter_api_requests_total{account="b",code="200",endpoint="list_operations"} 0
 # HELP twilio_exporter_operations_read_total Operations decoded from responses of the API, counted each time they are read.
 # TYPE twilio_exporter_operations_read_total counter

@@ -33,6 +33,12 @@ var reasons = [...]Reason{
 		func(err error) bool { return errors.Is(err, twilio.ErrUnauthorized) },
 	},
 	{
+		"secret", "The secret could not be read: its file is missing, empty, not readable, or no secret.",
+		"Check the file of --twilio.auth-token-file or --twilio.api-secret-file (auth_token_file or api_secret_file in a " +
+			"configuration file). It is read again at the next refresh.",
+		has[*twilio.SecretError],
+	},
+	{
 		"rate_limited", "The API answered 429 or 503 and asked to wait for longer than the refresh may take.",
 		"Lower --twilio.rate-limit or --collector.concurrency, and look for other programs that use the account.",
 		func(err error) bool { return errors.Is(err, twilio.ErrThrottled) },
@@ -59,7 +65,8 @@ var reasons = [...]Reason{
 		"decode", "The answer is not the JSON that the API documents.",
 		"Check --twilio.base-url, and for a proxy that answers in the API's place.",
 		func(err error) bool {
-			return has[*twilio.DecodeError](err) || errors.Is(err, twilio.ErrBodyTooLarge) || statusOf(err)/100 == 2
+			tooLarge := errors.Is(err, twilio.ErrBodyTooLarge) || errors.Is(err, twilio.ErrHeaderTooLarge)
+			return tooLarge || has[*twilio.DecodeError](err) || statusOf(err)/100 == 2
 		},
 	},
 	{
@@ -73,7 +80,7 @@ var reasons = [...]Reason{
 		func(err error) bool { return statusOf(err) >= http.StatusMultipleChoices },
 	},
 	{
-		"other", "Something else, such as a secret file that cannot be read.",
+		"other", "Something else, such as a certificate file that cannot be read.",
 		"See the error.",
 		func(error) bool { return true },
 	},
@@ -81,8 +88,8 @@ var reasons = [...]Reason{
 
 // ReasonOf returns the reason of an error that ended a refresh.
 func ReasonOf(err error) Reason {
-	// The file of a secret or a certificate fails in the middle of a request.
-	if has[*fs.PathError](err) {
+	// The file of a certificate fails in the middle of a request.
+	if has[*fs.PathError](err) && !has[*twilio.SecretError](err) {
 		return reasons[len(reasons)-1]
 	}
 	return reasons[slices.IndexFunc(reasons[:], func(r Reason) bool { return r.is(err) })]

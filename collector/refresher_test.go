@@ -94,6 +94,7 @@ func (s *source) set(ops ...twilio.Operation) { s.Static = simulator.NewStatic(o
 
 // rig is a refresher of a simulated API, with its registry and log.
 type rig struct {
+	secret error // of reading the secret
 	*Refresher
 	t         *testing.T
 	list      *source // what the API has
@@ -125,6 +126,7 @@ func newRig(t *testing.T, change func(*Settings), faults ...simulator.Fault) *ri
 		BaseURL:   &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
 		Transport: roundTrip(g.roundTrip),
 		Observe:   metrics.Observe,
+		Secret:    func(context.Context) (string, error) { return "", g.secret },
 	})
 	g.Refresher = NewRefresher(s, g.client, metrics, log.NewLogfmtLogger(g.log))
 	return g
@@ -690,6 +692,7 @@ func TestReasons(t *testing.T) {
 		name      string
 		fault     simulator.Fault
 		transport http.RoundTripper // nil: the simulator's
+		secret    error             // of reading it
 		want      string
 		err       string // a part of the error
 	}{
@@ -729,9 +732,19 @@ func TestReasons(t *testing.T) {
 			err:   "connection reset",
 		},
 		{
-			name:      "secret's file",
+			name:   "secret's file",
+			secret: &fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist},
+			want:   "secret", err: "cannot read the secret: open token: file does not exist",
+		},
+		{
+			name:      "certificate's file",
 			transport: fails(&fs.PathError{Op: "open", Path: "token", Err: fs.ErrNotExist}),
 			want:      "other", err: "open token: file does not exist",
+		},
+		{
+			name:      "header too large",
+			transport: fails(errors.New("net/http: server response headers exceeded 65536 bytes; aborted")),
+			want:      "decode", err: "the header of the answer is longer than 65536 bytes",
 		},
 		{name: "decode", fault: simulator.Fault{Kind: simulator.FaultHTML}, want: "decode", err: "not JSON"},
 		{
@@ -751,6 +764,7 @@ func TestReasons(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, nil)
+				g.secret = tt.secret
 				if tt.fault.Kind != "" {
 					g.fail(tt.fault)
 				}

@@ -30,7 +30,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900), []string{"account"}),
 		requests: metrics.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_api_requests_total",
-			Help: `Requests to the API, including retries, by HTTP status code; "error" if there was no complete response.`,
+			Help: `Requests to the API, including retries, by HTTP status code; "other" for unregistered codes, "error" if there was no complete response.`,
 		}, []string{"account", "endpoint", "code"}),
 		requestDuration: metrics.NewHistogramVec(histogram("twilio_exporter_api_request_duration_seconds",
 			"Duration of a request to the API, including the body, excluding client-side queueing.",
@@ -85,10 +85,19 @@ type AccountMetrics struct {
 // Observe is the hook for twilio.Options.
 func (m *AccountMetrics) Observe(r twilio.Request) {
 	m.requested.Add(1)
-	code := "error"
-	if r.Code != 0 {
-		code = strconv.Itoa(r.Code)
-	}
+	code := codeLabel(r.Code)
 	m.requests.WithLabelValues(string(r.Endpoint), code).Inc()
 	m.durations.WithLabelValues(string(r.Endpoint)).Observe(r.Duration.Seconds())
+}
+
+// codeLabel is the value of the label code for a status; 0 is none. Statuses that nobody has registered are one, so that
+// an API cannot make as many series as it likes.
+func codeLabel(status int) string {
+	if status == 0 {
+		return "error"
+	}
+	if http.StatusText(status) == "" {
+		return "other"
+	}
+	return strconv.Itoa(status)
 }

@@ -167,7 +167,7 @@ func TestManyAccounts(t *testing.T) {
 	for _, name := range names {
 		kind, _, _ := strings.Cut(name, "-")
 		for _, reason := range []string{
-			"auth", "rate_limited", "timeout", "server", "network", "decode", "pagination", "request", "other",
+			"auth", "secret", "rate_limited", "timeout", "server", "network", "decode", "pagination", "request", "other",
 		} {
 			if want := reasons[kind]; want != "" && failed(name, reason) > 0 != (reason == want) {
 				t.Errorf("%s: %v refreshes ended with reason %s", name, failed(name, reason), reason)

@@ -81,7 +81,7 @@ func BenchmarkDecodePage(b *testing.B) {
 	}
 	var page Page
 	ours := func(b *testing.B) {
-		if err := decodePage(bytes.NewReader(body), &page); err != nil || len(page.Operations) != 1000 {
+		if err := readPage(bytes.NewReader(body), &page); err != nil || len(page.Operations) != 1000 {
 			b.Fatal(err, len(page.Operations))
 		}
 	}

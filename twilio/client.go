@@ -1,24 +1,17 @@
 package twilio
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"iter"
-	"math"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
-	"golang.org/x/sync/semaphore"
-	"golang.org/x/time/rate"
 )
 
 // Endpoint names an API endpoint in Request.
@@ -28,6 +21,9 @@ type Endpoint string
 const (
 	EndpointList  Endpoint = "list_operations"
 	EndpointFetch Endpoint = "fetch_operation"
+
+	EndpointListMessages Endpoint = "list_messages"
+	EndpointFetchMessage Endpoint = "fetch_message"
 )
 
 // Request is what the hook Options.Observe is told of each HTTP request, a retry being a request of its own.
@@ -39,14 +35,23 @@ type Request struct {
 
 // Options configure a Client.
 type Options struct {
+	Resource   Resource          // whose operations are read; "" = Messages
 	BaseURL    *url.URL          // such as https://comms.twilio.com/v1
-	Transport  http.RoundTripper // adds the credentials; required
+	Transport  http.RoundTripper // see NewTransport; required
 	Timeout    time.Duration     // of one HTTP request, including the body, excluding client-side queueing; 0 = none
 	MaxRetries int               // maximum retries per request
 	RateLimit  float64           // requests a second; 0 = no limit
 	InFlight   int               // maximum requests at the same time; 0 = no limit
 	Logger     log.Logger        // nil: silent
 	Observe    func(Request)     // called after each request, by the goroutine that made it; may be nil
+
+	// User and Secret are sent as basic authentication. The secret, of at most 4 KiB, is read for each request; nil: no
+	// credentials are sent.
+	User   string
+	Secret func(context.Context) (string, error)
+
+	// Decoding is shared with other clients, to bound how many answers are decoded at a time; nil = no bound.
+	Decoding *Turns
 
 	// Proxy is the transport's, whose credentials are kept out of errors; nil stands for http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -66,31 +71,20 @@ type Page struct {
 	Next       string // token of the next page, "" on the last one
 }
 
-// maxPages is the most pages read of one list. At the usual 10 requests a second they take three hours, at 1,000
-// operations each they hold twice what an account could create in the 7 days the API keeps at 80 a second: a longer
-// list is one that does not end.
-const maxPages = 100_000
-
-// maxFetches is the most operations fetched at the same time.
-const maxFetches = 4
-
 // Client reads the API of one account. It is safe for concurrent use. All requests share one rate limit, and a 429 or
 // 503 to one holds back all.
 //
 // A client has no goroutines of its own and needs no closing. Idle connections are the transport's.
 type Client struct {
-	options  Options
-	list     *url.URL // of the list of operations
-	limiter  *rate.Limiter
-	inFlight *semaphore.Weighted
-	cooldown *cooldown
-	shared   time.Duration // what requests of others had waited when the cooldown came to be shared
-	clock    clock
-
-	// Fetches come second: while a list is read they have half the rate.
-	fetches      *semaphore.Weighted
-	fetchLimiter *rate.Limiter
-	lists        atomic.Int32 // being read
+	options   Options
+	base      *url.URL
+	list      *url.URL // of the list of operations
+	gate      *gate
+	cooldown  *cooldown
+	shared    time.Duration // what requests of others had waited when the cooldown came to be shared
+	clock     clock
+	sanitizer sanitizer
+	way       step // of each request
 
 	// Tests set these before the first request.
 	backoff  func(attempt int) time.Duration
@@ -108,20 +102,24 @@ func NewClient(o Options) *Client {
 	if o.Proxy == nil {
 		o.Proxy = http.ProxyFromEnvironment
 	}
-	o.Timeout = cmp.Or(o.Timeout, math.MaxInt64)
-	limit := rate.Limit(cmp.Or(o.RateLimit, float64(rate.Inf))) // half of Inf is no limit either
-	inFlight := int64(cmp.Or(o.InFlight, math.MaxInt))
-	return &Client{
-		options:      o,
-		list:         base.JoinPath("Messages", "Operations"),
-		limiter:      rate.NewLimiter(limit, 1),
-		inFlight:     semaphore.NewWeighted(inFlight),
-		cooldown:     newCooldown(),
-		fetches:      semaphore.NewWeighted(min(maxFetches, max(inFlight/2, 1))),
-		fetchLimiter: rate.NewLimiter(limit/2, 1),
-		backoff:      backoff,
-		maxPages:     maxPages,
+	c := &Client{
+		options:  o,
+		base:     &base,
+		list:     base.JoinPath(o.Resource.row().path, "Operations"),
+		gate:     newGate(o.RateLimit, o.InFlight),
+		cooldown: newCooldown(),
+		backoff:  backoff,
+		maxPages: maxPages,
 	}
+	c.way = c.steps()
+	return c
+}
+
+// SharePace makes the client one with another of the same account: all their requests together keep to the other's rate
+// limit and requests in flight, and to what the API told either of them. It must be called before the first request.
+func (c *Client) SharePace(with *Client) {
+	c.gate = with.gate
+	c.ShareCooldown(with)
 }
 
 // ShareCooldown makes the client wait for what the API told another client of the same account. It must be called
@@ -133,52 +131,12 @@ func (c *Client) ShareCooldown(with *Client) {
 
 var pages = sync.Pool{New: func() any { return new(Page) }}
 
-// Pages reads the list page by page, from the first to the one without a next token. It yields a page, or one error and
-// then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
+// Pages reads the list of operations page by page, from the first to the one without a next token. It yields a page, or
+// one error and then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
 //
-// The error wraps an *Error, *ThrottledError, *NetworkError, *DecodeError, *PaginationError or ErrBodyTooLarge, or else
-// that of ctx.
+// The error wraps an *Error, *ThrottledError, *NetworkError, *SecretError, *DecodeError, *PaginationError,
+// ErrBodyTooLarge or ErrHeaderTooLarge, or else that of ctx.
 func (c *Client) Pages(ctx context.Context, q Query) iter.Seq2[*Page, error] {
-	return func(yield func(*Page, error) bool) {
-		c.lists.Add(1)
-		defer c.lists.Add(-1)
-		seed, seen := maphash.MakeSeed(), map[uint64]bool{} // tokens may be long
-		for n, token := 1, ""; ; n++ {
-			var page *Page // taken when there is something to decode
-			err := c.get(ctx, EndpointList, c.listURL(q, token), func(body io.Reader) error {
-				if page == nil {
-					page, _ = pages.Get().(*Page)
-				}
-				return decodePage(body, page)
-			})
-			if err == nil {
-				token = page.Next
-				hash := maphash.String(seed, token)
-				switch {
-				case token == "": // the last page
-				case seen[hash]:
-					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n})
-				case n == c.maxPages:
-					err = fmt.Errorf("%s: %w", EndpointList, &PaginationError{Page: n, Limit: n})
-				}
-				seen[hash] = true
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			more := yield(page, nil)
-			pages.Put(page)
-			if !more || token == "" {
-				return
-			}
-		}
-	}
-}
-
-// listURL is the URL of the page of a token, "" for the first. The filters go with every token: whether the API
-// remembers them is not documented.
-func (c *Client) listURL(q Query, token string) *url.URL {
 	v := url.Values{}
 	if !q.StartDate.IsZero() {
 		v.Set("startDate", q.StartDate.UTC().Format(time.RFC3339Nano))
@@ -192,30 +150,36 @@ func (c *Client) listURL(q Query, token string) *url.URL {
 	if q.PageSize != 0 {
 		v.Set("pageSize", strconv.Itoa(q.PageSize))
 	}
-	if token != "" {
-		v.Set("pageToken", token)
-	}
-	u := *c.list
-	// A space as + is right in forms only, as %20 everywhere.
-	u.RawQuery = strings.ReplaceAll(v.Encode(), "+", "%20")
-	return &u
+	return readList(ctx, c, &listing[Page]{
+		endpoint: EndpointList,
+		priority: refreshing,
+		url:      c.list,
+		query:    v,
+		pool:     &pages,
+		decode: func(body io.Reader, p *Page) error {
+			return decodePage(body, c.options.Resource, &c.sanitizer, p)
+		},
+		next: func(p *Page) string { return p.Next },
+	})
 }
 
 // FetchOperation reads one operation. At most four are fetched at the same time, fewer where Options.InFlight is below
-// eight, and while a list is read they get at most half of the rate limit: what waits is dropped when ctx ends.
+// eight, and while a list is read they get at most half of the rate limit. What waits is dropped when ctx ends.
 //
 // An id that is not of the documented form is refused with ErrInvalidOperationID; other errors are those of Pages.
 func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, error) {
 	if !ValidOperationID(id) {
 		return Operation{}, fmt.Errorf("%w: %q", ErrInvalidOperationID, oneLine(id, maxErrorText))
 	}
-	if err := c.fetches.Acquire(ctx, 1); err != nil {
-		return Operation{}, fmt.Errorf("%s: %w", EndpointFetch, err)
-	}
-	defer c.fetches.Release(1)
 	var op Operation
-	err := c.get(ctx, EndpointFetch, c.list.JoinPath(url.PathEscape(id)), func(body io.Reader) error {
-		return decodeOperation(body, &op)
+	err := c.get(ctx, &request{
+		endpoint: EndpointFetch,
+		priority: probing,
+		url:      c.list.JoinPath(url.PathEscape(id)),
+		decode: func(body io.Reader) error {
+			op = Operation{} // of an attempt before
+			return decodeOperation(body, c.options.Resource, &c.sanitizer, &op)
+		},
 	})
 	if err == nil && op.ID != id {
 		err = fmt.Errorf("%s: %w", EndpointFetch, &DecodeError{Pointer: "/id", Problem: "another operation's"})

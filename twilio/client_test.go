@@ -33,15 +33,6 @@ func testServer(t testing.TB, h http.HandlerFunc) (base string, transport *http.
 	return s.URL, transport
 }
 
-// basicAuth adds credentials as a transport does.
-func basicAuth(next http.RoundTripper, user, password string) http.RoundTripper {
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
-		req = req.Clone(req.Context())
-		req.SetBasicAuth(user, password)
-		return next.RoundTrip(req)
-	})
-}
-
 func TestRequest(t *testing.T) {
 	var got *http.Request
 	base, transport := testServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -477,7 +468,7 @@ func TestErrorInHTML(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = fmt.Fprintf(w, "<html>You sent %s</html>", r.Header) //nolint:gosec // no browser reads it
 	})
-	_, err := readAll(t, testClient(t, base, basicAuth(transport, "AC1", "s3cret")))
+	_, err := readAll(t, testClient(t, base, transport, withAuth("AC1", "s3cret")))
 	if want := "list_operations: 403 Forbidden"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -496,7 +487,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				}
 				w.WriteHeader(status)
 			})
-			_, err := readAll(t, testClient(t, base, basicAuth(transport, "AC1", "s3cret")))
+			_, err := readAll(t, testClient(t, base, transport, withAuth("AC1", "s3cret")))
 			var apiErr *Error
 			if !errors.As(err, &apiErr) || apiErr.StatusCode != status || n != 1 {
 				t.Errorf("%d to %q: %d requests, %v", status, location, n, err)
@@ -555,7 +546,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		c := testClient(
 			t,
 			withUser,
-			basicAuth(transport, user, password),
+			transport, withAuth(user, password),
 			withLog(&logged),
 			func(o *Options) { o.MaxRetries = 1 },
 		)

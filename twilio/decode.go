@@ -6,64 +6,73 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
-	maxBody   = 16 << 20  // bytes of a 200, decompressed
+	maxBody   = 16 << 20  // bytes of a 200, compressed or not
 	maxValue  = 256 << 10 // bytes of one JSON value or run of white space
+	maxMember = 4 << 10   // bytes of a member's name
 	maxDepth  = 20        // of nested JSON values; the names on the way to one are kept
 	maxName   = 64        // bytes of an operation's id or status
 	maxOnPage = 10_000    // operations, ten times what is documented
 )
 
-// The members that are read of the documented objects. All of them are required but next.
+// A member is one that is read of a documented object.
+type member struct {
+	name     string
+	optional bool // it may be absent
+}
+
 var (
-	pageNames       = []string{"operations", "pagination"}
-	paginationNames = []string{"next"}
-	operationNames  = []string{"id", "status", "stats", "createdAt", "updatedAt"}
-	statNames       = MessageStats.members()
+	operationPageMembers = []member{{"operations", false}, {"pagination", false}}
+	paginationMembers    = []member{{"next", true}}
+	operationMembers     = []member{
+		{"id", false},
+		{"status", false},
+		{"stats", false},
+		{"createdAt", false},
+		{"updatedAt", false},
+	}
 )
 
-// decodePage fills p from a page of the list, reusing its memory. What p holds after an error is of no use.
-func decodePage(body io.Reader, p *Page) error {
+// decodePage fills p from a page of the list of a resource's operations, reusing its memory. What p holds after an error
+// is of no use.
+func decodePage(body io.Reader, resource Resource, s *sanitizer, p *Page) error {
 	p.Operations, p.Next = p.Operations[:0], ""
-	return decode(body, func(d *decoder) error {
-		return d.object(pageNames, len(pageNames), func(i int) error {
-			if pageNames[i] == "operations" {
-				return d.operations(p)
+	return decode(body, s, func(d *decoder) error {
+		return d.object(operationPageMembers, func(name string) error {
+			if name == "pagination" {
+				return d.pagination(&p.Next)
 			}
-			return d.object(paginationNames, 0, func(int) error {
-				if d.PeekKind() == 'n' {
-					return d.SkipValue()
-				}
-				next, err := d.text()
-				p.Next = string(next)
-				return err
+			return d.array(func() error {
+				p.Operations = append(p.Operations, Operation{})
+				return d.operation(resource, &p.Operations[len(p.Operations)-1])
 			})
 		})
 	})
 }
 
-// decodeOperation fills op from an answer that is one operation.
-func decodeOperation(body io.Reader, op *Operation) error {
-	return decode(body, func(d *decoder) error { return d.operation(op) })
+// decodeOperation fills op from an answer that is one operation of a resource.
+func decodeOperation(body io.Reader, resource Resource, s *sanitizer, op *Operation) error {
+	return decode(body, s, func(d *decoder) error { return d.operation(resource, op) })
 }
 
-// decode has read take the one JSON object that body holds.
-func decode(body io.Reader, read func(*decoder) error) error {
-	d := &decoder{body: body}
+// decode has read take the one JSON object that body holds. It refuses one in which a name holds what s knows as secret.
+func decode(body io.Reader, s *sanitizer, read func(*decoder) error) error {
+	d := &decoder{body: body, sanitizer: s}
 	// Repetitions are refused by object. The library would have to remember all names, also those of what is not
 	// documented.
 	d.Decoder = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
 	if err := read(d); err != nil {
 		return d.explain(err)
 	}
+
 	_, err := d.ReadToken()
 	if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok || err == nil {
 		return &DecodeError{"", "more follows the JSON value"}
@@ -77,29 +86,32 @@ func decode(body io.Reader, read func(*decoder) error) error {
 // A decoder reads one body. It holds at most about maxValue of it.
 type decoder struct {
 	*jsontext.Decoder
-	body io.Reader
-	n    int64 // bytes read of body
+	body      io.Reader
+	sanitizer *sanitizer
+	n         int64 // bytes read of body
 }
 
-// object reads an object. It has member read the value of names[i], and refuses one that is given twice or is not there
-// though it is among the required first of names. Other members are skipped.
-func (d *decoder) object(names []string, required int, member func(i int) error) error {
+// object reads an object. It has read take the value of each of the members, and refuses one that is given twice, or
+// that is neither there nor optional. Other members are skipped.
+func (d *decoder) object(members []member, read func(name string) error) error {
 	if err := d.open('{'); err != nil {
 		return err
 	}
-	seen := 0 // a bit for each of names
+	seen := 0 // a bit for each of members
 	for d.PeekKind() != '}' {
 		name, err := d.text()
-		i := slices.Index(names, string(name))
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(members, func(m member) bool { return m.name == string(name) })
 		switch {
-		case err != nil:
 		case i < 0:
 			err = d.SkipValue()
 		case seen&(1<<i) != 0:
 			err = d.wrong("given twice")
 		default:
 			seen |= 1 << i
-			err = member(i)
+			err = read(members[i].name)
 		}
 		if err != nil {
 			return err
@@ -108,21 +120,22 @@ func (d *decoder) object(names []string, required int, member func(i int) error)
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
-	for i, name := range names[:required] {
-		if seen&(1<<i) == 0 {
-			return d.wrong("no " + name)
+
+	for i, m := range members {
+		if seen&(1<<i) == 0 && !m.optional {
+			return d.wrong("no " + m.name)
 		}
 	}
 	return nil
 }
 
-func (d *decoder) operations(p *Page) error {
+// array reads an array, having read take each of its values.
+func (d *decoder) array(read func() error) error {
 	if err := d.open('['); err != nil {
 		return err
 	}
 	for d.PeekKind() != ']' {
-		p.Operations = append(p.Operations, Operation{})
-		if err := d.operation(&p.Operations[len(p.Operations)-1]); err != nil {
+		if err := read(); err != nil {
 			return err
 		}
 	}
@@ -130,9 +143,29 @@ func (d *decoder) operations(p *Page) error {
 	return err
 }
 
-func (d *decoder) operation(op *Operation) error {
-	return d.object(operationNames, len(operationNames), func(i int) error {
-		switch operationNames[i] {
+// null skips a null and reports whether there was one.
+func (d *decoder) null() (bool, error) {
+	if d.PeekKind() != 'n' {
+		return false, nil
+	}
+	return true, d.SkipValue()
+}
+
+// pagination reads the token of the next page.
+func (d *decoder) pagination(next *string) error {
+	return d.object(paginationMembers, func(string) error {
+		if null, err := d.null(); null {
+			return err
+		}
+		token, err := d.text()
+		*next = string(token)
+		return err
+	})
+}
+
+func (d *decoder) operation(resource Resource, op *Operation) error {
+	return d.object(operationMembers, func(name string) error {
+		switch name {
 		case "id":
 			return d.id(&op.ID)
 		case "status":
@@ -141,22 +174,42 @@ func (d *decoder) operation(op *Operation) error {
 			return d.time(&op.CreatedAt)
 		case "updatedAt":
 			return d.time(&op.UpdatedAt)
+		default:
+			return d.stats(resource, &op.Stats)
 		}
-		return d.object(statNames, len(statNames), func(i int) error { return d.count(&op.Stats[i]) })
 	})
 }
 
+func (d *decoder) stats(resource Resource, stats *Stats) error {
+	r := resource.row()
+	return d.object(r.members, func(name string) error {
+		i := slices.IndexFunc(r.Stats[:], func(row StatRow) bool { return row.JSON == name })
+		return d.count(&stats[i])
+	})
+}
+
+// id reads an id, which is kept and may become the value of a label.
 func (d *decoder) id(id *string) error {
 	text, err := d.name()
+	if err != nil {
+		return err
+	}
 	if len(text) > maxName {
 		return d.wrong(fmt.Sprintf("longer than %d bytes", maxName))
 	}
 	*id = string(text)
-	return err
+	if d.sanitizer.holds(*id) {
+		return d.wrong("holds the credentials")
+	}
+	return nil
 }
 
+// status reads a status, which may become the value of a label.
 func (d *decoder) status(status *Status) error {
 	text, err := d.name()
+	if err != nil {
+		return err
+	}
 	if len(text) > maxName {
 		*status = StatusOther
 		return nil
@@ -168,7 +221,10 @@ func (d *decoder) status(status *Status) error {
 		}
 	}
 	*status = Status(text)
-	return err
+	if d.sanitizer.holds(string(text)) {
+		return d.wrong("holds the credentials")
+	}
+	return nil
 }
 
 // name reads a text that is not empty.
@@ -181,13 +237,53 @@ func (d *decoder) name() ([]byte, error) {
 }
 
 func (d *decoder) time(t *time.Time) error {
-	got := d.PeekKind()
-	err := json.UnmarshalDecode(d.Decoder, t)
-	if _, ok := errors.AsType[*json.SemanticError](err); ok || err == nil && t.IsZero() {
-		return cmp.Or(d.check(nil, got, '"'), d.wrong("not an RFC 3339 time"))
+	text, err := d.text()
+	if err != nil {
+		return err
 	}
-	*t = t.UTC()
-	return err
+	parsed, ok := parseTime(text)
+	if !ok || parsed.IsZero() {
+		return d.wrong("not an RFC 3339 time")
+	}
+	*t = parsed.UTC()
+	return nil
+}
+
+// loose is the form of a time that time.Time refuses though RFC 3339 allows it: in lower case, or in a leap second.
+var loose = regexp.MustCompile(`^[-\d]{10}[Tt]\d\d:\d\d:(60|\d\d)(\.\d+)?([Zz]|[-+]\d\d:\d\d)$`)
+
+// parseTime parses a time as RFC 3339 has it.
+func parseTime(text []byte) (t time.Time, ok bool) {
+	if len(text) > maxName {
+		return t, false
+	}
+	if t.UnmarshalText(text) == nil {
+		return t, isStrict(text)
+	}
+	if !loose.Match(text) {
+		return t, false
+	}
+
+	const seconds = len("2006-01-02T15:04:")
+	strict := bytes.ToUpper(text)
+	leap := time.Duration(0)
+	if string(strict[seconds:seconds+2]) == "60" {
+		copy(strict[seconds:], "59")
+		leap = time.Second
+	}
+	err := t.UnmarshalText(strict)
+	return t.Add(leap), err == nil && isStrict(strict)
+}
+
+// isStrict refuses what package time takes for RFC 3339 although it is not: an hour of one digit, a comma, an offset of a
+// day or more.
+func isStrict(text []byte) bool {
+	const hourEnds = len("2006-01-02T15")
+	if text[hourEnds] != ':' || bytes.IndexByte(text, ',') >= 0 {
+		return false
+	}
+	offset := text[len(text)-len("+01:00"):]
+	return text[len(text)-1] == 'Z' || string(offset[1:3]) < "24" && string(offset[4:]) < "60"
 }
 
 // count reads an integer of 0 or more, written as one: 1e3 and 1.0 are not.
@@ -247,7 +343,17 @@ var kindNames = map[jsontext.Kind]string{
 func (d *decoder) Read(p []byte) (int, error) {
 	depth, held := d.StackDepth(), d.n-d.InputOffset()
 	_, length := d.StackIndex(min(depth, 2)) // of the operations, if it is them
+	// In an object, names and values take turns.
+	kind, members := d.StackIndex(depth)
+	nameIsNext := kind == '{' && members%2 == 0
+
+	most := int64(maxValue)
+	if nameIsNext {
+		most = maxMember
+	}
 	switch {
+	case held > most && nameIsNext:
+		return 0, d.wrong(fmt.Sprintf("a name or white space of more than %d bytes", most))
 	case held > maxValue:
 		return 0, d.wrong(fmt.Sprintf("a value or white space of more than %d bytes", maxValue))
 	case length > maxOnPage:
@@ -255,7 +361,8 @@ func (d *decoder) Read(p []byte) (int, error) {
 	case depth > maxDepth:
 		return 0, d.wrong(fmt.Sprintf("nested more than %d deep", maxDepth))
 	}
-	n, err := d.body.Read(p[:min(int64(len(p)), maxValue+1-held)])
+	// What is read beyond the value at hand may be a name.
+	n, err := d.body.Read(p[:min(int64(len(p)), maxMember, most+1-held)])
 	if d.n += int64(n); d.n > maxBody {
 		return 0, ErrBodyTooLarge
 	}

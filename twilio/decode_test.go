@@ -32,7 +32,7 @@ func TestDecodeDocumentedOperations(t *testing.T) {
 				Stats: stats, CreatedAt: at, UpdatedAt: at,
 			}
 			var got Operation
-			if err := decodeOperation(bytes.NewReader(readTestdata(t, file)), &got); err != nil {
+			if err := decodeOperation(bytes.NewReader(readTestdata(t, file)), Messages, new(sanitizer), &got); err != nil {
 				t.Fatal(err)
 			}
 			if got != want {
@@ -41,6 +41,18 @@ func TestDecodeDocumentedOperations(t *testing.T) {
 		})
 	}
 }
+
+// statNames are the names of the stats of messages in JSON, by Stat.
+var statNames = func() []string {
+	var names []string
+	for _, m := range MessageStats.members() {
+		names = append(names, m.name)
+	}
+	return names
+}()
+
+// readPage decodes a page of message operations.
+func readPage(body io.Reader, p *Page) error { return decodePage(body, Messages, new(sanitizer), p) }
 
 func readTestdata(t testing.TB, name string) []byte {
 	t.Helper()
@@ -132,13 +144,39 @@ func TestDecodePage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			// A page that was used before must not show through.
 			got := Page{Operations: []Operation{{ID: "old"}, {ID: "older"}}, Next: "old"}
-			if err := decodePage(strings.NewReader(tt.body), &got); err != nil {
+			if err := readPage(strings.NewReader(tt.body), &got); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(got.Operations, tt.want.Operations) || got.Next != tt.want.Next {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// RFC 3339 allows for lower case and for leap seconds.
+func TestTimes(t *testing.T) {
+	second := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"2026-03-01T12:00:00Z":                                  second,
+		"2026-03-01t12:00:00z":                                  second,
+		"2026-03-01t13:30:00.5+01:30":                           second.Add(500 * time.Millisecond),
+		"2026-03-01T11:59:60Z":                                  second,
+		"2026-03-01t11:59:60.25z":                               second.Add(250 * time.Millisecond),
+		"2026-03-01T12:00:61Z":                                  {},
+		"2026-03-01 12:00:00Z":                                  {},
+		"2026-03-01T12:00:00":                                   {},
+		"2026-03-01T1:00:00Z":                                   {},
+		"2026-03-01T12:00:00,5Z":                                {},
+		"2026-03-01T12:00:00+24:00":                             {},
+		"2026-02-30T12:00:00Z":                                  {},
+		"2026-03-01T12:00:00.Z":                                 {},
+		"2026-03-01T12:00:00." + strings.Repeat("0", 100) + "Z": {},
+	} {
+		got, ok := parseTime([]byte(text))
+		if ok != !want.IsZero() || ok && !got.Equal(want) {
+			t.Errorf("%s: %v %v, want %v", text, got, ok, want)
+		}
 	}
 }
 
@@ -257,7 +295,7 @@ func TestDecodePageErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := decodePage(strings.NewReader(tt.body), new(Page))
+			err := readPage(strings.NewReader(tt.body), new(Page))
 			var decode *DecodeError
 			if !errors.As(err, &decode) {
 				t.Fatalf("got %v, want a *DecodeError", err)
@@ -281,7 +319,7 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 		pageOf("", `{"`+long+`":<}`),
 		long,
 	} {
-		err := decodePage(strings.NewReader(body), new(Page))
+		err := readPage(strings.NewReader(body), new(Page))
 		var decode *DecodeError
 		if !errors.As(err, &decode) {
 			t.Fatalf("got %v", err)
@@ -296,12 +334,12 @@ func TestDecodeErrorsAreShort(t *testing.T) {
 func TestDecodePageReusesMemory(t *testing.T) {
 	body := []byte(pageJSON(1000, "null"))
 	var p Page
-	if err := decodePage(bytes.NewReader(body), &p); err != nil {
+	if err := readPage(bytes.NewReader(body), &p); err != nil {
 		t.Fatal(err)
 	}
 	first := &p.Operations[0]
 	allocs := testing.AllocsPerRun(10, func() {
-		if err := decodePage(bytes.NewReader(body), &p); err != nil {
+		if err := readPage(bytes.NewReader(body), &p); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -337,7 +375,10 @@ func (e *endless) Read(p []byte) (int, error) {
 // A hostile body ends with an error, and before it takes memory worth naming.
 func TestHostileBodies(t *testing.T) {
 	unknown := func(text string) *endless { return &endless{head: `{"x":`, text: text} }
-	const long = "a value or white space of more than 262144 bytes"
+	const (
+		long     = "a value or white space of more than 262144 bytes"
+		longName = "a name or white space of more than 4096 bytes"
+	)
 	string1k := `,"` + strings.Repeat("a", 1000) + `"`
 	for _, tt := range []struct {
 		name string
@@ -347,7 +388,7 @@ func TestHostileBodies(t *testing.T) {
 		{"white space", &endless{text: " \n"}, long},
 		{"white space in an object", unknown(" "), "/x: " + long},
 		{"a string nobody asked for", &endless{head: `{"x":"`, text: "a"}, "/x: " + long},
-		{"a name", &endless{head: `{"`, text: "a"}, long},
+		{"a name", &endless{head: `{"`, text: "a"}, longName},
 		{"an id", &endless{head: `{"operations":[{"id":"`, text: "a"}, "/operations/0/id: " + long},
 		{"a number", &endless{head: `{"operations":[{"stats":{"total":`, text: "1"}, "/operations/0/stats/total: " + long},
 		{"an array for an id", &endless{head: `{"operations":[{"id":[0`, text: ",0"}, "/operations/0/id: " + long},
@@ -355,14 +396,16 @@ func TestHostileBodies(t *testing.T) {
 		{"a nested array", &endless{head: `{"x":[[0`, text: string1k}, "longer than 16777216 bytes"},
 		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "more than 10000 values"},
 		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: string1k + ":0"}, "longer than 16777216 bytes"},
-		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), "nested more than 20 deep"},
+		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), longName},
+		{"names as long as may be", unknown(`{"` + strings.Repeat("a", maxMember-2) + `":`), "nested more than 20 deep"},
+		{"names a little longer", unknown(`{"` + strings.Repeat("a", maxMember+1) + `":`), longName},
 		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 20 deep"},
 		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := decodePage(tt.body, new(Page))
+			err := readPage(tt.body, new(Page))
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %s", err, tt.want)
@@ -386,7 +429,7 @@ func TestLongStatusesAreNotKept(t *testing.T) {
 	var before, after runtime.MemStats
 	var page Page
 	runtime.ReadMemStats(&before)
-	err := decodePage(body, &page)
+	err := readPage(body, &page)
 	runtime.ReadMemStats(&after)
 	if err != nil || len(page.Operations) != 60 || page.Operations[59].Status != StatusOther {
 		t.Fatalf("%d operations, error %v", len(page.Operations), err)
@@ -410,12 +453,12 @@ func TestLongestValue(t *testing.T) {
 		{"the end together with the last of it", iotest.DataErrReader},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := decodePage(tt.chunks(body(maxValue)), new(Page)); err != nil {
+			if err := readPage(tt.chunks(body(maxValue)), new(Page)); err != nil {
 				t.Error(err)
 			}
 			for _, length := range []int{maxValue + 1, maxValue * 3 / 2, 2 * maxValue} {
 				var decode *DecodeError
-				if err := decodePage(tt.chunks(body(length)), new(Page)); !errors.As(err, &decode) {
+				if err := readPage(tt.chunks(body(length)), new(Page)); !errors.As(err, &decode) {
 					t.Errorf("%d bytes: got %v, want a *DecodeError", length, err)
 				}
 			}
@@ -431,7 +474,7 @@ func TestKeptIDsDoNotPinThePage(t *testing.T) {
 	for range 40 {
 		body := bytes.Clone(template)
 		var p Page
-		if err := decodePage(bytes.NewReader(body), &p); err != nil {
+		if err := readPage(bytes.NewReader(body), &p); err != nil {
 			t.Fatal(err)
 		}
 		kept = append(kept, p.Operations[250].ID)
@@ -544,7 +587,7 @@ func FuzzDecodePage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := bytes.Clone(body)
 		var got Page
-		err := decodePage(bytes.NewReader(body), &got)
+		err := readPage(bytes.NewReader(body), &got)
 		if !bytes.Equal(before, body) {
 			t.Fatal("the decoder wrote to its input")
 		}
@@ -574,7 +617,7 @@ func FuzzDecodePage(f *testing.F) {
 			if want, err = reference(anew); err != nil {
 				return // such as -0 or 1.0, which change on the way
 			}
-			if err = decodePage(bytes.NewReader(anew), &got); err != nil {
+			if err = readPage(bytes.NewReader(anew), &got); err != nil {
 				t.Fatalf("refused, though encoding/json takes it: %v\n%s", err, anew)
 			}
 			samePage(t, got, want)

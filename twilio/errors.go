@@ -22,8 +22,10 @@ var (
 	// ErrInvalidOperationID is returned before any request is made.
 	ErrInvalidOperationID = errors.New("invalid operation id, it should look like " +
 		"comms_operation_01h9krwprkeee8fzqspvwy6nq8")
-	// ErrBodyTooLarge is a 200 of more bytes, decompressed, than the client reads.
+	// ErrBodyTooLarge is a 200 of more bytes, compressed or not, than the client reads.
 	ErrBodyTooLarge = fmt.Errorf("the answer is longer than %d bytes", maxBody)
+	// ErrHeaderTooLarge is an answer whose header has more bytes than the client reads.
+	ErrHeaderTooLarge = fmt.Errorf("the header of the answer is longer than %d bytes", maxHeader)
 )
 
 const maxDetails = 3 // errors kept of one answer
@@ -119,6 +121,16 @@ type timeoutError struct{ after time.Duration }
 func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
 func (timeoutError) Timeout() bool   { return true }
 
+// SecretError means that no request went out, as the secret could not be read.
+type SecretError struct{ Err error }
+
+func (e *SecretError) Error() string {
+	return "cannot read the secret: " + oneLine(e.Err.Error(), maxErrorText)
+}
+
+// Unwrap returns the cause.
+func (e *SecretError) Unwrap() error { return e.Err }
+
 // DecodeError says where a 200 is not the JSON the API documents, and how. It shows nothing of the answer but the names
 // on the way to the fault.
 type DecodeError struct {
@@ -162,9 +174,28 @@ func decodeErrors(body []byte, s *sanitizer) []Detail {
 	if len(details) == 0 && e.Code != 0 {
 		details = []Detail{e.Detail}
 	}
+	return sanitizeDetails(details, s)
+}
+
+// sanitizeDetails makes the texts of details fit to be shown. A secret may begin in one of them and go on in the next.
+func sanitizeDetails(details []Detail, s *sanitizer) []Detail {
+	var messages, contexts []string
+	for i := range details {
+		messages = append(messages, details[i].Message)
+		contexts = append(contexts, details[i].Context)
+	}
+	messages, contexts = s.redact(messages...), s.redact(contexts...)
+
+	var all []string
+	for i := range details {
+		all = append(all, messages[i], contexts[i])
+	}
+	all = s.redact(all...)
+
 	for i := range details {
 		d := &details[i]
-		d.Message, d.Context = s.text(d.Message, maxErrorText), s.text(d.Context, maxErrorText)
+		d.Message = oneLine(all[2*i], maxErrorText)
+		d.Context = oneLine(all[2*i+1], maxErrorText)
 		if d.Context == "null" { // the reference's examples spell it as a string
 			d.Context = ""
 		}

@@ -71,7 +71,8 @@ func TestDecodeErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var s sanitizer
-			s.add("s3cret", "dXNlcjpzM2NyZXQ=")
+			s.add("s3cret")
+			s.add("dXNlcjpzM2NyZXQ=")
 			if got := decodeErrors([]byte(tt.body), &s); !slices.Equal(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}

@@ -104,6 +104,13 @@ func withObserve(r *records) func(*Options) {
 	return func(o *Options) { o.Observe = r.observe }
 }
 
+func withAuth(user, password string) func(*Options) {
+	return func(o *Options) {
+		o.User = user
+		o.Secret = func(context.Context) (string, error) { return password, nil }
+	}
+}
+
 func withLog(w io.Writer) func(*Options) {
 	return func(o *Options) { o.Logger = log.NewLogfmtLogger(log.NewSyncWriter(w)) }
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,8 +13,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 func isFetch(req *http.Request) bool { return strings.Contains(req.URL.Path, "comms_operation_") }
@@ -67,7 +66,7 @@ func TestFetchesComeSecond(t *testing.T) {
 				}
 				cancel()
 				wg.Wait()
-				if n := fetches.Load() - before; n > pages+maxFetches+1 {
+				if n := fetches.Load() - before; n > pages+maxAside+1 {
 					t.Errorf("%d fetches beside %d pages", n, pages)
 				}
 				if took := time.Since(start); tt.inFlight != 1 && took > pages*200*time.Millisecond+time.Second {
@@ -83,15 +82,11 @@ func TestFetchesComeSecond(t *testing.T) {
 func TestFetchesEndWithTheirContext(t *testing.T) {
 	const wait = time.Second
 	for name, block := range map[string]func(c *Client, api *fakeAPI){
-		"a fetch's place": func(c *Client, _ *fakeAPI) { c.fetches = semaphore.NewWeighted(0) },
-		"the rate of fetches": func(c *Client, _ *fakeAPI) {
-			c.lists.Add(1)
-			c.fetchLimiter.SetLimit(0.01)
-			c.fetchLimiter.Allow()
-		},
-		"a request's place": func(c *Client, _ *fakeAPI) { c.inFlight = semaphore.NewWeighted(0) },
-		"the rate":          func(c *Client, _ *fakeAPI) { c.limiter.SetLimit(0.01); c.limiter.Allow() },
-		"the cooldown":      func(c *Client, _ *fakeAPI) { c.cooldown.extend(time.Now().Add(time.Hour), 429) },
+		"a fetch's place":     func(c *Client, _ *fakeAPI) { c.gate.aside = 0 },
+		"a request's place":   func(c *Client, _ *fakeAPI) { c.gate.places = 0 },
+		"the rate":            func(c *Client, _ *fakeAPI) { c.gate.next = time.Now().Add(time.Minute) },
+		"the rate of fetches": func(c *Client, _ *fakeAPI) { c.gate.lists, c.gate.nextAside = 1, time.Now().Add(time.Minute) },
+		"the cooldown":        func(c *Client, _ *fakeAPI) { c.cooldown.extend(time.Now().Add(time.Hour), 429) },
 		"the next attempt": func(_ *Client, api *fakeAPI) {
 			api.answer = func(_ int, req *http.Request) (*http.Response, error) { return answer(req, 502, ""), nil }
 		},
@@ -107,7 +102,6 @@ func TestFetchesEndWithTheirContext(t *testing.T) {
 				api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) { return answer(req, 200, one), nil })
 				c := testClient(t, "https://api.test", api, func(o *Options) { o.RateLimit, o.InFlight = 100, 100 })
 				c.backoff = func(int) time.Duration { return time.Hour }
-				fetches, inFlight := c.fetches, c.inFlight
 				block(c, api)
 				var wg sync.WaitGroup
 				for range 20 {
@@ -124,10 +118,116 @@ func TestFetchesEndWithTheirContext(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if !fetches.TryAcquire(maxFetches) || !inFlight.TryAcquire(100) {
-					t.Error("some places are still taken")
+				if c.gate.flying != [priorities]int{} || c.gate.waiting[probing].Len() > 0 {
+					t.Errorf("some places are still taken: %v, and %d wait", c.gate.flying, c.gate.waiting[probing].Len())
 				}
 			})
 		})
 	}
+}
+
+// Fetches that are abandoned before they could be sent take nothing from the
+// pace, however many there are: a list goes out as if there were none.
+func TestAbandonedFetchesCostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
+			<-time.After(time.Second)
+			return answer(req, 200, pageOf("")), req.Context().Err()
+		})
+		c := testClient(t, "https://api.test", api, func(o *Options) { o.RateLimit, o.InFlight = 10, 4 })
+		var probes sync.WaitGroup
+		stop := time.Now().Add(time.Minute)
+		for range 10 {
+			probes.Go(func() {
+				for time.Now().Before(stop) {
+					ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+					_, _ = c.FetchOperation(ctx, oneDecoded.ID)
+					<-ctx.Done()
+					cancel()
+				}
+			})
+		}
+		<-time.After(30 * time.Second)
+		start := time.Now()
+		if _, err := readAll(t, c); err != nil {
+			t.Error(err)
+		}
+		// A place in turn with one fetch, and the answer.
+		if took, most := time.Since(start), 1300*time.Millisecond; took > most {
+			t.Errorf("a list of one request took %v, want at most %v", took, most)
+		}
+		probes.Wait()
+		if c.gate.next.After(time.Now().Add(100 * time.Millisecond)) {
+			t.Errorf("the next request may go in %v", time.Until(c.gate.next))
+		}
+	})
+}
+
+// Samples wait for refreshes and probes, and none of them overtakes the pace.
+func TestPriorities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(10, 4)
+		g.begin(+1)
+		var mu sync.Mutex
+		var order []priority
+		var at []time.Time
+		var wg sync.WaitGroup
+		enter := func(p priority) {
+			wg.Go(func() {
+				if _, err := g.enter(t.Context(), p); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order, at = append(order, p), append(at, time.Now())
+				mu.Unlock()
+				g.leave(p)
+			})
+			synctest.Wait()
+		}
+		enter(refreshing) // at once
+		for _, p := range []priority{sampling, sampling, probing, probing, refreshing, refreshing, refreshing} {
+			enter(p)
+		}
+		wg.Wait()
+		want := []priority{
+			refreshing, probing, refreshing, probing, refreshing, refreshing, sampling, sampling,
+		}
+		if !slices.Equal(order, want) {
+			t.Errorf("got %v, want %v", order, want)
+		}
+		for i := range at[1:] {
+			if apart := at[i+1].Sub(at[i]); apart < 100*time.Millisecond {
+				t.Errorf("requests %d and %d are %v apart", i, i+1, apart)
+			}
+		}
+		g.begin(-1)
+	})
+}
+
+// Two clients of one account share its pace and its cooldown.
+func TestSharePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		status := 200
+		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
+			return answer(req, status, pageOf(""), "Retry-After", "60"), nil
+		})
+		limited := func(o *Options) { o.RateLimit, o.MaxRetries = 1, 0 }
+		messages := testClient(t, "https://api.test", api, limited)
+		emails := testClient(t, "https://api.test", api, limited)
+		emails.SharePace(messages)
+		for range 3 {
+			_, _ = readAll(t, messages)
+			_, _ = readAll(t, emails)
+		}
+		for i, at := range api.requests() {
+			if want := time.Duration(i) * time.Second; at != want {
+				t.Errorf("request %d went out after %v, want %v", i, at, want)
+			}
+		}
+		status = 429
+		_, _ = readAll(t, emails)
+		if messages.RetryAt().IsZero() {
+			t.Error("one may send although the other was told to wait")
+		}
+	})
 }

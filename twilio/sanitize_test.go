@@ -127,7 +127,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 			for form, text := range forms {
 				var logged bytes.Buffer
 				transport := &http.Transport{DisableCompression: true}
-				c := testClient(t, "http://"+rawServer(t, answer(text)), basicAuth(transport, hardUser, hardSecret),
+				c := testClient(t, "http://"+rawServer(t, answer(text)), transport, withAuth(hardUser, hardSecret),
 					withLog(&logged), func(o *Options) { o.MaxRetries = 1 })
 				c.backoff = func(int) time.Duration { return 0 }
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute) // less than the Retry-After
@@ -157,7 +157,7 @@ func TestSecretsAreRedactedOverHTTP2(t *testing.T) {
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()
-	err := first(t.Context(), testClient(t, server.URL, basicAuth(server.Client().Transport, hardUser, hardSecret)))
+	err := first(t.Context(), testClient(t, server.URL, server.Client().Transport, withAuth(hardUser, hardSecret)))
 	if err == nil || !strings.Contains(err.Error(), "1 "+redacted+" (at Basic "+redacted) {
 		t.Errorf("got %v", err)
 	}

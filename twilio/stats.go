@@ -49,6 +49,8 @@ type StatRow struct {
 	Name string // in the names of metrics, after their prefix
 	Help string // what is counted
 
+	Optional bool // the member may be absent, which is 0
+
 	Grows   bool // messages or recipients never leave it: there is a counter of its growth
 	Outcome bool // a message can leave it for another outcome, but its growth is counted
 	Lost    bool // a message that is in it will not arrive
@@ -108,11 +110,26 @@ var MessageStats = StatTable{
 	},
 }
 
-// members are the names of the stats in JSON, by Stat.
-func (t *StatTable) members() []string {
-	names := make([]string, len(t))
-	for i := range t {
-		names[i] = t[i].JSON
+// EmailStats is the table of e-mail operations: `opened` stands for `read`, and there is no `unaddressable`. One of two
+// public examples leaves out recipients and attempts.
+var EmailStats = emailStats()
+
+func emailStats() StatTable {
+	t := MessageStats
+	t[Unaddressable] = StatRow{}
+	t[Recipients].Optional = true
+	t[Attempts].Optional = true
+	t[Read].JSON = "opened"
+	return t
+}
+
+// members are those of an operation's stats.
+func (t *StatTable) members() []member {
+	var members []member
+	for _, row := range t {
+		if row.JSON != "" {
+			members = append(members, member{row.JSON, row.Optional})
+		}
 	}
-	return names
+	return members
 }

@@ -2,11 +2,11 @@ package account
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
-	promconfig "github.com/prometheus/common/config"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/config"
@@ -15,6 +15,12 @@ import (
 
 // fetchTimeout limits a fetch, and the wait of callers without a deadline.
 const fetchTimeout = 2 * time.Minute
+
+// decodedPerCore is how many answers of all accounts are decoded at a time, by each core.
+const decodedPerCore = 4
+
+// decoding is shared by all accounts, so that memory does not depend on how far the processor is behind.
+var decoding = twilio.NewTurns(decodedPerCore * runtime.GOMAXPROCS(0))
 
 // Account is one account as it runs.
 type Account struct {
@@ -49,11 +55,18 @@ func (m *Manager) newAccount(c *config.Account) *Account {
 	a := &Account{config: *c, fetches: map[string]*fetch{}}
 	metrics, t := m.metrics.Account(c.Account), m.transports[c.HTTP]
 	a.client = twilio.NewClient(twilio.Options{
-		BaseURL:   &a.config.BaseURL,
-		Transport: promconfig.NewBasicAuthRoundTripper(promconfig.NewInlineSecret(c.User), c.Password, t),
-		Timeout:   c.Timeout, MaxRetries: c.MaxRetries, RateLimit: c.RateLimit, InFlight: c.Concurrency,
-		Logger: log.With(m.logger, "account", c.Account), Observe: metrics.Observe,
-		Proxy: t.proxy,
+		BaseURL:    &a.config.BaseURL,
+		Transport:  t,
+		User:       c.User,
+		Secret:     c.Password.Fetch,
+		Timeout:    c.Timeout,
+		MaxRetries: c.MaxRetries,
+		RateLimit:  c.RateLimit,
+		InFlight:   c.Concurrency,
+		Decoding:   decoding,
+		Logger:     log.With(m.logger, "account", c.Account),
+		Observe:    metrics.Observe,
+		Proxy:      t.proxy,
 	})
 	a.Refresher = collector.NewRefresher(c.Settings, a.client, metrics, m.logger)
 	return a

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/common/config"
+
+	"twilio_operations_exporter/twilio"
 )
 
 // What files hold at most, in MiB: far more than any secret or certificate, and the configuration of 10,000 accounts.
@@ -115,10 +118,33 @@ func (h HTTP) NewTransport() (http.RoundTripper, func(*http.Request) (*url.URL, 
 	if err != nil {
 		return nil, nil, err
 	}
-	c := config.HTTPClientConfig{TLSConfig: h.TLS, EnableHTTP2: true}
-	c.ProxyURL.URL, c.ProxyFromEnvironment = proxy, h.Proxy == ""
-	// The name is a label of the library's own metrics, which are not removed with the account: hence the same one for
-	// all.
-	rt, err := config.NewRoundTripperFromConfig(c, "twilio", config.WithSecretManager(secretFiles{}))
-	return rt, c.Proxy(), err
+	c := config.ProxyConfig{ProxyFromEnvironment: h.Proxy == ""}
+	c.ProxyURL.URL = proxy
+	fromProxy := c.Proxy()
+
+	tlsConfig, err := config.NewTLSConfig(&h.TLS, config.WithSecretManager(secretFiles{}))
+	if err != nil {
+		return nil, nil, err
+	}
+	files := config.TLSRoundTripperSettings{
+		CA:   tlsFile(h.TLS.CARef),
+		Cert: tlsFile(h.TLS.CertRef),
+		Key:  tlsFile(h.TLS.KeyRef),
+	}
+	if files == (config.TLSRoundTripperSettings{}) {
+		return twilio.NewTransport(tlsConfig, fromProxy), fromProxy, nil
+	}
+	// It makes another transport when a file has changed.
+	rt, err := config.NewTLSRoundTripper(tlsConfig, files, func(current *tls.Config) (http.RoundTripper, error) {
+		return twilio.NewTransport(current, fromProxy), nil
+	})
+	return rt, fromProxy, err
+}
+
+// tlsFile returns the contents of a file, if one is given.
+func tlsFile(path string) config.SecretReader {
+	if path == "" {
+		return nil
+	}
+	return SecretFile(path)
 }

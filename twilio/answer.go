@@ -1,0 +1,307 @@
+package twilio
+
+import (
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/common/version"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	maxErrorBody = 64 << 10 // bytes read of an answer other than 200, compressed or not
+
+	// readAhead is how many bytes of a body are read before it is its turn to be decoded. A page of the documented
+	// length fits in, compressed.
+	readAhead = 128 << 10
+
+	// patience is how long, altogether, an answer being decoded may keep its turn while it waits for the network.
+	patience = time.Second
+)
+
+// send sends a request and reads the answer.
+func (c *Client) send(ctx context.Context, r *request) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url.String(), http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	req.Header = r.header
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("User-Agent", version.ComponentUserAgent("twilio_operations_exporter"))
+
+	proxy, _ := c.options.Proxy(req) // the transport tells of its error
+	if proxy != nil {
+		c.sanitizer.addUser(proxy.User)
+	}
+
+	// The transport itself, without an http.Client: no redirect is followed.
+	resp, err := c.options.Transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read, or reading failed
+
+	c.readHeader(r, resp)
+	if resp.StatusCode != http.StatusOK {
+		return resp.StatusCode, c.readError(resp)
+	}
+	return resp.StatusCode, c.readBody(ctx, r, resp)
+}
+
+// explained makes an error of this package of one that a transport or a decoder returned. No error that it returns holds
+// text that was not sanitized. The code is 0 where the answer did not come whole.
+func (c *Client) explained(next step) step {
+	return func(ctx context.Context, r *request) (int, error) {
+		code, err := next(ctx, r)
+		if err == nil {
+			return code, nil
+		}
+		if api, ok := errors.AsType[*Error](err); ok {
+			beyond := c.cooldown.beyond(ctx)
+			if beyond != nil && throttles(code) {
+				return code, beyond
+			}
+			return code, api
+		}
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		if network, ok := errors.AsType[*NetworkError](err); ok {
+			return 0, network
+		}
+		if decode, ok := errors.AsType[*DecodeError](err); ok { // it came whole, whatever it says
+			c.sanitizer.decodeError(decode)
+			return code, decode
+		}
+		if errors.Is(err, ErrBodyTooLarge) {
+			return 0, ErrBodyTooLarge
+		}
+		if isHeaderTooLarge(err) {
+			return 0, ErrHeaderTooLarge
+		}
+		if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
+			return 0, &NetworkError{http.ErrSchemeMismatch}
+		}
+		return 0, &NetworkError{c.sanitizer.err(err)}
+	}
+}
+
+// isHeaderTooLarge reports whether a transport refused the header of an answer for its length. net/http has no type for
+// it, neither for HTTP/1 nor for HTTP/2.
+func isHeaderTooLarge(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "server response headers exceeded") ||
+		strings.Contains(text, "response header list larger than advertised limit")
+}
+
+// readHeader takes from an answer what concerns all later requests. It is read before the body, which may be slow.
+func (c *Client) readHeader(r *request, resp *http.Response) {
+	now := time.Now()
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if throttles(resp.StatusCode) {
+		if err != nil {
+			date = c.Now()
+		}
+		c.coolDown(r, resp, date, now)
+		return
+	}
+	if resp.StatusCode != http.StatusOK || err != nil {
+		return
+	}
+	if c.clock.observe(date, now) {
+		_ = level.Warn(c.options.Logger).Log("msg", "clocks differ by more than an hour, not correcting for it",
+			"local", now.UTC().Format(time.RFC3339), "api", date.UTC().Format(time.RFC3339))
+	}
+}
+
+// coolDown starts or extends the cooldown by an answer that came now, and whose own clock says date.
+func (c *Client) coolDown(r *request, resp *http.Response, date, now time.Time) {
+	logger := log.With(c.options.Logger, "endpoint", r.endpoint, "code", resp.StatusCode)
+
+	header := resp.Header.Values("Retry-After")
+	wait, ok := retryAfter(header, date)
+	if wait > maxRetryAfter {
+		_ = level.Warn(logger).Log("msg", "Retry-After is longer than an hour, waiting an hour",
+			"retry_after", c.sanitizer.text(strings.Join(header, ", "), maxErrorText))
+		wait = maxRetryAfter
+	}
+	if ok {
+		wait += jitter(100*time.Millisecond + min(wait/20, 2*time.Second))
+	} else {
+		wait = c.backoff(r.attempts - 1)
+	}
+
+	until := now.Add(wait)
+	if c.cooldown.extend(until, resp.StatusCode) {
+		_ = level.Warn(logger).Log("msg", "API is throttling, pausing requests", "until", until.UTC().Format(time.RFC3339))
+	}
+}
+
+// readError returns the *Error of an answer other than 200, whatever becomes of its body.
+func (c *Client) readError(resp *http.Response) *Error {
+	body, err := decompress(resp, &boundedReader{resp.Body, maxErrorBody})
+	var text []byte
+	if err == nil {
+		text, _ = io.ReadAll(io.LimitReader(body, maxErrorBody))
+	}
+	return &Error{StatusCode: resp.StatusCode, Details: decodeErrors(text, &c.sanitizer)}
+}
+
+// readBody decodes the body of a 200. It is decoded as it comes, so that no answer is held whole; what is read ahead of
+// that is no more than readAhead.
+func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) error {
+	buffer, _ := aheads.Get().(*bytes.Buffer)
+	defer aheads.Put(buffer)
+	buffer.Reset()
+
+	compressed := &boundedReader{resp.Body, maxBody}
+	_, err := io.CopyN(buffer, compressed, readAhead)
+	whole := errors.Is(err, io.EOF)
+	if err != nil && !whole {
+		return err
+	}
+
+	turn := &decodeTurn{ctx: ctx, turns: c.options.Decoding, timeout: r.timeout, patience: patience}
+	if err := turn.take(); err != nil {
+		return err
+	}
+	defer turn.giveBack()
+
+	var body io.Reader = buffer
+	if !whole {
+		body = io.MultiReader(buffer, &patientReader{compressed, turn})
+	}
+	body, err = decompress(resp, body)
+	if err == nil {
+		err = r.decode(body)
+	}
+	_, corrupt := errors.AsType[flate.CorruptInputError](err)
+	if corrupt || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
+		return &DecodeError{Problem: "corrupt gzip"}
+	}
+	return err
+}
+
+// aheads are buffers for what is read ahead.
+var aheads = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// decompress returns the body as it was before compression. That the client asks for gzip itself has a reason: the
+// transport may be set up not to.
+func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
+	switch encoding := resp.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
+	case "", "identity":
+		return body, nil
+	case "gzip":
+		plain, err := gzip.NewReader(body)
+		if errors.Is(err, io.EOF) {
+			return http.NoBody, nil // nothing, compressed or not
+		}
+		return plain, err
+	default:
+		return nil, &DecodeError{Problem: "content encoding " + encoding + ", which nobody asked for"}
+	}
+}
+
+// A boundedReader reads at most left bytes, and fails with ErrBodyTooLarge if there are more.
+type boundedReader struct {
+	r    io.Reader
+	left int
+}
+
+// Read implements io.Reader.
+func (b *boundedReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p[:min(len(p), b.left+1)])
+	b.left -= n
+	if b.left < 0 {
+		b.left = 0
+		return 0, ErrBodyTooLarge
+	}
+	return n, err
+}
+
+// A decodeTurn is one answer's turn to be decoded. Who waits for it does not use up its timeout.
+type decodeTurn struct {
+	ctx      context.Context //nolint:containedctx // as a body has
+	turns    *Turns
+	timeout  *pausingTimer
+	patience time.Duration // left
+
+	mu    sync.Mutex
+	taken bool
+}
+
+func (t *decodeTurn) take() error {
+	if t.turns == nil {
+		return nil
+	}
+	resume := t.timeout.pause()
+	defer resume()
+	if err := t.turns.places.Acquire(t.ctx, 1); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.taken = true
+	return nil
+}
+
+func (t *decodeTurn) giveBack() {
+	if t.turns == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken {
+		t.taken = false
+		t.turns.places.Release(1)
+	}
+}
+
+// lost reports whether the turn was given back.
+func (t *decodeTurn) lost() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.turns != nil && !t.taken
+}
+
+// A patientReader reads what comes from the network while an answer is being decoded. One that lets the decoder wait for
+// too long gives its turn back meanwhile.
+type patientReader struct {
+	r    io.Reader
+	turn *decodeTurn
+}
+
+// Read implements io.Reader.
+func (p *patientReader) Read(b []byte) (int, error) {
+	begin := time.Now()
+	timer := time.AfterFunc(p.turn.patience, p.turn.giveBack)
+	n, err := p.r.Read(b)
+	timer.Stop()
+	p.turn.patience = max(0, p.turn.patience-time.Since(begin))
+
+	if p.turn.lost() {
+		if takeErr := p.turn.take(); takeErr != nil {
+			return n, takeErr
+		}
+	}
+	return n, err
+}
+
+// Turns bound how many answers are decoded at the same time, by all clients that share them: however slow the processor
+// is, memory holds no more pages than that.
+type Turns struct{ places *semaphore.Weighted }
+
+// NewTurns returns turns for n answers at a time.
+func NewTurns(n int) *Turns { return &Turns{semaphore.NewWeighted(int64(n))} }

@@ -1,0 +1,327 @@
+package twilio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/url"
+	"regexp"
+	"strconv"
+	"sync"
+)
+
+const (
+	maxTags     = 10  // of a message, as documented
+	maxTagKey   = 128 // characters, as documented
+	maxTagValue = 256 // characters, as documented
+	maxAttempts = 20  // kept of a message, the last ones
+	maxCode     = 10  // digits
+	maxChannel  = 32  // letters
+
+	// Other stands for a code or a channel that is not of the documented form.
+	Other = "other"
+	// operationRelated is the name under which a message is related to its operation.
+	operationRelated = "OPERATION"
+)
+
+// Message is what is read of a message (Messages resource): neither addresses nor content.
+type Message struct {
+	ID         string
+	Status     Status            // one of its own, such as FAILED or UNDELIVERED
+	Operations []string          // ids of the operations that it is related to
+	Tags       map[string]string // at most 10, set by the sender
+	Attempts   []Attempt         // in the order in which they were made, the last 20; none in a list
+}
+
+// Attempt is one attempt to send a message.
+type Attempt struct {
+	Status  Status
+	Channel string // such as SMS, RCS or WHATSAPP; "" where it is not given, Other where it is not at most 32 letters
+
+	// Code is that of the error, a number that Twilio's error dictionary explains; "" where there is none, Other where
+	// it is no number. Text is for humans, cut to a sane length and without control characters.
+	Code string
+	Text string
+}
+
+// MessageQuery selects messages of the list. Zero values are not sent.
+type MessageQuery struct {
+	Operation string // id; whether the API heeds it is to be seen by Message.Operations
+	Status    Status
+	PageSize  int // 1 to 1000
+}
+
+// MessagePage is one page of the list of messages.
+type MessagePage struct {
+	Messages []Message
+	Next     string // token of the next page, "" on the last one
+}
+
+// ErrInvalidMessageID is returned before any request is made.
+var ErrInvalidMessageID = errors.New("invalid message id, it should look like comms_message_01h2xcejqtf2nbrexx3vqjhp41")
+
+// messageID is the documented pattern, closed at its end.
+var messageID = regexp.MustCompile(`^comms_message_[0-7][a-hjkmnpqrstv-z0-9]{25,34}$`)
+
+// ValidMessageID reports whether id has the documented form.
+func ValidMessageID(id string) bool { return messageID.MatchString(id) }
+
+var messagePages = sync.Pool{New: func() any { return new(MessagePage) }}
+
+// Messages reads the list of messages, as Pages reads that of operations. Its requests wait for those of refreshes and
+// of FetchOperation, and have a part in the latter's half of the rate limit. One is under way at a time.
+func (c *Client) Messages(ctx context.Context, q MessageQuery) iter.Seq2[*MessagePage, error] {
+	v := url.Values{}
+	if q.Operation != "" {
+		v.Set("operationId", q.Operation)
+	}
+	if q.Status != "" {
+		v.Set("status", string(q.Status))
+	}
+	if q.PageSize != 0 {
+		v.Set("pageSize", strconv.Itoa(q.PageSize))
+	}
+	return readList(ctx, c, &listing[MessagePage]{
+		endpoint: EndpointListMessages,
+		priority: sampling,
+		url:      c.base.JoinPath("Messages"),
+		query:    v,
+		pool:     &messagePages,
+		decode: func(body io.Reader, p *MessagePage) error {
+			return decodeMessagePage(body, &c.sanitizer, p)
+		},
+		next: func(p *MessagePage) string { return p.Next },
+	})
+}
+
+// FetchMessage reads one message, with its attempts. It waits as Messages does.
+//
+// An id that is not of the documented form is refused with ErrInvalidMessageID; other errors are those of Pages.
+func (c *Client) FetchMessage(ctx context.Context, id string) (Message, error) {
+	if !ValidMessageID(id) {
+		return Message{}, fmt.Errorf("%w: %q", ErrInvalidMessageID, c.sanitizer.text(id, maxErrorText))
+	}
+	var m Message
+	err := c.get(ctx, &request{
+		endpoint: EndpointFetchMessage,
+		priority: sampling,
+		url:      c.base.JoinPath("Messages", id),
+		decode: func(body io.Reader) error {
+			m = Message{} // of an attempt before
+			return decodeMessage(body, &c.sanitizer, &m)
+		},
+	})
+	if err == nil && m.ID != id {
+		err = fmt.Errorf("%s: %w", EndpointFetchMessage, &DecodeError{Pointer: "/id", Problem: "another message's"})
+	}
+	if err != nil {
+		return Message{}, err
+	}
+	return m, nil
+}
+
+var (
+	messagePageMembers = []member{{"messages", false}, {"pagination", false}}
+	messageMembers     = []member{{"id", false}, {"status", false}, {"related", true}, {"tags", true}, {"attempts", true}}
+	relatedMembers     = []member{{"name", true}, {"id", true}}
+	attemptMembers     = []member{{"status", true}, {"from", true}, {"error", true}}
+	fromMembers        = []member{{"channel", true}}
+	errorMembers       = []member{{"code", true}, {"message", true}}
+)
+
+// decodeMessagePage fills p from a page of the list of messages. What p holds after an error is of no use.
+func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
+	p.Messages, p.Next = p.Messages[:0], ""
+	return decode(body, s, func(d *decoder) error {
+		return d.object(messagePageMembers, func(name string) error {
+			if name == "pagination" {
+				return d.pagination(&p.Next)
+			}
+			return d.array(func() error {
+				p.Messages = append(p.Messages, Message{})
+				return d.message(&p.Messages[len(p.Messages)-1])
+			})
+		})
+	})
+}
+
+// decodeMessage fills m from an answer that is one message.
+func decodeMessage(body io.Reader, s *sanitizer, m *Message) error {
+	return decode(body, s, func(d *decoder) error { return d.message(m) })
+}
+
+func (d *decoder) message(m *Message) error {
+	return d.object(messageMembers, func(name string) error {
+		switch name {
+		case "id":
+			return d.id(&m.ID)
+		case "status":
+			return d.status(&m.Status)
+		}
+		null, err := d.null()
+		if null {
+			return err
+		}
+		switch name {
+		case "related":
+			return d.array(func() error { return d.related(m) })
+		case "tags":
+			return d.tags(m)
+		default:
+			return d.array(func() error { return d.attempt(m) })
+		}
+	})
+}
+
+// related reads what a message is related to, and keeps operations.
+func (d *decoder) related(m *Message) error {
+	var name, id string
+	err := d.object(relatedMembers, func(member string) error {
+		if member == "id" {
+			return d.id(&id)
+		}
+		return d.short(&name, maxName)
+	})
+	if err == nil && name == operationRelated && len(m.Operations) < maxTags {
+		m.Operations = append(m.Operations, id)
+	}
+	return err
+}
+
+// tags reads the tags. Those that are longer than documented, hold a secret, or are too many are left out.
+func (d *decoder) tags(m *Message) error {
+	if err := d.open('{'); err != nil {
+		return err
+	}
+	for d.PeekKind() != '}' {
+		text, err := d.text()
+		if err != nil {
+			return err
+		}
+		key := string(text)
+		text, err = d.text()
+		if err != nil {
+			return err
+		}
+		// The documented lengths are in characters.
+		if len(key) > 4*maxTagKey || len(text) > 4*maxTagValue || len(m.Tags) == maxTags {
+			continue
+		}
+		value := string(text)
+		if d.sanitizer.holds(key) || d.sanitizer.holds(value) {
+			continue
+		}
+		if m.Tags == nil {
+			m.Tags = map[string]string{}
+		}
+		m.Tags[key] = value
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+// attempt reads an attempt, and keeps the last ones.
+func (d *decoder) attempt(m *Message) error {
+	var a Attempt
+	err := d.object(attemptMembers, func(name string) error {
+		null, err := d.null()
+		if null {
+			return err
+		}
+		switch name {
+		case "status":
+			return d.status(&a.Status)
+		case "from":
+			return d.object(fromMembers, func(string) error { return d.channel(&a.Channel) })
+		default:
+			return d.attemptError(&a)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if len(m.Attempts) == maxAttempts {
+		copy(m.Attempts, m.Attempts[1:])
+		m.Attempts = m.Attempts[:maxAttempts-1]
+	}
+	m.Attempts = append(m.Attempts, a)
+	return nil
+}
+
+func (d *decoder) attemptError(a *Attempt) error {
+	return d.object(errorMembers, func(name string) error {
+		null, err := d.null()
+		if null {
+			return err
+		}
+		if name == "code" {
+			return d.code(&a.Code)
+		}
+		text, err := d.text()
+		if err == nil {
+			a.Text = d.sanitizer.text(string(text), maxErrorText)
+		}
+		return err
+	})
+}
+
+// code reads an error code, which may come as a number or as text.
+func (d *decoder) code(code *string) error {
+	v, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	text := string(v[:min(len(v), maxName)])
+	switch v.Kind() {
+	case '"':
+		text, _ = strconv.Unquote(text)
+	case '0':
+	default:
+		return d.wrong(kindNames[v.Kind()] + " where a number should be")
+	}
+	*code = Other
+	if len(text) <= maxCode && allOf(text, '0', '9') {
+		*code = text
+	}
+	return nil
+}
+
+// channel reads the name of a channel.
+func (d *decoder) channel(channel *string) error {
+	null, err := d.null()
+	if null {
+		return err
+	}
+	if err := d.short(channel, maxChannel); err != nil {
+		return err
+	}
+	if !allOf(*channel, 'A', 'Z') || d.sanitizer.holds(*channel) {
+		*channel = Other
+	}
+	return nil
+}
+
+// short reads a text; Other stands for one of more than most bytes.
+func (d *decoder) short(s *string, most int) error {
+	text, err := d.text()
+	if err != nil {
+		return err
+	}
+	*s = Other
+	if len(text) <= most {
+		*s = string(text)
+	}
+	return nil
+}
+
+// allOf reports whether a text is not empty, and all its bytes are from first to last.
+func allOf(s string, first, last byte) bool {
+	for i := range len(s) {
+		if s[i] < first || s[i] > last {
+			return false
+		}
+	}
+	return s != ""
+}
