@@ -45,6 +45,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case err == nil && cfg.Flags().Check:
 		err = cfg.WriteCheck(stdout)
+	case err == nil && cfg.Flags().Healthcheck != nil:
+		err = web.CheckHealth(ctx, cfg.Flags().Healthcheck)
 	case err == nil:
 		err = start(ctx, cfg, hangup, stdout, log)
 	}

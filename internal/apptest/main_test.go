@@ -244,6 +244,11 @@ func TestBadStart(t *testing.T) {
 		},
 		"bad file":  {nil, []string{"--config.file", bad}, unknown},
 		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, unknown},
+		"health port taken": {
+			accountEnv(api), []string{"--web.listen-address=127.0.0.1:0", "--web.health-listen-address=" + taken.Addr().String()},
+			"--web.health-listen-address: listen tcp " + taken.Addr().String() +
+				": bind: address already in use: choose a free port and an address of this host",
+		},
 		"port taken": {
 			accountEnv(api), []string{"--web.listen-address=" + taken.Addr().String()},
 			"--web.listen-address: listen tcp " + taken.Addr().String() +
@@ -679,11 +684,7 @@ func TestRotatedSecret(t *testing.T) {
 // path.
 func TestWebConfig(t *testing.T) {
 	t.Parallel()
-	// The password is "test".
-	webConfig := testutil.WriteFile(
-		t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n",
-	)
-	p := serve(t, accountEnv(testutil.New(t)), "--web.config.file", webConfig)
+	p := serve(t, accountEnv(testutil.New(t)), "--web.config.file", webConfigWithPassword(t))
 	for _, path := range []string{"/", "/metrics", "/-/ready", "/probe"} {
 		if _, err := testutil.Get(t.Context(), p.url+path); err == nil || err.Error() != "status 401" {
 			t.Errorf("%s: %v", path, err)
