@@ -192,6 +192,36 @@ func TestLoadGood(t *testing.T) {
 			nil, []string{"--demo", "--collector.interval=1m"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
 		},
+		"line feeds around variables": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID + "\n", "TWILIO_AUTH_TOKEN": testutil.Token + "\n",
+				"TWILIO_BASE_URL": "https://comms.twilio.com/v1\r\n", "TWILIO_SHARD_TOTAL": " 1\n", "TWILIO_SHARD_INDEX": "\t0",
+			}, nil,
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.Account == testutil.SID && a.User == testutil.SID && password(t, &a) == testutil.Token &&
+					a.BaseURL.String() == "https://comms.twilio.com/v1" && c.flags.Shard == Shard{0, 1} && len(c.warnings) == 0
+			},
+		},
+		"line feeds around an API key": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": testutil.Key + "\n", "TWILIO_API_SECRET": "s\n",
+			}, nil,
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.User == testutil.Key && password(t, &a) == "s" && len(c.warnings) == 0
+			},
+		},
+		"blank variables": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": " \n",
+				"TWILIO_BASE_URL": "\n", "TWILIO_SHARD_TOTAL": " ",
+			}, nil,
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.User == testutil.SID && a.BaseURL.Host == "comms.twilio.com" && c.flags.Shard.Total == 1
+			},
+		},
 		"timeout offset of 0": {
 			account, []string{"--web.scrape-timeout-offset=0s"},
 			func(c *ValidatedConfig) bool { return c.flags.Web.ScrapeTimeoutOffset == 0 },
@@ -333,7 +363,7 @@ func TestLoadErrors(t *testing.T) {
 			sid + `: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, blank": {
-			map[string]string{"TWILIO_ACCOUNT_SID": " AC1", "TWILIO_AUTH_TOKEN": "t"}, nil,
+			map[string]string{"TWILIO_ACCOUNT_SID": "AC 1", "TWILIO_AUTH_TOKEN": "t"}, nil,
 			sid + `: <4-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, line": {
@@ -705,6 +735,33 @@ func TestConfigFile(t *testing.T) {
 	}
 	if c.Account != "third" || c.User != testutil.Key {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestConfigFileBlanks holds that white space around any value is no part of it.
+func TestConfigFileBlanks(t *testing.T) {
+	token := testutil.WriteFile(t, "token", testutil.Token)
+	yml := `accounts:
+- name: " marketing\n"
+  account_sid: "` + testutil.SID + `\n"
+  auth_token_file: " token "
+  base_url: |
+    https://proxy.example/v1
+  window: " 2h"
+  proxy_url: "http://proxy.example:3128\r\n"
+  tls_config:
+    server_name: " api.example\n"
+    min_version: " TLS13 "
+`
+	accounts, warnings, err := parseConfigFile([]byte(yml), filepath.Join(filepath.Dir(token), "a.yml"), testDefaults(t))
+	if err != nil || len(warnings) != 0 {
+		t.Fatal(warnings, err)
+	}
+	a := accounts[0]
+	if a.Account != "marketing" || a.User != testutil.SID || password(t, &a) != testutil.Token ||
+		a.BaseURL.String() != "https://proxy.example/v1" || a.Window != 2*time.Hour ||
+		a.HTTP.Proxy != "http://proxy.example:3128" || a.HTTP.TLS.ServerName != "api.example" || a.HTTP.TLS.MinVersion == 0 {
+		t.Errorf("%+v", a)
 	}
 }
 

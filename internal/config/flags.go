@@ -69,10 +69,21 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 			argument.show(), healthcheckCommand)
 	}
 
+	o.trimVariables()
 	if o.config.flags.Demo {
 		o.ignoreEnvironment()
 	}
 	return o.validate()
+}
+
+// trimVariables removes the white space around what comes from the environment: a Secret that was made from a file ends
+// in a line feed.
+func (o *options) trimVariables() {
+	for _, in := range o.variables {
+		if !in.isSet {
+			in.value = cmp.Or(strings.TrimSpace(in.value), in.defaultValue)
+		}
+	}
 }
 
 // ignoreEnvironment undoes what variables have set: the demo has its own account and API.
@@ -106,7 +117,7 @@ func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 	o := &options{settings: map[string]*input{}}
 	o.variables = []*input{&o.own.token, &o.own.secret}
 	for i, name := range []string{tokenVariable, secretVariable} {
-		*o.variables[i] = input{name: name, env: name, value: strings.TrimSpace(os.Getenv(name))}
+		*o.variables[i] = input{name: name, env: name, value: os.Getenv(name)}
 	}
 	kingpin.EnableFileExpansion = false // an argument that begins with @ may be a secret, and its file another
 	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message operations, by status.")
