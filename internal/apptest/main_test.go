@@ -328,6 +328,12 @@ func TestOnce(t *testing.T) {
 				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, testutil.SID),
 				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, testutil.SID),
 			)
+			// node_exporter, whose directory it is written to, has these itself.
+			for _, line := range testutil.Samples(p.stdout.String()) {
+				if !strings.HasPrefix(line, "twilio_") {
+					t.Errorf("not the exporter's own: %s", line)
+				}
+			}
 		})
 	}
 	t.Run("failing", func(t *testing.T) {
@@ -344,6 +350,17 @@ func TestOnce(t *testing.T) {
 		last := p.log.String()[strings.LastIndex(strings.TrimSpace(p.log.String()), "\n")+1:]
 		if !strings.HasPrefix(last, config.ProgramName+": error: account ") || !strings.Contains(last, "401") {
 			t.Errorf("last line: %s", last)
+		}
+	})
+	t.Run("output full", func(t *testing.T) {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = full.Close() }()
+		p := executeWith(t, func(p *program) { p.cmd.Stdout = full }, accountEnv(api), "--once")
+		if status := p.end(); status != 1 || strings.Count(p.log.String(), "no space left on device") != 1 {
+			t.Errorf("status %d: %s", status, p.log.String())
 		}
 	})
 	t.Run("told to stop", func(t *testing.T) {

@@ -184,10 +184,6 @@ func TestLoadGood(t *testing.T) {
 				})
 			},
 		},
-		"once, on scrape": {
-			account, []string{"--once", "--collector.interval=0s"},
-			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
-		},
 		"demo, interval given": {
 			nil, []string{"--demo", "--collector.interval=1m"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },

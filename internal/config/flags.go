@@ -10,7 +10,6 @@ import (
 	"path"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/config"
@@ -311,12 +310,6 @@ func (o *options) validateAccounts() (err error) {
 		a.Account = o.own.sid.value
 		c.warnings, err = o.own.apply(&a)
 		c.accounts = []Account{a}
-	}
-	if c.flags.Once {
-		// An account that refreshes on each scrape would refresh again when the metrics are printed.
-		for i := range c.accounts {
-			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
-		}
 	}
 	return err
 }

@@ -57,7 +57,8 @@ func (l serverLog) Write(message []byte) (int, error) {
 type Server struct {
 	settings config.Web
 	accounts *account.Manager
-	registry *prometheus.Registry // of what does not depend on a scrape
+	registry *prometheus.Registry // of the exporter itself: what does not depend on a scrape
+	process  *prometheus.Registry // of Go and the process
 	logger   log.Logger
 	started  time.Time
 	renderer *renderer
@@ -65,7 +66,15 @@ type Server struct {
 
 // New returns a server that shows the accounts, and what the registry holds.
 func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
-	return &Server{settings, accounts, registry, logger, time.Now(), newRenderer()}
+	return &Server{
+		settings: settings,
+		accounts: accounts,
+		registry: registry,
+		process:  newProcessRegistry(),
+		logger:   logger,
+		started:  time.Now(),
+		renderer: newRenderer(),
+	}
 }
 
 // Handler returns the handler of all paths. Accounts that a reload starts run until ctx ends.
