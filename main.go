@@ -45,6 +45,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case err == nil && cfg.Flags().Check:
 		err = cfg.WriteCheck(stdout)
+	case err == nil && cfg.Flags().Healthcheck != nil:
+		err = web.CheckHealth(ctx, cfg.Flags().Healthcheck)
 	case err == nil:
 		err = start(ctx, cfg, hangup, stdout, log)
 	}
@@ -77,12 +79,7 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	defer accounts.Stop()
 	server := web.New(flags.Web, accounts, registry, logger)
 	if flags.Once {
-		accounts.Start(ctx, account.OnDemand)
-		err = accounts.RefreshOnce(ctx)
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop
-		}
-		return errors.Join(err, server.WriteMetrics(ctx, stdout))
+		return server.WriteOnce(ctx, stdout)
 	}
 	return server.Serve(ctx, cfg.Toolkit(), slogger, func(address string) {
 		if flags.Demo {

@@ -230,6 +230,15 @@ func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector {
 	return views
 }
 
+// Current returns a collector of these accounts' numbers as they are, whatever their intervals.
+func Current(rs []*Refresher) prometheus.Collector {
+	views := make(scraped, len(rs))
+	for i, r := range rs {
+		views[i] = r.view()
+	}
+	return views
+}
+
 // Describe implements prometheus.Collector.
 func (s scraped) Describe(ch chan<- *prometheus.Desc) {
 	for i := range metrics {

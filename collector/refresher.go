@@ -105,7 +105,7 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 		}
 		if r.awaitCooldown(ctx) {
 			started := time.Now()
-			r.refresh(ctx)
+			_ = r.refresh(ctx) // it has logged the error
 			next = r.after(next, started)
 		}
 	}
@@ -188,8 +188,11 @@ func (r *Refresher) Refresh(ctx context.Context) error {
 	}
 }
 
+// RefreshOnce refreshes, in the place of Run and whatever the interval.
+func (r *Refresher) RefreshOnce(ctx context.Context) error { return r.refresh(ctx) }
+
 // refresh reads what is due and, when all of it was read, shows it.
-func (r *Refresher) refresh(ctx context.Context) {
+func (r *Refresher) refresh(ctx context.Context) error {
 	r.join()
 	select {
 	case <-r.asked: // that caller has joined this refresh
@@ -207,10 +210,11 @@ func (r *Refresher) refresh(ctx context.Context) {
 	err := r.read(ctx, p)
 	if ctx.Err() != nil {
 		r.resolve(ctx.Err()) // the program stops: no failure of the API's
-		return
+		return ctx.Err()
 	}
 	r.finished(p.Read.Load(), err, time.Since(started), r.metrics.requested.Load()-before)
 	r.resolve(err)
+	return err
 }
 
 // read runs a refresh for as long as one may take, and reports how far it is while that lasts.

@@ -32,9 +32,6 @@ const (
 	staggerStep = 100 * time.Millisecond
 	// settleTime is how long a changed configuration file must stay the same before it is reloaded.
 	settleTime = time.Second
-	// OnDemand is a first delay longer than any process runs: accounts with an interval refresh only when RefreshOnce
-	// asks.
-	OnDemand = 100 * 365 * 24 * time.Hour
 	// stopTimeout is how long to wait for an account that is to end. Its context has ended then, so that only what
 	// cannot be interrupted takes longer, such as a secret on a file system that does not answer.
 	stopTimeout = 3 * time.Second
@@ -207,19 +204,21 @@ func (m *Manager) end(list []*Account) {
 	}
 }
 
-// RefreshOnce refreshes every running account and returns the errors of those that failed.
+// RefreshOnce refreshes every account once and returns the errors of those that failed. The accounts must not run.
 func (m *Manager) RefreshOnce(ctx context.Context) error {
 	list := m.List()
 	errs := make([]error, len(list))
-	var wg sync.WaitGroup
+	var refreshes sync.WaitGroup
 	for i, a := range list {
-		wg.Go(func() {
-			if err := a.Refresher.Refresh(ctx); err != nil {
-				errs[i] = fmt.Errorf("account %q: %w", a.config.Account, err)
+		refreshes.Go(func() {
+			err := a.Refresher.RefreshOnce(ctx)
+			if err != nil {
+				errs[i] = fmt.Errorf("account %q: %w", a.Name(), err)
 			}
 		})
 	}
-	wg.Wait()
+	refreshes.Wait()
+	m.dropTransports(nil)
 	return errors.Join(errs...)
 }
 

@@ -28,6 +28,9 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
+// onDemand is a first delay that no test waits for.
+const onDemand = 1000 * time.Hour
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStagger(t *testing.T) {
@@ -75,8 +78,6 @@ func TestBeforeStart(t *testing.T) {
 func TestRefreshOnce(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	m := newManager(t, api)
-	m.Start(context.WithoutCancel(t.Context()), OnDemand)
-	defer m.Stop()
 	if err := m.RefreshOnce(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -122,7 +123,7 @@ func TestAutoReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		m.Start(ctx, OnDemand)
+		m.Start(ctx, onDemand)
 		go m.AutoReload(ctx)
 		defer m.Stop()
 		defer cancel()
@@ -203,16 +204,17 @@ func TestFilesWhileRunning(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.Start(context.WithoutCancel(t.Context()), OnDemand)
+			m.Start(context.WithoutCancel(t.Context()), onDemand)
 			defer m.Stop()
-			if err := m.RefreshOnce(t.Context()); err != nil {
+			a := m.List()[0].Refresher
+			if err := a.Refresh(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if err := errors.Join(os.Remove(odd), syscall.Mkfifo(odd, 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			var pathError *fs.PathError
-			if err := m.RefreshOnce(t.Context()); !errors.As(err, &pathError) || pathError.Path != odd {
+			if err := a.Refresh(t.Context()); !errors.As(err, &pathError) || pathError.Path != odd {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -224,7 +226,7 @@ func TestFetchOutlivesACaller(t *testing.T) {
 	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})
 	api := testutil.New(t, op)
 	m := newManager(t, api)
-	m.Start(context.WithoutCancel(t.Context()), OnDemand)
+	m.Start(context.WithoutCancel(t.Context()), onDemand)
 	defer m.Stop()
 	a := m.List()[0]
 
@@ -247,7 +249,7 @@ func TestFetchAfterStop(t *testing.T) {
 	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})
 	api := testutil.New(t, op)
 	m := newManager(t, api)
-	m.Start(context.WithoutCancel(t.Context()), OnDemand)
+	m.Start(context.WithoutCancel(t.Context()), onDemand)
 	m.Stop()
 	if _, err := m.List()[0].Fetch(t.Context(), op.ID); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
@@ -272,7 +274,7 @@ func TestReloadLeavesBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Start(t.Context(), OnDemand)
+		m.Start(t.Context(), onDemand)
 		defer m.Stop()
 		synctest.Wait()
 		m.List()[0].ended = make(chan struct{}) // never closed
@@ -308,7 +310,7 @@ func TestSharedTransports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Start(context.WithoutCancel(t.Context()), OnDemand)
+	m.Start(context.WithoutCancel(t.Context()), onDemand)
 	defer m.Stop()
 	if len(m.transports) != 3 {
 		t.Errorf("%d transports", len(m.transports))
@@ -340,9 +342,9 @@ func TestReloadKeepsCooldown(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.WithoutCancel(t.Context())
-	m.Start(ctx, OnDemand)
+	m.Start(ctx, onDemand)
 	defer m.Stop()
-	if err := m.RefreshOnce(ctx); !errors.Is(err, twilio.ErrThrottled) {
+	if err := m.List()[0].Refresher.Refresh(ctx); !errors.Is(err, twilio.ErrThrottled) {
 		t.Fatalf("error %v", err)
 	}
 	until := m.List()[0].Refresher.Status().RetryAt

@@ -244,6 +244,11 @@ func TestBadStart(t *testing.T) {
 		},
 		"bad file":  {nil, []string{"--config.file", bad}, unknown},
 		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, unknown},
+		"health port taken": {
+			accountEnv(api), []string{"--web.listen-address=127.0.0.1:0", "--web.health-listen-address=" + taken.Addr().String()},
+			"--web.health-listen-address: listen tcp " + taken.Addr().String() +
+				": bind: address already in use: choose a free port and an address of this host",
+		},
 		"port taken": {
 			accountEnv(api), []string{"--web.listen-address=" + taken.Addr().String()},
 			"--web.listen-address: listen tcp " + taken.Addr().String() +
@@ -323,6 +328,12 @@ func TestOnce(t *testing.T) {
 				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, testutil.SID),
 				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, testutil.SID),
 			)
+			// node_exporter, whose directory it is written to, has these itself.
+			for _, line := range testutil.Samples(p.stdout.String()) {
+				if !strings.HasPrefix(line, "twilio_") {
+					t.Errorf("not the exporter's own: %s", line)
+				}
+			}
 		})
 	}
 	t.Run("failing", func(t *testing.T) {
@@ -339,6 +350,17 @@ func TestOnce(t *testing.T) {
 		last := p.log.String()[strings.LastIndex(strings.TrimSpace(p.log.String()), "\n")+1:]
 		if !strings.HasPrefix(last, config.ProgramName+": error: account ") || !strings.Contains(last, "401") {
 			t.Errorf("last line: %s", last)
+		}
+	})
+	t.Run("output full", func(t *testing.T) {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = full.Close() }()
+		p := executeWith(t, func(p *program) { p.cmd.Stdout = full }, accountEnv(api), "--once")
+		if status := p.end(); status != 1 || strings.Count(p.log.String(), "no space left on device") != 1 {
+			t.Errorf("status %d: %s", status, p.log.String())
 		}
 	})
 	t.Run("told to stop", func(t *testing.T) {
@@ -679,11 +701,7 @@ func TestRotatedSecret(t *testing.T) {
 // path.
 func TestWebConfig(t *testing.T) {
 	t.Parallel()
-	// The password is "test".
-	webConfig := testutil.WriteFile(
-		t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n",
-	)
-	p := serve(t, accountEnv(testutil.New(t)), "--web.config.file", webConfig)
+	p := serve(t, accountEnv(testutil.New(t)), "--web.config.file", webConfigWithPassword(t))
 	for _, path := range []string{"/", "/metrics", "/-/ready", "/probe"} {
 		if _, err := testutil.Get(t.Context(), p.url+path); err == nil || err.Error() != "status 401" {
 			t.Errorf("%s: %v", path, err)

@@ -55,6 +55,8 @@ type Flags struct {
 	Once  bool // refresh once, print the metrics and exit
 	Check bool // say that the configuration is good, and exit
 
+	Healthcheck *url.URL // ask this and exit; nil unless the command is healthcheck. There are no accounts then
+
 	AutoReload time.Duration // how often to look for a change of the configuration file; 0 is never
 	Shard      Shard         // which part of the accounts Accounts and Reload return
 	Web        Web
@@ -66,6 +68,7 @@ type Flags struct {
 type Web struct {
 	TelemetryPath       string
 	ScrapeTimeoutOffset time.Duration // taken off the timeout that Prometheus announces
+	HealthListenAddress string        // serves health and readiness alone, in plain HTTP; "" is off
 	EnableLifecycle     bool          // POST /-/reload
 	EnablePprof         bool
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
 	"os"
@@ -183,13 +184,39 @@ func TestLoadGood(t *testing.T) {
 				})
 			},
 		},
-		"once, on scrape": {
-			account, []string{"--once", "--collector.interval=0s"},
-			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
-		},
 		"demo, interval given": {
 			nil, []string{"--demo", "--collector.interval=1m"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
+		},
+		"line feeds around variables": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID + "\n", "TWILIO_AUTH_TOKEN": testutil.Token + "\n",
+				"TWILIO_BASE_URL": "https://comms.twilio.com/v1\r\n", "TWILIO_SHARD_TOTAL": " 1\n", "TWILIO_SHARD_INDEX": "\t0",
+			}, nil,
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.Account == testutil.SID && a.User == testutil.SID && password(t, &a) == testutil.Token &&
+					a.BaseURL.String() == "https://comms.twilio.com/v1" && c.flags.Shard == Shard{0, 1} && len(c.warnings) == 0
+			},
+		},
+		"line feeds around an API key": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": testutil.Key + "\n", "TWILIO_API_SECRET": "s\n",
+			}, nil,
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.User == testutil.Key && password(t, &a) == "s" && len(c.warnings) == 0
+			},
+		},
+		"blank variables": {
+			map[string]string{
+				"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": " \n",
+				"TWILIO_BASE_URL": "\n", "TWILIO_SHARD_TOTAL": " ",
+			}, nil,
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.User == testutil.SID && a.BaseURL.Host == "comms.twilio.com" && c.flags.Shard.Total == 1
+			},
 		},
 		"timeout offset of 0": {
 			account, []string{"--web.scrape-timeout-offset=0s"},
@@ -285,7 +312,23 @@ func TestLoadErrors(t *testing.T) {
 		want string
 	}{
 		"unknown flag": {account, []string{"--bogus"}, `unknown long flag '--bogus' (--help lists all flags)`},
-		"argument":     {account, []string{"scrape"}, `unexpected scrape (--help lists all flags)`},
+		"argument": {
+			account, []string{"scrape"},
+			`unexpected argument <6-character value, not shown>: want flags only, or the command healthcheck (--help lists all flags)`,
+		},
+		"argument that names a file": {
+			account, []string{"@" + token},
+			fmt.Sprintf(`unexpected argument <%d-character value, not shown>: want flags only, or the command healthcheck (--help lists all flags)`,
+				len(token)+1),
+		},
+		"value of a flag that has none": {
+			account, []string{"--once=yes"},
+			`unexpected argument <3-character value, not shown>: want flags only, or the command healthcheck (--help lists all flags)`,
+		},
+		"too many arguments": {
+			account, []string{"healthcheck", "localhost", "hunter2"},
+			`too many arguments: want flags only, or healthcheck and one address (--help lists all flags)`,
+		},
 		"flag without": {
 			account, []string{"--log.level"}, `expected argument for flag '--log.level' (--help lists all flags)`,
 		},
@@ -316,7 +359,7 @@ func TestLoadErrors(t *testing.T) {
 			sid + `: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, blank": {
-			map[string]string{"TWILIO_ACCOUNT_SID": " AC1", "TWILIO_AUTH_TOKEN": "t"}, nil,
+			map[string]string{"TWILIO_ACCOUNT_SID": "AC 1", "TWILIO_AUTH_TOKEN": "t"}, nil,
 			sid + `: <4-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, line": {
@@ -476,6 +519,14 @@ func TestLoadErrors(t *testing.T) {
 		"listen, port": {
 			account, []string{"--web.listen-address=:98610"},
 			`--web.listen-address: ":98610" is not an address to listen on, such as :9861 or 127.0.0.1:9861`,
+		},
+		"health address": {
+			account, []string{"--web.health-listen-address=9862"},
+			`--web.health-listen-address: "9862" is not an address to listen on, such as :9862 or 127.0.0.1:9862`,
+		},
+		"health address, vsock": {
+			account, []string{"--web.health-listen-address=vsock://:9862"},
+			`--web.health-listen-address: "vsock://:9862" is not an address to listen on, such as :9862 or 127.0.0.1:9862`,
 		},
 		"web config": {
 			account, []string{"--web.config.file", webConfig},
@@ -680,6 +731,33 @@ func TestConfigFile(t *testing.T) {
 	}
 	if c.Account != "third" || c.User != testutil.Key {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestConfigFileBlanks holds that white space around any value is no part of it.
+func TestConfigFileBlanks(t *testing.T) {
+	token := testutil.WriteFile(t, "token", testutil.Token)
+	yml := `accounts:
+- name: " marketing\n"
+  account_sid: "` + testutil.SID + `\n"
+  auth_token_file: " token "
+  base_url: |
+    https://proxy.example/v1
+  window: " 2h"
+  proxy_url: "http://proxy.example:3128\r\n"
+  tls_config:
+    server_name: " api.example\n"
+    min_version: " TLS13 "
+`
+	accounts, warnings, err := parseConfigFile([]byte(yml), filepath.Join(filepath.Dir(token), "a.yml"), testDefaults(t))
+	if err != nil || len(warnings) != 0 {
+		t.Fatal(warnings, err)
+	}
+	a := accounts[0]
+	if a.Account != "marketing" || a.User != testutil.SID || password(t, &a) != testutil.Token ||
+		a.BaseURL.String() != "https://proxy.example/v1" || a.Window != 2*time.Hour ||
+		a.HTTP.Proxy != "http://proxy.example:3128" || a.HTTP.TLS.ServerName != "api.example" || a.HTTP.TLS.MinVersion == 0 {
+		t.Errorf("%+v", a)
 	}
 }
 
@@ -926,7 +1004,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, args, sid, secret string) {
 		// What names a file is left out: the test must not read what it finds.
-		if strings.ContainsAny(args, "@") || strings.Contains(args, "file") || strings.Contains(args, "man") ||
+		if strings.Contains(args, "file") || strings.Contains(args, "man") ||
 			strings.Contains(args, "completion") {
 			return
 		}

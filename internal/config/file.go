@@ -152,7 +152,16 @@ func parseYAML(b []byte, file string) (*mapping, error) {
 	case !errors.Is(err, io.EOF):
 		return nil, m.yamlError(err, "")
 	}
+	trimValues(&root)
 	return newMapping(file, "", &root, []string{"accounts"})
+}
+
+// trimValues removes the white space around all values.
+func trimValues(n *yaml.Node) {
+	n.Value = strings.TrimSpace(n.Value)
+	for _, child := range n.Content {
+		trimValues(child)
+	}
 }
 
 // name is what names the account.

@@ -10,7 +10,6 @@ import (
 	"path"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/config"
@@ -30,8 +29,12 @@ type options struct {
 	autoReload bool
 	answered   bool // --help or --version
 
+	command            string // "" runs the exporter
+	healthcheckAddress input
+
 	autoReloadInterval, shardIndex, shardTotal              input
 	telemetryPath, scrapeTimeoutOffset, logLevel, logFormat input
+	healthListenAddress                                     input
 }
 
 // Secrets that have no flag: its value would show in the list of processes.
@@ -48,13 +51,38 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	switch {
 	case o.answered:
 		return nil, ErrHelp
+	case err != nil && strings.HasPrefix(err.Error(), "unexpected "):
+		return nil, fmt.Errorf("too many arguments: want flags only, or %s and one address (--help lists all flags)",
+			healthcheckCommand)
 	case err != nil:
 		return nil, fmt.Errorf("%s (--help lists all flags)%s", sanitize.OneLine(err.Error()), secretHint(args))
 	}
+
+	switch o.command {
+	case "":
+	case healthcheckCommand:
+		return o.validateHealthcheck()
+	default:
+		argument := input{value: o.command, hidden: true} // it may be a secret without its flag
+		return nil, fmt.Errorf("unexpected argument %s: want flags only, or the command %s (--help lists all flags)",
+			argument.show(), healthcheckCommand)
+	}
+
+	o.trimVariables()
 	if o.config.flags.Demo {
 		o.ignoreEnvironment()
 	}
 	return o.validate()
+}
+
+// trimVariables removes the white space around what comes from the environment: a Secret that was made from a file ends
+// in a line feed.
+func (o *options) trimVariables() {
+	for _, in := range o.variables {
+		if !in.isSet {
+			in.value = cmp.Or(strings.TrimSpace(in.value), in.defaultValue)
+		}
+	}
 }
 
 // ignoreEnvironment undoes what variables have set: the demo has its own account and API.
@@ -88,13 +116,16 @@ func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 	o := &options{settings: map[string]*input{}}
 	o.variables = []*input{&o.own.token, &o.own.secret}
 	for i, name := range []string{tokenVariable, secretVariable} {
-		*o.variables[i] = input{name: name, env: name, value: strings.TrimSpace(os.Getenv(name))}
+		*o.variables[i] = input{name: name, env: name, value: os.Getenv(name)}
 	}
+	kingpin.EnableFileExpansion = false // an argument that begins with @ may be a secret, and its file another
 	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message operations, by status.")
 	app.UsageWriter(stdout)
 	app.Terminate(func(int) { o.answered = true })
 	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
+	o.addCommand(app)
+
 	// text defines a flag whose value is checked later.
 	text := func(in *input, name, env, defaultValue, help string) *kingpin.FlagClause {
 		in.name, in.env, in.defaultValue = "--"+name, env, defaultValue
@@ -148,6 +179,9 @@ func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 	text(&o.telemetryPath, "web.telemetry-path", "", "/metrics", "Path under which to expose metrics.")
 	text(&o.scrapeTimeoutOffset, "web.scrape-timeout-offset", "", "500ms",
 		"Offset to subtract from the scrape timeout announced by Prometheus.")
+	text(&o.healthListenAddress, "web.health-listen-address", "", "",
+		"Additional address that serves only /-/healthy and /-/ready, without TLS and authentication. For probes.").
+		PlaceHolder("ADDRESS")
 	app.Flag("web.enable-lifecycle", "Enable reloading the configuration file via HTTP POST to /-/reload.").
 		BoolVar(&flags.Web.EnableLifecycle)
 	app.Flag("web.enable-pprof", "Enable profiling endpoints under /debug/pprof/.").BoolVar(&flags.Web.EnablePprof)
@@ -205,6 +239,12 @@ func (o *options) validateWebAndLog() error {
 			return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
 		}
 	}
+	health := o.healthListenAddress
+	if health.value != "" && (strings.HasPrefix(health.value, "vsock://") || !validListenAddress(health.value)) {
+		return health.bad("an address to listen on, such as :9862 or 127.0.0.1:9862")
+	}
+	flags.Web.HealthListenAddress = health.value
+
 	file := *toolkit.WebConfigFile
 	if _, err := readFile(file, maxFile); file != "" && err != nil {
 		return fmt.Errorf("--web.config.file: %w: want a YAML file", err)
@@ -270,12 +310,6 @@ func (o *options) validateAccounts() (err error) {
 		a.Account = o.own.sid.value
 		c.warnings, err = o.own.apply(&a)
 		c.accounts = []Account{a}
-	}
-	if c.flags.Once {
-		// An account that refreshes on each scrape would refresh again when the metrics are printed.
-		for i := range c.accounts {
-			c.accounts[i].Interval = max(c.accounts[i].Interval, time.Minute)
-		}
 	}
 	return err
 }

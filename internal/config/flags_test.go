@@ -43,6 +43,7 @@ func TestFlags(t *testing.T) {
 		web.config.file
 		web.telemetry-path,,/metrics
 		web.scrape-timeout-offset,,500ms
+		web.health-listen-address
 		web.enable-lifecycle
 		web.enable-pprof
 		log.level,,info

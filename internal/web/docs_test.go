@@ -40,9 +40,7 @@ func metricTables(t *testing.T) string {
 		t.Fatal(err)
 	}
 	s := run(t, c.WithDemoURL(u))
-	if err = s.accounts.RefreshOnce(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	refresh(t, s)
 	families, err := s.scrape(t.Context()).Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -29,39 +29,57 @@ import (
 
 const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 
-// NewRegistry returns a registry with the collectors of every process, for all metrics that do not depend on a scrape.
+// NewRegistry returns a registry for the metrics of the exporter itself that do not depend on a scrape.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	promauto.With(r).NewGauge(prometheus.GaugeOpts{
 		Name: "twilio_exporter_start_time_seconds",
 		Help: "Unix time at which the exporter started. Unlike process_start_time_seconds it needs no /proc.",
 	}).SetToCurrentTime()
+	r.MustRegister(versioncollector.NewCollector("twilio_exporter"))
+	return r
+}
+
+// newProcessRegistry returns a registry of what any process has.
+func newProcessRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
 	r.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		versioncollector.NewCollector("twilio_exporter"),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return r
 }
 
-// scrape refreshes the accounts without an interval, for as long as ctx allows, and returns the metrics of all accounts
-// and of the exporter itself. The latter are gathered last, so that they include this scrape's refreshes.
-func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
-	accounts := prometheus.NewRegistry()
-	accounts.MustRegister(collector.Scrape(ctx, s.accounts.Refreshers()))
+// gather returns the metrics of the accounts and those of registries. The latter are gathered last, so that they include
+// a refresh that the scrape has caused.
+func gather(accounts prometheus.Collector, registries ...*prometheus.Registry) prometheus.Gatherer {
+	scraped := prometheus.NewRegistry()
+	scraped.MustRegister(accounts)
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		// No family is in both. prometheus.Gatherers would check and sort each series a second time, which takes a
-		// third of a scrape.
-		families, err := accounts.Gather()
-		more, moreErr := s.registry.Gather()
-		families = append(families, more...)
-		slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
-		return families, errors.Join(err, moreErr)
+		// No family is in two of them. prometheus.Gatherers would check and sort each series a second time, which takes
+		// a third of a scrape.
+		families, err := scraped.Gather()
+		for _, registry := range registries {
+			more, moreErr := registry.Gather()
+			families = append(families, more...)
+			err = errors.Join(err, moreErr)
+		}
+
+		byName := func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) }
+		slices.SortFunc(families, byName)
+		return families, err
 	})
+}
+
+// scrape refreshes the accounts without an interval, for as long as ctx allows, and returns all metrics.
+func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
+	return gather(collector.Scrape(ctx, s.accounts.Refreshers()), s.registry, s.process)
 }
 
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
+
 	handler := s.exposition(s.scrape(ctx)) //nolint:contextcheck // it is derived from the request's
 	s.renderer.render(w, r, len(s.accounts.List()), handler)
 }
@@ -76,14 +94,24 @@ func (s *Server) exposition(g prometheus.Gatherer) http.Handler {
 	})
 }
 
-// WriteMetrics writes the metrics of a scrape to w, in the text format.
-func (s *Server) WriteMetrics(ctx context.Context, w io.Writer) error {
-	families, err := s.scrape(ctx).Gather()
+// WriteOnce refreshes every account once and writes the metrics to w, in the text format: all of them, also where
+// accounts have failed, which its error says. go_* and process_* are left out, as they would be there twice in the
+// directory of node_exporter's textfile collector.
+func (s *Server) WriteOnce(ctx context.Context, w io.Writer) error {
+	refreshErr := s.accounts.RefreshOnce(ctx)
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // told to stop
+	}
+
+	accounts := collector.Current(s.accounts.Refreshers())
+	families, err := gather(accounts, s.registry).Gather()
 	for _, family := range families {
 		_, writeErr := expfmt.MetricFamilyToText(w, family)
-		err = errors.Join(err, writeErr)
+		if writeErr != nil {
+			return errors.Join(refreshErr, err, writeErr)
+		}
 	}
-	return err
+	return errors.Join(refreshErr, err)
 }
 
 // withScrapeTimeout returns the request's context with the timeout that Prometheus sends. An invalid header is ignored.

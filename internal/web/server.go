@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,7 +57,8 @@ func (l serverLog) Write(message []byte) (int, error) {
 type Server struct {
 	settings config.Web
 	accounts *account.Manager
-	registry *prometheus.Registry // of what does not depend on a scrape
+	registry *prometheus.Registry // of the exporter itself: what does not depend on a scrape
+	process  *prometheus.Registry // of Go and the process
 	logger   log.Logger
 	started  time.Time
 	renderer *renderer
@@ -66,7 +66,15 @@ type Server struct {
 
 // New returns a server that shows the accounts, and what the registry holds.
 func New(settings config.Web, accounts *account.Manager, registry *prometheus.Registry, logger log.Logger) *Server {
-	return &Server{settings, accounts, registry, logger, time.Now(), newRenderer()}
+	return &Server{
+		settings: settings,
+		accounts: accounts,
+		registry: registry,
+		process:  newProcessRegistry(),
+		logger:   logger,
+		started:  time.Now(),
+		renderer: newRenderer(),
+	}
 }
 
 // Handler returns the handler of all paths. Accounts that a reload starts run until ctx ends.
@@ -75,8 +83,7 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 	mux.Handle("GET "+s.settings.TelemetryPath, withoutDeadlines(s.metrics))
 	mux.Handle("GET /probe", withoutDeadlines(s.probe))
 	mux.HandleFunc("GET /sd/operations", s.operations)
-	mux.HandleFunc("GET /-/healthy", s.healthy)
-	mux.HandleFunc("GET /-/ready", s.ready)
+	s.handleHealth(mux)
 	// A page of another origin must not make a browser reload.
 	mux.Handle("POST /-/reload", http.NewCrossOriginProtection().Handler(
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) }),
@@ -123,38 +130,6 @@ func writeText(w http.ResponseWriter, code int, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 
-func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
-	list := slices.Clone(s.accounts.List())
-	stalled := slices.DeleteFunc(list, func(a *account.Account) bool { return a.Refresher.Healthy() })
-	if len(stalled) > 0 {
-		writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", someNames(stalled))
-		return
-	}
-	writeText(w, http.StatusOK, "Healthy.")
-}
-
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	waiting := s.accounts.Waiting()
-	if len(waiting) == 0 {
-		writeText(w, http.StatusOK, "Ready.")
-		return
-	}
-	var lines strings.Builder
-	for _, a := range waiting {
-		status := a.Refresher.Status()
-		fmt.Fprintf(&lines, "\n%q: %s", a.Name(), progress(status.PagesRead, status.PagesExpected))
-	}
-	writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:%s", &lines)
-}
-
-// progress describes how far a refresh is.
-func progress(read, expected int) string {
-	if expected == 0 {
-		return "not started"
-	}
-	return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
-}
-
 func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 	if !s.settings.EnableLifecycle {
 		writeText(w, http.StatusForbidden, "Reloading over HTTP is disabled: start with --web.enable-lifecycle, or send SIGHUP.")
@@ -176,6 +151,12 @@ func (s *Server) reload(ctx context.Context, w http.ResponseWriter) {
 func (s *Server) Serve(
 	ctx context.Context, flags *toolkit.FlagConfig, logger *slog.Logger, onListening func(address string),
 ) error {
+	stopHealth, err := s.serveHealth(ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer stopHealth()
+
 	server := newHTTPServer(s.Handler(ctx), logger)
 	var once sync.Once
 	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on them in one call; net/http asks for
@@ -197,7 +178,8 @@ func (s *Server) Serve(
 			connections.Done()
 		}
 	}
-	if err := toolkit.ListenAndServe(server, flags, logger); ctx.Err() == nil {
+	err = toolkit.ListenAndServe(server, flags, logger)
+	if ctx.Err() == nil {
 		if *flags.WebSystemdSocket {
 			return fmt.Errorf("--web.systemd-socket: %w: start the program from a systemd socket unit", err)
 		}

@@ -69,7 +69,8 @@ func run(tb testing.TB, c *config.ValidatedConfig) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	accounts.Start(context.Background(), account.OnDemand)
+	const onDemand = 1000 * time.Hour
+	accounts.Start(context.Background(), onDemand)
 	tb.Cleanup(accounts.Stop)
 	return New(c.Flags().Web, accounts, registry, logger)
 }
@@ -77,8 +78,10 @@ func run(tb testing.TB, c *config.ValidatedConfig) *Server {
 // refresh refreshes every account once.
 func refresh(tb testing.TB, s *Server) {
 	tb.Helper()
-	if err := s.accounts.RefreshOnce(tb.Context()); err != nil {
-		tb.Error(err)
+	for _, r := range s.accounts.Refreshers() {
+		if err := r.Refresh(tb.Context()); err != nil {
+			tb.Error(err)
+		}
 	}
 }
 

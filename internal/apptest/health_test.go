@@ -1,0 +1,113 @@
+package apptest
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+
+	"twilio_operations_exporter/internal/config"
+	"twilio_operations_exporter/internal/testutil"
+)
+
+// webConfigWithPassword is a file for --web.config.file. The password is
+// "test".
+func webConfigWithPassword(t *testing.T) string {
+	t.Helper()
+	return testutil.WriteFile(
+		t, "web.yml", "basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n",
+	)
+}
+
+// TestHealthListener holds that probes are answered where authentication keeps
+// them out of all else, and that nothing else is served there.
+func TestHealthListener(t *testing.T) {
+	t.Parallel()
+	for name, host := range map[string]string{"IPv4": "127.0.0.1", "IPv6": "::1"} {
+		t.Run(name, func(t *testing.T) {
+			p := serve(t, accountEnv(testutil.New(t)), "--web.config.file", webConfigWithPassword(t),
+				"--web.health-listen-address="+net.JoinHostPort(host, "0"))
+			address := regexp.MustCompile(`msg="listening for health checks" address=(\S+)`)
+			found := address.FindStringSubmatch(p.log.String())
+			if found == nil {
+				t.Fatalf("no address in the log: %s", p.log.String())
+			}
+			health := "http://" + found[1]
+
+			testutil.WaitFor(t, "the first refresh", func() bool {
+				_, err := testutil.Get(t.Context(), health+"/-/ready")
+				return err == nil
+			})
+			if body, err := testutil.Get(t.Context(), health+"/-/healthy"); body != "Healthy.\n" || err != nil {
+				t.Errorf("answer %q, error %v", body, err)
+			}
+			for _, path := range []string{"/", "/metrics", "/-/reload", "/probe", "/sd/operations", "/debug/pprof/"} {
+				if _, err := testutil.Get(t.Context(), health+path); err == nil || err.Error() != "status 404" {
+					t.Errorf("%s: %v", path, err)
+				}
+			}
+			if _, err := testutil.Get(t.Context(), p.url+"/-/healthy"); err == nil || err.Error() != "status 401" {
+				t.Errorf("without a password: %v", err)
+			}
+
+			check := execute(t, nil, "healthcheck", found[1])
+			if status := check.end(); status != 0 || check.log.String() != "" {
+				t.Errorf("status %d, stderr %q", status, check.log.String())
+			}
+		})
+	}
+}
+
+// TestHealthcheck holds the exit status of the command, and the one line that
+// says what is wrong.
+func TestHealthcheck(t *testing.T) {
+	t.Parallel()
+	closed, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := closed.Addr().String()
+	_ = closed.Close()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/-/healthy", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "Healthy.\n") })
+	mux.HandleFunc("/stalled", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, "The refresh loop is stalled: \"a\"\n")
+	})
+	mux.HandleFunc("/password", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	mux.Handle("/moved", http.RedirectHandler("/-/healthy", http.StatusFound))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	for name, tc := range map[string]struct {
+		address string
+		want    string // none if healthy
+	}{
+		"healthy":    {strings.TrimPrefix(server.URL, "http://"), ""},
+		"URL":        {server.URL, ""},
+		"stalled":    {server.URL + "/stalled", `/stalled answered 503 Service Unavailable: "The refresh loop is stalled: \"a\""`},
+		"password":   {server.URL + "/password", "answered 401 Unauthorized: with TLS or authentication, use --web.health-listen-address"},
+		"redirect":   {server.URL + "/moved", "answered 302 Found"},
+		"nobody":     {nobody, "connection refused: check that the exporter listens there"},
+		"TLS":        {"https://" + nobody, "connection refused: check that the exporter listens there"},
+		"no address": {"exporter:99999", "healthcheck: <14-character value, not shown> is not an address or URL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// A proxy is of no use to a check of this host.
+			p := execute(t, []string{"HTTP_PROXY=http://192.0.2.1:1", "TWILIO_ACCOUNT_SID=nonsense"}, "healthcheck", tc.address)
+			status, stderr := p.end(), p.log.String()
+			if tc.want == "" {
+				if status != 0 || stderr != "" {
+					t.Errorf("status %d: %s", status, stderr)
+				}
+				return
+			}
+			if status != 1 || !strings.HasPrefix(stderr, config.ProgramName+": error: healthcheck: ") ||
+				!strings.Contains(stderr, tc.want) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("status %d: %s", status, stderr)
+			}
+		})
+	}
+}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"cmp"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/alecthomas/kingpin/v2"
+)
+
+const (
+	healthcheckCommand = "healthcheck"
+	healthPath         = "/-/healthy"
+)
+
+// addCommand defines what may stand beside the flags. It is no command of kingpin's: with a default one, kingpin loses
+// errors of flags.
+func (o *options) addCommand(app *kingpin.Application) {
+	app.Arg("command", "Ask a running exporter whether it is healthy, and exit with status 0 or 1. "+
+		"Without this command, the exporter runs.").
+		PlaceHolder(healthcheckCommand).StringVar(&o.command)
+
+	o.healthcheckAddress.name = healthcheckCommand
+	app.Arg("address", "Address or URL to ask. "+
+		"Default: --web.health-listen-address if set, otherwise --web.listen-address.").
+		StringVar(&o.healthcheckAddress.value)
+}
+
+// validateHealthcheck returns the configuration of a healthcheck. It needs no account, and nothing else is validated.
+func (o *options) validateHealthcheck() (*ValidatedConfig, error) {
+	in := o.healthcheckAddress
+	if in.value == "" {
+		in.value = cmp.Or(o.healthListenAddress.value, (*o.config.toolkit.WebListenAddresses)[0])
+	}
+
+	u, ok := healthURL(in.value)
+	if !ok {
+		in.hidden = true
+		return nil, in.bad("an address or URL, such as localhost:9861 or http://localhost:9861")
+	}
+
+	o.config.flags.Healthcheck = u
+	return &o.config, nil
+}
+
+// healthURL returns the URL to ask of an exporter at an address to listen on, or at a URL.
+func healthURL(address string) (u *url.URL, ok bool) {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, false
+	}
+
+	// An address to listen on may leave out the host, or stand for all of them.
+	host := u.Hostname()
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	if port := u.Port(); port != "" {
+		u.Host = net.JoinHostPort(host, port)
+	}
+	if !validHost(u) {
+		return nil, false
+	}
+
+	if u.Path == "" || u.Path == "/" {
+		u.Path = healthPath
+	}
+	return u, true
+}

@@ -1,0 +1,120 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"twilio_operations_exporter/internal/account"
+	"twilio_operations_exporter/internal/sanitize"
+)
+
+const (
+	healthcheckTimeout = 5 * time.Second
+	maxHealthAnswer    = 512 // bytes of an answer that are shown
+)
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
+	list := slices.Clone(s.accounts.List())
+	stalled := slices.DeleteFunc(list, func(a *account.Account) bool { return a.Refresher.Healthy() })
+	if len(stalled) > 0 {
+		writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", someNames(stalled))
+		return
+	}
+	writeText(w, http.StatusOK, "Healthy.")
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	waiting := s.accounts.Waiting()
+	if len(waiting) == 0 {
+		writeText(w, http.StatusOK, "Ready.")
+		return
+	}
+
+	var lines strings.Builder
+	for _, a := range waiting {
+		status := a.Refresher.Status()
+		fmt.Fprintf(&lines, "\n%q: %s", a.Name(), progress(status.PagesRead, status.PagesExpected))
+	}
+	writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:%s", &lines)
+}
+
+// progress describes how far a refresh is.
+func progress(read, expected int) string {
+	if expected == 0 {
+		return "not started"
+	}
+	return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
+}
+
+// serveHealth serves health and readiness on an address of their own, where neither TLS nor authentication keeps probes
+// out, until stop is called.
+func (s *Server) serveHealth(ctx context.Context, logger *slog.Logger) (stop func(), err error) {
+	address := s.settings.HealthListenAddress
+	if address == "" {
+		return func() {}, nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--web.health-listen-address: %w: choose a free port and an address of this host", err)
+	}
+	logger.Info("listening for health checks", "address", l.Addr().String())
+
+	mux := http.NewServeMux()
+	s.handleHealth(mux)
+	server := newHTTPServer(mux, logger)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) }) // it ends by Close
+	return func() {
+		_ = server.Close()
+		serving.Wait()
+	}, nil
+}
+
+// handleHealth adds the paths that probes ask.
+func (s *Server) handleHealth(mux *http.ServeMux) {
+	mux.HandleFunc("GET /-/healthy", s.healthy)
+	mux.HandleFunc("GET /-/ready", s.ready)
+}
+
+// CheckHealth asks an exporter whether it is healthy. Redirects are not followed, and no proxy is used.
+func CheckHealth(ctx context.Context, u *url.URL) error {
+	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+
+	resp, err := new(http.Transport).RoundTrip(req)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("healthcheck: %s did not answer within %v", u.Redacted(), healthcheckTimeout)
+	case err != nil:
+		return fmt.Errorf("healthcheck: %s: %w: check that the exporter listens there", u.Redacted(), err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxHealthAnswer)) // the status says enough
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusUnauthorized, http.StatusBadRequest:
+		return fmt.Errorf("healthcheck: %s answered %s: with TLS or authentication, use --web.health-listen-address",
+			u.Redacted(), resp.Status)
+	default:
+		return fmt.Errorf("healthcheck: %s answered %s: %s",
+			u.Redacted(), resp.Status, sanitize.Quote(string(bytes.TrimSpace(answer))))
+	}
+}
