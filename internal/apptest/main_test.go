@@ -689,8 +689,8 @@ func TestRotatedSecret(t *testing.T) {
 	if err := errors.Join(syscall.Mkfifo(token+".fifo", 0o600), os.Rename(token+".fifo", token)); err != nil {
 		t.Fatal(err)
 	}
-	other := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="other"}`, testutil.SID)
-	testutil.WaitFor(t, "the FIFO to be refused", func() bool { return p.scrape()[up] == "0" && p.scrape()[other] != "0" })
+	unreadable := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="secret"}`, testutil.SID)
+	testutil.WaitFor(t, "the FIFO to be refused", func() bool { return p.scrape()[up] == "0" && p.scrape()[unreadable] != "0" })
 	p.signal(syscall.SIGTERM)
 	if status := p.end(); status != 0 || !strings.Contains(p.log.String(), "not a regular file") {
 		t.Errorf("status %d: %s", status, p.log.String())
