@@ -31,6 +31,8 @@ type life struct {
 	api *fakeAPI
 	w   *Window
 	err error // of the last refresh
+	// left is what the program saved in the middle of the refresh. If that fails, it is killed, and goes on from there.
+	left *State
 
 	shown  map[minute][]shown // those done, when the minute was last read
 	peaks  map[minute]twilio.Stats
@@ -155,7 +157,13 @@ func (l *life) refresh() {
 	w := l.w
 	before, failed := w.Snapshot(), l.err != nil
 	l.api.requests, l.api.status = 0, 0
+	l.left = nil
 	l.err = w.Refresh(l.t.Context(), l.api, &Progress{})
+	if l.err != nil && l.left != nil {
+		l.w = restarted(l.t, w.options, *l.left)
+		w = l.w
+		before = w.Snapshot()
+	}
 
 	// What the refresh finished, it read as the world is now, also if it failed.
 	started := w.clock.now
@@ -423,11 +431,16 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 					if tt.api != nil {
 						tt.api(l.api)
 					}
-					countdown := -1
+					countdown, saveAt := -1, 0
 					l.api.fail = func(twilio.Query) error {
 						l.api.mu.Lock()
 						defer l.api.mu.Unlock()
-						if countdown--; countdown == 0 {
+						countdown--
+						if countdown == saveAt && saveAt > 0 {
+							left := l.w.Save()
+							l.left = &left
+						}
+						if countdown == 0 {
 							return errFake
 						}
 						return nil
@@ -441,6 +454,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 						countdown = -1
 						if l.rnd.Float64() < tt.failing {
 							countdown = 1 + l.rnd.IntN(20)
+							saveAt = l.rnd.IntN(20) - 10
 						}
 						if h := time.Now().Hour(); tt.outage && h >= 3 && h < 7 {
 							countdown = 1

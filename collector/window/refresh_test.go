@@ -2,7 +2,9 @@ package window
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"strconv"
@@ -635,6 +637,128 @@ func TestNamed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A list of distinct operations that does not end ends the refresh, and what it has shown is not kept: when the API is
+// well again, so are the numbers.
+func TestListsWithoutEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		statuses []twilio.Status
+		spread   time.Duration // of creation
+		asked    bool          // the lists without end are those of a status
+		before   bool          // there is a refresh that succeeds
+	}{
+		{"in flight", live[1:], time.Hour, true, true},
+		{"in flight, first read", live[1:], time.Hour, false, false},
+		{"in flight, all of one minute", live[:1], time.Second, true, true},
+		{"done", documented[2:], time.Hour, false, true},
+		{"done, first read", documented[2:], time.Hour, false, false},
+		{"done, all of an instant", documented[2:], 1, false, false},
+		{"of before the window", documented[2:], 0, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := testOptions()
+				o.Length = time.Hour
+				api := &fakeAPI{}
+				api.fill(10, o.Length, func(i int) twilio.Status {
+					if i%20 == 0 {
+						return twilio.StatusProcessing
+					}
+					return twilio.StatusCompleted
+				})
+				w := New(o)
+				if tt.before {
+					refreshed(t, w, api)
+				}
+				before := w.Snapshot()
+
+				endless := &endlessAPI{fakeAPI: api, statuses: tt.statuses, spread: tt.spread, asked: tt.asked}
+				tries := 2
+				if tt.asked {
+					tries = 1 // the next goes without the question, as nothing is known to be in flight
+				}
+				for range tries {
+					<-time.After(o.Interval)
+					err := w.Refresh(t.Context(), endless, &Progress{})
+					tooMany, ok := errors.AsType[*TooManyError](err)
+					if !ok || tt.asked && !tooMany.InFlight || w.Snapshot() != before {
+						t.Fatalf("error %v, want too many", err)
+					}
+					if n := w.inFlight(); n > 2*MaxInFlight+o.Concurrency*1000 {
+						t.Errorf("%d operations in flight are held", n)
+					}
+					if most := MaxOperations(o.Length) + o.Concurrency*1000; endless.listed > most {
+						t.Errorf("%d operations were listed, at most %d", endless.listed, most)
+					}
+					endless.listed = 0
+				}
+				<-time.After(o.Interval)
+				s := refreshed(t, w, api)
+				if got, want := s.Operations(), api.since(w.first); got != want {
+					t.Errorf("%d operations in the end, want %d", got, want)
+				}
+				if n := w.inFlight(); int64(n) > s.Operations() {
+					t.Errorf("%d operations in flight are held in the end", n)
+				}
+			})
+		})
+	}
+}
+
+// endlessAPI lists operations without end, in pages of 1000.
+type endlessAPI struct {
+	*fakeAPI
+	statuses []twilio.Status
+	spread   time.Duration // 0: they were created before the window
+	asked    bool          // only where they are asked for by status
+	listed   int
+	next     int
+}
+
+func (a *endlessAPI) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error] {
+	other := q.Status != "" && !slices.Contains(a.statuses, q.Status)
+	if other || q.Status == "" && a.asked {
+		return a.fakeAPI.Pages(ctx, q)
+	}
+	return func(yield func(*twilio.Page, error) bool) {
+		for ctx.Err() == nil {
+			if !yield(a.endlessPage(), nil) {
+				return
+			}
+		}
+		yield(nil, ctx.Err())
+	}
+}
+
+func (a *endlessAPI) endlessPage() *twilio.Page {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	page := &twilio.Page{Next: "another"}
+	for range 1000 {
+		a.next++
+		ago := kept + time.Hour
+		if a.spread > 0 {
+			ago = time.Duration(a.next) * 7919 * time.Millisecond % a.spread
+		}
+		created := time.Now().Add(-ago)
+		page.Operations = append(page.Operations, twilio.Operation{
+			ID: strconv.Itoa(a.next), Status: a.statuses[a.next%len(a.statuses)], CreatedAt: created, UpdatedAt: created,
+		})
+	}
+	a.listed += len(page.Operations)
+	return page
+}
+
+func TestMaxOperations(t *testing.T) {
+	for length, want := range map[time.Duration]int{
+		time.Minute: 100_000, 24 * time.Hour: 1_728_000, kept: 12_096_000,
+	} {
+		if got := MaxOperations(length); got != want {
+			t.Errorf("%d in %v, want %d", got, length, want)
+		}
+	}
 }
 
 func TestMostInFlight(t *testing.T) {
