@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 
+	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -72,7 +73,7 @@ var reasons = [...]Reason{
 	{
 		"pagination", "The list names a page as the next that was read before, or does not end.",
 		"The next refresh tries again. If it stays, report it to Twilio.",
-		has[*twilio.PaginationError],
+		func(err error) bool { return has[*twilio.PaginationError](err) || has[*window.TooManyError](err) },
 	},
 	{
 		"request", "The API refused the request (3xx or 4xx).",

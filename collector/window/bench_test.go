@@ -1,8 +1,11 @@
 package window
 
 import (
+	"context"
+	"iter"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -10,55 +13,91 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// benchAccount is one of 600 operations a minute, each in flight for a while, whose window was refreshed often enough
-// that times of reading have spread.
-func benchAccount(length, inFlight time.Duration) (api *fakeAPI, w *Window) {
-	o := Options{
-		Length: length, Interval: time.Minute, MaxStaleness: 0.1, PageSize: 1000, Concurrency: 4, Named: 5,
-	}
-	api = &fakeAPI{}
+// benchAPI is an account of 600 operations a minute, each in flight for a while. Its pages are of 1000, newest first, and
+// cost next to nothing.
+type benchAPI struct {
+	now    time.Time
+	byTime []twilio.Operation // newest first
+}
+
+func newBenchAPI(length, inFlight time.Duration) *benchAPI {
+	a := &benchAPI{now: time.Now()}
 	rnd := rand.New(rand.NewPCG(1, 1))
-	now := time.Now()
 	for i := range int(length.Minutes()) * 600 {
-		op := newOperation(rnd, now.Add(-length+time.Duration(i)*time.Minute/600), twilio.StatusCompleted)
-		moveStats(rnd, op, op.CreatedAt)
+		created := a.now.Add(-time.Duration(i) * time.Minute / 600)
+		op := newOperation(rnd, created, twilio.StatusCompleted)
+		moveStats(rnd, op, created)
 		switch {
-		case now.Sub(op.CreatedAt) < inFlight:
+		case a.now.Sub(created) < inFlight:
 			op.Status = twilio.StatusProcessing
 		case i%50 == 0:
 			op.Status = twilio.StatusCanceled
 		}
-		api.byTime = append(api.byTime, op)
+		a.byTime = append(a.byTime, op.Operation)
 	}
-	return api, New(o)
+	return a
 }
 
-// BenchmarkRefresh reads a day of 864,000 operations from memory.
+func (a *benchAPI) Now() time.Time { return time.Now() }
+
+func (a *benchAPI) Pages(_ context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error] {
+	before := func(t time.Time) int {
+		i, _ := slices.BinarySearchFunc(a.byTime, t, func(op twilio.Operation, t time.Time) int {
+			return t.Compare(op.CreatedAt)
+		})
+		return i
+	}
+	list := a.byTime[:before(q.StartDate)]
+	if !q.EndDate.IsZero() {
+		list = list[before(q.EndDate):]
+	}
+	if q.Status != "" {
+		list = slices.DeleteFunc(slices.Clone(list[:min(len(list), 20_000)]), func(op twilio.Operation) bool {
+			return op.Status != q.Status
+		})
+	}
+	return func(yield func(*twilio.Page, error) bool) {
+		for {
+			page := &twilio.Page{Operations: list[:min(len(list), q.PageSize)]}
+			list = list[len(page.Operations):]
+			if len(list) > 0 {
+				page.Next = "next"
+			}
+			if !yield(page, nil) || page.Next == "" {
+				return
+			}
+		}
+	}
+}
+
+func benchOptions(length time.Duration) Options {
+	return Options{Length: length, Interval: time.Minute, MaxStaleness: 0.1, PageSize: 1000, Concurrency: 4, Named: 5}
+}
+
+// BenchmarkRefresh reads a day of 864,000 operations.
 func BenchmarkRefresh(b *testing.B) {
+	api := newBenchAPI(24*time.Hour, 3*time.Minute)
 	b.Run("first", func(b *testing.B) {
-		api, w := benchAccount(24*time.Hour, 3*time.Minute)
-		o := w.options
 		b.ReportAllocs()
+		defer reportCPU(b)()
 		for b.Loop() {
-			if err := New(o).Refresh(b.Context(), api, &Progress{}); err != nil {
+			if err := New(benchOptions(24*time.Hour)).Refresh(b.Context(), api, &Progress{}); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("steady", func(b *testing.B) {
-		api, w := benchAccount(24*time.Hour, 3*time.Minute)
-		if err := w.Refresh(b.Context(), api, &Progress{}); err != nil {
-			b.Fatal(err)
-		}
+		w := New(benchOptions(24 * time.Hour))
 		var asleep time.Duration
 		awake := w.clock.monotonic
 		w.clock.monotonic = func() time.Duration { return awake() + asleep }
 		b.ReportAllocs()
+		defer reportCPU(b)()
 		for b.Loop() {
-			asleep += time.Minute
 			if err := w.Refresh(b.Context(), api, &Progress{}); err != nil {
 				b.Fatal(err)
 			}
+			asleep += time.Minute
 		}
 	})
 }
@@ -72,7 +111,7 @@ func BenchmarkState(b *testing.B) {
 		{"day", 24 * time.Hour, 3 * time.Minute},
 		{"week", 7*24*time.Hour - time.Hour, 32 * time.Minute},
 	} {
-		api, w := benchAccount(tt.length, tt.inFlight)
+		api, w := newBenchAPI(tt.length, tt.inFlight), New(benchOptions(tt.length))
 		if err := w.Refresh(b.Context(), api, &Progress{}); err != nil {
 			b.Fatal(err)
 		}
@@ -85,27 +124,32 @@ func BenchmarkState(b *testing.B) {
 
 		b.Run("write/"+tt.name, func(b *testing.B) {
 			b.ReportAllocs()
-			began := cpuTime(b)
+			defer reportCPU(b)()
 			for b.Loop() {
 				if _, err := w.Save().MarshalBinary(); err != nil {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric((cpuTime(b)-began).Seconds()*1000/float64(b.N), "cpu-ms/op")
 			b.ReportMetric(float64(len(data)), "bytes")
 		})
 		b.Run("read/"+tt.name, func(b *testing.B) {
 			b.ReportAllocs()
-			began := cpuTime(b)
+			defer reportCPU(b)()
 			for b.Loop() {
 				var s State
 				if err := s.UnmarshalBinary(data); err != nil {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric((cpuTime(b)-began).Seconds()*1000/float64(b.N), "cpu-ms/op")
 		})
 	}
+}
+
+// reportCPU reports the CPU time from now on to a call of what it returns.
+func reportCPU(b *testing.B) (report func()) {
+	b.Helper()
+	began := cpuTime(b)
+	return func() { b.ReportMetric((cpuTime(b)-began).Seconds()*1000/float64(b.N), "cpu-ms/op") }
 }
 
 // cpuTime is how long this process has computed.
