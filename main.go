@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -34,6 +35,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	// A reader of the log or the output that goes away must not end it either.
+	signal.Ignore(syscall.SIGPIPE)
 	if version.Version == "" { // built without -ldflags
 		version.Version = "devel"
 	}
@@ -68,6 +71,8 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		cfg = cfg.WithDemoURL(api)
 	}
 	logger, slogger := logging.New(log, flags.LogLevel, flags.LogFormat)
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(logging.Standard(logger))
 	level.Info(logger).Log(
 		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
 	)

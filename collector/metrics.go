@@ -210,23 +210,41 @@ type view struct {
 // scraped collects the views of one scrape.
 type scraped []view
 
-// Scrape returns a collector of these accounts' numbers as one scrape shows them. Accounts with an interval of 0 are
-// refreshed first, all at the same time, for as long as ctx allows.
-func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector {
-	views := make(scraped, len(rs))
+// Scrape returns a collector of these accounts' numbers as one scrape shows them: Await and Views in one.
+func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector { return Await(ctx, rs).Views() }
+
+// Awaited are accounts whose refreshes a scrape has awaited.
+type Awaited struct {
+	accounts []*Refresher
+	failed   []bool // whether the refresh of this scrape failed; nil where no account refreshes on scrapes
+}
+
+// Await refreshes those accounts that have an interval of 0, all at the same time, for as long as ctx allows.
+func Await(ctx context.Context, rs []*Refresher) *Awaited {
+	a := &Awaited{accounts: rs}
 	var wg sync.WaitGroup
 	for i, r := range rs {
 		if r.settings.Interval > 0 {
-			views[i] = r.view()
 			continue
 		}
-		wg.Go(func() {
-			err := r.Refresh(ctx)
-			views[i] = r.view()
-			views[i].up = err == nil
-		})
+		if a.failed == nil {
+			a.failed = make([]bool, len(rs))
+		}
+		wg.Go(func() { a.failed[i] = r.Refresh(ctx) != nil })
 	}
 	wg.Wait()
+	return a
+}
+
+// Views returns a collector of the accounts' numbers as they are now.
+func (a *Awaited) Views() prometheus.Collector {
+	views := make(scraped, len(a.accounts))
+	for i, r := range a.accounts {
+		views[i] = r.view()
+		if r.settings.Interval == 0 {
+			views[i].up = !a.failed[i]
+		}
+	}
 	return views
 }
 

@@ -767,6 +767,85 @@ func TestUnreadLog(t *testing.T) {
 	}
 }
 
+// TestClosedLog holds that the program goes on when the reader of its log goes
+// away.
+func TestClosedLog(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
+	p := executeWith(t, func(p *program) { p.cmd.Stderr = w }, accountEnv(api),
+		"--collector.interval=100ms", "--log.level=debug", "--web.listen-address=127.0.0.1:0")
+	var first [1]byte
+	if _, err := r.Read(first[:]); err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	before := api.Requests()
+	testutil.WaitFor(t, "refreshes", func() bool { return api.Requests() > before+5 })
+	p.signal(syscall.SIGTERM)
+	if status := p.end(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+}
+
+// TestFullOutput holds that an output that cannot be written is one error.
+func TestFullOutput(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	p := executeWith(t, func(p *program) { p.cmd.Stdout = full }, accountEnv(testutil.New(t)), "--once")
+	if status := p.end(); status != 1 {
+		t.Errorf("status %d", status)
+	}
+	if n := strings.Count(p.log.String(), "no space left on device"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, p.log.String())
+	}
+}
+
+// TestUnsolicitedAnswer holds that a server that says more than it was asked
+// does not get it logged: it knows the credentials.
+func TestUnsolicitedAnswer(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	const page = `{"operations":[],"pagination":{"next":null}}`
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			r, err := http.ReadRequest(bufio.NewReader(conn))
+			if err != nil {
+				_ = conn.Close()
+				continue
+			}
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%sHTTP/1.1 400 %s\r\n\r\n",
+				len(page), page, r.Header.Get("Authorization"))
+		}
+	}()
+	env := []string{
+		"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=" + testutil.Token, "TWILIO_BASE_URL=http://" + l.Addr().String(),
+	}
+	p := serve(t, env, "--collector.interval=100ms", "--log.level=debug")
+	testutil.WaitFor(t, "Go's logger to be told", func() bool {
+		return strings.Contains(p.log.String(), "message of a library, its text left out")
+	})
+	if log := p.log.String(); strings.Contains(log, "Basic ") || strings.Contains(log, "Unsolicited") {
+		t.Errorf("logged:\n%s", log)
+	}
+}
+
 // TestStopUninterruptible holds that the program ends some time after a signal,
 // or at the second one, where it cannot stop in order: its output is a pipe that
 // nobody reads.

@@ -16,21 +16,27 @@ type Writer struct {
 	lines   chan []byte // nil is the last
 	dropped atomic.Int64
 	ended   chan struct{}
+
+	report atomic.Pointer[func(w io.Writer, lines int64)] // of dropped lines
 }
 
 // NewWriter returns a Writer to w, which it writes to from a goroutine of its own until Close.
 func NewWriter(w io.Writer) *Writer {
 	q := &Writer{lines: make(chan []byte, maxQueued), ended: make(chan struct{})}
+	q.ReportDropped(func(w io.Writer, lines int64) { _, _ = fmt.Fprintf(w, "%d log lines dropped\n", lines) })
 	go q.run(w)
 	return q
 }
+
+// ReportDropped sets how to say that lines were dropped, as soon as others can be written again.
+func (q *Writer) ReportDropped(report func(w io.Writer, lines int64)) { q.report.Store(&report) }
 
 func (q *Writer) run(w io.Writer) {
 	defer close(q.ended)
 	for line := <-q.lines; line != nil; line = <-q.lines {
 		_, _ = w.Write(line) // there is no place to say that it failed
 		if n := q.dropped.Swap(0); n > 0 {
-			_, _ = fmt.Fprintf(w, "level=warn msg=\"log lines dropped as they could not be written in time\" lines=%d\n", n)
+			(*q.report.Load())(w, n)
 		}
 	}
 }

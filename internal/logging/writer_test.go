@@ -27,6 +27,7 @@ func TestWriter(t *testing.T) {
 		const lines = maxQueued + 100
 		late := &lateReader{open: make(chan struct{})}
 		q := NewWriter(late)
+		New(q, "info", "json")
 		line := make([]byte, 0, 16)
 		for n := range lines {
 			line = fmt.Appendf(line[:0], "line %d\n", n)
@@ -48,8 +49,24 @@ func TestWriter(t *testing.T) {
 		if n := strings.Count(got, "line "); n != maxQueued+1 {
 			t.Errorf("%d lines", n)
 		}
-		if !strings.Contains(got, fmt.Sprintf(" lines=%d\n", lines-maxQueued-1)) || !strings.HasPrefix(got, "line 0\n") {
+		dropped := fmt.Sprintf(`{"level":"warn","lines":%d,"msg":"log lines dropped`, lines-maxQueued-1)
+		if !strings.Contains(got, dropped) || !strings.HasPrefix(got, "line 0\n") {
 			t.Errorf("%.200s", got)
 		}
 	})
+}
+
+// TestStandard holds that nothing of what Go's own logger is told is shown, and
+// at debug alone that it was told something.
+func TestStandard(t *testing.T) {
+	for minLevel, want := range map[string]string{
+		"info": "", "debug": `msg="message of a library, its text left out"`,
+	} {
+		var b strings.Builder
+		logger, _ := New(&b, minLevel, "logfmt")
+		_, _ = fmt.Fprint(Standard(logger), "Unsolicited response: Basic c2VjcmV0")
+		if got := b.String(); !strings.Contains(got, want) || strings.Contains(got, "c2VjcmV0") || want == "" && got != "" {
+			t.Errorf("%s: %s", minLevel, got)
+		}
+	}
 }

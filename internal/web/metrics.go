@@ -50,12 +50,13 @@ func newProcessRegistry() *prometheus.Registry {
 	return r
 }
 
-// gather returns the metrics of the accounts and those of registries. The latter are gathered last, so that they include
-// a refresh that the scrape has caused.
-func gather(accounts prometheus.Collector, registries ...*prometheus.Registry) prometheus.Gatherer {
-	scraped := prometheus.NewRegistry()
-	scraped.MustRegister(accounts)
+// gather returns the metrics of the accounts and those of registries. All are taken when they are gathered: a scrape that
+// waits for its turn holds none. Those of registries come last, so that they include a refresh that the scrape has caused.
+func gather(accounts func() prometheus.Collector, registries ...*prometheus.Registry) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		scraped := prometheus.NewRegistry()
+		scraped.MustRegister(accounts())
+
 		// No family is in two of them. prometheus.Gatherers would check and sort each series a second time, which takes
 		// a third of a scrape.
 		families, err := scraped.Gather()
@@ -73,7 +74,8 @@ func gather(accounts prometheus.Collector, registries ...*prometheus.Registry) p
 
 // scrape refreshes the accounts without an interval, for as long as ctx allows, and returns all metrics.
 func (s *Server) scrape(ctx context.Context) prometheus.Gatherer {
-	return gather(collector.Scrape(ctx, s.accounts.Refreshers()), s.registry, s.process)
+	awaited := collector.Await(ctx, s.accounts.Refreshers())
+	return gather(awaited.Views, s.registry, s.process)
 }
 
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
@@ -103,7 +105,7 @@ func (s *Server) WriteOnce(ctx context.Context, w io.Writer) error {
 		return nil //nolint:nilerr // told to stop
 	}
 
-	accounts := collector.Current(s.accounts.Refreshers())
+	accounts := func() prometheus.Collector { return collector.Current(s.accounts.Refreshers()) }
 	families, err := gather(accounts, s.registry).Gather()
 	for _, family := range families {
 		_, writeErr := expfmt.MetricFamilyToText(w, family)

@@ -91,11 +91,16 @@ func TestScrapesTakeTurns(t *testing.T) {
 	testutil.WaitFor(t, "all to wait", waiting(len(answers)))
 	cancel()
 	testutil.WaitFor(t, "the one that is gone not to wait", waiting(len(answers)-1))
+	// What waits holds no numbers: those of now are shown.
+	refresh(t, s)
 	s.renderer.places.Release(renderedAtOnce)
 	wg.Wait()
 	for _, w := range answers[1:] {
 		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "\ntwilio_up{") {
 			t.Fatalf("%d %.100s", w.Code, w.Body)
+		}
+		if !strings.Contains(w.Body.String(), `result="success"} 2`) {
+			t.Fatal("numbers of before its turn are shown")
 		}
 	}
 	if answers[0].Code == http.StatusOK {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,8 @@ const (
 	writeTimeout = 30 * time.Second // for a response, without the time in which it waits for the API
 	readTimeout  = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
+	// maxHeader is how many bytes the header of a request may have. net/http adds 4 KiB to what it is told.
+	maxHeader = 64<<10 - 4<<10
 	// stopTimeout is well below the 5 seconds within which the program ends: what is in flight has been cancelled.
 	stopTimeout = 2 * time.Second
 )
@@ -37,6 +40,7 @@ func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: h, ErrorLog: stdlog.New(serverLog{logger}, "", 0),
 		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader,
 	}
 }
 
@@ -98,8 +102,21 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if r.ContentLength != 0 {
+			refuseBody(w)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// refuseBody answers a request with a body, which no endpoint needs. net/http would read what comes of it before it
+// writes a response, and hold the response for as long.
+func refuseBody(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	_ = c.EnableFullDuplex() // writes without reading; HTTP/2 does so anyway
+	w.Header().Set("Connection", "close")
+	writeText(w, http.StatusRequestEntityTooLarge, "A request must not have a body.")
 }
 
 // withoutDeadlines lifts the server's deadlines for a request that may wait for the API for long: the write deadline
@@ -115,8 +132,7 @@ func withoutDeadlines(h http.HandlerFunc) http.Handler {
 	})
 }
 
-// setDeadlines sets the deadlines of a response that is written now. There is one for reading, too: net/http reads what
-// is left of the request's body.
+// setDeadlines sets the deadlines of a response that is written now, and of what is read after it.
 func setDeadlines(w http.ResponseWriter) {
 	c, now := http.NewResponseController(w), time.Now()
 	_ = c.SetReadDeadline(now.Add(readTimeout))
@@ -169,6 +185,7 @@ func (s *Server) Serve(
 		})
 		return ctx
 	}
+	guardWebConfig(server, *flags.WebConfigFile, logger)
 	var connections sync.WaitGroup
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
@@ -193,6 +210,44 @@ func (s *Server) Serve(
 	<-stopping.Done()
 	_ = server.Close()
 	return nil
+}
+
+// guardWebConfig has a server refuse connections and requests while the file that exporter-toolkit reads for each of them
+// is none that can be read at once, such as a FIFO: reading it would not end.
+func guardWebConfig(server *http.Server, file string, logger *slog.Logger) {
+	if file == "" {
+		return
+	}
+	readable := func() bool {
+		info, err := os.Stat(file)
+		if err == nil && !info.Mode().IsRegular() {
+			logger.Error("--web.config.file is not a regular file", "file", file)
+			return false
+		}
+		return true // exporter-toolkit tells of other errors
+	}
+	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if !readable() {
+			_ = conn.Close()
+		}
+		return ctx
+	}
+	// exporter-toolkit has put its handler before the server's when the server asks for this.
+	baseContext := server.BaseContext
+	var once sync.Once
+	server.BaseContext = func(l net.Listener) context.Context {
+		once.Do(func() {
+			authenticated := server.Handler
+			server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !readable() {
+					http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+					return
+				}
+				authenticated.ServeHTTP(w, r)
+			})
+		})
+		return baseContext(l)
+	}
 }
 
 // localAddress is the address of a listener as a browser on this host takes it.

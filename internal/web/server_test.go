@@ -3,16 +3,19 @@ package web
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -586,30 +589,97 @@ func TestServeErrors(t *testing.T) {
 	}
 }
 
-// TestMissingBody holds that a request whose body never comes ends: net/http
-// reads what is left of a body after the handler.
-func TestMissingBody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newPipeListener()
-		server := newHTTPServer(withoutDeadlines(func(w http.ResponseWriter, _ *http.Request) {
-			setDeadlines(w)
-			writeText(w, http.StatusOK, "done")
-		}), slog.New(slog.DiscardHandler))
-		go func() { _ = server.Serve(l) }()
-		defer func() { _ = server.Close() }()
-		conn, err := l.dial(t.Context(), "", "")
+// TestBodies holds that a request with a body is refused at once, whether or
+// not the body comes, and before anything is rendered.
+func TestBodies(t *testing.T) {
+	s := testServer(t, testutil.New(t), "--web.enable-lifecycle")
+	h := s.Handler(t.Context())
+	for _, head := range []string{
+		"GET /metrics HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n",
+		"GET / HTTP/1.1\r\nHost: exporter\r\nTransfer-Encoding: chunked\r\n",
+		"POST /-/reload HTTP/1.1\r\nHost: exporter\r\nContent-Length: 1\r\n",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newPipeListener()
+			server := newHTTPServer(h, slog.New(slog.DiscardHandler))
+			go func() { _ = server.Serve(l) }()
+			defer func() { _ = server.Close() }()
+			conn, err := l.dial(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			begin := time.Now()
+			if _, err = io.WriteString(conn, head+"\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			status, err := bufio.NewReader(conn).ReadString('\n')
+			if err != nil || status != "HTTP/1.1 413 Request Entity Too Large\r\n" {
+				t.Errorf("%q: %q, %v", head, status, err)
+			}
+			if waited := time.Since(begin); waited != 0 {
+				t.Errorf("%q: answered after %v", head, waited)
+			}
+		})
+	}
+}
+
+// TestLongRequestHeaders holds that a header of more than 64 KiB is refused,
+// and one that is shorter is not.
+func TestLongRequestHeaders(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config = newHTTPServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	server.Start()
+	defer server.Close()
+	for size, want := range map[int]int{60 << 10: http.StatusNotFound, 68 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = conn.Close() }()
-		if _, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n"); err != nil {
+		r.Header.Set("X-Long", strings.Repeat("x", size))
+		resp, err := server.Client().Do(r)
+		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := io.ReadAll(conn) // until the server hangs up
-		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK") {
-			t.Errorf("%q, %v", answer, err)
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d bytes: %d, want %d", size, resp.StatusCode, want)
 		}
-	})
+	}
+}
+
+// TestWebConfigFIFO holds that connections and requests end while the file of
+// the web configuration is one that nobody can read.
+func TestWebConfigFIFO(t *testing.T) {
+	file := testutil.WriteFile(t, "web.yml", "")
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.BaseContext = func(net.Listener) context.Context { return t.Context() }
+	guardWebConfig(server.Config, file, slog.New(slog.DiscardHandler))
+	server.Start()
+	defer server.Close()
+	get := func() int {
+		t.Helper()
+		resp, err := server.Client().Get(server.URL) //nolint:noctx // it ends at once
+		if err != nil {
+			return 0
+		}
+		_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	if code := get(); code != http.StatusNotFound {
+		t.Errorf("a file: %d", code)
+	}
+	if err := errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if code := get(); code != http.StatusInternalServerError {
+		t.Errorf("a FIFO, on the connection that was open: %d", code)
+	}
+	server.Client().CloseIdleConnections()
+	if code := get(); code != 0 {
+		t.Errorf("a FIFO, on a new connection: %d", code)
+	}
 }
 
 // TestMethods holds that nothing but GET and HEAD reads, and that no other
