@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,30 +62,6 @@ type roundTrip func(*http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// logBuffer is a log that is read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func (b *logBuffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf.Reset()
-}
-
 // source is a list of operations that a test replaces.
 type source struct{ *simulator.Static }
 
@@ -105,7 +80,7 @@ type rig struct {
 	listed    []time.Time // when a list was asked for
 	reg       *prometheus.Registry
 	own       *Metrics
-	log       *logBuffer
+	log       *testutil.Log
 	stop      context.CancelFunc
 	done      chan struct{} // closed when Run has returned
 }
@@ -115,7 +90,7 @@ func newRig(t *testing.T, change func(*Settings), faults ...simulator.Fault) *ri
 	if change != nil {
 		change(&s)
 	}
-	g := &rig{t: t, list: new(source), reg: prometheus.NewRegistry(), log: new(logBuffer), done: make(chan struct{})}
+	g := &rig{t: t, list: new(source), reg: prometheus.NewRegistry(), log: new(testutil.Log), done: make(chan struct{})}
 	g.list.set()
 	g.api = simulator.NewHandler(g.list, simulator.Settings{})
 	g.fail(faults...)
