@@ -4,7 +4,6 @@ package bench
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,11 +15,11 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio/simulator"
 )
 
@@ -90,7 +89,7 @@ func peakOfProgram(t *testing.T, dir string, operations int, window, lifetime ti
 	for {
 		metrics := get(t, "http://"+program.found+"/metrics")
 		if failures.MatchString(metrics) {
-			t.Fatalf("a refresh failed: %s", program.output())
+			t.Fatalf("a refresh failed: %s", program.lines.String())
 		}
 		if m := refreshes.FindStringSubmatch(metrics); len(m) > 1 && number(t, m[1]) >= 3 {
 			sum := 0.0
@@ -103,7 +102,7 @@ func peakOfProgram(t *testing.T, dir string, operations int, window, lifetime ti
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no third refresh: %s", program.output())
+			t.Fatalf("no third refresh: %s", program.lines.String())
 		}
 		<-time.After(100 * time.Millisecond)
 	}
@@ -125,14 +124,7 @@ func number(t *testing.T, s string) float64 {
 type process struct {
 	pid   int
 	found string // in its output
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (p *process) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.lines.String()
+	lines testutil.Log
 }
 
 // start starts a program and waits until it has said what is looked for.
@@ -155,9 +147,7 @@ func start(t *testing.T, env []string, want *regexp.Regexp, file string, args ..
 		defer close(ended)
 		defer func() { _ = r.Close() }()
 		for lines := bufio.NewScanner(r); lines.Scan(); {
-			p.mu.Lock()
-			fmt.Fprintln(&p.lines, lines.Text())
-			p.mu.Unlock()
+			_, _ = fmt.Fprintln(&p.lines, lines.Text())
 			if m := want.FindStringSubmatch(lines.Text()); m != nil {
 				select {
 				case found <- m[1]:
@@ -174,9 +164,9 @@ func start(t *testing.T, env []string, want *regexp.Regexp, file string, args ..
 	select {
 	case p.found = <-found:
 	case <-ended:
-		t.Fatalf("%s has ended: %s", file, p.output())
+		t.Fatalf("%s has ended: %s", file, p.lines.String())
 	case <-time.After(time.Minute):
-		t.Fatalf("%s says nothing of %s: %s", file, want, p.output())
+		t.Fatalf("%s says nothing of %s: %s", file, want, p.lines.String())
 	}
 	return p
 }

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,88 +13,162 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// metric is a row of the table of metrics: name, help, and one function that says how to read it and of what.
+// metric is a row of the table of metrics.
 type metric struct {
 	name, help string
-	counter    bool
-	label      string // of ofResult, besides account
+	labels     []string // besides account
+	kind       kind
 
-	ofStatus   func(*window.StatusSums) (value float64, ok bool)
-	ofNamed    func(*twilio.Operation) float64
-	ofSnapshot func(*window.Snapshot) float64
-	ofResult   func(*state) map[string]int // by label
-	ofAccount  func(*view) (value float64, ok bool)
+	// generate emits the samples of one account, each with the values of labels.
+	generate generator
 
 	desc *prometheus.Desc
 }
 
+type (
+	generator func(v *view, emit emitter)
+	emitter   func(value float64, labels ...string)
+)
+
+// kind is when the samples of a metric are generated, and how long they are shown.
+type kind int
+
+const (
+	// gauge: at the end of a refresh, and shown until the numbers are too old.
+	gauge kind = iota
+	// counter: at the end of a refresh, and shown always.
+	counter
+	// liveGauge and liveCounter: at every scrape.
+	liveGauge
+	liveCounter
+)
+
+func (k kind) live() bool { return k == liveGauge || k == liveCounter }
+
+func (k kind) counts() bool { return k == counter || k == liveCounter }
+
+// view is an account as one scrape shows it. It does not change.
+type view struct {
+	settings *Settings
+	created  time.Time // the beginning of the counters
+
+	up        bool
+	succeeded time.Time // the end of the last refresh that succeeded
+	throttled time.Duration
+	skew      time.Duration
+	skewKnown bool
+
+	snapshot *window.Snapshot // the last good one; empty before the first
+	results  map[string]int   // refreshes that have ended, by the label result
+	errors   map[string]int   // those of them that have failed, by the label reason
+
+	samples []prometheus.Metric // of the metrics that are not live
+}
+
 // metrics is the table.
-var metrics = describe(append(statMetrics(), []metric{
+var metrics = describe(slices.Concat(accountMetrics, statMetrics()))
+
+var accountMetrics = []metric{
 	{
 		name: "twilio_up",
 		help: "Whether the last refresh to end succeeded and, when refreshing on each scrape, ended within this scrape.",
-		ofAccount: func(v *view) (float64, bool) {
+		kind: liveGauge,
+		generate: func(v *view, emit emitter) {
 			if v.up {
-				return 1, true
+				emit(1)
+			} else {
+				emit(0)
 			}
-			return 0, true
 		},
 	},
 	{
-		name: "twilio_operations_window_seconds", help: "How far back operations count, by their creation.",
-		ofAccount: func(v *view) (float64, bool) { return v.settings.Window.Seconds(), true },
+		name:     "twilio_operations_window_seconds",
+		help:     "How far back operations count, by their creation.",
+		kind:     liveGauge,
+		generate: func(v *view, emit emitter) { emit(v.settings.Window.Seconds()) },
 	},
 	{
-		name: "twilio_operations", help: "Operations created within the window.",
-		ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Operations), true },
+		name:     "twilio_operations",
+		help:     "Operations created within the window.",
+		labels:   []string{"status"},
+		generate: ofStatus(func(s *window.StatusSums) float64 { return float64(s.Operations) }),
 	},
 	{
 		name: "twilio_operations_failing",
 		help: fmt.Sprintf("Operations created within the window that have at least %d messages of which at least %d%% failed or are undelivered.",
 			window.FailingMinMessages, 100/window.FailingOneIn),
-		ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Failing), true },
+		labels:   []string{"status"},
+		generate: ofStatus(func(s *window.StatusSums) float64 { return float64(s.Failing) }),
 	},
 	{
 		name:     "twilio_operations_oldest_created_timestamp_seconds",
 		help:     "Creation of the oldest operation that is scheduled or processing; absent where there is none.",
-		ofStatus: func(s *window.StatusSums) (float64, bool) { return Unix(s.OldestCreated), !s.OldestCreated.IsZero() },
+		labels:   []string{"status"},
+		generate: timeOfStatus(func(s *window.StatusSums) time.Time { return s.OldestCreated }),
 	},
 	{
 		name:     "twilio_operations_oldest_updated_timestamp_seconds",
 		help:     "Last update of the operation that has gone longest without one while scheduled or processing; absent where there is none.",
-		ofStatus: func(s *window.StatusSums) (float64, bool) { return Unix(s.OldestUpdated), !s.OldestUpdated.IsZero() },
+		labels:   []string{"status"},
+		generate: timeOfStatus(func(s *window.StatusSums) time.Time { return s.OldestUpdated }),
 	},
 	{
-		name: "twilio_named_operation_created_timestamp_seconds", help: "Creation of a failing or stuck operation.",
-		ofNamed: func(op *twilio.Operation) float64 { return Unix(op.CreatedAt) },
+		name:     "twilio_named_operation_created_timestamp_seconds",
+		help:     "Creation of a failing or stuck operation.",
+		labels:   namedLabels,
+		generate: ofNamed(func(op *twilio.Operation) float64 { return Unix(op.CreatedAt) }),
 	},
 	{
-		name: "twilio_named_operation_updated_timestamp_seconds", help: "Last update of a failing or stuck operation.",
-		ofNamed: func(op *twilio.Operation) float64 { return Unix(op.UpdatedAt) },
+		name:     "twilio_named_operation_updated_timestamp_seconds",
+		help:     "Last update of a failing or stuck operation.",
+		labels:   namedLabels,
+		generate: ofNamed(func(op *twilio.Operation) float64 { return Unix(op.UpdatedAt) }),
 	},
 	{
-		name: "twilio_exporter_refreshes_total", help: "Refreshes that have ended, by result.", counter: true,
-		label: "result", ofResult: func(s *state) map[string]int { return s.results },
+		name:   "twilio_exporter_refreshes_total",
+		help:   "Refreshes that have ended, by result.",
+		kind:   counter,
+		labels: []string{"result"},
+		generate: func(v *view, emit emitter) {
+			for result, n := range v.results {
+				emit(float64(n), result)
+			}
+		},
 	},
 	{
-		name: "twilio_exporter_refresh_errors_total", help: "Refreshes that have failed, by reason.", counter: true,
-		label: "reason", ofResult: func(s *state) map[string]int { return s.errors },
+		name:   "twilio_exporter_refresh_errors_total",
+		help:   "Refreshes that have failed, by reason.",
+		kind:   counter,
+		labels: []string{"reason"},
+		generate: func(v *view, emit emitter) {
+			for reason, n := range v.errors {
+				emit(float64(n), reason)
+			}
+		},
 	},
 	{
-		name: "twilio_exporter_last_success_timestamp_seconds", help: "End of the last refresh that succeeded; 0 before the first.",
-		ofAccount: func(v *view) (float64, bool) { return Unix(v.succeeded), true },
+		name:     "twilio_exporter_last_success_timestamp_seconds",
+		help:     "End of the last refresh that succeeded; 0 before the first.",
+		kind:     liveGauge,
+		generate: func(v *view, emit emitter) { emit(Unix(v.succeeded)) },
 	},
 	{
-		name: "twilio_exporter_api_throttled_seconds_total", counter: true,
-		help:      "Time in which requests waited because the API had answered 429 or 503.",
-		ofAccount: func(v *view) (float64, bool) { return v.throttled.Seconds(), true },
+		name:     "twilio_exporter_api_throttled_seconds_total",
+		help:     "Time in which requests waited because the API had answered 429 or 503.",
+		kind:     liveCounter,
+		generate: func(v *view, emit emitter) { emit(v.throttled.Seconds()) },
 	},
 	{
-		name:      "twilio_exporter_clock_skew_seconds",
-		help:      "The API's clock, by the Date of its last good answer, minus the local clock; absent before the first.",
-		ofAccount: func(v *view) (float64, bool) { return v.skew.Seconds(), v.skewKnown },
+		name: "twilio_exporter_clock_skew_seconds",
+		help: "The API's clock, by the Date of its last good answer, minus the local clock; absent before the first.",
+		kind: liveGauge,
+		generate: func(v *view, emit emitter) {
+			if v.skewKnown {
+				emit(v.skew.Seconds())
+			}
+		},
 	},
-}...))
+}
 
 // statMetrics are the rows of the stats of operations.
 func statMetrics() (rows []metric) {
@@ -104,13 +177,15 @@ func statMetrics() (rows []metric) {
 		rows = append(rows, metric{
 			name:     "twilio_operation_" + stat.Name,
 			help:     stat.Help + ": sum over the operations created within the window.",
-			ofStatus: func(s *window.StatusSums) (float64, bool) { return float64(s.Stats[i]), true },
+			labels:   []string{"status"},
+			generate: ofStatus(func(s *window.StatusSums) float64 { return float64(s.Stats[i]) }),
 		})
 		if stat.Named {
 			rows = append(rows, metric{
-				name:    "twilio_named_operation_" + stat.Name,
-				help:    stat.Help + " in a failing or stuck operation.",
-				ofNamed: func(op *twilio.Operation) float64 { return float64(op.Stats[i]) },
+				name:     "twilio_named_operation_" + stat.Name,
+				help:     stat.Help + " in a failing or stuck operation.",
+				labels:   namedLabels,
+				generate: ofNamed(func(op *twilio.Operation) float64 { return float64(op.Stats[i]) }),
 			})
 		}
 		if stat.Grows {
@@ -119,27 +194,58 @@ func statMetrics() (rows []metric) {
 				help += " A message that goes from one outcome to another is counted under both."
 			}
 			rows = append(rows, metric{
-				name:       "twilio_" + stat.Name + "_total",
-				help:       help,
-				counter:    true,
-				ofSnapshot: func(s *window.Snapshot) float64 { return float64(s.Grown[i]) },
+				name:     "twilio_" + stat.Name + "_total",
+				help:     help,
+				kind:     counter,
+				generate: func(v *view, emit emitter) { emit(float64(v.snapshot.Grown[i])) },
 			})
 		}
 	}
 	return rows
 }
 
+// ofStatus generates a sample for each status.
+func ofStatus(value func(*window.StatusSums) float64) generator {
+	return func(v *view, emit emitter) {
+		for i := range v.snapshot.Statuses {
+			sums := &v.snapshot.Statuses[i]
+			emit(value(sums), string(sums.Status))
+		}
+	}
+}
+
+// timeOfStatus generates a sample for each status that has such a time.
+func timeOfStatus(value func(*window.StatusSums) time.Time) generator {
+	return func(v *view, emit emitter) {
+		for i := range v.snapshot.Statuses {
+			sums := &v.snapshot.Statuses[i]
+			t := value(sums)
+			if !t.IsZero() {
+				emit(Unix(t), string(sums.Status))
+			}
+		}
+	}
+}
+
+var namedLabels = []string{"operation", "status", "why"}
+
+// ofNamed generates a sample for each operation that is named.
+func ofNamed(value func(*twilio.Operation) float64) generator {
+	return func(v *view, emit emitter) {
+		named := func(ops []*twilio.Operation, why string) {
+			for _, op := range ops[:min(len(ops), v.settings.Named)] {
+				emit(value(op), op.ID, string(op.Status), why)
+			}
+		}
+		named(v.snapshot.Failing, "failing")
+		named(v.snapshot.Stuck, "stuck")
+	}
+}
+
+// describe completes the rows.
 func describe(rows []metric) []metric {
 	for i := range rows {
-		labels := []string{"account"}
-		switch {
-		case rows[i].ofStatus != nil:
-			labels = append(labels, "status")
-		case rows[i].ofNamed != nil:
-			labels = append(labels, "operation", "status", "why")
-		case rows[i].ofResult != nil:
-			labels = append(labels, rows[i].label)
-		}
+		labels := append([]string{"account"}, rows[i].labels...)
 		rows[i].desc = prometheus.NewDesc(rows[i].name, rows[i].help, labels, nil)
 	}
 	return rows
@@ -153,62 +259,40 @@ func Unix(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1e3
 }
 
-// constMetric makes a sample that does not change. created is the beginning of counters.
-func (m *metric) constMetric(created time.Time, value float64, labels ...string) prometheus.Metric {
-	if m.counter {
-		return prometheus.MustNewConstMetricWithCreatedTimestamp(m.desc, prometheus.CounterValue, value, created, labels...)
-	}
-	return prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, value, labels...)
+// samples passes the samples of one account to add.
+func (m *metric) samples(v *view, add func(prometheus.Metric)) {
+	m.generate(v, func(value float64, labels ...string) {
+		labels = append([]string{v.settings.Account}, labels...)
+		if m.kind.counts() {
+			add(prometheus.MustNewConstMetricWithCreatedTimestamp(
+				m.desc, prometheus.CounterValue, value, v.created, labels...,
+			))
+		} else {
+			add(prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, value, labels...))
+		}
+	})
 }
 
 // samples are made at the end of a refresh, and sent at every scrape.
 type samples struct{ lasting, all []prometheus.Metric } // lasting are sent also when the others are too old
 
-// makeSamples turns the state into samples by the table. r.mu is held.
-func (r *Refresher) makeSamples() samples {
+// makeSamples generates the samples of all metrics that are not live.
+func makeSamples(v *view) samples {
 	var gauges, counters []prometheus.Metric
-	snapshot, account := cmp.Or(r.state.Snapshot, &window.Snapshot{}), r.settings.Account
 	for i := range metrics {
 		row := &metrics[i]
-		switch {
-		case row.ofStatus != nil:
-			for j := range snapshot.Statuses {
-				sums := &snapshot.Statuses[j]
-				if v, ok := row.ofStatus(sums); ok {
-					gauges = append(gauges, row.constMetric(r.created, v, account, string(sums.Status)))
-				}
-			}
-		case row.ofNamed != nil:
-			for why, ops := range map[string][]*twilio.Operation{"failing": snapshot.Failing, "stuck": snapshot.Stuck} {
-				for _, op := range ops[:min(len(ops), r.settings.Named)] {
-					gauges = append(gauges, row.constMetric(r.created, row.ofNamed(op), account, op.ID, string(op.Status), why))
-				}
-			}
-		case row.ofSnapshot != nil:
-			counters = append(counters, row.constMetric(r.created, row.ofSnapshot(snapshot), account))
-		case row.ofResult != nil:
-			for label, n := range row.ofResult(&r.state) {
-				counters = append(counters, row.constMetric(r.created, float64(n), account, label))
-			}
+		switch row.kind {
+		case gauge:
+			row.samples(v, func(sample prometheus.Metric) { gauges = append(gauges, sample) })
+		case counter:
+			row.samples(v, func(sample prometheus.Metric) { counters = append(counters, sample) })
 		}
 	}
 	return samples{lasting: counters, all: slices.Concat(counters, gauges)}
 }
 
-// view is an account as one scrape shows it.
-type view struct {
-	settings  *Settings
-	created   time.Time
-	up        bool
-	succeeded time.Time
-	throttled time.Duration
-	skew      time.Duration
-	skewKnown bool
-	samples   []prometheus.Metric
-}
-
 // scraped collects the views of one scrape.
-type scraped []view
+type scraped []*view
 
 // Scrape returns a collector of these accounts' numbers as one scrape shows them: Await and Views in one.
 func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector { return Await(ctx, rs).Views() }
@@ -266,19 +350,15 @@ func (s scraped) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (s scraped) Collect(ch chan<- prometheus.Metric) {
-	for i := range s {
-		v := &s[i]
-		for j := range metrics {
-			row := &metrics[j]
-			if row.ofAccount == nil {
-				continue
-			}
-			if value, ok := row.ofAccount(v); ok {
-				ch <- row.constMetric(v.created, value, v.settings.Account)
+	for _, v := range s {
+		for i := range metrics {
+			row := &metrics[i]
+			if row.kind.live() {
+				row.samples(v, func(sample prometheus.Metric) { ch <- sample })
 			}
 		}
-		for _, m := range v.samples {
-			ch <- m
+		for _, sample := range v.samples {
+			ch <- sample
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -56,18 +55,19 @@ func fixed() scraped {
 	}
 	empty := settings()
 	empty.Account = "starting"
-	read, starting := NewRefresher(s, nil, nil, log.NewNopLogger()), NewRefresher(empty, nil, nil, log.NewNopLogger())
-	read.created, starting.created = created, created
-	read.state.Snapshot = snapshot
-	read.state.results["success"], read.state.results["error"] = 1001, 9
-	read.state.errors["server"], read.state.errors["network"] = 5, 4
-	return scraped{
-		{
-			settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
-			skew: -1500 * time.Millisecond, skewKnown: true, samples: read.makeSamples().all,
-		},
-		{settings: &empty, created: created, samples: starting.makeSamples().all},
+	read := &view{
+		settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
+		skew: -1500 * time.Millisecond, skewKnown: true, snapshot: snapshot,
+		results: map[string]int{"success": 1001, "error": 9}, errors: noErrors(),
 	}
+	read.errors["server"], read.errors["network"] = 5, 4
+	starting := &view{
+		settings: &empty, created: created, snapshot: &window.Snapshot{},
+		results: map[string]int{"success": 0, "error": 0}, errors: noErrors(),
+	}
+	read.samples = makeSamples(read).all
+	starting.samples = makeSamples(starting).all
+	return scraped{read, starting}
 }
 
 func TestExposition(t *testing.T) {
@@ -219,7 +219,7 @@ func TestUndocumentedStatuses(t *testing.T) {
 		}
 		g.list.set(ops...)
 		for range 2 {
-			g.refresh(t.Context())
+			_ = g.RefreshOnce(t.Context())
 			got := g.scrape(t.Context())
 			want := map[string]float64{"twilio_up": 1, "twilio_operations/LATE_1": none, "twilio_operations/COMPLETED": 0}
 			for _, name := range names {
@@ -240,7 +240,7 @@ func TestUndocumentedStatuses(t *testing.T) {
 		// One that is gone is not shown, and has its name when it comes back.
 		g.list.set(ops[0])
 		wait(time.Minute)
-		g.refresh(t.Context())
+		_ = g.RefreshOnce(t.Context())
 		g.want(
 			g.scrape(t.Context()),
 			map[string]float64{

@@ -25,7 +25,7 @@ type Reason struct {
 // remedies and docs/troubleshooting.md.
 func Reasons() []Reason { return slices.Clone(reasons[:]) }
 
-// reasons are in the order of the contract; [ReasonOf] takes the first that applies, after that of files.
+// reasons are in the order in which [ReasonOf] looks for the first that applies.
 var reasons = [...]Reason{
 	{
 		"auth", "The API refused the credentials (401 or 403).",
@@ -72,7 +72,7 @@ var reasons = [...]Reason{
 	},
 	{
 		"pagination", "The list names a page as the next that was read before, or does not end.",
-		"The next refresh tries again. If it stays, report it to Twilio.",
+		"The next refresh tries again. If it persists, report it to Twilio.",
 		func(err error) bool { return has[*twilio.PaginationError](err) || has[*window.TooManyError](err) },
 	},
 	{

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -44,7 +45,7 @@ type Refresher struct {
 	asked    chan struct{} // of capacity 1: a caller waits for current
 	stopped  chan struct{} // closed at the end of Run
 
-	window *window.Window // the running goroutine's
+	window *window.Window // of the goroutine that refreshes: nobody else uses it
 
 	mu      sync.Mutex // guards what follows
 	current *flight    // the refresh under way or asked for
@@ -57,33 +58,66 @@ type flight struct {
 	err  error
 }
 
-// state is what others may know of a refresher. Only the running goroutine changes it.
+// state is what scrapes and pages are told of a refresher. The goroutine that refreshes writes it.
 type state struct {
-	Status   // but for what Refresher.Status adds
-	ticked   time.Time
-	progress *window.Progress // of the refresh under way
-	results  map[string]int   // refreshes that have ended, by the label result
-	errors   map[string]int   // of them those that failed, by the label reason
-	samples  samples
+	ticked      time.Time        // when the loop made its last step
+	nextRefresh time.Time        // when the next one is planned
+	started     time.Time        // the start of the last refresh to start
+	progress    *window.Progress // of the refresh under way, nil where there is none
+
+	// Of the last refresh to end.
+	requests int64
+	err      error
+	reason   Reason // of err
+
+	snapshot     *window.Snapshot // of the last refresh that succeeded, nil before the first
+	succeeded    time.Time        // its end
+	failingSince time.Time        // the end of the first refresh that has failed since
+	results      map[string]int   // refreshes that have ended, by the label result
+	errors       map[string]int   // those of them that have failed, by the label reason
+	samples      samples
+}
+
+// outcome is how a refresh has ended.
+type outcome struct {
+	err      error
+	pages    int64
+	requests int64 // retries included
+	took     time.Duration
 }
 
 // NewRefresher returns a refresher that does nothing until Run.
 func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger log.Logger) *Refresher {
 	now := time.Now()
 	r := &Refresher{
-		settings: s, client: client, metrics: m, logger: log.With(logger, "account", s.Account), created: now,
-		asked: make(chan struct{}, 1), stopped: make(chan struct{}),
+		settings: s,
+		client:   client,
+		metrics:  m,
+		logger:   log.With(logger, "account", s.Account),
+		created:  now,
+		asked:    make(chan struct{}, 1),
+		stopped:  make(chan struct{}),
 		window: window.New(window.Options{
-			Length: s.Window, Interval: s.Interval, MaxStaleness: s.MaxStaleness,
-			PageSize: s.PageSize, Concurrency: s.Concurrency, Named: max(s.Named, minNamed),
+			Length:       s.Window,
+			Interval:     s.Interval,
+			MaxStaleness: s.MaxStaleness,
+			PageSize:     s.PageSize,
+			Concurrency:  s.Concurrency,
+			Named:        max(s.Named, minNamed),
 		}),
-		state: state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: map[string]int{}},
+		state: state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: noErrors()},
 	}
-	for i := range reasons {
-		r.state.errors[reasons[i].Label] = 0
-	}
-	r.state.samples = r.makeSamples() // the counters are there from the start, at 0
+	r.state.samples = makeSamples(r.view()) // the counters are there from the start, at 0
 	return r
+}
+
+// noErrors returns a counter at 0 for each reason.
+func noErrors() map[string]int {
+	counts := map[string]int{}
+	for i := range reasons {
+		counts[reasons[i].Label] = 0
+	}
+	return counts
 }
 
 // Run refreshes until ctx ends: every Settings.Interval, the first time after delay; or, with an interval of 0,
@@ -111,14 +145,18 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// after is the tick that follows a refresh: the first after its start, on a grid that tick is on, that is not yet over
-// by more than an interval.
+// after returns the tick that follows a refresh. Ticks stay on their grid: the next one is the first after the refresh has
+// started. If the refresh took longer than that, it is the last that has passed, so that the next refresh starts at once
+// and those before it are skipped.
 func (r *Refresher) after(tick, started time.Time) time.Time {
 	interval := r.settings.Interval
-	if behind := started.Sub(tick); behind >= 0 {
+	behind := started.Sub(tick)
+	if behind >= 0 {
 		tick = tick.Add(behind.Truncate(interval) + interval)
 	}
-	if late := time.Since(tick); late > interval {
+
+	late := time.Since(tick)
+	if late > interval {
 		tick = tick.Add(late.Truncate(interval))
 	}
 	return tick
@@ -128,7 +166,8 @@ func (r *Refresher) after(tick, started time.Time) time.Time {
 func (r *Refresher) ticked(next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.ticked, r.state.NextRefresh = time.Now(), next
+	r.state.ticked = time.Now()
+	r.state.nextRefresh = next
 }
 
 // awaitCooldown returns true once the API's cooldown is over and a refresh may start. With an interval it waits for
@@ -198,32 +237,49 @@ func (r *Refresher) refresh(ctx context.Context) error {
 	case <-r.asked: // that caller has joined this refresh
 	default:
 	}
-	started, before := time.Now(), r.metrics.requested.Load()
-	p := &window.Progress{
+
+	started := time.Now()
+	r.metrics.listed.Store(0)
+	progress := &window.Progress{
 		OnPage: func(operations int) { r.metrics.operations.Add(float64(operations)) },
 		Warn:   func(msg string, err error) { level.Warn(r.logger).Log("msg", msg, "err", err) },
 	}
-	r.mu.Lock()
-	r.state.Started, r.state.progress = started, p
-	r.mu.Unlock()
+	first := r.begin(started, progress)
 
-	err := r.read(ctx, p)
+	err := r.read(ctx, progress, first)
 	if ctx.Err() != nil {
 		r.resolve(ctx.Err()) // the program stops: no failure of the API's
 		return ctx.Err()
 	}
-	r.finished(p.Read.Load(), err, time.Since(started), r.metrics.requested.Load()-before)
+
+	r.end(outcome{
+		err:      err,
+		pages:    progress.Read.Load(),
+		requests: r.metrics.listed.Load(),
+		took:     time.Since(started),
+	})
 	r.resolve(err)
 	return err
 }
 
-// read runs a refresh for as long as one may take, and reports how far it is while that lasts.
-func (r *Refresher) read(ctx context.Context, p *window.Progress) error {
+// begin records the start of a refresh. It returns true if none has succeeded before.
+func (r *Refresher) begin(started time.Time, progress *window.Progress) (first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.started = started
+	r.state.progress = progress
+	return r.state.snapshot == nil
+}
+
+// read runs a refresh for as long as one may take, and reports its progress while that lasts: of a first one where
+// everybody sees it.
+func (r *Refresher) read(ctx context.Context, progress *window.Progress, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, r.settings.RefreshTimeout)
 	logger := level.Debug(r.logger)
-	if r.state.Snapshot == nil {
+	if first {
 		logger = level.Info(r.logger)
 	}
+
 	var reporter sync.WaitGroup
 	defer reporter.Wait()
 	defer cancel()
@@ -234,63 +290,110 @@ func (r *Refresher) read(ctx context.Context, p *window.Progress) error {
 			case <-ctx.Done():
 				return
 			case <-tick:
-				logger.Log("msg", "refresh under way", "pages", p.Read.Load(), "pages_expected", p.Expected.Load())
+				logger.Log(
+					"msg", "refresh under way",
+					"pages", progress.Read.Load(),
+					"pages_expected", progress.Expected.Load(),
+				)
 			}
 		}
 	})
-	err := r.window.Refresh(ctx, r.client, p)
-	if errors.Is(err, context.DeadlineExceeded) && !has[*twilio.NetworkError](err) { // a dial's timeout is one, too
-		err = fmt.Errorf("the refresh did not end within %v (--collector.refresh-timeout): %w", r.settings.RefreshTimeout, err)
+
+	err := r.window.Refresh(ctx, r.client, progress)
+	ofRequest := has[*twilio.NetworkError](err) // such as the timeout of a dial
+	if errors.Is(err, context.DeadlineExceeded) && !ofRequest {
+		return fmt.Errorf("the refresh did not end within %v (--collector.refresh-timeout): %w", r.settings.RefreshTimeout, err)
 	}
 	return err
 }
 
-// finished records the end of a refresh: state, metrics and log.
-func (r *Refresher) finished(pages int64, err error, took time.Duration, requests int64) {
-	r.metrics.duration.Observe(took.Seconds())
+// end records the end of a refresh: metrics, state and log.
+func (r *Refresher) end(o outcome) {
+	r.metrics.duration.Observe(o.took.Seconds())
+
 	r.mu.Lock()
-	s := &r.state
-	before := s.Status
-	s.Err, s.Reason, s.Requests, s.progress = err, Reason{}, requests, nil
-	if err == nil {
-		s.Snapshot, s.Succeeded, s.FailingSince = r.window.Snapshot(), time.Now(), time.Time{}
-		s.results["success"]++
+	first := r.state.snapshot == nil
+	again := r.state.err != nil
+	if o.err == nil {
+		r.state.succeed(r.window.Snapshot())
 	} else {
-		s.Reason = ReasonOf(err)
-		if before.Err == nil {
-			s.FailingSince = time.Now()
-		}
-		s.results["error"]++
-		s.errors[s.Reason.Label]++
+		r.state.fail(o.err)
 	}
-	s.samples = r.makeSamples()
+	r.state.requests = o.requests
+	r.state.progress = nil
+	r.state.samples = makeSamples(r.lockedView())
 	r.mu.Unlock()
 
-	keyvals := []any{"pages", pages, "requests", requests, "duration", took.Round(time.Millisecond)}
-	if err != nil {
-		keyvals = append(keyvals, "msg", "refresh failed", "reason", s.Reason.Label, "err", err, "hint", s.Reason.Remedy)
-		level.Error(r.logger).Log(keyvals...)
+	logger := log.With(r.logger, "pages", o.pages, "requests", o.requests, "duration", o.took.Round(time.Millisecond))
+	if o.err != nil {
+		reason := ReasonOf(o.err)
+		level.Error(logger).Log("msg", "refresh failed", "reason", reason.Label, "err", o.err, "hint", reason.Remedy)
 		return
 	}
-	logger, msg := level.Debug(r.logger), "refresh succeeded"
+
+	operations := r.window.Snapshot().Operations()
 	switch {
-	case before.Snapshot == nil:
-		logger, msg = level.Info(r.logger), "first refresh succeeded"
-	case before.Err != nil:
-		logger, msg = level.Info(r.logger), "refresh succeeded again"
+	case first:
+		level.Info(logger).Log("msg", "first refresh succeeded", "operations", operations)
+	case again:
+		level.Info(logger).Log("msg", "refresh succeeded again", "operations", operations)
+	default:
+		level.Debug(logger).Log("msg", "refresh succeeded", "operations", operations)
 	}
-	logger.Log(append(keyvals, "msg", msg, "operations", s.Snapshot.Operations())...)
 }
 
-// view is the account as a scrape shows it now, but for what a refresh of the scrape's own changes.
-func (r *Refresher) view() view {
-	v := view{settings: &r.settings, created: r.created, throttled: r.client.Throttled()}
-	v.skew, v.skewKnown = r.client.Skew()
+// succeed records a refresh that has succeeded.
+func (s *state) succeed(snapshot *window.Snapshot) {
+	s.snapshot = snapshot
+	s.succeeded = time.Now()
+	s.failingSince = time.Time{}
+	s.err = nil
+	s.reason = Reason{}
+	s.results = oneMore(s.results, "success")
+}
+
+// fail records a refresh that has failed.
+func (s *state) fail(err error) {
+	if s.err == nil {
+		s.failingSince = time.Now()
+	}
+	s.err = err
+	s.reason = ReasonOf(err)
+	s.results = oneMore(s.results, "error")
+	s.errors = oneMore(s.errors, s.reason.Label)
+}
+
+// oneMore returns counts with one more of a label. Those that views already have stay as they are.
+func oneMore(counts map[string]int, label string) map[string]int {
+	counts = maps.Clone(counts)
+	counts[label]++
+	return counts
+}
+
+// view is the account as a scrape shows it now.
+func (r *Refresher) view() *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v.up = r.state.Snapshot != nil && r.state.Err == nil
-	v.succeeded = r.state.Succeeded
-	v.samples = r.state.samples.lasting
+	return r.lockedView()
+}
+
+// lockedView is view where r.mu is held.
+func (r *Refresher) lockedView() *view {
+	v := &view{
+		settings:  &r.settings,
+		created:   r.created,
+		up:        r.state.snapshot != nil && r.state.err == nil,
+		succeeded: r.state.succeeded,
+		throttled: r.client.Throttled(),
+		snapshot:  r.state.snapshot,
+		results:   r.state.results,
+		errors:    r.state.errors,
+		samples:   r.state.samples.lasting,
+	}
+	v.skew, v.skewKnown = r.client.Skew()
+	if v.snapshot == nil {
+		v.snapshot = &window.Snapshot{}
+	}
 	if r.showable() {
 		v.samples = r.state.samples.all
 	}
@@ -300,7 +403,11 @@ func (r *Refresher) view() view {
 // showable reports whether gauges with a status are still shown: max(MaxAge, 2 intervals) after the last success, by the
 // wall clock or by the monotonic one, which stands still while the machine is suspended. r.mu is held.
 func (r *Refresher) showable() bool {
-	succeeded := r.state.Succeeded
-	age := max(time.Since(succeeded), time.Now().Round(0).Sub(succeeded.Round(0)))
-	return r.state.Snapshot != nil && age <= max(r.settings.MaxAge, 2*r.settings.Interval)
+	if r.state.snapshot == nil {
+		return false
+	}
+	succeeded := r.state.succeeded
+	monotonic := time.Since(succeeded)
+	wall := time.Now().Round(0).Sub(succeeded.Round(0))
+	return max(monotonic, wall) <= max(r.settings.MaxAge, 2*r.settings.Interval)
 }

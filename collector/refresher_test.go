@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,30 +62,6 @@ type roundTrip func(*http.Request) (*http.Response, error)
 // RoundTrip implements http.RoundTripper.
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// logBuffer is a log that is read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func (b *logBuffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buf.Reset()
-}
-
 // source is a list of operations that a test replaces.
 type source struct{ *simulator.Static }
 
@@ -105,7 +80,7 @@ type rig struct {
 	listed    []time.Time // when a list was asked for
 	reg       *prometheus.Registry
 	own       *Metrics
-	log       *logBuffer
+	log       *testutil.Log
 	stop      context.CancelFunc
 	done      chan struct{} // closed when Run has returned
 }
@@ -115,7 +90,7 @@ func newRig(t *testing.T, change func(*Settings), faults ...simulator.Fault) *ri
 	if change != nil {
 		change(&s)
 	}
-	g := &rig{t: t, list: new(source), reg: prometheus.NewRegistry(), log: new(logBuffer), done: make(chan struct{})}
+	g := &rig{t: t, list: new(source), reg: prometheus.NewRegistry(), log: new(testutil.Log), done: make(chan struct{})}
 	g.list.set()
 	g.api = simulator.NewHandler(g.list, simulator.Settings{})
 	g.fail(faults...)
@@ -346,7 +321,7 @@ func TestScrapeShowsOneMoment(t *testing.T) {
 		} {
 			g.fail(tt.fault...)
 			before := Scrape(t.Context(), []*Refresher{g.Refresher})
-			g.refresh(t.Context())
+			_ = g.RefreshOnce(t.Context())
 			g.want(g.gather(before), tt.before)
 			g.want(g.scrape(t.Context()), tt.after)
 		}
@@ -466,9 +441,9 @@ func TestMaxAge(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, func(s *Settings) { s.Interval, s.MaxAge = tt.interval, tt.maxAge })
 				g.list.set(completed(2)...)
-				g.refresh(t.Context())
+				_ = g.RefreshOnce(t.Context())
 				g.list.set(completed(5)...)
-				g.refresh(t.Context())
+				_ = g.RefreshOnce(t.Context())
 				succeeded := time.Now()
 				g.fail(status(http.StatusInternalServerError))
 				g.run(0)
@@ -771,7 +746,7 @@ func TestReasons(t *testing.T) {
 				if tt.transport != nil {
 					g.transport = tt.transport
 				}
-				g.refresh(t.Context())
+				_ = g.RefreshOnce(t.Context())
 				want := map[string]float64{
 					"twilio_up":                               0,
 					"twilio_exporter_refreshes_total/error":   1,
@@ -809,7 +784,7 @@ func TestLog(t *testing.T) {
 		g.list.set(completed(2)...)
 		lines := func() []string {
 			g.t.Helper()
-			g.refresh(t.Context())
+			_ = g.RefreshOnce(t.Context())
 			defer g.log.Reset()
 			return strings.Split(strings.TrimSpace(g.log.String()), "\n")
 		}
@@ -832,6 +807,33 @@ func TestLog(t *testing.T) {
 		)
 		g.fail()
 		check(lines(), `level=info account=test pages=1 requests=1 duration=0s msg="refresh succeeded again" operations=2`)
+	})
+}
+
+// A refresh counts its own requests, not those of probes meanwhile.
+func TestRequestsOfARefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, onScrape, slow(time.Minute))
+		g.list.set(completed(25)...) // 3 pages
+		g.run(0)
+		go func() {
+			for range 5 {
+				_, _ = g.client.FetchOperation(t.Context(), testutil.Operation(1, "", twilio.Stats{}).ID)
+			}
+		}()
+		if err := g.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait(10 * time.Minute)
+		if got := promtest.CollectAndCount(g.reg, "twilio_exporter_api_request_duration_seconds"); got != 2 {
+			t.Fatalf("%d endpoints were asked", got)
+		}
+		if got, want := g.Status().Requests, int64(len(g.lists())); got != want || want < 3 {
+			t.Errorf("%d requests on the page, want %d", got, want)
+		}
+		if want := fmt.Sprintf(" requests=%d ", len(g.lists())); !strings.Contains(g.log.String(), want) {
+			t.Errorf("the log has not%q: %s", want, g.log)
+		}
 	})
 }
 
@@ -862,15 +864,15 @@ func TestFailingSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)
 		g.fail(status(http.StatusUnauthorized))
-		g.refresh(t.Context())
+		_ = g.RefreshOnce(t.Context())
 		since := g.Status().FailingSince
 		wait(time.Minute)
-		g.refresh(t.Context())
+		_ = g.RefreshOnce(t.Context())
 		if got := g.Status().FailingSince; since.IsZero() || !got.Equal(since) {
 			t.Errorf("failing since %v, then since %v", since, got)
 		}
 		g.fail()
-		g.refresh(t.Context())
+		_ = g.RefreshOnce(t.Context())
 		if got := g.Status().FailingSince; !got.IsZero() {
 			t.Errorf("failing since %v after a success", got)
 		}

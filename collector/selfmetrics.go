@@ -79,12 +79,17 @@ type AccountMetrics struct {
 	requests   *prometheus.CounterVec
 	durations  prometheus.ObserverVec
 	operations prometheus.Counter
-	requested  atomic.Int64
+
+	// listed is how many requests for lists the refresh under way has made. Only refreshes read lists, and one at a time.
+	listed atomic.Int64
 }
 
 // Observe is the hook for twilio.Options.
 func (m *AccountMetrics) Observe(r twilio.Request) {
-	m.requested.Add(1)
+	if r.Endpoint == twilio.EndpointList {
+		m.listed.Add(1)
+	}
+
 	code := codeLabel(r.Code)
 	m.requests.WithLabelValues(string(r.Endpoint), code).Inc()
 	m.durations.WithLabelValues(string(r.Endpoint)).Observe(r.Duration.Seconds())

@@ -18,20 +18,25 @@ const (
 	StateStarting  State = "starting"  // it has not begun
 )
 
-// Status is an account's state for the landing page; metrics have it in numbers.
+// Status is an account's state for the landing page; metrics have it in numbers. Times are by the local clock, zero where
+// there is none.
 type Status struct {
 	State State
-	// Started is the start of the last refresh to start; Succeeded the end of the last that succeeded; FailingSince the
-	// end of the first that failed since. NextRefresh is when the next is planned; of no meaning without an interval.
-	// RetryAt is when the API lets requests through again. All by the local clock, zero where there is none.
-	Started, Succeeded, FailingSince, NextRefresh, RetryAt time.Time
-	// Requests is how many requests went to the API while the last refresh to end was under way, retries included;
-	// PagesRead and PagesExpected say how far the one under way is.
-	Requests                 int64
+
+	Started      time.Time // the start of the last refresh to start
+	Succeeded    time.Time // the end of the last that succeeded
+	FailingSince time.Time // the end of the first that has failed since
+	NextRefresh  time.Time // when the next is planned; of no meaning without an interval
+	RetryAt      time.Time // when the API lets requests through again
+
+	// PagesRead and PagesExpected say how far the refresh under way is.
 	PagesRead, PagesExpected int
-	// Err and Reason say why the last refresh to end failed.
-	Err    error
-	Reason Reason
+
+	// Of the last refresh to end: the requests it made, retries included, and why it failed.
+	Requests int64
+	Err      error
+	Reason   Reason
+
 	// Snapshot is the last good one, nil before the first. Current is false when it is too old to be shown in metrics.
 	Snapshot *window.Snapshot
 	Current  bool
@@ -41,25 +46,41 @@ type Status struct {
 func (r *Refresher) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.state.Status
-	s.RetryAt = r.client.RetryAt()
-	s.Current = r.showable()
-	if p := r.state.progress; p != nil {
-		s.PagesRead, s.PagesExpected = int(p.Read.Load()), int(p.Expected.Load())
+	retryAt := r.client.RetryAt()
+	s := Status{
+		State:        r.state.inAWord(retryAt),
+		Started:      r.state.started,
+		Succeeded:    r.state.succeeded,
+		FailingSince: r.state.failingSince,
+		NextRefresh:  r.state.nextRefresh,
+		RetryAt:      retryAt,
+		Requests:     r.state.requests,
+		Err:          r.state.err,
+		Reason:       r.state.reason,
+		Snapshot:     r.state.snapshot,
+		Current:      r.showable(),
 	}
-	switch {
-	case !s.RetryAt.IsZero():
-		s.State = StateThrottled
-	case s.Err != nil:
-		s.State = StateFailing
-	case s.Snapshot != nil:
-		s.State = StateFresh
-	case r.state.progress != nil:
-		s.State = StateReading
-	default:
-		s.State = StateStarting
+	if p := r.state.progress; p != nil {
+		s.PagesRead = int(p.Read.Load())
+		s.PagesExpected = int(p.Expected.Load())
 	}
 	return s
+}
+
+// inAWord names the state of an account whose API lets requests through at retryAt.
+func (s *state) inAWord(retryAt time.Time) State {
+	switch {
+	case !retryAt.IsZero():
+		return StateThrottled
+	case s.err != nil:
+		return StateFailing
+	case s.snapshot != nil:
+		return StateFresh
+	case s.progress != nil:
+		return StateReading
+	default:
+		return StateStarting
+	}
 }
 
 // Settings returns what the refresher was made with.
@@ -70,13 +91,14 @@ func (r *Refresher) Settings() Settings { return r.settings }
 func (r *Refresher) Healthy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := r.settings.Interval
-	return i == 0 || time.Since(r.state.ticked) <= max(3*i, i+r.settings.RefreshTimeout)
+	interval := r.settings.Interval
+	longest := max(3*interval, interval+r.settings.RefreshTimeout)
+	return interval == 0 || time.Since(r.state.ticked) <= longest
 }
 
 // Ready is true once a refresh has ended, well or badly; at once with an interval of 0.
 func (r *Refresher) Ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.settings.Interval == 0 || r.state.Snapshot != nil || r.state.Err != nil
+	return r.settings.Interval == 0 || r.state.snapshot != nil || r.state.err != nil
 }

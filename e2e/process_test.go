@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"twilio_operations_exporter/internal/testutil"
 )
 
 // Generous, because they only decide how long a failure takes: the machine may
@@ -138,7 +140,7 @@ func runTool(t *testing.T, dir string, stdin []byte, name string, args ...string
 type process struct {
 	name    string
 	cmd     *exec.Cmd
-	log     logBuffer
+	log     testutil.Log
 	ended   chan struct{}
 	address string // once it listens
 }
@@ -172,13 +174,13 @@ func start(t *testing.T, name, toolName string, env []string, args ...string) *p
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("the last lines of %s:\n%s", name, p.log.tail(40))
+			t.Logf("the last lines of %s:\n%s", name, p.logTail(40))
 		}
 	})
 	eventually(t, name+" to listen", func() error {
 		select {
 		case <-p.ended:
-			t.Fatalf("%s has ended:\n%s", name, p.log.tail(40))
+			t.Fatalf("%s has ended:\n%s", name, p.logTail(40))
 		default:
 		}
 		m := listening.FindStringSubmatch(p.log.String())
@@ -214,26 +216,9 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// logBuffer holds what a server says.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBuffer) tail(lines int) string {
-	all := strings.SplitAfter(l.String(), "\n")
+// logTail is the end of what it says.
+func (p *process) logTail(lines int) string {
+	all := strings.SplitAfter(p.log.String(), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 

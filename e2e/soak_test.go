@@ -128,7 +128,7 @@ func TestSoak(t *testing.T) {
 		}
 		return nil
 	})
-	if log := p.log.tail(1 << 20); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic") {
+	if log := p.logTail(1 << 20); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic") {
 		t.Error(log)
 	}
 }

@@ -95,25 +95,8 @@ type program struct {
 	cmd    *exec.Cmd
 	url    string // once it listens
 	stdout bytes.Buffer
-	log    lockedBuffer
+	log    testutil.Log
 	ended  chan struct{}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // execute starts the program with nothing in its environment but env.
