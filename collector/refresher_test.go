@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 
+	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
@@ -772,6 +773,10 @@ func TestReasons(t *testing.T) {
 				}
 			})
 		})
+	}
+	endless := fmt.Errorf("account: %w", &window.TooManyError{Most: 7})
+	if label := ReasonOf(endless).Label; label != "pagination" {
+		t.Errorf("reason %q of a list without end", label)
 	}
 	if label := ReasonOf(errors.New("nobody knows")).Label; label != "other" {
 		t.Errorf("reason %q of an unknown error", label)

@@ -111,12 +111,11 @@ func BenchmarkState(b *testing.B) {
 		{"day", 24 * time.Hour, 3 * time.Minute},
 		{"week", 7*24*time.Hour - time.Hour, 32 * time.Minute},
 	} {
-		api, w := newBenchAPI(tt.length, tt.inFlight), New(benchOptions(tt.length))
-		if err := w.Refresh(b.Context(), api, &Progress{}); err != nil {
+		w := New(benchOptions(tt.length))
+		if err := w.Refresh(b.Context(), newBenchAPI(tt.length, tt.inFlight), &Progress{}); err != nil {
 			b.Fatal(err)
 		}
-		api = nil // a garbage collector is not to look after it
-		runtime.GC()
+		runtime.GC() // of what the API held
 		data, err := w.Save().MarshalBinary()
 		if err != nil {
 			b.Fatal(err)

@@ -149,6 +149,7 @@ func (l *life) restart() {
 		l.pass(time.Duration(l.rnd.Int64N(int64(min(2*time.Hour, l.w.options.Length*3/4)))))
 	}
 	l.w = restarted(l.t, l.w.options, left)
+	l.api.known = false // a new client has seen no Date
 }
 
 // refresh runs one refresh while the world stands still, and holds what it shows against the brute force.
@@ -162,6 +163,7 @@ func (l *life) refresh() {
 	if l.err != nil && l.left != nil {
 		l.w = restarted(l.t, w.options, *l.left)
 		w = l.w
+		l.api.known = false
 		before = w.Snapshot()
 	}
 

@@ -43,6 +43,7 @@ type savedState struct {
 	First   minute
 	Minutes []savedMinute
 
+	Skew          time.Duration
 	Number        int
 	Churn         int
 	Asked         int
@@ -196,7 +197,7 @@ func (s *State) save() *savedState {
 	saved := &savedState{
 		Clock: s.clock, Wall: s.wall, Stats: statNames(), Undocumented: s.statuses,
 		First: s.first, Minutes: make([]savedMinute, len(s.buckets)),
-		Number: s.number, Churn: s.churn, Asked: s.asked, PageSize: float64(s.pageSize), PiecePages: s.piecePages,
+		Skew: s.skew, Number: s.number, Churn: s.churn, Asked: s.asked, PageSize: float64(s.pageSize), PiecePages: s.piecePages,
 		BrokenDensity: s.brokenDensity, Unfiltered: s.unfiltered,
 		ReadReplacesDelivered: s.receipts.readReplacesDelivered, ReadKeepsDelivered: s.receipts.readKeepsDelivered,
 		Published: s.published, Newest: s.newest, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),
@@ -338,6 +339,7 @@ func (l *loader) state(saved *savedState) State {
 	l.must(saved.First >= 0 && saved.First < farMinute, "it begins in minute %d", saved.First)
 	l.must(saved.Newest >= -open && saved.Newest < farMinute, "its newest minute is %d", saved.Newest)
 	l.must(len(saved.Minutes) <= int(maxMinutes), "it has %d minutes", len(saved.Minutes))
+	l.must(saved.Skew.Abs() <= 1000*time.Hour, "a clock that is off by %v", saved.Skew)
 	l.must(saved.Number >= 0 && saved.Churn >= 0, "%d refreshes, %d minutes left", saved.Number, saved.Churn)
 	l.must(saved.Asked >= 1 && saved.Asked <= maxPageSize, "it asked for pages of %d", saved.Asked)
 	l.must(saved.PageSize >= 1 && saved.PageSize <= maxPageSize, "it knows pages of %v", saved.PageSize)
@@ -352,7 +354,7 @@ func (l *loader) state(saved *savedState) State {
 
 	loaded := State{clock: saved.Clock, wall: saved.Wall, state: state{
 		statuses: l.names, first: saved.First, buckets: make([]bucket, len(saved.Minutes)),
-		number: saved.Number, churn: saved.Churn,
+		skew: saved.Skew, number: saved.Number, churn: saved.Churn,
 		asked: saved.Asked, pageSize: paging(saved.PageSize), piecePages: saved.PiecePages,
 		brokenDensity: saved.BrokenDensity, unfiltered: saved.Unfiltered,
 		receipts: receipts{

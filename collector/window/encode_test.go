@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -102,7 +103,7 @@ func TestStatesThatAreWrong(t *testing.T) {
 		{"in flight without a peak", func(s *savedState) { inFlight(s).Peak = nil }, "no peak"},
 		{"many in flight", func(s *savedState) {
 			for i := range maxSavedFlight {
-				inFlight(s).InFlight = append(inFlight(s).InFlight, savedInFlight{ID: fmt.Sprint(i)})
+				inFlight(s).InFlight = append(inFlight(s).InFlight, savedInFlight{ID: strconv.Itoa(i)})
 			}
 		}, "operations are in flight"},
 	} {

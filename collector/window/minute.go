@@ -58,7 +58,7 @@ type peak struct {
 }
 
 func (p *peak) add(s *twilio.Stats) {
-	p.Stats.Add(s)
+	p.Add(s)
 	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]))
 }
 

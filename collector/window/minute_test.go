@@ -2,11 +2,57 @@ package window
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"twilio_operations_exporter/twilio"
 )
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// refreshes are those of a window, by hand.
+type refreshes struct{ w *Window }
+
+// newAt returns a window of a length that ends at noon.
+func newAt(length time.Duration) refreshes {
+	o := testOptions()
+	o.Length = length
+	w := New(o)
+	w.slide(length, noon)
+	return refreshes{w}
+}
+
+const farthest = open - 1
+
+// asked takes in operations in flight, as the answer to a question of refresh n.
+func (f refreshes) asked(n int, ops ...twilio.Operation) {
+	f.w.number = n
+	for i := range ops {
+		f.w.meet(&ops[i], farthest)
+	}
+}
+
+// reads has minute m read with these operations, by refresh n.
+func (f refreshes) reads(n int, m minute, ops ...twilio.Operation) {
+	f.w.number = n
+	r := newReading(piece{span: span{m, m + 1}}, farthest, n, f.w.options.Named, nil)
+	for i := range ops {
+		r.add(&ops[i])
+	}
+	f.w.apply(r, time.Duration(n)*time.Minute)
+}
+
+func (f refreshes) leaves(n int) {
+	f.w.number = n
+	f.w.leave()
+}
+
+func operation(id string, at time.Time, status twilio.Status, total int64) twilio.Operation {
+	return twilio.Operation{ID: id, Status: status, CreatedAt: at, UpdatedAt: at, Stats: twilio.Stats{twilio.Total: total}}
+}
 
 func TestMinuteOf(t *testing.T) {
 	for _, tt := range []struct {
@@ -19,43 +65,424 @@ func TestMinuteOf(t *testing.T) {
 	}
 }
 
-func TestManyUndocumentedStatuses(t *testing.T) {
-	var names statusNames
-	for i := range 1000 {
-		want := twilio.Status(fmt.Sprint("STATUS_", i))
-		if i >= maxUndocumented {
-			want = twilio.StatusOther
+func TestSlide(t *testing.T) {
+	const length = 10 * time.Minute
+	first := minuteOf(noon.Add(-length))
+	read := []time.Duration{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10} // of the minutes before
+	minutes := func(from, n minute) (ms []minute) {
+		for m := from; m < from+n; m++ {
+			ms = append(ms, m)
 		}
-		if got := names.fold(twilio.Status(fmt.Sprint("STATUS_", i))); got != want {
-			t.Fatalf("STATUS_%d counts as %s, want %s", i, got, want)
-		}
+		return ms
 	}
-	for _, s := range []twilio.Status{"SCHEDULED", "CANCELED", "STATUS_0", "STATUS_15", "other"} {
-		if got := names.fold(s); got != s {
-			t.Errorf("%s counts as %s", s, got)
-		}
+	unreads := slices.Repeat([]time.Duration{never}, 11)
+	tests := []struct {
+		name     string
+		by       time.Duration
+		first    minute
+		want     []time.Duration
+		baseline []minute
+	}{
+		{"stays", 30 * time.Second, first, read, nil},
+		{"forwards", 2 * time.Minute, first + 2, slices.Concat(read[2:], unreads[:2]), nil},
+		{"to the last minute", length, first + 10, slices.Concat(read[10:], unreads[:10]), nil},
+		{"beyond", length + time.Minute, first + 11, unreads, nil},
+		{"backwards", -2 * time.Minute, first - 2, slices.Concat(unreads[:2], read), minutes(first-2, 2)},
+		{"before", -length - time.Minute, first - 11, unreads, minutes(first-11, 11)},
 	}
-	if got := names.fold("anything"); got != twilio.StatusOther {
-		t.Errorf("the 17th counts as %s", got)
+	for _, tt := range tests {
+		for _, published := range []bool{true, false} {
+			t.Run(fmt.Sprint(tt.name, published), func(t *testing.T) {
+				w := newAt(length).w
+				for i := range w.buckets {
+					w.buckets[i].readAt = time.Duration(i)
+				}
+				w.published = published
+				w.slide(length, noon.Add(tt.by))
+				var got []time.Duration
+				var baseline []minute
+				for m, b := range w.each(span{w.first, open}) {
+					got = append(got, b.readAt)
+					if b.baseline {
+						baseline = append(baseline, m)
+					}
+				}
+				if w.first != tt.first || !slices.Equal(got, tt.want) {
+					t.Errorf("from %d: %v, want from %d: %v", w.first, got, tt.first, tt.want)
+				}
+				if want := tt.baseline; published && !slices.Equal(baseline, want) || !published && baseline != nil {
+					t.Errorf("baseline %v, want %v", baseline, want)
+				}
+			})
+		}
 	}
 }
 
-func TestFailing(t *testing.T) {
-	for _, tt := range []struct {
-		total, failed, undelivered int64
-		want                       bool
+func TestSlideForgetsTheFarFuture(t *testing.T) {
+	w := newAt(10 * time.Minute).w
+	w.extend(minuteOf(noon) + maxAhead)
+	w.slide(10*time.Minute, noon.Add(-5*time.Minute))
+	if last := w.end() - 1; last != minuteOf(noon)-5+maxAhead {
+		t.Errorf("the last minute is %d after now", last-minuteOf(noon))
+	}
+}
+
+// Counters grow by what a minute exceeds its peak.
+func TestCounters(t *testing.T) {
+	m := minuteOf(noon)
+	op := func(id string, status twilio.Status, total int64) twilio.Operation {
+		return operation(id, noon, status, total)
+	}
+	tests := []struct {
+		name  string
+		steps []func(f refreshes, n int)
+		want  []int64 // after the first publication and each step's
 	}{
-		{100, 10, 0, true},
-		{100, 0, 10, true},
-		{100, 5, 5, true},
-		{100, 9, 0, false},
-		{99, 99, 0, false},
-		{109, 10, 0, false},
-		{110, 10, 1, true},
-		{0, 0, 0, false},
+		{"what is there at first is not counted", nil, []int64{0}},
+		{
+			"growth",
+			[]func(refreshes, int){
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 150)) },
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 150)) },
+				func(f refreshes, n int) {
+					f.reads(n, m, op("a", twilio.StatusCompleted, 150), op("b", twilio.StatusCompleted, 7))
+				},
+			},
+			[]int64{0, 50, 50, 57},
+		},
+		{
+			"what shrinks takes nothing away, and is not counted again",
+			[]func(refreshes, int){
+				func(f refreshes, n int) { f.reads(n, m) },
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 100)) },
+				func(f refreshes, n int) { f.reads(n, m, op("a", twilio.StatusCompleted, 101)) },
+			},
+			[]int64{0, 0, 0, 1},
+		},
+		{
+			"an operation that is in flight again",
+			[]func(refreshes, int){
+				func(f refreshes, n int) {
+					o := op("a", twilio.StatusProcessing, 100)
+					f.asked(n, o)
+					f.reads(n, m, o)
+				},
+				func(f refreshes, n int) { f.asked(n, op("a", twilio.StatusProcessing, 130)) },
+				func(f refreshes, n int) {
+					f.leaves(n)
+					f.reads(n, m, op("a", twilio.StatusCompleted, 131))
+				},
+			},
+			[]int64{0, 0, 30, 31},
+		},
+		{
+			"minutes of later",
+			[]func(refreshes, int){
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon.Add(time.Minute))
+					f.reads(n, m+1, operation("b", noon.Add(time.Minute), twilio.StatusCompleted, 9))
+				},
+				func(f refreshes, n int) { // an outage
+					f.w.slide(f.w.options.Length, noon.Add(time.Hour))
+					for at := range f.w.each(span{f.w.first, open}) {
+						f.reads(n, at, operation(fmt.Sprint(at), at.time(), twilio.StatusCompleted, 2))
+					}
+				},
+			},
+			[]int64{0, 9, 9 + 3*2},
+		},
+		{
+			"minutes that come in at the old end",
+			[]func(refreshes, int){
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon.Add(-time.Minute))
+					f.reads(n, f.w.first, operation("b", f.w.first.time(), twilio.StatusCompleted, 9))
+				},
+				func(f refreshes, n int) {
+					f.reads(n, f.w.first, operation("b", f.w.first.time(), twilio.StatusCompleted, 11))
+				},
+			},
+			[]int64{0, 0, 2},
+		},
+		{
+			"minutes that come back",
+			[]func(refreshes, int){
+				func(f refreshes, _ int) { // a clock far ahead
+					f.w.slide(f.w.options.Length, noon.Add(time.Hour))
+				},
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon)
+					f.reads(n, m, op("a", twilio.StatusCompleted, 120))
+				},
+				func(f refreshes, n int) {
+					f.w.slide(f.w.options.Length, noon.Add(time.Minute))
+					f.reads(n, m+1, operation("b", noon.Add(time.Minute), twilio.StatusCompleted, 9))
+				},
+			},
+			[]int64{0, 0, 0, 9},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newAt(2 * time.Minute)
+			for at := range f.w.each(span{f.w.first, open}) {
+				if at != m {
+					f.reads(1, at)
+				}
+			}
+			f.reads(1, m, op("a", twilio.StatusCompleted, 100))
+			f.w.publish()
+			got := []int64{f.w.grown[twilio.Total]}
+			for i, step := range tt.steps {
+				step(f, i+2)
+				f.w.publish()
+				got = append(got, f.w.grown[twilio.Total])
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("counted %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// A message that is read has been delivered, and counts as that once: whether or not delivered falls as read rises.
+func TestDeliveredWhenRead(t *testing.T) {
+	m := minuteOf(noon)
+	type stats struct{ delivered, read int64 }
+	for _, tt := range []struct {
+		name  string
+		steps []stats
+		want  []int64 // delivered, counted
+	}{
+		{"delivered stays", []stats{{10, 0}, {20, 10}, {30, 30}, {30, 30}}, []int64{0, 10, 20, 20}},
+		{"delivered falls", []stats{{10, 0}, {5, 10}, {0, 20}, {10, 30}, {0, 40}}, []int64{0, 5, 10, 30, 30}},
+		{"and nothing is read at first", []stats{{0, 0}, {10, 0}, {0, 10}, {0, 10}, {5, 10}}, []int64{0, 10, 10, 10, 15}},
 	} {
-		if got := Failing(&twilio.Stats{twilio.Total: tt.total, twilio.Failed: tt.failed, twilio.Undelivered: tt.undelivered}); got != tt.want {
-			t.Errorf("%+v: failing %t", tt, got)
+		t.Run(tt.name, func(t *testing.T) {
+			f := newAt(2 * time.Minute)
+			var got []int64
+			for i, s := range tt.steps {
+				op := operation("a", noon, twilio.StatusCompleted, 40)
+				op.Stats[twilio.Delivered], op.Stats[twilio.Read] = s.delivered, s.read
+				f.reads(i+1, m, op)
+				f.w.publish()
+				got = append(got, f.w.grown[twilio.Delivered])
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("counted %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// A receipt of delivery that gets lost, or comes late, does not make messages count twice where delivered stays as read
+// rises.
+func TestReadWithoutDelivery(t *testing.T) {
+	m := minuteOf(noon)
+	for _, oddFirst := range []bool{true, false} {
+		f := newAt(2 * time.Minute)
+		f.reads(1, m)
+		f.w.publish()
+		ops := make([]twilio.Operation, 2)
+		for i, s := range []twilio.Stats{{twilio.Total: 2, twilio.Read: 1}, {twilio.Total: 100, twilio.Delivered: 100, twilio.Read: 80}} {
+			ops[i] = operation(strconv.Itoa(i), noon, twilio.StatusCompleted, 0)
+			ops[i].Stats = s
 		}
+		if !oddFirst {
+			slices.Reverse(ops)
+		}
+		f.reads(2, m, ops...)
+		f.w.publish()
+		if got := f.w.grown[twilio.Delivered]; got != 100 {
+			t.Errorf("odd one first %t: counted %d, want 100", oddFirst, got)
+		}
+	}
+}
+
+// dirty are the minutes to be read whatever their age.
+func (w *Window) dirty() (dirty []minute) {
+	for m, b := range w.each(span{w.first, open}) {
+		if b.dirty {
+			dirty = append(dirty, m)
+		}
+	}
+	return dirty
+}
+
+// However many fail, a minute keeps as many as a snapshot names, and the worst.
+func TestFailingKept(t *testing.T) {
+	m := minuteOf(noon)
+	f := newAt(2 * time.Minute)
+	for n := range 3 * f.w.options.Named {
+		var ops []twilio.Operation
+		for i := range n {
+			op := operation(strconv.Itoa(i), noon, twilio.StatusCompleted, 100)
+			op.Stats[twilio.Failed] = int64(50 + i)
+			ops = append(ops, op)
+		}
+		f.reads(n+1, m, ops...)
+		var got []int64
+		for _, op := range f.w.at(m).get().failing {
+			got = append(got, op.Stats[twilio.Failed]-50)
+		}
+		var want []int64
+		for i := n - 1; i >= max(0, n-f.w.options.Named); i-- {
+			want = append(want, int64(i))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("of %d, %v are kept, want %v", n, got, want)
+		}
+	}
+}
+
+func TestDirty(t *testing.T) {
+	m := minuteOf(noon)
+	processing := operation("a", noon, twilio.StatusProcessing, 1)
+	f := newAt(2 * time.Minute)
+	f.asked(1, processing)
+	if got := f.w.dirty(); got != nil {
+		t.Errorf("an operation of a minute never read makes %v dirty", got)
+	}
+	f.reads(1, m, processing)
+	f.asked(2, processing)
+	f.leaves(2)
+	if got := f.w.dirty(); got != nil || f.w.at(m).operations() != 1 {
+		t.Errorf("an operation known to be in flight makes %v dirty", got)
+	}
+	f.leaves(3)
+	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) || f.w.at(m).inFlight != nil {
+		t.Errorf("an operation that left makes %v dirty, want its minute", got)
+	}
+	f.leaves(4)
+	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) {
+		t.Errorf("never, %v are dirty", got)
+	}
+	f.reads(5, m)
+	if got := f.w.dirty(); got != nil {
+		t.Errorf("read, %v are dirty", got)
+	}
+	f.asked(6, processing)
+	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) {
+		t.Errorf("an operation that turns up in a minute that was read makes %v dirty, want its minute", got)
+	}
+	f.reads(6, m, processing)
+	scheduled := processing
+	scheduled.Status = twilio.StatusScheduled
+	f.asked(7, scheduled, processing)
+	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) {
+		t.Errorf("questions that do not agree make %v dirty, want the minute", got)
+	}
+	f.asked(7, operation("b", f.w.first.time().Add(-time.Nanosecond), twilio.StatusProcessing, 1))
+	if n := len(f.w.buckets); n != 3 {
+		t.Errorf("an operation of before the window makes it %d minutes", n)
+	}
+	f.asked(7, operation("c", noon.Add(time.Minute), twilio.StatusProcessing, 1))
+	if b := f.w.at(m + 1); b == nil || b.operations() != 1 {
+		t.Error("an operation of the minute after the window's end is not in it")
+	}
+}
+
+// A minute that is read replaces what was known of it; operations in flight stay where this refresh has met them
+// elsewhere.
+func TestFinish(t *testing.T) {
+	m := minuteOf(noon)
+	op := func(status twilio.Status) twilio.Operation { return operation("a", noon, status, 1) }
+	const scheduled, processing, completed = twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted
+	tests := []struct {
+		name           string
+		asked          int // refresh that met the operation in flight before; 0 = none
+		read           []twilio.Operation
+		inFlight, done int64
+	}{
+		{"nothing", 0, nil, 0, 0},
+		{"in flight", 0, []twilio.Operation{op(scheduled)}, 1, 0},
+		{"done", 0, []twilio.Operation{op(completed)}, 0, 1},
+		{"known and in flight", 2, []twilio.Operation{op(processing)}, 1, 0},
+		{"known and done since", 2, []twilio.Operation{op(completed)}, 0, 1},
+		{"known and left off by a list that shifts", 2, nil, 1, 0},
+		{"known before and gone", 1, nil, 0, 0},
+		{"repeated", 0, []twilio.Operation{op(completed), op(completed)}, 0, 1},
+		{"repeated, done between", 0, []twilio.Operation{op(processing), op(completed), op(processing)}, 0, 1},
+		{"repeated, in flight", 0, []twilio.Operation{op(scheduled), op(processing)}, 1, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newAt(time.Minute)
+			f.reads(1, m, operation("old", noon, twilio.StatusCanceled, 5))
+			if tt.asked > 0 {
+				f.asked(tt.asked, op(scheduled))
+			}
+			f.reads(2, m, tt.read...)
+			b := f.w.at(m)
+			if got := int64(len(b.inFlight)); got != tt.inFlight {
+				t.Errorf("%d in flight, want %d", got, tt.inFlight)
+			}
+			if got := b.operations() - int64(len(b.inFlight)); got != tt.done {
+				t.Errorf("%d done, want %d", got, tt.done)
+			}
+			if b.readAt != 2*time.Minute || tt.inFlight == 0 && b.inFlight != nil {
+				t.Errorf("read %v, in flight %v", b.readAt, b.inFlight)
+			}
+		})
+	}
+}
+
+// heapOf is what remains on the heap of what build returns.
+func heapOf(t *testing.T, build func() *Window) int64 {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	w := build()
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(w)
+	return int64(after.HeapAlloc) - int64(before.HeapAlloc) //nolint:gosec // of a test
+}
+
+// Memory depends on the length of the window, not on how many operations there are.
+func TestMemory(t *testing.T) {
+	filled := func(length time.Duration, perMinute int, failing bool) func() *Window {
+		return func() *Window {
+			f := newAt(length)
+			n := 0
+			for m := range f.w.each(span{f.w.first, open}) {
+				ops := make([]twilio.Operation, perMinute)
+				for i := range ops {
+					n++
+					ops[i] = operation(fmt.Sprintf("comms_operation_0%025d", n), m.time(), twilio.StatusCompleted, 200)
+					if i%2 == 0 {
+						ops[i].Status = twilio.StatusCanceled
+					}
+					if failing {
+						ops[i].Stats[twilio.Failed] = 20 + int64(i)
+					}
+				}
+				f.reads(1, m, ops...)
+			}
+			f.w.publish()
+			f.w.snapshot = f.w.snapshotAt(noon, f.w.options)
+			return f.w
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		build func() *Window
+		most  int64 // bytes
+	}{
+		{"7 days", filled(7*24*time.Hour, 2, false), 5 << 20},
+		{"7 days, of ten times the operations", filled(7*24*time.Hour, 20, false), 5 << 20},
+		{"7 days, with as many failing campaigns in each minute as are named", filled(7*24*time.Hour, 3, true), 14 << 20},
+		{"an idle day", filled(24*time.Hour, 0, false), 60 << 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := heapOf(t, tt.build)
+			t.Logf("%d KiB", got>>10)
+			if got > tt.most {
+				t.Errorf("%d bytes, want at most %d", got, tt.most)
+			}
+		})
 	}
 }

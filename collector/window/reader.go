@@ -307,7 +307,12 @@ func (r *reader) newReading(p piece) *reading {
 // query asks for a piece, by the API's clock at this time.
 func (r *reader) query(p piece) twilio.Query {
 	q := twilio.Query{PageSize: r.options.PageSize, Status: p.status, StartDate: p.from.time().Add(-margin)}
-	oldest := r.api.Now().Add(keptSlack - kept)
+	now := r.api.Now()
+	expected := r.now.Add(time.Since(r.began))
+	if now.Sub(expected) > clockTolerance { // after a restart, the API has not told the time yet
+		now = expected
+	}
+	oldest := now.Add(keptSlack - kept)
 	if q.StartDate.Before(oldest) {
 		q.StartDate = oldest
 	}

@@ -14,9 +14,10 @@ type state struct {
 	first    minute // of buckets[0]
 	buckets  []bucket
 
-	number   int // of refreshes begun, those that started over included
-	churn    int // minutes that operations in flight left in the last refresh
-	asked    int // size of page that was asked for last
+	skew     time.Duration // of the API's clock to the wall clock
+	number   int           // of refreshes begun, those that started over included
+	churn    int           // minutes that operations in flight left in the last refresh
+	asked    int           // size of page that was asked for last
 	pageSize paging
 	// piecePages is how many pages a piece has at most, by expectation.
 	piecePages int

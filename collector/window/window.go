@@ -47,6 +47,7 @@ type Window struct {
 	mu    sync.Mutex
 	clock clock
 	state
+	restored bool // since the last refresh
 }
 
 // New returns a window that has read nothing.
@@ -82,6 +83,11 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 		at: w.clock.tell(), now: api.Now(), began: time.Now(),
 		mu: &w.mu, state: &w.state, paging: w.pageSize, churn: w.churn,
 	}
+	if w.restored {
+		// A client that was just made does not know the API's clock yet.
+		r.now = w.clock.lastWall.Add(w.skew)
+		w.restored = false
+	}
 	w.begin(w.options.Length, r.now)
 	w.mu.Unlock()
 
@@ -89,6 +95,9 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if r.answered {
+		w.skew = api.Now().Sub(w.clock.wall())
+	}
 	// One odd page is not to make the next refresh ask for crumbs.
 	w.pageSize = max(r.learned(), w.pageSize/2)
 	return err
@@ -152,6 +161,7 @@ func Restore(o Options, s State) (*Window, error) {
 	}
 
 	w.state = s.copy()
+	w.restored = true
 	if w.asked != o.PageSize {
 		w.asked = o.PageSize
 		w.pageSize = paging(o.PageSize)

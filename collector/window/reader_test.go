@@ -270,7 +270,7 @@ func TestBoundsOfQueries(t *testing.T) {
 		o.Length = kept
 		w := New(o)
 		w.slide(o.Length, time.Now())
-		r := &reader{api: &fakeAPI{}, options: o}
+		r := &reader{api: &fakeAPI{}, options: o, now: time.Now(), began: time.Now()}
 		oldest := w.first
 		for range 200 {
 			for _, sp := range []span{{oldest, open}, {oldest, oldest + 1}, {oldest, oldest + 2}} {

@@ -1,0 +1,49 @@
+package window
+
+import (
+	"fmt"
+	"testing"
+
+	"twilio_operations_exporter/twilio"
+)
+
+func TestManyUndocumentedStatuses(t *testing.T) {
+	var names statusNames
+	for i := range 1000 {
+		want := twilio.Status(fmt.Sprint("STATUS_", i))
+		if i >= maxUndocumented {
+			want = twilio.StatusOther
+		}
+		if got := names.fold(twilio.Status(fmt.Sprint("STATUS_", i))); got != want {
+			t.Fatalf("STATUS_%d counts as %s, want %s", i, got, want)
+		}
+	}
+	for _, s := range []twilio.Status{"SCHEDULED", "CANCELED", "STATUS_0", "STATUS_15", "other"} {
+		if got := names.fold(s); got != s {
+			t.Errorf("%s counts as %s", s, got)
+		}
+	}
+	if got := names.fold("anything"); got != twilio.StatusOther {
+		t.Errorf("the 17th counts as %s", got)
+	}
+}
+
+func TestFailing(t *testing.T) {
+	for _, tt := range []struct {
+		total, failed, undelivered int64
+		want                       bool
+	}{
+		{100, 10, 0, true},
+		{100, 0, 10, true},
+		{100, 5, 5, true},
+		{100, 9, 0, false},
+		{99, 99, 0, false},
+		{109, 10, 0, false},
+		{110, 10, 1, true},
+		{0, 0, 0, false},
+	} {
+		if got := Failing(&twilio.Stats{twilio.Total: tt.total, twilio.Failed: tt.failed, twilio.Undelivered: tt.undelivered}); got != tt.want {
+			t.Errorf("%+v: failing %t", tt, got)
+		}
+	}
+}
