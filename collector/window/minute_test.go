@@ -476,6 +476,14 @@ func TestMemory(t *testing.T) {
 		{"7 days, of ten times the operations", filled(7*24*time.Hour, 20, false), 5 << 20},
 		{"7 days, with as many failing campaigns in each minute as are named", filled(7*24*time.Hour, 3, true), 14 << 20},
 		{"an idle day", filled(24*time.Hour, 0, false), 60 << 10},
+		{"as many in flight as there can be", func() *Window {
+			f := newAt(24 * time.Hour)
+			for i := range MaxInFlight {
+				at := noon.Add(-time.Duration(i) * time.Second)
+				f.asked(1, operation(fmt.Sprintf("comms_operation_0%025d", i), at, twilio.StatusProcessing, 200))
+			}
+			return f.w
+		}, 16 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := heapOf(t, tt.build)

@@ -31,9 +31,9 @@ var (
 // What an account can have. A sender that is busy without pause makes 10 operations a second, each of them to up to
 // 10,000 recipients.
 const (
-	// MaxInFlight is how many operations can be in flight: those of a busy sender of 100 minutes. They take up to 300
+	// MaxInFlight is how many operations can be in flight: those that a busy sender makes in 83 minutes. They take some 300
 	// bytes each.
-	MaxInFlight = 60_000
+	MaxInFlight = 50_000
 
 	// maxPerMinute is twice what a busy sender makes, and leastMost the bound of a window that is short.
 	maxPerMinute = 1200

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -251,4 +252,44 @@ func sums(s State) (all []Totals) {
 		all = append(all, b.totals())
 	}
 	return all
+}
+
+// A state has of the operations that fail those that a snapshot may come to name, as the window moves on.
+func TestFailingAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		o.PageSize = 1000
+		api := &fakeAPI{}
+		rnd := newRand(7)
+		api.fill(20, o.Length, allCompleted)
+		for _, op := range api.byTime {
+			op.Stats = twilio.Stats{twilio.Total: 100, twilio.Failed: rnd.Int64N(40)}
+		}
+		whole := New(o)
+		refreshed(t, whole, api)
+		left := reloaded(t, whole.Save())
+		kept := 0
+		for _, b := range left.each(span{left.first, open}) {
+			kept += len(b.get().failing)
+		}
+		if kept > 400 {
+			t.Errorf("%d operations are kept", kept)
+		}
+
+		ids := func(w *Window) (ids []string) {
+			for _, op := range w.snapshotAt(time.Now(), o).Failing {
+				ids = append(ids, op.ID)
+			}
+			return ids
+		}
+		restored := restarted(t, o, left)
+		for range o.Length / (7 * time.Minute) {
+			whole.slide(o.Length, time.Now())
+			restored.slide(o.Length, time.Now())
+			if got, want := ids(restored), ids(whole); !slices.Equal(got, want) {
+				t.Fatalf("%v ago: failing %v, want %v", time.Since(left.wall), got, want)
+			}
+			<-time.After(7 * time.Minute)
+		}
+	})
 }
