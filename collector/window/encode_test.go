@@ -120,7 +120,7 @@ func TestStatesThatAreWrong(t *testing.T) {
 	}
 }
 
-// Each byte counts.
+// Each byte counts; of the many in the middle one in nine is tried.
 func TestStatesThatWereCutOrAltered(t *testing.T) {
 	data := compressed(t, altered(t, func(*savedState) {}))
 	var s State
@@ -132,6 +132,9 @@ func TestStatesThatWereCutOrAltered(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range data {
+		if edge := 100; i > edge && i < len(data)-edge && i%9 > 0 {
+			continue
+		}
 		if err := s.UnmarshalBinary(data[:i]); err == nil {
 			t.Fatalf("the first %d of %d bytes are taken", i, len(data))
 		}

@@ -23,6 +23,9 @@ func TestPicture(t *testing.T) {
 		{167 * time.Hour, 105 * time.Minute, 97, 61},
 	} {
 		for _, status := range []twilio.Status{twilio.StatusCompleted, twilio.StatusProcessing} {
+			if tt.length > 100*time.Hour && status.Live() {
+				continue // it takes long
+			}
 			t.Run(fmt.Sprint(tt.length, status), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					<-time.After(37*time.Minute + 30*time.Second)
