@@ -174,7 +174,7 @@ func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) 
 	}
 
 	turn := &decodeTurn{ctx: ctx, turns: c.options.Decoding, timeout: r.timeout, patience: patience}
-	if err := turn.take(); err != nil {
+	if err = turn.take(); err != nil {
 		return err
 	}
 	defer turn.giveBack()
