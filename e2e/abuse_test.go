@@ -204,15 +204,15 @@ func TestHostileScrapers(t *testing.T) {
 	server := httptest.NewServer(newFleet(names))
 	defer server.Close()
 	defer server.CloseClientConnections()
+	p := startFleet(t, "exporter", server, names, "--collector.interval=1m")
+	refreshed(t, p, names, `twilio_exporter_refreshes_total{account=%q,result="success"}`)
+	before := peakMemory(t, p)
 	for name, head := range map[string]string{
 		"bodies that do not come":  "GET /metrics HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n",
 		"headers without an end":   "GET /metrics HTTP/1.1\r\nHost: exporter\r\nX-Long: " + strings.Repeat("x", 1<<20),
 		"header lines without end": "GET /metrics HTTP/1.1\r\nHost: exporter\r\n" + strings.Repeat("X: y\r\n", 200_000),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startFleet(t, "exporter", server, names, "--collector.interval=1m")
-			refreshed(t, p, names, `twilio_exporter_refreshes_total{account=%q,result="success"}`)
-			before := peakMemory(t, p)
 			for range 300 {
 				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.address)
 				if err != nil {
