@@ -3,16 +3,20 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestManyScrapers lets 60 clients ask for the metrics of 200 accounts without reading them, and 40 more at once that
@@ -89,6 +93,177 @@ func TestHostileAPI(t *testing.T) {
 			})
 		}
 	}
+}
+
+// hostileAnswers are answers that could take any amount of memory or time, each with the reason for which a refresh ends.
+var hostileAnswers = []struct {
+	name   string
+	reason string
+	answer http.HandlerFunc
+}{
+	{"header lines", "decode", func(w http.ResponseWriter, _ *http.Request) {
+		for n := range 10_000 {
+			w.Header()[fmt.Sprintf("X-%d", n)] = slices.Repeat([]string{""}, 100) // 10 MB
+		}
+	}},
+	{"a header line", "decode", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", 10<<20))
+	}},
+	{"nested names", "decode", func(w http.ResponseWriter, _ *http.Request) {
+		for range 60 {
+			_, _ = fmt.Fprintf(w, `{"%s":`, strings.Repeat("a", 250_000))
+		}
+	}},
+	{"empty gzip members", "decode", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		members := bytes.Repeat(zipped(nil), 10_000)
+		for {
+			if _, err := w.Write(members); err != nil {
+				return
+			}
+		}
+	}},
+	{"an endless error", "server", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.WriteHeader(http.StatusInternalServerError)
+		spaces := zipped(bytes.Repeat([]byte(" "), 1<<20))
+		for {
+			if _, err := w.Write(spaces); err != nil {
+				return
+			}
+		}
+	}},
+}
+
+// TestHostileAnswers holds that an account's memory is bounded under hostile
+// answers, however many accounts get them.
+func TestHostileAnswers(t *testing.T) {
+	for _, tt := range hostileAnswers {
+		for _, accounts := range []struct {
+			number int
+			most   int64
+		}{{4, 64e6}, {20, 150e6}} {
+			for _, http2 := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %d accounts, HTTP/2 %v", tt.name, accounts.number, http2), func(t *testing.T) {
+					server := httptest.NewUnstartedServer(tt.answer)
+					server.Config.ErrorLog = log.New(io.Discard, "", 0)
+					server.EnableHTTP2 = http2
+					server.StartTLS()
+					defer server.Close()
+					defer server.CloseClientConnections()
+					var names []string
+					for i := range accounts.number {
+						names = append(names, fmt.Sprintf("good-%d", i))
+					}
+					p := startFleet(t, "exporter", server, names, "--collector.interval=1s", "--twilio.max-retries=0")
+					reason := tt.reason
+					if http2 && strings.Contains(tt.name, "header") {
+						reason = "" // HTTP/2 says so by an error of the connection, or of the answer
+					}
+					eventually(t, "every account's refresh to fail", func() error {
+						samples := scrapeSamples(t, p.url("/metrics"))
+						for _, name := range names {
+							if failures(samples, name, reason) == 0 {
+								return fmt.Errorf("%s has not failed", name)
+							}
+						}
+						return nil
+					})
+					peak := peakMemory(t, p)
+					t.Logf("at most %d MB resident", peak/1e6)
+					if peak > accounts.most {
+						t.Errorf("%d MB resident, want at most %d", peak/1e6, accounts.most/1e6)
+					}
+				})
+			}
+		}
+	}
+}
+
+// failures is how many refreshes of an account have failed for a reason, or for any.
+func failures(samples map[string]string, name, reason string) (n int) {
+	for sample, value := range samples {
+		if !strings.HasPrefix(sample, fmt.Sprintf("twilio_exporter_refresh_errors_total{account=%q,", name)) {
+			continue
+		}
+		if reason == "" || strings.Contains(sample, fmt.Sprintf("reason=%q", reason)) {
+			failed, _ := strconv.Atoi(value)
+			n += failed
+		}
+	}
+	return n
+}
+
+// TestHostileScrapers lets clients of an exporter with 200 accounts send what
+// never ends: memory stays what it was, or nearly so.
+func TestHostileScrapers(t *testing.T) {
+	names := make([]string, 200)
+	for i := range names {
+		names[i] = fmt.Sprintf("good-%d", i)
+	}
+	server := httptest.NewServer(newFleet(names))
+	defer server.Close()
+	defer server.CloseClientConnections()
+	p := startFleet(t, "exporter", server, names, "--collector.interval=1m")
+	refreshed(t, p, names, `twilio_exporter_refreshes_total{account=%q,result="success"}`)
+	before := peakMemory(t, p)
+	for name, head := range map[string]string{
+		"bodies that do not come":  "GET /metrics HTTP/1.1\r\nHost: exporter\r\nContent-Length: 100\r\n\r\n",
+		"headers without an end":   "GET /metrics HTTP/1.1\r\nHost: exporter\r\nX-Long: " + strings.Repeat("x", 1<<20),
+		"header lines without end": "GET /metrics HTTP/1.1\r\nHost: exporter\r\n" + strings.Repeat("X: y\r\n", 200_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 300 {
+				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = conn.Close() }()
+				_ = conn.SetWriteDeadline(time.Now().Add(patience))
+				_, _ = io.WriteString(conn, head) // it may be refused in the middle
+			}
+			if _, err := get(t.Context(), p.url("/metrics")); err != nil {
+				t.Error(err)
+			}
+			peak := peakMemory(t, p)
+			t.Logf("at most %d MB resident, %d before", peak/1e6, before/1e6)
+			if peak-before > 64e6 {
+				t.Errorf("%d MB more, want at most 64", (peak-before)/1e6)
+			}
+		})
+	}
+}
+
+// TestAbandonedProbes lets clients ask for operations, and go away before the
+// answer: the refreshes of the account go on.
+func TestAbandonedProbes(t *testing.T) {
+	names := []string{"good-0"}
+	server := httptest.NewServer(newFleet(names))
+	defer server.Close()
+	defer server.CloseClientConnections()
+	p := startFleet(t, "exporter", server, names, "--collector.interval=1s", "--collector.page-size=1000")
+	refreshed(t, p, names, `twilio_exporter_refreshes_total{account=%q,result="success"}`)
+	ctx, stop := context.WithCancel(t.Context())
+	var probes sync.WaitGroup
+	for loop := range 10 {
+		probes.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+				_, _ = get(soon, p.url(fmt.Sprintf("/probe?target=comms_operation_0%026d", loop*1000+n%1000)))
+				cancel()
+			}
+		})
+	}
+	before := sampleOf(t, scrapeSamples(t, p.url("/metrics")), `twilio_exporter_refreshes_total{account="good-0",result="success"}`)
+	eventually(t, "five refreshes beside the probes", func() error {
+		now := sampleOf(t, scrapeSamples(t, p.url("/metrics")), `twilio_exporter_refreshes_total{account="good-0",result="success"}`)
+		if now < before+5 {
+			return fmt.Errorf("%v refreshes", now-before)
+		}
+		return nil
+	})
+	stop()
+	probes.Wait()
 }
 
 // endless answers with head and then more, again and again.

@@ -174,7 +174,7 @@ func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) 
 	}
 
 	turn := &decodeTurn{ctx: ctx, turns: c.options.Decoding, timeout: r.timeout, patience: patience}
-	if err := turn.take(); err != nil {
+	if err = turn.take(); err != nil {
 		return err
 	}
 	defer turn.giveBack()
@@ -204,14 +204,48 @@ func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
 	case "", "identity":
 		return body, nil
 	case "gzip":
-		plain, err := gzip.NewReader(body)
+		u := &unzipper{compressed: body}
+		plain, err := gzip.NewReader(sourceOf{u})
 		if errors.Is(err, io.EOF) {
 			return http.NoBody, nil // nothing, compressed or not
 		}
-		return plain, err
+		u.plain = plain
+		return u, err
 	default:
 		return nil, &DecodeError{Problem: "content encoding " + encoding + ", which nobody asked for"}
 	}
+}
+
+// maxWaste is how many bytes more may go into an unzipper than come out. Stored bytes take little more than themselves,
+// and a header has at most some 64 KiB.
+const maxWaste = 128 << 10
+
+// An unzipper unpacks gzip. It refuses what hardly says anything, such as empty members in a row, which would keep a
+// processor busy.
+type unzipper struct {
+	compressed io.Reader
+	plain      *gzip.Reader
+	in, out    int
+}
+
+// Read implements io.Reader.
+func (u *unzipper) Read(p []byte) (int, error) {
+	n, err := u.plain.Read(p)
+	u.out += n
+	return n, err
+}
+
+// sourceOf is what an unzipper reads from.
+type sourceOf struct{ *unzipper }
+
+// Read implements io.Reader.
+func (s sourceOf) Read(p []byte) (int, error) {
+	if s.in-s.out > maxWaste {
+		return 0, &DecodeError{Problem: "gzip of nothing"}
+	}
+	n, err := s.compressed.Read(p[:min(len(p), 4096)])
+	s.in += n
+	return n, err
 }
 
 // A boundedReader reads at most left bytes, and fails with ErrBodyTooLarge if there are more.

@@ -173,10 +173,11 @@ func (g *gate) first() (p priority, at time.Time, ok bool) {
 	refreshes := g.waiting[refreshing].Len() > 0
 	probes := g.waiting[probing].Len() > 0 && aside < g.aside
 	samples := g.waiting[sampling].Len() > 0 && aside < g.aside && g.flying[sampling] == 0
-	turn := !g.probed && !atAside.After(g.next) // of the probes, if refreshes wait as well
+	// Of a refresh and a probe, the refresh is first unless the request before was its own.
+	turnOfProbe := probes && !g.probed && !atAside.After(g.next)
 
 	switch {
-	case refreshes && !(probes && turn):
+	case refreshes && !turnOfProbe:
 		return refreshing, g.next, true
 	case probes:
 		return probing, atAside, true

@@ -222,7 +222,7 @@ func TestLongHeaders(t *testing.T) {
 	}
 }
 
-// Compressed bytes count as well: members of gzip that hold nothing do not end.
+// Members of gzip that hold nothing are refused as soon as they are many.
 func TestEmptyGzipMembers(t *testing.T) {
 	member := compressed(t, nil)
 	for _, status := range []int{200, 400} {
@@ -240,7 +240,8 @@ func TestEmptyGzipMembers(t *testing.T) {
 		err := first(t.Context(), testClient(t, base, transport, func(o *Options) { o.Timeout = 0 }))
 		api, _ := errors.AsType[*Error](err)
 		switch {
-		case status == 200 && !errors.Is(err, ErrBodyTooLarge), status == 400 && api == nil, requests != 1:
+		case status == 200 && (err == nil || !strings.Contains(err.Error(), "gzip of nothing")),
+			status == 400 && api == nil, requests != 1:
 			t.Errorf("%d: %d requests, got %v", status, requests, err)
 		}
 	}

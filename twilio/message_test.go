@@ -158,7 +158,7 @@ func TestHostileMessages(t *testing.T) {
 	long := strings.Repeat("x", 200_000)
 	var tags, attempts, related []string
 	for i := range 50 {
-		tags = append(tags, fmt.Sprintf(`"t%d":"%s"`, i, long[:i*100]))
+		tags = append(tags, fmt.Sprintf(`"t%d":%q`, i, long[:i*100]))
 		attempts = append(attempts, fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, i, long))
 		related = append(related, fmt.Sprintf(`{"name":"OPERATION","id":"o%d"}`, i))
 	}

@@ -334,17 +334,18 @@ func unescape(s []byte) (text string, length int) {
 	if len(s) < 2 {
 		return asItIs, 1
 	}
-	code := func(start, digits int) (uint64, bool) {
-		if len(s) < start+digits {
-			return 0, false
-		}
-		n, err := strconv.ParseUint(string(s[start:start+digits]), 16, 32)
-		return n, err == nil
+	octet := func(start int) (string, bool) {
+		b, err := hex.DecodeString(string(s[start:min(start+2, len(s))]))
+		return string(b), err == nil && len(b) == 1
+	}
+	char := func(start, digits int) (string, bool) {
+		n, err := strconv.ParseUint(string(s[start:min(start+digits, len(s))]), 16, 31)
+		return string(rune(n)), err == nil && len(s) >= start+digits //nolint:gosec // of 31 bits
 	}
 	switch {
 	case s[0] == '%':
-		if n, ok := code(1, 2); ok {
-			return string([]byte{byte(n)}), 3
+		if b, ok := octet(1); ok {
+			return b, 3
 		}
 	case s[0] == '~' && s[1] == '0':
 		return "~", 2
@@ -352,16 +353,16 @@ func unescape(s []byte) (text string, length int) {
 		return "/", 2
 	case s[0] != '\\':
 	case s[1] == 'x':
-		if n, ok := code(2, 2); ok {
-			return string([]byte{byte(n)}), 4
+		if b, ok := octet(2); ok {
+			return b, 4
 		}
 	case s[1] == 'u':
-		if n, ok := code(2, 4); ok {
-			return string(rune(n)), 6
+		if c, ok := char(2, 4); ok {
+			return c, 6
 		}
 	case s[1] == 'U':
-		if n, ok := code(2, 8); ok {
-			return string(rune(n)), 10
+		if c, ok := char(2, 8); ok {
+			return c, 10
 		}
 	case strings.IndexByte("tnrvfab", s[1]) >= 0:
 		return " ", 2
