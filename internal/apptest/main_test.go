@@ -276,8 +276,8 @@ func TestQuestions(t *testing.T) {
 		"help":    {nil, []string{"--help"}, "usage: twilio_operations_exporter"},
 		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
 		"warning": {
-			[]string{"TWILIO_ACCOUNT_SID=ACme", "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
-			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <4-character value, not shown> is not an Account SID`,
+			[]string{"TWILIO_ACCOUNT_SID=AC" + strings.Repeat("x", 32), "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
+			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> has characters that are no`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
