@@ -53,7 +53,8 @@ type fetch struct {
 // newAccount makes an account whose transport there is.
 func (m *Manager) newAccount(c *config.Account) *Account {
 	a := &Account{config: *c, fetches: map[string]*fetch{}}
-	metrics, t := m.metrics.Account(c.Account), m.transports[c.HTTP]
+	metrics := m.metrics.Account(c.Account)
+	t := m.transports[c.HTTP]
 	a.client = twilio.NewClient(twilio.Options{
 		BaseURL:    &a.config.BaseURL,
 		Transport:  t,
