@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	kitlog "github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
 
@@ -76,6 +77,8 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	level.Info(logger).Log(
 		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
 	)
+	defer logStop(ctx, logger)()
+
 	registry := web.NewRegistry()
 	accounts, err := account.NewManager(cfg, registry, logger)
 	if err != nil {
@@ -94,4 +97,18 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		go accounts.ReloadOn(ctx, hangup)
 		go accounts.AutoReload(ctx)
 	})
+}
+
+// logStop logs why ctx ends, as soon as it does. The function that it returns waits for that.
+func logStop(ctx context.Context, logger kitlog.Logger) (wait func()) {
+	logged := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(logged)
+		level.Info(logger).Log("msg", "stopping", "cause", context.Cause(ctx))
+	})
+	return func() {
+		if !cancel() {
+			<-logged
+		}
+	}
 }

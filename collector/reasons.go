@@ -29,7 +29,8 @@ func Reasons() []Reason { return slices.Clone(reasons[:]) }
 var reasons = [...]Reason{
 	{
 		"auth", "The API refused the credentials (401 or 403).",
-		"Check the account SID, and that the auth token or the API key and its secret belong to it. " +
+		"Check the account SID, and that the auth token or the API key and its secret belong to it, " +
+			"without quotes or white space inside. " +
 			"A secret file is read again at the next refresh.",
 		func(err error) bool { return errors.Is(err, twilio.ErrUnauthorized) },
 	},

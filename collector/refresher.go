@@ -31,6 +31,7 @@ type Settings struct {
 }
 
 const (
+	maxSkew       = time.Minute     // between this host's clock and the API's, above which it is logged
 	progressEvery = 5 * time.Second // how often a refresh that takes long says how far it is
 	minNamed      = 5               // failing and stuck operations in a snapshot, at least: for the landing page
 )
@@ -45,7 +46,9 @@ type Refresher struct {
 	asked    chan struct{} // of capacity 1: a caller waits for current
 	stopped  chan struct{} // closed at the end of Run
 
-	window *window.Window // of the goroutine that refreshes: nobody else uses it
+	// Of the goroutine that refreshes: nobody else uses them.
+	window *window.Window
+	skewed bool // that the clocks differ has been logged
 
 	mu      sync.Mutex // guards what follows
 	current *flight    // the refresh under way or asked for
@@ -310,6 +313,7 @@ func (r *Refresher) read(ctx context.Context, progress *window.Progress, first b
 // end records the end of a refresh: metrics, state and log.
 func (r *Refresher) end(o outcome) {
 	r.metrics.duration.Observe(o.took.Seconds())
+	r.logSkew()
 
 	r.mu.Lock()
 	first := r.state.snapshot == nil
@@ -340,6 +344,20 @@ func (r *Refresher) end(o outcome) {
 	default:
 		level.Debug(logger).Log("msg", "refresh succeeded", "operations", operations)
 	}
+}
+
+// logSkew warns once when the clocks of this host and of the API differ.
+func (r *Refresher) logSkew() {
+	skew, isKnown := r.client.Skew()
+	isLarge := isKnown && skew.Abs() > maxSkew
+	if isLarge && !r.skewed {
+		level.Warn(r.logger).Log(
+			"msg", "the API's clock differs from the one of this host",
+			"skew", skew.Round(time.Second),
+			"hint", "Check the time synchronization of this host.",
+		)
+	}
+	r.skewed = isLarge
 }
 
 // succeed records a refresh that has succeeded.

@@ -815,6 +815,39 @@ func TestLog(t *testing.T) {
 	})
 }
 
+// That the clocks differ is logged once, and again when they differ anew.
+func TestSkewIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, nil)
+		api := g.transport
+		var skew time.Duration
+		g.transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			resp, err := api.RoundTrip(r)
+			if err == nil {
+				resp.Header.Set("Date", time.Now().Add(skew).UTC().Format(http.TimeFormat))
+			}
+			return resp, err
+		})
+		const line = `level=warn account=test msg="the API's clock differs from the one of this host" skew=1m30s ` +
+			`hint="Check the time synchronization of this host."`
+		for _, step := range []struct {
+			skew  time.Duration
+			lines int
+		}{{0, 0}, {50 * time.Second, 0}, {90 * time.Second, 1}, {0, 1}, {90 * time.Second, 2}} {
+			skew = step.skew
+			for range 3 { // one odd answer alone changes nothing
+				if err := g.RefreshOnce(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				wait(time.Minute)
+			}
+			if got := strings.Count(g.log.String(), line); got != step.lines {
+				t.Fatalf("skew %v: logged %d times, want %d: %s", step.skew, got, step.lines, g.log)
+			}
+		}
+	})
+}
+
 // A refresh counts its own requests, not those of probes meanwhile.
 func TestRequestsOfARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -53,7 +53,8 @@ type fetch struct {
 // newAccount makes an account whose transport there is.
 func (m *Manager) newAccount(c *config.Account) *Account {
 	a := &Account{config: *c, fetches: map[string]*fetch{}}
-	metrics, t := m.metrics.Account(c.Account), m.transports[c.HTTP]
+	metrics := m.metrics.Account(c.Account)
+	t := m.transports[c.HTTP]
 	a.client = twilio.NewClient(twilio.Options{
 		BaseURL:    &a.config.BaseURL,
 		Transport:  t,
@@ -99,15 +100,22 @@ func (a *Account) Fetch(ctx context.Context, id string) (twilio.Operation, error
 	case <-f.done:
 		return f.op, f.err
 	case <-ctx.Done():
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if f.callers--; f.callers == 0 {
-			f.cancel()
-			if a.fetches[id] == f { // else it has ended
-				delete(a.fetches, id)
-			}
-		}
+		a.leave(id, f)
 		return twilio.Operation{}, context.Cause(ctx)
+	}
+}
+
+// leave takes a caller from those who wait for a fetch, and drops it with the last one.
+func (a *Account) leave(id string, f *fetch) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f.callers--
+	if f.callers > 0 {
+		return
+	}
+	f.cancel()
+	if a.fetches[id] == f { // else it has ended
+		delete(a.fetches, id)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,7 @@ type Manager struct {
 	metrics *collector.Metrics
 	logger  log.Logger
 	current atomic.Pointer[[]*Account]
-	ready   atomic.Bool // since when every account had finished a refresh
+	ready   atomic.Bool // once every account has finished a refresh
 
 	mu         sync.Mutex // held by one change of the accounts at a time
 	running    bool
@@ -151,6 +152,7 @@ func (m *Manager) Waiting() []*Account {
 		return nil
 	}
 	waiting := slices.DeleteFunc(slices.Clone(m.List()), func(a *Account) bool { return a.Refresher.Ready() })
+
 	if len(waiting) == 0 {
 		m.ready.Store(true)
 	}
@@ -227,6 +229,7 @@ func (m *Manager) RefreshOnce(ctx context.Context) error {
 func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	configs, warnings, err := m.config.Reload()
 	if err == nil {
 		err = m.replace(ctx, configs)
@@ -255,6 +258,7 @@ func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-signals:
+			level.Info(m.logger).Log("msg", "received SIGHUP, reloading")
 			_ = m.Reload(ctx) // it has logged the reason
 		case <-ctx.Done():
 			return
@@ -269,7 +273,9 @@ func (m *Manager) AutoReload(ctx context.Context) {
 	if interval == 0 {
 		return
 	}
-	loaded, failed := m.config.Loaded(), false
+
+	loaded := m.config.Loaded()
+	failed := false
 	for wait(ctx, interval) {
 		current := m.config.Current()
 		if current == loaded && !failed {
@@ -282,7 +288,8 @@ func (m *Manager) AutoReload(ctx context.Context) {
 		if current != loaded {
 			level.Info(m.logger).Log("msg", "configuration file has changed, reloading")
 		}
-		loaded, failed = current, m.Reload(ctx) != nil
+		loaded = current
+		failed = m.Reload(ctx) != nil
 	}
 }
 
@@ -296,55 +303,121 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// replacement is what a reload does to the accounts that run.
+type replacement struct {
+	kept    map[string]*Account // whose configuration is unchanged
+	ended   map[string]*Account // the others
+	renewed map[string]bool     // those of ended that are there with other settings
+	started []*Account
+}
+
+// newReplacement compares the accounts that run with those that are to run.
+func newReplacement(running []*Account, configs []config.Account) *replacement {
+	r := &replacement{kept: map[string]*Account{}, ended: map[string]*Account{}, renewed: map[string]bool{}}
+	for _, a := range running {
+		r.ended[a.Name()] = a
+	}
+	for i := range configs {
+		name := configs[i].Account
+		a := r.ended[name]
+		switch {
+		case a == nil: // it is new
+		case a.config == configs[i]:
+			r.kept[name] = a
+			delete(r.ended, name)
+		default:
+			r.renewed[name] = true
+		}
+	}
+	return r
+}
+
+// isStopped is true for an account that nothing takes the place of.
+func (r *replacement) isStopped(a *Account) bool {
+	return r.ended[a.Name()] == a && !r.renewed[a.Name()]
+}
+
 // replace keeps accounts whose configuration is unchanged. On error, nothing has changed.
 func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	if !m.running {
 		return errors.New("the accounts are not running")
 	}
-	m.Waiting() // of the accounts before
-	ends := map[string]*Account{}
-	for _, a := range m.List() {
-		ends[a.Name()] = a
-	}
-	if err := m.addTransports(configs); err != nil {
+	err := m.addTransports(configs)
+	if err != nil {
 		return err
 	}
-	next := make([]*Account, len(configs))
-	known := map[string]bool{}
-	for i := range configs {
-		c := &configs[i]
-		known[c.Account] = true
-		if a := ends[c.Account]; a != nil && a.config == *c {
-			next[i] = a
-			delete(ends, c.Account)
-		}
-	}
+	m.Waiting() // notes that all are ready, before others join them
+	r := newReplacement(m.List(), configs)
 
 	// Removed accounts disappear at once. One whose settings change is exported as it was until its successor is there.
-	visible := slices.DeleteFunc(slices.Clone(m.List()), func(a *Account) bool { return !known[a.Name()] })
+	visible := slices.DeleteFunc(slices.Clone(m.List()), r.isStopped)
 	m.current.Store(&visible)
+
 	// Series are removed after the account has ended: a late request would bring them back.
-	m.end(slices.Collect(maps.Values(ends)))
-	for name := range ends {
+	m.end(slices.Collect(maps.Values(r.ended)))
+	for name := range r.ended {
 		m.metrics.Remove(name)
 	}
 
-	var started []*Account
+	next := make([]*Account, len(configs))
 	for i := range configs {
-		if next[i] != nil {
-			continue
+		next[i] = r.kept[configs[i].Account]
+		if next[i] == nil {
+			next[i] = m.newSuccessor(&configs[i], r.ended[configs[i].Account])
+			r.started = append(r.started, next[i])
 		}
-		c := &configs[i]
-		next[i] = m.newAccount(c)
-		if a := ends[c.Account]; a != nil && a.config.BaseURL == c.BaseURL {
-			next[i].client.ShareCooldown(a.client) // a Retry-After outlasts a change of settings
-		}
-		started = append(started, next[i])
 	}
-	start(ctx, started, 0)
+	start(ctx, r.started, 0)
 	m.current.Store(&next)
 	m.dropTransports(next)
-	level.Info(m.logger).Log("msg", "accounts replaced",
-		"unchanged", len(next)-len(started), "started", len(started), "stopped", len(ends))
+	m.logReplacement(r)
 	return nil
+}
+
+// newSuccessor makes an account in the place of another of its name, if there was one.
+func (m *Manager) newSuccessor(c *config.Account, before *Account) *Account {
+	a := m.newAccount(c)
+	if before != nil && before.config.BaseURL == c.BaseURL {
+		a.client.ShareCooldown(before.client) // a Retry-After outlasts a change of settings
+	}
+	return a
+}
+
+// logReplacement says which accounts a reload has changed.
+func (m *Manager) logReplacement(r *replacement) {
+	if len(r.started) == 0 && len(r.ended) == 0 {
+		level.Debug(m.logger).Log("msg", "configuration reloaded, no account has changed")
+		return
+	}
+	var started, restarted, stopped []string
+	for _, a := range r.started {
+		if r.renewed[a.Name()] {
+			restarted = append(restarted, a.Name())
+		} else {
+			started = append(started, a.Name())
+		}
+	}
+	for _, a := range r.ended {
+		if r.isStopped(a) {
+			stopped = append(stopped, a.Name())
+		}
+	}
+	level.Info(m.logger).Log(
+		"msg", "configuration reloaded",
+		"started", someNames(started),
+		"restarted", someNames(restarted),
+		"stopped", someNames(stopped),
+		"kept", someNames(slices.Collect(maps.Keys(r.kept))),
+	)
+}
+
+// someNames lists up to ten names.
+func someNames(names []string) string {
+	const most = 10
+	slices.Sort(names)
+	others := len(names) - most
+	if others > 0 {
+		names = append(names[:most:most], fmt.Sprintf("%d others", others))
+	}
+	return strings.Join(names, ", ")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
@@ -287,6 +289,50 @@ func TestReloadLeavesBehind(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 	})
+}
+
+// TestReloadLog holds that a reload says what has become of each account, and
+// nothing where none has changed.
+func TestReloadLog(t *testing.T) {
+	testutil.SetEnv(t, nil)
+	file := testutil.NewFile(t, testutil.New(t), "a", "b", "c")
+	c, err := config.Load([]string{"--config.file", file.Path}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := new(testutil.Log)
+	info := level.NewFilter(log.NewLogfmtLogger(logged), level.AllowInfo())
+	m, err := NewManager(c, prometheus.NewRegistry(), info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Start(context.WithoutCancel(t.Context()), onDemand)
+	defer m.Stop()
+	reload := func(want string, accounts ...string) {
+		t.Helper()
+		file.Write(accounts...)
+		logged.Reset()
+		if err := m.Reload(context.WithoutCancel(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for line := range strings.Lines(logged.String()) {
+			if strings.HasPrefix(line, "level=info ") { // the others are warnings of a shared account
+				got = append(got, strings.TrimSpace(line))
+			}
+		}
+		if strings.Join(got, "\n") != want {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+	}
+	reload("", "c", "b", "a")
+	reload(`level=info msg="configuration reloaded" started=d restarted=b stopped=c kept=a`, "a", "b , window: 1h", "d")
+	many := make([]string, 12)
+	for i := range many {
+		many[i] = fmt.Sprintf("n%02d", i)
+	}
+	reload(`level=info msg="configuration reloaded" started="n00, n01, n02, n03, n04, n05, n06, n07, n08, n09, 2 others" `+
+		`restarted= stopped="a, b, d" kept=`, many...)
 }
 
 // TestSharedTransports holds that accounts of equal settings share connections,

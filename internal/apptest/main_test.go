@@ -276,8 +276,8 @@ func TestQuestions(t *testing.T) {
 		"help":    {nil, []string{"--help"}, "usage: twilio_operations_exporter"},
 		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
 		"warning": {
-			[]string{"TWILIO_ACCOUNT_SID=ACme", "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
-			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <4-character value, not shown> is not an Account SID`,
+			[]string{"TWILIO_ACCOUNT_SID=AC" + strings.Repeat("x", 32), "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
+			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> has characters that are no`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -409,6 +409,10 @@ func TestStop(t *testing.T) {
 				t.Errorf("status %d: %s", status, p.log.String())
 			}
 			waiting.Wait()
+			cause := map[os.Signal]string{syscall.SIGTERM: "received SIGTERM", syscall.SIGINT: "received SIGINT"}[s]
+			if want := fmt.Sprintf(`msg=stopping cause=%q`, cause); !strings.Contains(p.log.String(), want) {
+				t.Errorf("%s is not in the log: %s", want, p.log.String())
+			}
 			if strings.Contains(p.log.String(), "level=error") {
 				t.Errorf("stopping is logged as an error: %s", p.log.String())
 			}
@@ -608,12 +612,20 @@ func TestSighup(t *testing.T) {
 		t.Error("a bad file has changed something")
 	}
 
+	for _, want := range []string{
+		`msg="received SIGHUP, reloading"`, `msg="configuration reloaded" started=b restarted= stopped=a kept=`,
+	} {
+		if !strings.Contains(p.log.String(), want) {
+			t.Errorf("%s is not in the log: %s", want, p.log.String())
+		}
+	}
+
 	// Without a file there is nothing to read again, and no reason to end.
-	flags := serve(t, accountEnv(api))
+	flags := serve(t, accountEnv(api), "--log.level=debug")
 	flags.signal(syscall.SIGHUP)
-	testutil.WaitFor(
-		t, "the reload", func() bool { return strings.Contains(flags.log.String(), `msg="accounts replaced" unchanged=1`) },
-	)
+	testutil.WaitFor(t, "the reload", func() bool {
+		return strings.Contains(flags.log.String(), `msg="configuration reloaded, no account has changed"`)
+	})
 }
 
 // TestAutoReload holds that a change of a mounted ConfigMap is taken over: the

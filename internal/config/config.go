@@ -129,7 +129,7 @@ func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err e
 	}
 	b, err := readFile(c.configFile, maxConfigFile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--config.file: %w: want a YAML file of accounts", err)
+		return nil, nil, cannotRead("--config.file", c.configFile, err, "a YAML file of accounts")
 	}
 	accounts, warnings, err = parseConfigFile(b, c.configFile, &c.defaults)
 	if err != nil {

@@ -139,13 +139,17 @@ func TestLoadGood(t *testing.T) {
 			account, []string{"--twilio.rate-limit=0"}, func(c *ValidatedConfig) bool { return c.accounts[0].RateLimit == 0 },
 		},
 		"odd SID": {
-			map[string]string{"TWILIO_ACCOUNT_SID": "ACme", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			func(c *ValidatedConfig) bool { return len(c.warnings) == 1 },
+			map[string]string{"TWILIO_ACCOUNT_SID": "AC" + strings.Repeat("x", 32), "TWILIO_AUTH_TOKEN": "t"}, nil,
+			func(c *ValidatedConfig) bool {
+				return slices.Equal(c.warnings, []string{"--twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> " +
+					"has characters that are no hexadecimal digits: want an Account SID (AC and 32 hexadecimal digits)"})
+			},
 		},
 		"odd key": {
-			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "SKme", "TWILIO_API_SECRET": "t"}, nil,
+			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "SK" + strings.Repeat("x", 32), "TWILIO_API_SECRET": "t"}, nil,
 			func(c *ValidatedConfig) bool {
-				return slices.Equal(c.warnings, []string{"--twilio.api-key (TWILIO_API_KEY): <4-character value, not shown> is not " + anAPIKey})
+				return slices.Equal(c.warnings, []string{"--twilio.api-key (TWILIO_API_KEY): <34-character value, not shown> " +
+					"has characters that are no hexadecimal digits: want the SID of an API key (SK and 32 hexadecimal digits)"})
 			},
 		},
 		"clear text": {
@@ -302,6 +306,8 @@ func TestLoadErrors(t *testing.T) {
 
 	webKeys := testutil.WriteFile(t, "web.yml", "foo: 1\nbar: 2\n")
 	webKind := testutil.WriteFile(t, "web.yml", "basic_auth_users: hunter2\n")
+	webPassword := testutil.WriteFile(t, "web.yml",
+		"basic_auth_users:\n  prom: $2y$04$L7J0m4pJ5bQnRv8m4b6mUe2y9wB0yQe9mC3mYQH9n3Q2b5u0m8bqG\n  me: hunter2\n")
 	webSyntax := testutil.WriteFile(t, "web.yml", "foo: [")
 
 	const sid = "--twilio.account-sid (TWILIO_ACCOUNT_SID)"
@@ -312,6 +318,17 @@ func TestLoadErrors(t *testing.T) {
 		want string
 	}{
 		"unknown flag": {account, []string{"--bogus"}, `unknown long flag '--bogus' (--help lists all flags)`},
+		"flag cut short": {
+			account, []string{"--interval=60"},
+			`unknown long flag '--interval': did you mean --collector.interval? (--help lists all flags)`,
+		},
+		"flag with a letter wrong": {
+			account, []string{"--log.level=debug", "--collector.windw=1h"},
+			`unknown long flag '--collector.windw': did you mean --collector.window? (--help lists all flags)`,
+		},
+		"flag with a single dash": {
+			account, []string{"-demo"}, `unknown short flag '-d': did you mean --demo? (--help lists all flags)`,
+		},
 		"argument": {
 			account, []string{"scrape"},
 			`unexpected argument <6-character value, not shown>: want flags only, or the command healthcheck (--help lists all flags)`,
@@ -356,19 +373,19 @@ func TestLoadErrors(t *testing.T) {
 		},
 		"SID, colon": {
 			map[string]string{"TWILIO_ACCOUNT_SID": "a:b", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			sid + `: <3-character value, not shown> does not begin with AC: want an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, blank": {
 			map[string]string{"TWILIO_ACCOUNT_SID": "AC 1", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: <4-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			sid + `: <4-character value, not shown> contains white space: want an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"SID, line": {
 			map[string]string{"TWILIO_ACCOUNT_SID": "A\nC", "TWILIO_AUTH_TOKEN": "t"}, nil,
-			sid + `: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			sid + `: <3-character value, not shown> contains white space: want an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"key, colon": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "S:K", "TWILIO_API_SECRET": "t"}, nil,
-			`--twilio.api-key (TWILIO_API_KEY): <3-character value, not shown> is not the SID of an API key (SK and 32 hexadecimal digits)`,
+			`--twilio.api-key (TWILIO_API_KEY): <3-character value, not shown> does not begin with SK: want the SID of an API key (SK and 32 hexadecimal digits)`,
 		},
 
 		"token both ways": {
@@ -438,7 +455,7 @@ func TestLoadErrors(t *testing.T) {
 			account, []string{"--twilio.timeout=-1s"}, `--twilio.timeout: "-1s" is not a duration above 0, such as 30s`,
 		},
 		"timeout, no unit": {
-			account, []string{"--twilio.timeout=30"}, `--twilio.timeout: "30" is not a duration above 0, such as 30s`,
+			account, []string{"--twilio.timeout=30"}, `--twilio.timeout: "30" is not a duration above 0, such as 30s: add a unit: 30s`,
 		},
 		"timeout, blank": {
 			account, []string{"--twilio.timeout="}, `--twilio.timeout: "" is not a duration above 0, such as 30s`,
@@ -532,9 +549,21 @@ func TestLoadErrors(t *testing.T) {
 			account, []string{"--web.config.file", webConfig},
 			`--web.config.file: "` + webConfig + `" cannot be used: failed to read cert_file (` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `): open ` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `: no such file or directory`,
 		},
+		"interval above the window": {
+			account, []string{"--collector.interval=2h", "--collector.window=1h"},
+			`--collector.interval: 2h is longer than the window, which is 1h: lower the interval or raise the window`,
+		},
+		"file with a password": {
+			nil, []string{"--config.file=https://me:hunter2@h/accounts.yml"},
+			`--config.file: cannot read "…@h/accounts.yml" (no such file or directory): want a YAML file of accounts`,
+		},
+		"web config, plain password": {
+			account, []string{"--web.config.file", webPassword},
+			`--web.config.file: ` + webPassword + `:3: the password of user "me" is not a bcrypt hash: make one with htpasswd -nBC 10 USER`,
+		},
 		"web config, missing": {
 			account, []string{"--web.config.file", missing},
-			`--web.config.file: open ` + missing + `: no such file or directory: want a YAML file`,
+			`--web.config.file: cannot read "` + missing + `" (no such file or directory): want a YAML file`,
 		},
 		"web config, key": {
 			account, []string{"--web.config.file", webKeys},
@@ -586,7 +615,7 @@ func TestLoadErrors(t *testing.T) {
 		},
 		"file missing yaml": {
 			nil, []string{"--config.file", missing},
-			`--config.file: open ` + missing + `: no such file or directory: want a YAML file of accounts`,
+			`--config.file: cannot read "` + missing + `" (no such file or directory): want a YAML file of accounts`,
 		},
 		"auto-reload without file": {
 			account, []string{"--config.auto-reload"}, `--config.auto-reload: there is no file to reload: use --config.file`,
@@ -786,15 +815,31 @@ func TestConfigFileErrors(t *testing.T) {
 		},
 		"account in itself":              {"accounts: &a [*a]", ":1: want a mapping of keys"},
 		"second document":                {head + "---\naccounts: []\n", `:4: more than one YAML document: want a single one`},
-		"unknown key on top":             {head + "acounts: []\n", `:4: unknown key "acounts" (known keys: accounts)`},
+		"unknown key on top":             {head + "acounts: []\n", `:4: unknown key "acounts": did you mean accounts?`},
 		"unknown key":                    {head + "  shade: red\n", `:4: unknown key "shade"` + accountKeys},
 		"unknown null key":               {head + "  shade:\n", `:4: unknown key "shade"` + accountKeys},
 		"unknown key before a bad value": {head + "  window: x\n  shade: red\n", `:5: unknown key "shade"` + accountKeys},
 		"flag's name as key":             {head + "  timeout: 1s\n", `:4: unknown key "timeout"` + accountKeys},
-		"unknown TLS key":                {head + "  tls_config:\n    ca_fil: x\n", `:5: unknown key "ca_fil"` + tlsKeys},
-		"duplicate key":                  {head + "  window: 1h\n  window: 2h\n", `:5: mapping key "window" already defined at line 4`},
+		"unknown TLS key":                {head + "  tls_config:\n    ca_fil: x\n", `:5: unknown key "ca_fil": did you mean ca_file?`},
+		"duplicate key":                  {head + "  window: 1h\n  window: 2h\n", `:5: key "window" is given twice, also in line 4: remove one`},
+		"duplicate key that may be a secret": {
+			head + "  hunter2: 1\n  hunter2: 2\n", `:5: key <7-character value, not shown> is given twice, also in line 4: remove one`,
+		},
+		"key before a block": {"account:\n- name: x\n", `:1: unknown key "account": did you mean accounts?`},
+		"key before its value": {
+			head + "  page_size:\n    many\n", `:4: page_size: "many" is not a whole number from 1 to 1000`,
+		},
+		"tab in a later line": {
+			"accounts:\n- name: x\n\taccount_sid: y\n",
+			":3: not valid YAML: indent with spaces, not tabs, and quote a value that begins with a special character",
+		},
+		"indentation in a later line": {"accounts:\n- name: x\n account_sid: y\n", ":3: not valid YAML: did not find expected key"},
+		"interval above the window": {
+			head + "  window: 1h\n  interval: 2h\n",
+			`:5: interval: 2h is longer than the window, which is 1h: lower the interval or raise the window`,
+		},
 		"duplicate known key": {
-			head + "  auth_token_file: token\n", `:4: mapping key "auth_token_file" already defined at line 3`,
+			head + "  auth_token_file: token\n", `:4: key "auth_token_file" is given twice, also in line 3: remove one`,
 		},
 		"secret in the file": {
 			head + "  auth_token: hunter2\n", `:4: auth_token: secrets are not accepted in this file: use auth_token_file`,
@@ -840,10 +885,10 @@ func TestConfigFileErrors(t *testing.T) {
 			`:4: tls_config: max_version must be greater than or equal to min_version if both are specified`,
 		},
 		"unknown TLS key before a version": {
-			head + "  tls_config:\n    server_nme: x\n    min_version: TLS9\n", `:5: unknown key "server_nme"` + tlsKeys,
+			head + "  tls_config:\n    server_nme: x\n    min_version: TLS9\n", `:5: unknown key "server_nme": did you mean server_name?`,
 		},
 		"unknown TLS key after a bad value": {
-			head + "  tls_config:\n    insecure_skip_verify: maybe\n    server_nme: x\n", `:6: unknown key "server_nme"` + tlsKeys,
+			head + "  tls_config:\n    insecure_skip_verify: maybe\n    server_nme: x\n", `:6: unknown key "server_nme": did you mean server_name?`,
 		},
 		"list for a TLS value": {head + "  tls_config: {server_name: [x]}\n", `:4: tls_config: server_name: want a single value`},
 		"TLS not a mapping":    {head + "  tls_config: foo\n", `:4: tls_config: want a mapping of keys`},
@@ -855,7 +900,7 @@ func TestConfigFileErrors(t *testing.T) {
 		"no SID": {"accounts:\n- name: x\n", `:2: account_sid is missing: want an Account SID (AC…)`},
 		"odd SID": {
 			"accounts:\n- name: x\n  account_sid: a b\n",
-			`:3: account_sid: <3-character value, not shown> is not an Account SID (AC and 32 hexadecimal digits)`,
+			`:3: account_sid: <3-character value, not shown> contains white space: want an Account SID (AC and 32 hexadecimal digits)`,
 		},
 		"no secret": {
 			"accounts:\n- name: x\n  account_sid: " + testutil.SID + "\n",

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/prometheus/common/config"
 )
@@ -18,14 +19,33 @@ type credentials struct {
 	dir                   string // that relative paths of files are in
 }
 
-// The documented forms. What has only their first letters causes a warning: the API decides what it accepts. Anything
-// else may be a secret, which is not to become the value of a label.
-const (
-	anAccountSID = "an Account SID (AC and 32 hexadecimal digits)"
-	anAPIKey     = "the SID of an API key (SK and 32 hexadecimal digits)" //nolint:gosec // G101: no credential
-)
+// login is how an account authenticates: a user, and its secret from a file or from the environment.
+type login struct {
+	user, file, secret input
+}
 
-var sidForm = regexp.MustCompile(`^[A-Z]{2}[0-9a-fA-F]{32}$`)
+// sid is a kind of SID: two letters and 32 hexadecimal digits.
+type sid struct {
+	prefix string
+	want   string // what an error says is expected
+	hint   string // what an error says of the other kind
+}
+
+const sidLength = 34
+
+var (
+	accountSID = sid{
+		prefix: "AC",
+		want:   "an Account SID (AC and 32 hexadecimal digits)",
+		hint:   "is an Account SID (AC…)",
+	}
+	keySID = sid{
+		prefix: "SK",
+		want:   "the SID of an API key (SK and 32 hexadecimal digits)",
+		hint:   "is an API key (SK…), which goes with its secret beside the Account SID",
+	}
+	sidDigits = regexp.MustCompile(`^[0-9a-fA-F]*$`)
+)
 
 // given returns the name of the first input that is set, if any.
 func (c *credentials) given() string {
@@ -39,68 +59,169 @@ func (c *credentials) given() string {
 
 // apply checks the credentials and gives them to a.
 func (c *credentials) apply(a *Account) (warnings []string, err error) {
-	warnings, err = checkSID(c.sid, "AC", anAccountSID)
+	warnings, err = c.sid.checkSID(accountSID)
 	if err != nil {
 		return nil, err
 	}
-	for _, both := range [][2]input{{c.tokenFile, c.token}, {c.secretFile, c.secret}} {
-		if both[0].value != "" && both[1].value != "" {
-			return nil, fmt.Errorf("%s and %s both set the same secret: remove one of them", both[0].where(), both[1].where())
-		}
+	err = c.checkSources()
+	if err != nil {
+		return nil, err
 	}
-	user, file, secret := c.sid, c.tokenFile, c.token
-	switch {
-	case c.key.value != "":
-		user, file, secret = c.key, c.secretFile, c.secret
-		odd, err := checkSID(user, "SK", anAPIKey)
+
+	used, odd, err := c.login()
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, odd...)
+
+	// The file that is not used is checked too, or else its absence would show only when it is needed.
+	for _, file := range []input{c.tokenFile, c.secretFile} {
+		content, err := checkFile(file, c.dir, "a file with the secret")
 		if err != nil {
 			return nil, err
 		}
-		warnings = append(warnings, odd...)
-		if file.value == "" && secret.value == "" {
-			return nil, fmt.Errorf("%s: the API key's secret is missing: set %s", user.where(), either(file, secret))
-		}
-	case c.secretFile.value != "":
-		return nil, fmt.Errorf("%s: API secret without an API key: set %s", c.secretFile.where(), c.key.name)
-	case c.secret.value != "":
-		return nil, fmt.Errorf("%s: API secret without an API key: set %s", c.secret.where(), c.key.name)
-	case file.value == "" && secret.value == "":
-		return nil, fmt.Errorf(
-			"%s: no credentials: set %s, or an API key and its secret", user.where(), either(file, secret),
-		)
+		warnings = append(warnings, file.oddSecret(content)...)
 	}
-	// The file that is not used is checked too, or else its absence would show only when it is needed.
-	for _, f := range []input{c.tokenFile, c.secretFile} {
-		if err := checkFile(f, c.dir, "a file with the secret"); err != nil {
-			return nil, err
-		}
+	for _, secret := range []input{c.token, c.secret} {
+		warnings = append(warnings, secret.oddSecret(secret.value)...)
 	}
-	a.User, a.Password = user.value, config.NewInlineSecret(secret.value)
-	if file.value != "" {
-		a.Password = SecretFile(config.JoinDir(c.dir, file.value))
+
+	a.User = used.user.value
+	if used.file.value != "" {
+		a.Password = SecretFile(config.JoinDir(c.dir, used.file.value))
+	} else {
+		a.Password = config.NewInlineSecret(used.secret.value)
 	}
+	warnings = append(warnings, a.checkBaseURL()...)
 	return append(warnings, clearText(a)...), nil
 }
 
-// either names where a secret may come from.
-func either(file, secret input) string {
-	if secret.name == "" {
-		return file.name
+// checkSources refuses a secret that is set twice, and one of an API key that there is not.
+func (c *credentials) checkSources() error {
+	for _, both := range [][2]input{{c.tokenFile, c.token}, {c.secretFile, c.secret}} {
+		file, variable := both[0], both[1]
+		if file.value != "" && variable.value != "" {
+			return fmt.Errorf("%s and %s both set the same secret: remove one of them", file.where(), variable.where())
+		}
 	}
-	return file.name + " or " + secret.name
+
+	for _, secret := range []input{c.secretFile, c.secret} {
+		if secret.value != "" && c.key.value == "" {
+			return fmt.Errorf("%s: API secret without an API key: set %s", secret.where(), c.key.name)
+		}
+	}
+	return nil
 }
 
-// checkSID refuses what cannot be a SID or its user of basic authentication (RFC 7617), and warns of an unusual form.
-func checkSID(in input, prefix, want string) (warnings []string, err error) {
+// login chooses between the API key and the Auth Token.
+func (c *credentials) login() (used login, warnings []string, err error) {
+	withToken := login{user: c.sid, file: c.tokenFile, secret: c.token}
+	if c.key.value == "" {
+		if !withToken.hasSecret() {
+			return login{}, nil, fmt.Errorf("%s: no credentials: set %s, or an API key and its secret",
+				c.sid.where(), withToken.sources())
+		}
+		return withToken, nil, nil
+	}
+
+	warnings, err = c.key.checkSID(keySID)
+	if err != nil {
+		return login{}, nil, err
+	}
+	withKey := login{user: c.key, file: c.secretFile, secret: c.secret}
+	if !withKey.hasSecret() {
+		return login{}, nil, fmt.Errorf("%s: the API key's secret is missing: set %s", c.key.where(), withKey.sources())
+	}
+	if withToken.hasSecret() {
+		warnings = append(warnings, fmt.Sprintf("%s: the API key is used, and the Auth Token of %s is not: remove one of them",
+			c.key.where(), withToken.source()))
+	}
+	return withKey, warnings, nil
+}
+
+func (l *login) hasSecret() bool { return l.file.value != "" || l.secret.value != "" }
+
+// source names where the secret comes from.
+func (l *login) source() string {
+	if l.file.value != "" {
+		return l.file.name
+	}
+	return l.secret.name
+}
+
+// sources names where the secret may come from.
+func (l *login) sources() string {
+	if l.secret.name == "" {
+		return l.file.name
+	}
+	return l.file.name + " or " + l.secret.name
+}
+
+// checkSID refuses what cannot be a SID or its user of basic authentication (RFC 7617), which may be a secret that is not
+// to become the value of a label. It warns of digits that are not: the API decides what it accepts.
+func (in input) checkSID(kind sid) (warnings []string, err error) {
 	in.hidden = true
-	switch {
-	case !strings.HasPrefix(in.value, prefix), !validName(in.value),
-		strings.ContainsFunc(in.value, func(r rune) bool { return r == ':' || unicode.IsSpace(r) }):
-		return nil, in.bad(want)
-	case !sidForm.MatchString(in.value):
-		return []string{in.bad(want).Error()}, nil
+	switch odd := kind.odd(in.value); {
+	case odd != "":
+		return nil, in.isOdd(odd, kind.want)
+	case !sidDigits.MatchString(in.value[len(kind.prefix):]):
+		return []string{in.isOdd("has characters that are no hexadecimal digits", kind.want).Error()}, nil
 	}
 	return nil, nil
+}
+
+// odd says why a value cannot be a SID of a kind, without showing it; "" if it can.
+func (s sid) odd(value string) string {
+	odd := oddText(value)
+	lower := strings.ToLower(s.prefix)
+	switch {
+	case value == "":
+		return "is empty"
+	case odd != "":
+		return odd
+	case strings.HasPrefix(value, lower):
+		return "begins with lower-case " + lower
+	case s != keySID && strings.HasPrefix(value, keySID.prefix) && len(value) == sidLength:
+		return keySID.hint
+	case s != accountSID && strings.HasPrefix(value, accountSID.prefix) && len(value) == sidLength:
+		return accountSID.hint
+	case !strings.HasPrefix(value, s.prefix):
+		return "does not begin with " + s.prefix
+	case strings.Contains(value, ":"):
+		return "contains a colon"
+	case utf8.RuneCountInString(value) != sidLength:
+		return fmt.Sprintf("is not %d characters long", sidLength)
+	}
+	return ""
+}
+
+// oddText says what is odd about a value that has no reason to hold anything but visible characters.
+func oddText(value string) string {
+	switch {
+	case value == "":
+		return ""
+	case strings.ContainsAny(value[:1], `"'`):
+		return "is quoted"
+	case strings.ContainsFunc(value, unicode.IsSpace):
+		return "contains white space"
+	case !validName(value):
+		return "contains characters that cannot be shown"
+	}
+	return ""
+}
+
+// isOdd describes the value of a credential.
+func (in input) isOdd(odd, want string) error {
+	return fmt.Errorf("%s: %s %s: want %s", in.where(), in.show(), odd, want)
+}
+
+// oddSecret warns of what people do not mean to be part of a secret that in sets.
+func (in input) oddSecret(secret string) []string {
+	odd := oddText(secret)
+	if odd == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s: the secret %s: remove what is not part of it", in.where(), odd)}
 }
 
 // clearText warns of credentials that are sent unencrypted.
@@ -109,7 +230,9 @@ func clearText(a *Account) []string {
 		return nil
 	}
 	host := a.BaseURL.Hostname()
-	if addr, err := netip.ParseAddr(host); host == "localhost" || err == nil && addr.IsLoopback() {
+	addr, err := netip.ParseAddr(host)
+	isLoopback := err == nil && addr.IsLoopback()
+	if host == "localhost" || isLoopback {
 		return nil
 	}
 	return []string{fmt.Sprintf("account %q: credentials are sent to %s unencrypted", a.Account, a.BaseURL.Host)}

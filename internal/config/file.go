@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -44,35 +45,74 @@ type mapping struct {
 	line   int
 	prefix string // of its keys in errors
 	values map[string]yaml.Node
+	lines  map[string]int // of keys
 }
 
 // newMapping returns a mapping of known keys. All but accounts and tls_config have a single value; one that is null is
 // left out.
 func newMapping(file, prefix string, n *yaml.Node, known []string) (*mapping, error) {
-	m := &mapping{file: file, line: n.Line, prefix: prefix}
-	if err := n.Decode(&m.values); err != nil {
-		return nil, m.yamlError(err, "want a mapping of keys")
+	m := &mapping{file: file, line: n.Line, prefix: prefix, lines: keyLines(n)}
+	err := n.Decode(&m.values)
+	if err != nil {
+		return nil, m.typeError(err, "want a mapping of keys")
 	}
 	for key, value := range m.values {
 		if value.Kind == yaml.AliasNode {
 			m.values[key] = *value.Alias
 		}
 	}
+
 	for _, key := range m.keys() {
-		in, value := m.input(key), m.values[key]
-		switch isKnown := slices.Contains(known, key); {
-		case !isKnown && slices.Contains(known, key+"_file"):
-			return nil, fmt.Errorf("%s: secrets are not accepted in this file: use %s_file", in.where(), key)
+		in := m.input(key)
+		value := m.values[key]
+		isKnown := slices.Contains(known, key)
+		isNested := key == "accounts" || key == "tls_config"
+		switch {
 		case !isKnown:
-			shown := input{value: key, hidden: !keyForm.MatchString(key)} // it may be a value in the wrong place
-			return nil, fmt.Errorf("%sunknown key %s (known keys: %s)", in.place, shown.show(), strings.Join(known, ", "))
+			return nil, m.unknownKey(key, known)
 		case value.ShortTag() == "!!null":
 			delete(m.values, key)
-		case value.Kind != yaml.ScalarNode && key != "accounts" && key != "tls_config":
+		case value.Kind != yaml.ScalarNode && !isNested:
 			return nil, fmt.Errorf("%s: want a single value", in.where())
 		}
 	}
 	return m, nil
+}
+
+// keyLines returns the lines of the keys of a mapping, without those that are merged into it.
+func keyLines(n *yaml.Node) map[string]int {
+	if n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
+		n = n.Content[0]
+	}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	lines := map[string]int{}
+	if n.Kind != yaml.MappingNode {
+		return lines
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		lines[n.Content[i].Value] = n.Content[i].Line
+	}
+	return lines
+}
+
+// unknownKey says what to write instead. The key is shown only if it cannot be a value in the wrong place.
+func (m *mapping) unknownKey(key string, known []string) error {
+	in := m.input(key)
+	if slices.Contains(known, key+"_file") {
+		return fmt.Errorf("%s: secrets are not accepted in this file: use %s_file", in.where(), key)
+	}
+	shown := showKey(key)
+	if meant := nearest(key, known); meant != "" {
+		return fmt.Errorf("%sunknown key %s: did you mean %s?", in.place, shown, meant)
+	}
+	return fmt.Errorf("%sunknown key %s (known keys: %s)", in.place, shown, strings.Join(known, ", "))
+}
+
+func showKey(key string) string {
+	in := input{value: key, hidden: !keyForm.MatchString(key)}
+	return in.show()
 }
 
 // keys returns the keys in the order of the file: the first fault is the one that is named.
@@ -82,12 +122,14 @@ func (m *mapping) keys() []string {
 	})
 }
 
-// lineOf returns the line of a value, or that of the mapping where there is no such key.
-func (m *mapping) lineOf(key string) int { return cmp.Or(m.values[key].Line, m.line) }
+// lineOf returns the line of a key, or that of the mapping where there is no such key.
+func (m *mapping) lineOf(key string) int { return cmp.Or(m.lines[key], m.values[key].Line, m.line) }
 
 func (m *mapping) input(key string) input {
 	return input{
-		place: fmt.Sprintf("%s:%d: ", m.file, m.lineOf(key)), name: m.prefix + key, value: m.values[key].Value,
+		place: fmt.Sprintf("%s:%d: ", m.file, m.lineOf(key)),
+		name:  m.prefix + key,
+		value: m.values[key].Value,
 	}
 }
 
@@ -100,46 +142,69 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 	}
 	var list []yaml.Node
 	value := top.values["accounts"]
-	if err := value.Decode(&list); err != nil {
-		return nil, nil, top.yamlError(err, "accounts: want a list of accounts")
+	err = value.Decode(&list)
+	if err != nil {
+		return nil, nil, top.typeError(err, "accounts: want a list of accounts")
 	}
 	if len(list) == 0 {
 		return nil, nil, fmt.Errorf("%s:1: no accounts configured: want at least one under the key accounts", file)
 	}
+
 	known := accountKeys()
-	lines := map[string]int{}      // of names
-	sids := map[[2]string]string{} // names, by SID and base URL
+	seen := seenAccounts{lines: map[string]int{}, names: map[apiUser]string{}}
 	for i := range list {
 		m, err := newMapping(file, "", &list[i], known)
 		if err != nil {
 			return nil, nil, err
 		}
-		a, w, err := m.account(defaults)
+		a, odd, err := m.account(defaults)
 		if err != nil {
 			return nil, nil, err
 		}
-		name, sid := m.name(), m.input("account_sid")
-		if line, ok := lines[a.Account]; ok {
-			return nil, nil, fmt.Errorf("%sduplicate account name %s, also in line %d: names must be unique",
-				name.place, sanitize.Quote(a.Account), line)
+		again, err := seen.add(m, &a)
+		if err != nil {
+			return nil, nil, err
 		}
-		lines[a.Account] = m.lineOf(name.name)
-		accounts, warnings = append(accounts, a), append(warnings, w...)
-		key := [2]string{sid.value, a.BaseURL.String()}
-		if other, ok := sids[key]; ok {
-			warnings = append(warnings, fmt.Sprintf(
-				"%s: also that of account %s: each reads the API at its own rate limit", sid.where(), sanitize.Quote(other),
-			))
-		} else {
-			sids[key] = a.Account
-		}
+
+		accounts = append(accounts, a)
+		warnings = append(warnings, odd...)
+		warnings = append(warnings, again...)
 	}
 	return accounts, warnings, nil
 }
 
+// seenAccounts are the accounts of a file so far.
+type seenAccounts struct {
+	lines map[string]int     // by name
+	names map[apiUser]string // of the first account of each
+}
+
+// apiUser is an account of the API, whatever its name.
+type apiUser struct{ sid, baseURL string }
+
+// add refuses a name that there was before, and warns of an account that the API takes for the same.
+func (s *seenAccounts) add(m *mapping, a *Account) (warnings []string, err error) {
+	name := m.name()
+	line, isDuplicate := s.lines[a.Account]
+	if isDuplicate {
+		return nil, fmt.Errorf("%sduplicate account name %s, also in line %d: names must be unique",
+			name.place, sanitize.Quote(a.Account), line)
+	}
+	s.lines[a.Account] = m.lineOf(name.name)
+
+	sid := m.input("account_sid")
+	user := apiUser{sid.value, a.BaseURL.String()}
+	other, isShared := s.names[user]
+	if isShared {
+		return []string{fmt.Sprintf("%s: also that of account %s: each reads the API at its own rate limit",
+			sid.where(), sanitize.Quote(other))}, nil
+	}
+	s.names[user] = a.Account
+	return nil, nil
+}
+
 // parseYAML returns the mapping of a file of a single document.
 func parseYAML(b []byte, file string) (*mapping, error) {
-	m := &mapping{file: file, line: 1}
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	var root, more yaml.Node
 	err := d.Decode(&root)
@@ -150,7 +215,7 @@ func parseYAML(b []byte, file string) (*mapping, error) {
 	case err == nil:
 		return nil, fmt.Errorf("%s:%d: more than one YAML document: want a single one", file, more.Line)
 	case !errors.Is(err, io.EOF):
-		return nil, m.yamlError(err, "")
+		return nil, syntaxError(b, file, err)
 	}
 	trimValues(&root)
 	return newMapping(file, "", &root, []string{"accounts"})
@@ -173,40 +238,72 @@ func (m *mapping) name() input {
 }
 
 // account returns the account that the mapping describes, and what looks like a mistake in it.
-func (m *mapping) account(defaults *Account) (Account, []string, error) {
-	a := *defaults
-	for _, key := range m.keys() {
-		if i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key }); i >= 0 {
-			if err := settings[i].set(&a, m.input(key)); err != nil {
-				return a, nil, err
-			}
-		}
+func (m *mapping) account(defaults *Account) (a Account, warnings []string, err error) {
+	a = *defaults
+	err = m.applySettings(&a)
+	if err != nil {
+		return a, nil, err
 	}
 	own := credentials{
-		dir: filepath.Dir(m.file), sid: m.input("account_sid"), key: m.input("api_key"),
-		tokenFile: m.input("auth_token_file"), secretFile: m.input("api_secret_file"),
+		dir:        filepath.Dir(m.file),
+		sid:        m.input("account_sid"),
+		key:        m.input("api_key"),
+		tokenFile:  m.input("auth_token_file"),
+		secretFile: m.input("api_secret_file"),
 	}
-	name, proxy := m.name(), m.input("proxy_url")
-	switch a.Account = name.value; {
-	case own.sid.value == "":
+	if own.sid.value == "" {
 		return a, nil, fmt.Errorf("%s is missing: want an Account SID (AC…)", own.sid.where())
-	case name.name == "name" && !validName(name.value):
+	}
+	name := m.name()
+	if name.name == "name" && !validName(name.value) {
 		return a, nil, name.bad("a name: want text on one line")
-	case proxy.value != "":
-		u, err := url.Parse(proxy.value)
-		schemes := []string{"http", "https", "socks5", "socks5h"}
-		if err != nil || !validHost(u) || !slices.Contains(schemes, u.Scheme) {
-			proxy.hidden = true
-			return a, nil, proxy.bad("the URL of a proxy, such as http://proxy.example:3128")
-		}
-		a.HTTP.Proxy = proxy.value
+	}
+	a.Account = name.value
+
+	err = m.applyProxy(&a)
+	if err != nil {
+		return a, nil, err
 	}
 	insecure, err := m.applyTLS(&a, own.dir)
 	if err != nil {
 		return a, nil, err
 	}
-	warnings, err := own.apply(&a)
-	return a, append(warnings, insecure...), err
+	odd, err := own.apply(&a)
+	if err != nil {
+		return a, nil, err
+	}
+	long, err := a.checkInterval(m.input("interval"))
+	return a, slices.Concat(odd, insecure, long), err
+}
+
+// applySettings applies what the mapping sets of the table.
+func (m *mapping) applySettings(a *Account) error {
+	for _, key := range m.keys() {
+		i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key })
+		if i < 0 {
+			continue
+		}
+		err := settings[i].set(a, m.input(key))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mapping) applyProxy(a *Account) error {
+	proxy := m.input("proxy_url")
+	if proxy.value == "" {
+		return nil
+	}
+	u, err := url.Parse(proxy.value)
+	schemes := []string{"http", "https", "socks5", "socks5h"}
+	if err != nil || !validHost(u) || !slices.Contains(schemes, u.Scheme) {
+		proxy.hidden = true // it may hold credentials
+		return proxy.bad("the URL of a proxy, such as http://proxy.example:3128")
+	}
+	a.HTTP.Proxy = proxy.value
+	return nil
 }
 
 // applyTLS applies tls_config, and warns of what looks like a mistake in it.
@@ -224,20 +321,13 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 		case key == "insecure_skip_verify" && node.Decode(new(bool)) != nil:
 			err = in.bad("true or false")
 		case strings.HasSuffix(key, "_file"):
-			err = checkFile(in, dir, "a file in PEM format")
+			_, err = checkFile(in, dir, "a file in PEM format")
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	var c config.TLSConfig
-	if err = value.Decode(&c); err == nil {
-		c.SetDirectory(dir)
-		c.CARef, c.CertRef, c.KeyRef = c.CAFile, c.CertFile, c.KeyFile // see secretFiles
-		c.CAFile, c.CertFile, c.KeyFile = "", "", ""
-		a.HTTP.TLS = c
-		_, err = config.NewTLSConfig(&c, config.WithSecretManager(secretFiles{}))
-	}
+	c, err := decodeTLS(&value, dir)
 	if err != nil {
 		message := strings.ReplaceAll(sanitize.OneLine(err.Error()), "tls_config.", "")
 		if strings.HasPrefix(message, "unable to use specified CA cert") {
@@ -245,6 +335,8 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 		}
 		return nil, errors.New(tls.input("").where() + message)
 	}
+	a.HTTP.TLS = c
+
 	if c.InsecureSkipVerify {
 		in := tls.input("insecure_skip_verify")
 		warnings = []string{in.where() + " sends the credentials to whoever answers"}
@@ -252,31 +344,93 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 	return warnings, nil
 }
 
+// decodeTLS returns settings that can be used.
+func decodeTLS(value *yaml.Node, dir string) (c config.TLSConfig, err error) {
+	err = value.Decode(&c)
+	if err != nil {
+		return c, err
+	}
+	c.SetDirectory(dir)
+
+	// Files are read as secrets are: see secretFiles.
+	c.CARef, c.CAFile = c.CAFile, ""
+	c.CertRef, c.CertFile = c.CertFile, ""
+	c.KeyRef, c.KeyFile = c.KeyFile, ""
+	_, err = config.NewTLSConfig(&c, config.WithSecretManager(secretFiles{}))
+	return c, err
+}
+
 var (
-	keyForm    = regexp.MustCompile(`^[A-Za-z_-]{1,30}$`)
-	yamlLine   = regexp.MustCompile(`^line (\d+): `)
-	yamlAnchor = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
-	yamlField  = regexp.MustCompile(`^field (.*) not found in type .*$`)
+	keyForm       = regexp.MustCompile(`^[A-Za-z_-]{1,30}$`)
+	yamlLine      = regexp.MustCompile(`^line (\d+): `)
+	yamlAnchor    = regexp.MustCompile(`^unknown anchor '.*' referenced$`)
+	yamlField     = regexp.MustCompile(`^field (.*) not found in type .*$`)
+	yamlDuplicate = regexp.MustCompile(`(?s)^mapping key "(.*)" already defined at line (\d+)$`)
 	// The value is left out: it may be a secret in the wrong place.
 	yamlType = regexp.MustCompile(`(?s)^cannot unmarshal !!\w+\b.*$`)
 )
 
-// yamlError is the first of the parser's errors, with file and line in front and without the names of YAML's and Go's
-// types: want is what it says of a value of the wrong type.
-func (m *mapping) yamlError(err error, want string) error {
-	message, typed := strings.CutPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  ")
+// firstYAMLError returns the first of the parser's errors, and the line that it names, 0 if none.
+func firstYAMLError(err error) (line int, message string) {
+	message = strings.TrimPrefix(err.Error(), "yaml: ")
+	message = strings.TrimPrefix(message, "unmarshal errors:\n  ")
 	message, _, _ = strings.Cut(message, "\n")
-	line := strconv.Itoa(m.line)
-	if found := yamlLine.FindStringSubmatch(message); found != nil {
-		line, message = found[1], message[len(found[0]):]
+
+	found := yamlLine.FindStringSubmatch(message)
+	if found == nil {
+		return 0, message
 	}
+	line, _ = strconv.Atoi(found[1]) // it has digits only
+	return line, message[len(found[0]):]
+}
+
+// syntaxError is the parser's error, with file and line in front.
+func syntaxError(b []byte, file string, err error) error {
+	line, message := firstYAMLError(err)
+	if at := syntaxErrorLine(b, message); at > 0 {
+		line = at
+	}
+
 	message = yamlAnchor.ReplaceAllString(message, "unknown anchor: quote a value that begins with an asterisk")
-	message = strings.Replace(message, "found character that cannot start any token",
-		"indent with spaces, not tabs, and quote a value that begins with a special character", 1)
+	for _, cause := range []string{
+		"found character that cannot start any token",
+		"found a tab character that violates indentation",
+	} {
+		message = strings.Replace(message, cause,
+			"indent with spaces, not tabs, and quote a value that begins with a special character", 1)
+	}
+	return fmt.Errorf("%s:%d: not valid YAML: %s", file, cmp.Or(line, 1), sanitize.OneLine(message))
+}
+
+// syntaxErrorLine returns the line of a syntax error: the first up to which the text has that error, 0 if none. The
+// parser itself often names the line where the mapping begins.
+func syntaxErrorLine(b []byte, message string) int {
+	lines := bytes.SplitAfter(b, []byte("\n"))
+	hasError := func(i int) bool {
+		var root yaml.Node
+		err := yaml.Unmarshal(bytes.Join(lines[:i+1], nil), &root)
+		if err == nil {
+			return false
+		}
+		_, got := firstYAMLError(err)
+		return got == message
+	}
+
+	i := sort.Search(len(lines), hasError)
+	if i == len(lines) {
+		return 0
+	}
+	return i + 1
+}
+
+// typeError is the first of the parser's errors about values, with file and line in front and without the names of
+// YAML's and Go's types: want is what it says of a value of the wrong type.
+func (m *mapping) typeError(err error, want string) error {
+	line, message := firstYAMLError(err)
+	if found := yamlDuplicate.FindStringSubmatch(message); found != nil {
+		message = fmt.Sprintf("key %s is given twice, also in line %s: remove one", showKey(found[1]), found[2])
+	}
 	message = yamlField.ReplaceAllString(message, `unknown key "$1" (--help links the documentation)`)
 	message = yamlType.ReplaceAllLiteralString(message, want)
-	if !typed {
-		message = "not valid YAML: " + message
-	}
-	return fmt.Errorf("%s:%s: %s%s", m.file, line, m.prefix, sanitize.OneLine(message))
+	return fmt.Errorf("%s:%d: %s%s", m.file, cmp.Or(line, m.line), m.prefix, sanitize.OneLine(message))
 }

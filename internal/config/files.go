@@ -14,10 +14,12 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/prometheus/common/config"
 
+	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -82,19 +84,45 @@ func (f SecretFile) Description() string { return "file " + string(f) }
 // Immutable implements config.SecretReader.
 func (SecretFile) Immutable() bool { return false }
 
-// checkFile reads a file of dir to report errors at startup; it is read again for each request. A relative path may as
-// well be a secret in the wrong place.
-func checkFile(f input, dir, want string) error {
+// checkFile reads a file of dir to report errors at startup; it is read again for each request.
+func checkFile(f input, dir, want string) (content string, err error) {
 	if f.value == "" {
-		return nil
+		return "", nil
 	}
-	f.hidden = !filepath.IsAbs(f.value)
-	_, err := SecretFile(config.JoinDir(dir, f.value)).read()
+	resolved := config.JoinDir(dir, f.value)
+	content, err = SecretFile(resolved).read()
+
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) { // without the path
-		return fmt.Errorf("%s: cannot read %s (%w): want %s", f.where(), f.show(), pathError.Err, want)
+		f.hidden = !looksLikePath(f.value, resolved)
+		absolute, absErr := filepath.Abs(resolved)
+		if !f.hidden && absErr == nil {
+			f.value = absolute
+		}
+		return "", fmt.Errorf("%s: cannot read %s (%w): want %s", f.where(), f.show(), pathError.Err, want)
 	}
-	return err
+	return content, err
+}
+
+// cannotRead is the error of a file that a flag names.
+func cannotRead(flag, path string, err error, want string) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) { // without the path, which may hold a password
+		err = pathError.Err
+	}
+	return fmt.Errorf("%s: cannot read %s (%w): want %s", flag, sanitize.Quote(path), err, want)
+}
+
+// looksLikePath is false for what may as well be a secret in the place of a path.
+func looksLikePath(value, resolved string) bool {
+	if strings.ContainsFunc(value, unicode.IsControl) || strings.HasPrefix(value, "-----") {
+		return false // a certificate, say
+	}
+	if strings.ContainsRune(value, filepath.Separator) {
+		return true
+	}
+	_, err := os.Lstat(resolved)
+	return err == nil
 }
 
 // secretFiles has the library read files as SecretFile does, in the place of a manager of secrets, whose names are

@@ -52,9 +52,14 @@ type setting struct {
 	set            func(a *Account, in input) error
 }
 
+const (
+	defaultBaseURL = "https://comms.twilio.com/v1"
+	longInterval   = model.Duration(5 * time.Minute)
+)
+
 var settings = []setting{
 	{
-		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", defaultValue: "https://comms.twilio.com/v1",
+		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", defaultValue: defaultBaseURL,
 		help: "Base URL of the Twilio API. Credentials are sent to this host only.",
 		set:  func(a *Account, in input) error { return in.setBaseURL(&a.BaseURL) },
 	},
@@ -157,11 +162,17 @@ func validHost(u *url.URL) bool {
 }
 
 func (in input) setBaseURL(to *url.URL) error {
+	in.hidden = true // it may hold credentials
+	const want = "an http or https URL without credentials, query and fragment, such as " + defaultBaseURL
+
 	u, err := url.Parse(in.value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u) ||
-		u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(in.value, "#") {
-		in.hidden = true
-		return in.bad("an http or https URL without credentials, query and fragment, such as https://comms.twilio.com/v1")
+	if err != nil {
+		return in.bad(want)
+	}
+	isHTTP := u.Scheme == "http" || u.Scheme == "https"
+	hasMore := u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(in.value, "#")
+	if !isHTTP || hasMore || !validHost(u) {
+		return in.bad(want)
 	}
 	*to = *u
 	return nil
@@ -175,11 +186,40 @@ func (in input) setDuration(to *time.Duration, low, high time.Duration, want str
 		m, err = model.ParseDuration(in.value)
 		d = time.Duration(m)
 	}
-	if err != nil || d < low || d > high {
+	_, noNumber := strconv.ParseFloat(in.value, 64)
+	switch {
+	case err != nil && noNumber == nil:
+		return fmt.Errorf("%w: add a unit: %ss", in.bad("a duration "+want), in.value)
+	case err != nil || d < low || d > high:
 		return in.bad("a duration " + want)
 	}
 	*to = d
 	return nil
+}
+
+// checkInterval refuses an interval above the window, as operations would come and go unseen, and warns of a long one. It
+// is that of in, or the default.
+func (a *Account) checkInterval(in input) (warnings []string, err error) {
+	interval := model.Duration(a.Interval)
+	window := model.Duration(a.Window)
+	switch {
+	case interval > window:
+		return nil, fmt.Errorf("%s: %s is longer than the window, which is %s: lower the interval or raise the window",
+			in.where(), interval, window)
+	case interval > longInterval:
+		return []string{fmt.Sprintf("%s: %s is above 5m, for which the alerts are tuned: see docs/alerts.md",
+			in.where(), interval)}, nil
+	}
+	return nil, nil
+}
+
+// checkBaseURL warns of a base URL that looks cut short.
+func (a *Account) checkBaseURL() (warnings []string) {
+	if strings.HasSuffix(strings.TrimSuffix(a.BaseURL.Path, "/"), "/v1") {
+		return nil
+	}
+	return []string{fmt.Sprintf("account %q: the base URL does not end in /v1, as that of the API does: %s",
+		a.Account, defaultBaseURL)}
 }
 
 func (in input) setInt(to *int, low, high int) error {

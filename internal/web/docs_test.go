@@ -9,13 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"twilio_operations_exporter/internal/config"
 	"twilio_operations_exporter/internal/testutil"
-	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
 
@@ -45,7 +44,9 @@ func metricTables(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	probe, err := probeMetrics("demo", time.Second, &twilio.Operation{}, true).Gather()
+	good := probeResult{account: "demo"}
+	bad := probeResult{account: "demo", err: io.EOF}
+	probe, err := prometheus.Gatherers{good.metrics(), onlyErrorInfo{bad.metrics()}}.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +79,15 @@ func metricTables(t *testing.T) string {
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+// onlyErrorInfo are the metrics of a probe that has failed and no other has.
+type onlyErrorInfo struct{ prometheus.Gatherer }
+
+// Gather implements prometheus.Gatherer.
+func (g onlyErrorInfo) Gather() ([]*dto.MetricFamily, error) {
+	families, err := g.Gatherer.Gather()
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() != "twilio_probe_error_info" }), err
 }
 
 func aboutItself(f *dto.MetricFamily) bool { return strings.HasPrefix(f.GetName(), "twilio_exporter_") }

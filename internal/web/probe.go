@@ -1,13 +1,17 @@
 package web
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/account"
@@ -15,8 +19,20 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
+// reasonNotFound is the reason of a probe of an operation that the API does not know. All others are those of refreshes.
+const reasonNotFound = "not_found"
+
+// probeResult is how a probe has ended.
+type probeResult struct {
+	account string
+	op      twilio.Operation // if err is nil
+	err     error
+	took    time.Duration
+}
+
 // probe serves one operation's metrics (Prometheus' multi-target pattern). An operation that cannot be fetched is
-// twilio_probe_success 0, not an HTTP error.
+// twilio_probe_success 0, not an HTTP error. With debug=true it answers with the log of the probe, as blackbox_exporter
+// does.
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
@@ -26,13 +42,79 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := s.withScrapeTimeout(r)
 	defer cancel()
+
+	var debug bytes.Buffer
+	logger := log.With(log.NewLogfmtLogger(&debug), "time", log.DefaultTimestampUTC)
+	deadline, _ := ctx.Deadline()
+	logProbeStart(logger, a.Name(), id, deadline)
+
+	result := probeResult{account: a.Name()}
 	begin := time.Now()
-	op, err := a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
-	if err != nil {
-		level.Debug(s.logger).Log("msg", "probe failed", "account", a.Name(), "operation", id, "err", err)
-	}
+	result.op, result.err = a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
+	result.took = time.Since(begin)
+	s.logProbe(id, &result)
+	logProbeEnd(logger, &result)
+
 	setDeadlines(w)
-	s.exposition(probeMetrics(a.Name(), time.Since(begin), &op, err == nil)).ServeHTTP(w, r)
+	metrics := result.metrics()
+	if r.URL.Query().Get("debug") == "true" {
+		s.writeDebug(w, &debug, metrics)
+		return
+	}
+	s.exposition(metrics).ServeHTTP(w, r)
+}
+
+// logProbe logs a probe that has failed: at info where its target is wrong, as somebody has to mend that.
+func (s *Server) logProbe(id string, result *probeResult) {
+	if result.err == nil {
+		return
+	}
+	logger := log.With(s.logger, "account", result.account, "operation", id)
+	if result.reason() == reasonNotFound {
+		level.Info(logger).Log("msg", "probe of an unknown operation", "err", result.err)
+		return
+	}
+	level.Debug(logger).Log("msg", "probe failed", "reason", result.reason(), "err", result.err)
+}
+
+func logProbeStart(logger log.Logger, name, id string, deadline time.Time) {
+	timeout := "none"
+	if !deadline.IsZero() {
+		timeout = time.Until(deadline).Round(time.Millisecond).String()
+	}
+	level.Info(logger).Log("msg", "probe started", "account", name, "operation", id, "timeout", timeout)
+}
+
+func logProbeEnd(logger log.Logger, result *probeResult) {
+	logger = log.With(logger, "duration", result.took.Round(time.Millisecond))
+	if result.err != nil {
+		level.Error(logger).Log("msg", "probe failed", "reason", result.reason(), "err", result.err)
+		return
+	}
+	level.Info(logger).Log("msg", "probe succeeded", "status", result.op.Status, "updated", result.op.UpdatedAt)
+}
+
+// writeDebug answers with the log of a probe and its metrics.
+func (s *Server) writeDebug(w http.ResponseWriter, logged *bytes.Buffer, metrics *prometheus.Registry) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	families, err := metrics.Gather()
+	if err != nil {
+		level.Error(s.logger).Log("msg", "error gathering the metrics of a probe", "err", err)
+	}
+
+	// Whether it can be written is the client's concern.
+	_, _ = fmt.Fprintf(w, "Logs for the probe:\n%s\nMetrics that would have been returned:\n", logged)
+	for _, family := range families {
+		_, _ = expfmt.MetricFamilyToText(w, family)
+	}
+}
+
+// reason is the value of the label reason of a probe that has failed.
+func (p *probeResult) reason() string {
+	if api, ok := errors.AsType[*twilio.Error](p.err); ok && api.StatusCode == http.StatusNotFound {
+		return reasonNotFound
+	}
+	return collector.ReasonOf(p.err).Label
 }
 
 // probeTarget reads the parameters. Its error says what is expected.
@@ -47,6 +129,9 @@ func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) 
 		return nil, "", fmt.Errorf("target %s is not an operation ID: want %s", sanitize.Quote(id[0]), example)
 	case len(q["account"]) > 1:
 		return nil, "", fmt.Errorf("want at most one account: %s", example)
+	}
+	if debug := q.Get("debug"); debug != "" && debug != "true" && debug != "false" {
+		return nil, "", fmt.Errorf("debug %s: want true or false", sanitize.Quote(debug))
 	}
 	list, name := s.accounts.List(), q.Get("account")
 	for _, a := range list {
@@ -73,29 +158,35 @@ func someNames(accounts []*account.Account) string {
 	return strings.Join(quoted, ", ")
 }
 
-// probeMetrics are the metrics of a probe; where it failed, none of them is the operation's.
-func probeMetrics(name string, took time.Duration, op *twilio.Operation, ok bool) *prometheus.Registry {
+// metrics are those of the probe; where it failed, none of them is the operation's.
+func (p *probeResult) metrics() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	gauge := func(name, help string, value float64, labels prometheus.Labels) {
+		labels["account"] = p.account
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "twilio_probe_" + name, Help: help, ConstLabels: labels})
 		g.Set(value)
 		registry.MustRegister(g)
 	}
-	labels := prometheus.Labels{"account": name}
-	gauge("duration_seconds", "Duration of the probe, including client-side queueing.", took.Seconds(), labels)
+	gauge("duration_seconds", "Duration of the probe, including client-side queueing.", p.took.Seconds(), prometheus.Labels{})
 	const successHelp = "Whether the operation could be fetched: 1 or 0."
-	if !ok {
-		gauge("success", successHelp, 0, labels)
+	if p.err != nil {
+		gauge("success", successHelp, 0, prometheus.Labels{})
+		gauge("error_info", "Why the operation could not be fetched. The value is always 1.", 1, prometheus.Labels{"reason": p.reason()})
 		return registry
 	}
-	gauge("success", successHelp, 1, labels)
-	labels = prometheus.Labels{"account": name, "operation": op.ID}
-	gauge("operation_created_timestamp_seconds", "Unix time at which the operation was created.", collector.Unix(op.CreatedAt), labels)
-	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.", collector.Unix(op.UpdatedAt), labels)
+	gauge("success", successHelp, 1, prometheus.Labels{})
+
+	op := &p.op
+	operation := func() prometheus.Labels { return prometheus.Labels{"operation": op.ID} }
+	gauge("operation_created_timestamp_seconds", "Unix time at which the operation was created.",
+		collector.Unix(op.CreatedAt), operation())
+	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.",
+		collector.Unix(op.UpdatedAt), operation())
 	for stat, row := range twilio.MessageStats {
-		gauge(row.Name, row.Help+".", float64(op.Stats[stat]), labels)
+		gauge(row.Name, row.Help+".", float64(op.Stats[stat]), operation())
 	}
-	labels = prometheus.Labels{"account": name, "operation": op.ID, "status": string(op.Status)}
-	gauge("operation_info", "Status of the operation. The value is always 1.", 1, labels)
+	info := operation()
+	info["status"] = string(op.Status)
+	gauge("operation_info", "Status of the operation. The value is always 1.", 1, info)
 	return registry
 }

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
 	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
@@ -178,11 +181,12 @@ func TestProbeFailures(t *testing.T) {
 		fault  simulator.Fault
 		target string
 		hangs  bool
+		reason string
 	}{
-		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, two, false},
-		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, one, false},
-		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, one, false},
-		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, one, true},
+		"unknown":  {simulator.Fault{Kind: simulator.FaultLatency, Latency: 1}, two, false, "not_found"},
+		"server":   {simulator.Fault{Kind: simulator.FaultStatus, Status: http.StatusInternalServerError}, one, false, "server"},
+		"HTML":     {simulator.Fault{Kind: simulator.FaultHTML}, one, false, "decode"},
+		"too slow": {simulator.Fault{Kind: simulator.FaultHang}, one, true, "timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
@@ -198,11 +202,58 @@ func TestProbeFailures(t *testing.T) {
 				return n == 0
 			})
 			lines := testutil.Samples(w.Body.String())
-			if w.Code != http.StatusOK || len(lines) != 2 ||
-				!slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) {
+			if w.Code != http.StatusOK || len(lines) != 3 ||
+				!slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) ||
+				!slices.Contains(lines, fmt.Sprintf(`twilio_probe_error_info{account=%q,reason=%q} 1`, testutil.SID, tc.reason)) {
 				t.Errorf("%d %q", w.Code, lines)
 			}
 		})
+	}
+}
+
+// TestProbeDebug holds that debug=true answers with the log of the probe, as
+// blackbox_exporter does, and shows no secret.
+func TestProbeDebug(t *testing.T) {
+	one, two := testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID
+	s := testServer(t, testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})))
+	logged := new(testutil.Log)
+	s.logger = level.NewFilter(log.NewLogfmtLogger(logged), level.AllowInfo())
+	for name, tc := range map[string]struct {
+		query string
+		want  []string
+		log   string // of the exporter itself
+	}{
+		"good": {
+			"target=" + one + "&debug=true",
+			[]string{
+				"Logs for the probe:\n", `msg="probe started" account=` + testutil.SID + " operation=" + one + " timeout=",
+				`msg="probe succeeded" status=COMPLETED`, "\nMetrics that would have been returned:\n", "} 7\n",
+			}, "",
+		},
+		"bad": {
+			"target=" + two + "&debug=true",
+			[]string{"level=error time=", `msg="probe failed" reason=not_found err="fetch_operation: 404`, `reason="not_found"} 1`},
+			`level=info account=` + testutil.SID + " operation=" + two + ` msg="probe of an unknown operation" err="fetch_operation: 404`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logged.Reset()
+			w := get(t, s, http.MethodGet, "/probe?"+tc.query, scrapeTimeoutHeader+": 10")
+			for _, want := range tc.want {
+				if !strings.Contains(w.Body.String(), want) {
+					t.Errorf("%q is not in the answer:\n%s", want, w.Body)
+				}
+			}
+			if !strings.HasPrefix(logged.String(), tc.log) || tc.log == "" && logged.String() != "" {
+				t.Errorf("logged %q, want %q", logged, tc.log)
+			}
+			if strings.Contains(w.Body.String(), testutil.Token) {
+				t.Errorf("it shows the secret:\n%s", w.Body)
+			}
+		})
+	}
+	if w := get(t, s, http.MethodGet, "/probe?target="+one+"&debug=yes"); w.Code != http.StatusBadRequest {
+		t.Errorf("debug=yes: %d %s", w.Code, w.Body)
 	}
 }
 

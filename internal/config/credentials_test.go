@@ -1,0 +1,133 @@
+package config
+
+import (
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"twilio_operations_exporter/internal/testutil"
+)
+
+// TestOddCredentials holds that an error says what is odd about a credential
+// that it does not show.
+func TestOddCredentials(t *testing.T) {
+	const (
+		account = "--twilio.account-sid (TWILIO_ACCOUNT_SID): "
+		wantSID = ": want an Account SID (AC and 32 hexadecimal digits)"
+		key     = "--twilio.api-key (TWILIO_API_KEY): "
+		wantKey = ": want the SID of an API key (SK and 32 hexadecimal digits)"
+	)
+	for name, tc := range map[string]struct{ sid, key, want string }{
+		"lower case": {
+			strings.ToLower(testutil.SID), "", account + "<34-character value, not shown> begins with lower-case ac" + wantSID,
+		},
+		"blank inside":  {"AC 123", "", account + "<6-character value, not shown> contains white space" + wantSID},
+		"double quotes": {`"` + testutil.SID + `"`, "", account + "<36-character value, not shown> is quoted" + wantSID},
+		"single quotes": {"'" + testutil.SID + "'", "", account + "<36-character value, not shown> is quoted" + wantSID},
+		"API key": {
+			testutil.Key, "", account + "<34-character value, not shown> is an API key (SK…), which goes with its secret " +
+				"beside the Account SID" + wantSID,
+		},
+		"short":       {"AC0000", "", account + "<6-character value, not shown> is not 34 characters long" + wantSID},
+		"long":        {testutil.SID + "0", "", account + "<35-character value, not shown> is not 34 characters long" + wantSID},
+		"colon":       {"AC:" + strings.Repeat("0", 31), "", account + "<34-character value, not shown> contains a colon" + wantSID},
+		"control":     {"AC\x00", "", account + "<3-character value, not shown> contains characters that cannot be shown" + wantSID},
+		"account SID": {testutil.SID, testutil.SID, key + "<34-character value, not shown> is an Account SID (AC…)" + wantKey},
+		"lower-case key": {
+			testutil.SID, strings.ToLower(testutil.Key), key + "<34-character value, not shown> begins with lower-case sk" + wantKey,
+		},
+		"short key": {testutil.SID, "SK1", key + "<3-character value, not shown> is not 34 characters long" + wantKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			own := credentials{
+				sid:    input{name: "--twilio.account-sid (TWILIO_ACCOUNT_SID)", value: tc.sid},
+				key:    input{name: "--twilio.api-key (TWILIO_API_KEY)", value: tc.key},
+				token:  input{name: tokenVariable, value: testutil.Token},
+				secret: input{name: secretVariable},
+			}
+			if tc.key != "" {
+				own.secret.value = "s"
+			}
+			_, err := own.apply(new(Account))
+			if err == nil || err.Error() != tc.want {
+				t.Errorf("got  %v\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+// TestCredentialWarnings holds what is allowed but looks like a mistake.
+func TestCredentialWarnings(t *testing.T) {
+	quoted := testutil.WriteFile(t, "token", `"`+testutil.Token+`"`)
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		args []string
+		want []string
+	}{
+		"white space in a token": {
+			map[string]string{"TWILIO_AUTH_TOKEN": "a b"}, nil,
+			[]string{"TWILIO_AUTH_TOKEN: the secret contains white space: remove what is not part of it"},
+		},
+		"quotes around a token": {
+			map[string]string{"TWILIO_AUTH_TOKEN": `'a'`}, nil,
+			[]string{"TWILIO_AUTH_TOKEN: the secret is quoted: remove what is not part of it"},
+		},
+		"quotes in a file": {
+			nil, []string{"--twilio.auth-token-file=" + quoted},
+			[]string{"--twilio.auth-token-file: the secret is quoted: remove what is not part of it"},
+		},
+		"token and key": {
+			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "s"}, nil,
+			[]string{"--twilio.api-key (TWILIO_API_KEY): the API key is used, and the Auth Token of TWILIO_AUTH_TOKEN is not: " +
+				"remove one of them"},
+		},
+		"base URL without the version": {
+			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token}, []string{"--twilio.base-url=https://comms.twilio.com"},
+			[]string{`account "` + testutil.SID + `": the base URL does not end in /v1, as that of the API does: ` +
+				"https://comms.twilio.com/v1"},
+		},
+		"long interval": {
+			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token}, []string{"--collector.interval=6m"},
+			[]string{"--collector.interval: 6m is above 5m, for which the alerts are tuned: see docs/alerts.md"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}
+			for variable, value := range tc.env {
+				env[variable] = value
+			}
+			testutil.SetEnv(t, env)
+			c, err := Load(tc.args, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Warnings(); !slices.Equal(got, tc.want) {
+				t.Errorf("got  %q\nwant %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestPathsAreShown holds that a relative path is shown as it was resolved,
+// unless it may be a secret in the place of a path.
+func TestPathsAreShown(t *testing.T) {
+	dir := filepath.Dir(testutil.WriteFile(t, "empty", ""))
+	for name, tc := range map[string]struct{ file, want string }{
+		"with a separator":   {"secrets/nowhere", `"` + filepath.Join(dir, "secrets", "nowhere") + `" (no such file or directory)`},
+		"of a file there is": {"empty", `"` + filepath.Join(dir, "empty") + `" (empty file)`},
+		"neither":            {"nowhere", "<7-character value, not shown> (no such file or directory)"},
+		"certificate":        {"-----BEGIN/KEY", "<14-character value, not shown> (no such file or directory)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			yml := "accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: " + tc.file + "\n"
+			file := filepath.Join(dir, "accounts.yml")
+			_, _, err := parseConfigFile([]byte(yml), file, testDefaults(t))
+			want := file + ":3: auth_token_file: cannot read " + tc.want + ": want a file with the secret"
+			if err == nil || err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
+	}
+}

@@ -1,0 +1,138 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+	"go.yaml.in/yaml/v3"
+
+	"twilio_operations_exporter/internal/sanitize"
+)
+
+func (o *options) addWebFlags(app *kingpin.Application) {
+	flags := &o.config.flags.Web
+	o.config.toolkit = kingpinflag.AddFlags(app, ":9861")
+	o.text(app, &o.telemetryPath, "web.telemetry-path", "", "/metrics", "Path under which to expose metrics.")
+	o.text(app, &o.scrapeTimeoutOffset, "web.scrape-timeout-offset", "", "500ms",
+		"Offset to subtract from the scrape timeout announced by Prometheus.")
+	o.text(app, &o.healthListenAddress, "web.health-listen-address", "", "",
+		"Additional address that serves only /-/healthy and /-/ready, without TLS and authentication. For probes.").
+		PlaceHolder("ADDRESS")
+	app.Flag("web.enable-lifecycle", "Enable reloading the configuration file via HTTP POST to /-/reload.").
+		BoolVar(&flags.EnableLifecycle)
+	app.Flag("web.enable-pprof", "Enable profiling endpoints under /debug/pprof/.").BoolVar(&flags.EnablePprof)
+}
+
+func (o *options) validateWeb() error {
+	flags := &o.config.flags.Web
+	err := o.scrapeTimeoutOffset.setDuration(
+		&flags.ScrapeTimeoutOffset, 0, math.MaxInt64, "of 0s or more, such as 500ms",
+	)
+	if err != nil {
+		return err
+	}
+	err = o.telemetryPath.setTelemetryPath(&flags.TelemetryPath)
+	if err != nil {
+		return err
+	}
+	err = o.validateAddresses()
+	if err != nil {
+		return err
+	}
+	return validateWebConfig(*o.config.toolkit.WebConfigFile)
+}
+
+// reservedPaths are served by the exporter itself and cannot be the telemetry path.
+var reservedPaths = []string{"/", "/-", "/probe", "/sd", "/debug"}
+
+// plainPath is narrower than what a URL allows: the path becomes a pattern of http.ServeMux, where braces and blanks
+// have a meaning.
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._~/-]*$`)
+
+func (in input) setTelemetryPath(to *string) error {
+	if !plainPath.MatchString(in.value) || path.Clean(in.value) != in.value {
+		return in.bad("a plain path that begins with a slash, such as /metrics")
+	}
+	for _, reserved := range reservedPaths {
+		isBelow := reserved != "/" && strings.HasPrefix(in.value, reserved+"/")
+		if in.value == reserved || isBelow {
+			return in.bad("available: the exporter serves " + reserved + " itself, choose another, such as /metrics")
+		}
+	}
+	*to = in.value
+	return nil
+}
+
+func (o *options) validateAddresses() error {
+	toolkit := o.config.toolkit
+	for _, address := range *toolkit.WebListenAddresses {
+		if !*toolkit.WebSystemdSocket && !validListenAddress(address) {
+			in := input{name: "--web.listen-address", value: address}
+			return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
+		}
+	}
+
+	health := o.healthListenAddress
+	isVsock := strings.HasPrefix(health.value, "vsock://")
+	if health.value != "" && (isVsock || !validListenAddress(health.value)) {
+		return health.bad("an address to listen on, such as :9862 or 127.0.0.1:9862")
+	}
+	o.config.flags.Web.HealthListenAddress = health.value
+	return nil
+}
+
+// validateWebConfig validates exporter-toolkit's own file.
+func validateWebConfig(file string) error {
+	if file == "" {
+		return nil
+	}
+	const flag = "--web.config.file"
+	b, err := readFile(file, maxFile)
+	if err != nil {
+		return cannotRead(flag, file, err, "a YAML file")
+	}
+
+	err = web.Validate(file)
+	if err == nil {
+		return nil
+	}
+	place := flag + ": " + file
+	message := err.Error()
+	switch {
+	case strings.HasPrefix(message, "yaml: unmarshal errors"):
+		top := mapping{file: place, line: 1}
+		return top.typeError(err, "unexpected kind of value")
+	case strings.HasPrefix(message, "yaml: "):
+		return syntaxError(b, place, err)
+	case strings.HasPrefix(message, "crypto/bcrypt: "):
+		return plainPassword(b, file)
+	default:
+		return fmt.Errorf("%s: %q cannot be used: %s", flag, file, sanitize.OneLine(message))
+	}
+}
+
+// bcryptHash is what exporter-toolkit takes for a password.
+var bcryptHash = regexp.MustCompile(`^\$2[aby]?\$\d\d\$[./A-Za-z0-9]{53}$`)
+
+// plainPassword names the first user whose password is not a hash.
+func plainPassword(b []byte, file string) error {
+	var content struct {
+		Users yaml.Node `yaml:"basic_auth_users"`
+	}
+	_ = yaml.Unmarshal(b, &content) // exporter-toolkit has read it
+	pairs := content.Users.Content
+	for i := 0; i+1 < len(pairs); i += 2 {
+		user, password := pairs[i], pairs[i+1]
+		if !bcryptHash.MatchString(password.Value) {
+			return fmt.Errorf("--web.config.file: %s:%d: the password of user %s is not a bcrypt hash: "+
+				"make one with htpasswd -nBC 10 USER", file, user.Line, sanitize.Quote(user.Value))
+		}
+	}
+	return fmt.Errorf("--web.config.file: %s: a password is not a bcrypt hash: make one with htpasswd -nBC 10 USER", file)
+}
