@@ -38,4 +38,7 @@ COPY LICENSE /usr/share/doc/twilio_operations_exporter/LICENSE
 # By number: Kubernetes cannot tell that a name is not root.
 USER 65532:65532
 EXPOSE 9861
+# There is no shell, so the program asks itself. With another port, or with TLS or a
+# password and --web.health-listen-address, give the address after it.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 CMD ["/usr/bin/twilio_operations_exporter", "healthcheck"]
 ENTRYPOINT ["/usr/bin/twilio_operations_exporter"]

@@ -43,6 +43,14 @@ const maxApplySize = 256 << 10
 // restrictions on what may be read, and returns what the API server would
 // store. The error joins everything that the server would refuse or warn of.
 func Build(dir string) (*Bundle, error) {
+	docs, err := kustomize(dir)
+	if err != nil {
+		return nil, err
+	}
+	return decode(docs)
+}
+
+func kustomize(dir string) ([][]byte, error) {
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		return nil, fmt.Errorf("kustomize: %w", err)
@@ -55,7 +63,7 @@ func Build(dir string) (*Bundle, error) {
 		}
 		docs = append(docs, doc)
 	}
-	return decode(docs)
+	return docs, nil
 }
 
 // decode returns what the API server would store of these objects in YAML.
@@ -75,11 +83,9 @@ func decode(docs [][]byte) (*Bundle, error) {
 		obj, err := admit(doc)
 		if err == nil {
 			b.Objects = append(b.Objects, obj)
-			switch o := obj.(type) {
-			case *appsv1.Deployment:
-				err = podSecurity(&o.Spec.Template)
-			case *appsv1.StatefulSet:
-				err = podSecurity(&o.Spec.Template)
+			one := Bundle{Objects: []runtime.Object{obj}}
+			for _, w := range one.workloads() {
+				err = errors.Join(podSecurity(w.pod), admitPod(&w))
 			}
 		}
 		if err != nil {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log"
 	"maps"
 	"os"
 	"path/filepath"
@@ -31,11 +29,22 @@ const (
 	chartNamespace = "twilio"
 )
 
-// chart renders the chart of a copy of deploy/ with values in YAML as `helm
-// template` does, and returns what the API server would store.
+// chart renders the chart of a copy of deploy/ with values in YAML, and returns
+// what the API server would store.
 func chart(deploy, values string) (*Bundle, error) {
-	log.SetOutput(io.Discard) // Helm tells of the links to dashboards and rules
-	defer log.SetOutput(os.Stderr)
+	docs, err := render(deploy, values)
+	if err != nil {
+		return nil, err
+	}
+	return decode(docs)
+}
+
+// render renders the chart of a copy of deploy/ as `helm template` does.
+func render(deploy, values string) ([][]byte, error) {
+	return renderAs(deploy, values, release, chartNamespace)
+}
+
+func renderAs(deploy, values, name, namespace string) ([][]byte, error) {
 	c, err := loader.Load(filepath.Join(deploy, "helm", release))
 	if err != nil {
 		return nil, err
@@ -45,7 +54,7 @@ func chart(deploy, values string) (*Bundle, error) {
 		return nil, err
 	}
 	all, err := chartutil.ToRenderValues(c, v,
-		chartutil.ReleaseOptions{Name: release, Namespace: chartNamespace, Revision: 1, IsInstall: true}, nil)
+		chartutil.ReleaseOptions{Name: name, Namespace: namespace, Revision: 1, IsInstall: true}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -55,14 +64,20 @@ func chart(deploy, values string) (*Bundle, error) {
 	}
 	var docs [][]byte
 	for name, content := range files {
-		if filepath.Ext(name) != ".yaml" {
-			continue
-		}
-		for _, doc := range releaseutil.SplitManifests(content) {
-			docs = append(docs, []byte(doc))
+		if filepath.Ext(name) == ".yaml" {
+			docs = append(docs, split(content)...)
 		}
 	}
-	return decode(docs)
+	return docs, nil
+}
+
+// split returns the objects of a text that has several.
+func split(text string) [][]byte {
+	var docs [][]byte
+	for _, doc := range releaseutil.SplitManifests(text) {
+		docs = append(docs, []byte(doc))
+	}
+	return docs
 }
 
 // asHelm is what an overlay adds to become what Helm renders.
@@ -71,7 +86,9 @@ namespace: twilio
 labels:
   - includeSelectors: true
     pairs: {app.kubernetes.io/instance: twilio-operations-exporter}
-    fields: [{kind: ServiceMonitor, path: spec/selector/matchLabels}]
+    fields:
+      - {kind: ServiceMonitor, path: spec/selector/matchLabels}
+      - {kind: PodMonitor, path: spec/selector/matchLabels}
   - pairs:
       app.kubernetes.io/version: "0.2.0"
       app.kubernetes.io/managed-by: Helm
@@ -113,6 +130,18 @@ func TestChart(t *testing.T) {
 		{
 			"API key", "{twilio: {apiKey: true}}", []string{"api-key"}, "",
 			map[string][]string{"twilio-operations-exporter": {"account-sid", "api-key", "api-secret"}},
+		},
+		{
+			"OpenShift", "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}", []string{"openshift"}, "",
+			handmade,
+		},
+		{"PodMonitor", "{podMonitor: {enabled: true}}", []string{"podmonitor"}, "", handmade},
+		{
+			"TLS and a password", "webConfig: {existingSecret: twilio-operations-exporter-web}", []string{"web-config"}, "",
+			map[string][]string{
+				"twilio-operations-exporter":     {"account-sid", "auth-token"},
+				"twilio-operations-exporter-web": {"web.yml"},
+			},
 		},
 		{"pair", "{replicaCount: 2}", []string{"pair"}, "", handmade},
 		{"several accounts", twoAccounts, []string{"accounts"}, accountsFile, accountSecrets},

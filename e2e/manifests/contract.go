@@ -46,6 +46,7 @@ var Flags = []string{
 	"--web.config.file",
 	"--web.enable-lifecycle",
 	"--web.enable-pprof",
+	"--web.health-listen-address",
 	"--web.listen-address",
 	"--web.scrape-timeout-offset",
 	"--web.systemd-socket",

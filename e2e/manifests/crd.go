@@ -132,6 +132,9 @@ func admitCustom(doc []byte, gvk schema.GroupVersionKind) (runtime.Object, error
 	case monitoringv1.ServiceMonitorsKind:
 		typed := &monitoringv1.ServiceMonitor{}
 		return typed, yaml.UnmarshalStrict(doc, typed)
+	case monitoringv1.PodMonitorsKind:
+		typed := &monitoringv1.PodMonitor{}
+		return typed, yaml.UnmarshalStrict(doc, typed)
 	case monitoringv1.PrometheusRuleKind:
 		typed := &monitoringv1.PrometheusRule{}
 		return typed, yaml.UnmarshalStrict(doc, typed)

@@ -29,7 +29,8 @@ const refreshTimeout = 15 * time.Minute
 
 // Check holds the objects of a bundle against each other and against what the
 // exporter offers: what each is valid by itself and still does not work
-// together. External are the Secrets that come from outside, with their keys.
+// together. External are the Secrets that come from outside, with their keys, and
+// the directories, with the files that something else writes there into the pod.
 // The error joins everything that is wrong.
 func (b *Bundle) Check(external map[string][]string) error {
 	c := checker{Bundle: b, external: maps.Clone(external)}
@@ -42,7 +43,7 @@ func (b *Bundle) Check(external map[string][]string) error {
 	}
 	c.custom()
 	c.services(pods)
-	c.monitors()
+	c.monitors(pods)
 	c.policies(pods)
 	for _, p := range of[*policyv1.PodDisruptionBudget](b) {
 		c.selects("PodDisruptionBudget "+p.Name, p.Namespace, p.Spec.Selector, pods)
@@ -150,19 +151,37 @@ func (c *checker) workload(w workload) {
 	for _, t := range c.pod.Spec.TopologySpreadConstraints {
 		c.selects("topology spread over "+t.TopologyKey, "", t.LabelSelector, map[string]labelled{w.name: {"", c.pod.Labels}})
 	}
-	if a := c.pod.Spec.AutomountServiceAccountToken; a == nil || *a {
-		c.addf("%s: mounts a service account token", w.name)
+	needsToken := c.pod.Annotations[vaultAgent] == "true"
+	if a := c.pod.Spec.AutomountServiceAccountToken; a == nil || *a != needsToken {
+		c.addf("%s: mounts a service account token, or does not and the Vault agent needs it", w.name)
 	}
 	accounts := of[*corev1.ServiceAccount](c.Bundle)
 	named := func(s *corev1.ServiceAccount) bool { return s.Name == c.pod.Spec.ServiceAccountName }
 	if i := slices.IndexFunc(accounts, named); i < 0 {
 		c.addf("%s: no ServiceAccount %q", w.name, c.pod.Spec.ServiceAccountName)
-	} else if a := accounts[i].AutomountServiceAccountToken; a == nil || *a {
+	} else if a := accounts[i].AutomountServiceAccountToken; a == nil || *a && !needsToken {
 		c.addf("ServiceAccount %s: mounts its token", accounts[i].Name)
 	}
-	if s := c.pod.Spec.SecurityContext; s == nil || s.RunAsUser == nil || *s.RunAsUser != UserID || s.FSGroup == nil ||
-		*s.FSGroup != UserID {
-		c.addf("%s: does not run as the image's user, %d", w.name, UserID)
+	c.ids(w)
+}
+
+// vaultAgent is the annotation by which the Vault agent is put into a pod.
+const vaultAgent = "vault.hashicorp.com/agent-inject"
+
+// ids wants the image's user and group, or none at all: then the cluster chooses.
+func (c *checker) ids(w workload) {
+	s := c.pod.Spec.SecurityContext
+	if s == nil {
+		c.addf("%s: no security context", w.name)
+		return
+	}
+	for _, id := range []*int64{s.RunAsUser, s.RunAsGroup, s.FSGroup} {
+		if id != nil && *id != UserID {
+			c.addf("%s: does not run as the image's user, %d", w.name, UserID)
+		}
+		if (id == nil) != (s.FSGroup == nil) {
+			c.addf("%s: has some of the ids and lacks others", w.name)
+		}
 	}
 }
 
@@ -207,7 +226,7 @@ func (c *checker) container() {
 	}
 	for _, arg := range ct.Args {
 		name, _, _ := strings.Cut(arg, "=")
-		if !slices.Contains(Flags, name) {
+		if !slices.Contains(Flags, strings.Replace(name, "--no-", "--", 1)) {
 			c.addf("argument %q: the exporter has no such flag", arg)
 		}
 	}
@@ -217,6 +236,7 @@ func (c *checker) container() {
 		}
 	}
 	c.memory(ct)
+	c.probePort(ct)
 	c.probe("startupProbe", ct.StartupProbe, healthyPath)
 	c.probe("livenessProbe", ct.LivenessProbe, healthyPath)
 	c.probe("readinessProbe", ct.ReadinessProbe, readyPath)
@@ -237,6 +257,35 @@ func (c *checker) memory(ct *corev1.Container) {
 	request, limit := ct.Resources.Requests.Memory(), ct.Resources.Limits.Memory()
 	if soft.Cmp(*request) >= 0 || request.Cmp(*limit) > 0 {
 		c.addf("memory: want GOMEMLIMIT %s < request %s <= limit %s", &soft, request, limit)
+	}
+}
+
+// probePort wants probes to go where neither TLS nor a password is asked for.
+func (c *checker) probePort(ct *corev1.Container) {
+	protected, want := false, "metrics"
+	for _, arg := range ct.Args {
+		flag, value, _ := strings.Cut(arg, "=")
+		switch flag {
+		case "--web.config.file":
+			protected = true
+		case "--web.health-listen-address":
+			want = "health"
+			port := value[strings.LastIndex(value, ":")+1:]
+			named := func(p corev1.ContainerPort) bool {
+				return p.Name == want && strconv.Itoa(int(p.ContainerPort)) == port
+			}
+			if !slices.ContainsFunc(ct.Ports, named) {
+				c.addf("argument %q: no container port of the name %s", arg, want)
+			}
+		}
+	}
+	if protected && want != "health" {
+		c.addf("probes meet TLS or ask for a page that needs a password: no --web.health-listen-address")
+	}
+	for _, p := range []*corev1.Probe{ct.StartupProbe, ct.LivenessProbe, ct.ReadinessProbe} {
+		if p != nil && p.HTTPGet != nil && want == "health" && p.HTTPGet.Port.StrVal != want {
+			c.addf("probe of %s: port %s, want %s", p.HTTPGet.Path, p.HTTPGet.Port.String(), want)
+		}
 	}
 }
 
@@ -334,8 +383,11 @@ func (c *checker) references() {
 			if !ok {
 				c.addf("argument %q: nothing is mounted there", arg)
 			}
-			if flag == "--config.file" {
+			switch {
+			case flag == "--config.file" && content != "":
 				c.accounts(content, files)
+			case flag == "--web.config.file" && content != "":
+				c.webConfig(path.Dir(file), content, files)
 			}
 		}
 	}
@@ -345,6 +397,13 @@ func (c *checker) references() {
 // comes from outside.
 func (c *checker) files(ct *corev1.Container) map[string]string {
 	files := make(map[string]string)
+	for dir, names := range c.external {
+		for _, name := range names {
+			if strings.HasPrefix(dir, "/") {
+				files[path.Join(dir, name)] = ""
+			}
+		}
+	}
 	for _, m := range ct.VolumeMounts {
 		if !m.ReadOnly || m.SubPath != "" {
 			c.addf("volume mount %s: want it read-only and whole", m.MountPath)
@@ -360,6 +419,11 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 			kind, name, items = "Secret", v.Secret.SecretName, v.Secret.Items
 		case v.ConfigMap != nil:
 			kind, name, items = "ConfigMap", v.ConfigMap.Name, v.ConfigMap.Items
+		case v.CSI != nil:
+			if _, ok := c.external[m.MountPath]; !ok {
+				c.addf("volume %s: nobody knows what the driver puts into %s", v.Name, m.MountPath)
+			}
+			continue
 		default:
 			c.addf("volume %s: neither Secret nor ConfigMap", v.Name)
 			continue
@@ -446,6 +510,41 @@ func (c *checker) accounts(content string, files map[string]string) {
 	}
 }
 
+// webConfig wants the files that a web.yml in dir names, and a monitor that
+// presents what it asks for.
+func (c *checker) webConfig(dir, content string, files map[string]string) {
+	var config struct {
+		TLS struct {
+			Cert string `json:"cert_file"`
+			Key  string `json:"key_file"`
+		} `json:"tls_server_config"`
+		Users map[string]string `json:"basic_auth_users"`
+	}
+	if err := yaml.UnmarshalStrict([]byte(content), &config); err != nil {
+		c.addf("web configuration: %w", err)
+		return
+	}
+	for _, file := range []string{config.TLS.Cert, config.TLS.Key} {
+		if _, ok := files[path.Join(dir, file)]; file != "" && !ok {
+			c.addf("web configuration: no file %s beside it", file)
+		}
+	}
+	for _, m := range of[*monitoringv1.ServiceMonitor](c.Bundle) {
+		e := &m.Spec.Endpoints[0]
+		if https := e.Scheme != nil && strings.EqualFold(string(*e.Scheme), "https"); https != (config.TLS.Cert != "") {
+			c.addf("ServiceMonitor %s: https is %t, and of the web configuration %t", m.Name, https, !https)
+		}
+		if (e.BasicAuth != nil) != (len(config.Users) > 0) {
+			c.addf("ServiceMonitor %s: a password is given, or asked for, and not both", m.Name)
+			continue
+		}
+		if e.BasicAuth != nil {
+			c.key("ServiceMonitor "+m.Name, "Secret", e.BasicAuth.Username.Name, e.BasicAuth.Username.Key)
+			c.key("ServiceMonitor "+m.Name, "Secret", e.BasicAuth.Password.Name, e.BasicAuth.Password.Key)
+		}
+	}
+}
+
 func (c *checker) services(pods map[string]labelled) {
 	var selected []string
 	for _, s := range of[*corev1.Service](c.Bundle) {
@@ -464,7 +563,21 @@ func (c *checker) services(pods map[string]labelled) {
 	c.once("Service", pods, selected)
 }
 
-func (c *checker) monitors() {
+func (c *checker) monitors(pods map[string]labelled) {
+	for _, m := range of[*monitoringv1.PodMonitor](c.Bundle) {
+		who := "PodMonitor " + m.Name
+		name := c.selects(who, m.Namespace, &m.Spec.Selector, pods)
+		for _, e := range m.Spec.PodMetricsEndpoints {
+			if e.Port == nil || !c.hasPort(name, intstr.FromString(*e.Port)) {
+				c.addf("%s: no container port %v", who, e.Port)
+			}
+			c.scrape(who, e.Path, e.Interval, e.ScrapeTimeout, e.HonorLabels, e.RelabelConfigs)
+		}
+		if len(of[*monitoringv1.ServiceMonitor](c.Bundle)) > 0 {
+			c.addf("%s: a ServiceMonitor scrapes the same pods", who)
+		}
+	}
+
 	services := make(map[string]labelled)
 	for _, s := range of[*corev1.Service](c.Bundle) {
 		services[s.Name] = labelled{s.Namespace, s.Labels}
@@ -483,7 +596,8 @@ func (c *checker) monitors() {
 			}
 		}
 		for i := range m.Spec.Endpoints {
-			c.endpoint(who, &m.Spec.Endpoints[i])
+			e := &m.Spec.Endpoints[i]
+			c.scrape(who, e.Path, e.Interval, e.ScrapeTimeout, e.HonorLabels, e.RelabelConfigs)
 		}
 	}
 	if len(selected) > 0 {
@@ -538,15 +652,20 @@ func (c *checker) address(who, address string) {
 	c.addf("%s: no Service at %s", who, address)
 }
 
-func (c *checker) endpoint(who string, e *monitoringv1.Endpoint) {
-	if e.Path != metricsPath {
-		c.addf("%s: path %q, want %s", who, e.Path, metricsPath)
+func (c *checker) scrape(who, path string, every, within monitoringv1.Duration, honorLabels bool,
+	relabelings []monitoringv1.RelabelConfig,
+) {
+	if path != metricsPath {
+		c.addf("%s: path %q, want %s", who, path, metricsPath)
 	}
-	interval, err := time.ParseDuration(string(e.Interval))
+	if !honorLabels {
+		c.addf("%s: honorLabels is not set: a label of the target would replace one of the metrics", who)
+	}
+	interval, err := time.ParseDuration(string(every))
 	if err != nil {
 		c.addf("%s: interval: %w", who, err)
 	}
-	timeout, err := time.ParseDuration(string(e.ScrapeTimeout))
+	timeout, err := time.ParseDuration(string(within))
 	if err != nil {
 		c.addf("%s: scrapeTimeout: %w", who, err)
 	}
@@ -556,7 +675,7 @@ func (c *checker) endpoint(who string, e *monitoringv1.Endpoint) {
 	job := func(r monitoringv1.RelabelConfig) bool {
 		return r.TargetLabel == "job" && r.Replacement != nil && *r.Replacement == JobName && len(r.SourceLabels) == 0
 	}
-	if !slices.ContainsFunc(e.RelabelConfigs, job) {
+	if !slices.ContainsFunc(relabelings, job) {
 		c.addf("%s: the job label does not become %s, which rules and dashboards ask for", who, JobName)
 	}
 }
@@ -599,6 +718,9 @@ func (c *checker) policies(pods map[string]labelled) {
 
 		var out []string
 		for _, r := range n.Spec.Egress {
+			if slices.ContainsFunc(r.To, oneNamespace) {
+				continue // an addition of an overlay
+			}
 			for _, p := range r.Ports {
 				if p.Port != nil && p.Protocol != nil {
 					out = append(out, string(*p.Protocol)+"/"+strconv.Itoa(p.Port.IntValue()))
@@ -609,13 +731,17 @@ func (c *checker) policies(pods map[string]labelled) {
 			}
 		}
 		slices.Sort(out)
-		if want := []string{"TCP/443", "TCP/53", "UDP/53"}; !slices.Equal(out, want) {
+		if want := []string{"TCP/443", "TCP/53", "TCP/5353", "UDP/53", "UDP/5353"}; !slices.Equal(out, want) {
 			c.addf("%s: lets out to %v, want %v", who, out, want)
 		}
 	}
 	if len(selected) > 0 {
 		c.once("NetworkPolicy", pods, selected)
 	}
+}
+
+func oneNamespace(p networkingv1.NetworkPolicyPeer) bool {
+	return p.NamespaceSelector != nil && len(p.NamespaceSelector.MatchLabels) > 0
 }
 
 // prometheusPod is what every way of installing Prometheus gives its pods.

@@ -1,6 +1,7 @@
 package manifests
 
 //go:generate go run ./cmd/prometheusrule
+//go:generate go run ./cmd/chartfiles
 
 import (
 	"bytes"

@@ -30,6 +30,9 @@ func load(t *testing.T, deploy string) (*types.Project, error) {
 	})
 }
 
+// healthcheck is what the Dockerfile has.
+var healthcheck = types.HealthCheckTest{"CMD", "/usr/bin/twilio_operations_exporter", "healthcheck"}
+
 // check holds a project against the files beside it.
 func check(p *types.Project) error {
 	var errs []error
@@ -70,7 +73,24 @@ func check(p *types.Project) error {
 		}
 	}
 
+	for name := range p.Services {
+		s := p.Services[name]
+		for other, d := range s.DependsOn {
+			check := p.Services[other].HealthCheck
+			if d.Condition == types.ServiceConditionHealthy && (check == nil || check.Disable) {
+				addf("%s: waits for the health of %s, which nobody checks", name, other)
+			}
+		}
+	}
+	prometheus := p.Services["prometheus"]
+	if d, ok := prometheus.DependsOn["exporter"]; !ok || d.Condition != types.ServiceConditionHealthy {
+		addf("prometheus: does not wait for a healthy exporter")
+	}
+
 	exporter := p.Services["exporter"]
+	if c := exporter.HealthCheck; c != nil && !slices.Equal(c.Test, healthcheck) {
+		addf("exporter: the health check is %q, in the Dockerfile %q", c.Test, healthcheck)
+	}
 	if base, _, _ := strings.Cut(filepath.Base(exporter.Image), ":"); base != manifests.ImageName {
 		addf("exporter: image %q, want %s", exporter.Image, manifests.ImageName)
 	}
@@ -300,6 +320,18 @@ func TestMistakesAreSeen(t *testing.T) {
 		{
 			"configuration in no mount", "compose.yaml", "--config.file=/etc/alertmanager/", "--config.file=/etc/",
 			"nothing is mounted there",
+		},
+		{
+			"health that nobody checks", "compose.yaml", "test: [CMD, /usr/bin/twilio_operations_exporter, healthcheck]",
+			"disable: true", "which nobody checks",
+		},
+		{
+			"health check with a shell", "compose.yaml", "test: [CMD, /usr/bin/twilio_operations_exporter, healthcheck]",
+			"test: curl localhost:9861", "the health check is",
+		},
+		{
+			"Prometheus before the exporter", "compose.yaml", "condition: service_healthy", "condition: service_started",
+			"does not wait",
 		},
 		{"unknown flag", "compose.yaml", "- --demo\n", "- --demonstrate\n", "no such flag"},
 		{"open to the network", "compose.yaml", "- 127.0.0.1:9090:", "- 9090:", "open to the network"},

@@ -79,7 +79,8 @@ func (b *buildah) run(command string, args ...string) string {
 
 func (b *buildah) build(args ...string) {
 	b.t.Helper()
-	b.run("bud", append([]string{"--isolation", "chroot", "--pull-never"}, args...)...)
+	// Docker's format: the other has no health checks.
+	b.run("bud", append([]string{"--isolation", "chroot", "--pull-never", "--format", "docker"}, args...)...)
 }
 
 // bases makes the images that the Dockerfile starts from, as far as it uses
@@ -145,6 +146,7 @@ type builtImage struct {
 		ExposedPorts map[string]struct{}
 		Labels       map[string]string
 	}
+	healthcheck []string
 }
 
 func (b *buildah) open(name string) *builtImage {
@@ -154,6 +156,11 @@ func (b *buildah) open(name string) *builtImage {
 		OCIv1 struct {
 			Config json.RawMessage `json:"config"`
 		}
+		Docker struct {
+			Config struct {
+				Healthcheck struct{ Test []string }
+			} `json:"config"`
+		}
 	}
 	if err := json.Unmarshal([]byte(b.run("inspect", "--type", "image", name)), &inspected); err != nil {
 		b.t.Fatal(err)
@@ -161,6 +168,7 @@ func (b *buildah) open(name string) *builtImage {
 	if err := json.Unmarshal(inspected.OCIv1.Config, &img.config); err != nil {
 		b.t.Fatal(err)
 	}
+	img.healthcheck = inspected.Docker.Config.Healthcheck.Test
 	container := b.run("from", "--pull-never", name)
 	img.root = b.run("mount", container)
 	b.t.Cleanup(func() {
@@ -176,10 +184,14 @@ func (b *buildah) open(name string) *builtImage {
 // command is the entry point as the image's user, with nothing of the machine
 // but its network.
 func (i *builtImage) command(args ...string) *exec.Cmd {
+	return i.commandAs(manifests.UserID, manifests.UserID, args...)
+}
+
+func (i *builtImage) commandAs(user, group uint32, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(i.t.Context(), i.config.Entrypoint[0], args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Chroot:     i.root,
-		Credential: &syscall.Credential{Uid: manifests.UserID, Gid: manifests.UserID},
+		Credential: &syscall.Credential{Uid: user, Gid: group},
 	}
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin"}
@@ -240,7 +252,9 @@ func TestImage(t *testing.T) {
 			t.Errorf("flags:\n%v, want\n%v", got, manifests.Flags)
 		}
 	})
-	t.Run("demo", img.demo)
+	t.Run("demo", func(t *testing.T) { img.demo(t, manifests.UserID, manifests.UserID) })
+	// As OpenShift runs it: a user of the namespace's range, of the group root.
+	t.Run("demo as another user", func(t *testing.T) { img.demo(t, 1000680000, 0) })
 	t.Run("manifests", img.manifests)
 	t.Run("release", func(t *testing.T) {
 		// As goreleaser lays it out: a directory a platform.
@@ -266,6 +280,9 @@ func (i *builtImage) checkConfig(t *testing.T) {
 	if want := []string{program}; !slices.Equal(i.config.Entrypoint, want) {
 		t.Errorf("entry point %v, want %v", i.config.Entrypoint, want)
 	}
+	if want := []string{"CMD", program, "healthcheck"}; !slices.Equal(i.healthcheck, want) {
+		t.Fatalf("health check %q, want %q", i.healthcheck, want)
+	}
 	if _, ok := i.config.ExposedPorts[fmt.Sprintf("%d/tcp", manifests.ListenPort)]; !ok {
 		t.Errorf("ports %v, want %d/tcp", i.config.ExposedPorts, manifests.ListenPort)
 	}
@@ -287,11 +304,11 @@ func (i *builtImage) checkConfig(t *testing.T) {
 
 // demo starts the image as `docker run IMAGE --demo` would, reads its metrics,
 // and stops it.
-func (i *builtImage) demo(t *testing.T) {
+func (i *builtImage) demo(t *testing.T, user, group uint32) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	address := freeAddress(t)
-	cmd := i.command("--demo", "--web.listen-address="+address)
+	cmd := i.commandAs(user, group, "--demo", "--web.listen-address="+address)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {
@@ -313,6 +330,18 @@ func (i *builtImage) demo(t *testing.T) {
 			up = scrapeUp(ctx, address)
 		}
 	}
+
+	check := func() error {
+		return i.commandAs(user, group, append(slices.Clone(i.healthcheck[2:]), address)...).Run()
+	}
+	if err := check(); err != nil {
+		t.Errorf("a running exporter is unhealthy: %v", err)
+	}
+	defer func() {
+		if err := check(); err == nil {
+			t.Error("an exporter that has ended is healthy")
+		}
+	}()
 
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,8 @@ import (
 )
 
 // bootScript starts a systemd that sees the units of the directory $1 and no
-// others, in namespaces of its own but the network's. It ends with its parent.
+// others, in namespaces of its own but the network's. It ends with its parent. If
+// $3 is "writable", what it changes below /usr and /var is gone with it, too.
 const bootScript = `
 mount -t tmpfs tmpfs /mnt
 mount -t cgroup2 cgroup2 /mnt
@@ -31,6 +32,12 @@ echo $$ > /mnt/$2/cgroup.procs
 exec unshare --mount --pid --fork --kill-child --uts --ipc --cgroup --mount-proc sh -ec '
 	mount -t tmpfs tmpfs /run
 	cp -r $1 /run/units
+	if [ "$2" = writable ]; then
+		for dir in usr var; do
+			mkdir -p /run/layers/$dir/upper /run/layers/$dir/work
+			mount -t overlay overlay -o lowerdir=/$dir,upperdir=/run/layers/$dir/upper,workdir=/run/layers/$dir/work /$dir
+		done
+	fi
 	mount -t tmpfs -o mode=1777 tmpfs /tmp
 	mkdir -p /run/etc/systemd
 	cp /etc/passwd /etc/group /etc/nsswitch.conf /run/etc
@@ -39,12 +46,12 @@ exec unshare --mount --pid --fork --kill-child --uts --ipc --cgroup --mount-proc
 	cp -r /run/units /etc/systemd/system
 	mount -t tmpfs tmpfs /usr/lib/systemd/system
 	mount -t tmpfs tmpfs /usr/local/bin
-	cp /run/units/bin/* /usr/local/bin
+	if [ -d /run/units/bin ]; then cp /run/units/bin/* /usr/local/bin; fi
 	umount -R -l /sys/fs/cgroup
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
 	mount --make-rshared /
 	container=test exec /usr/lib/systemd/systemd --system --unit=test.target --log-target=console --show-status=no
-' sh "$1"
+' sh "$1" "$3"
 `
 
 // machine is one that systemd has booted.
@@ -60,12 +67,6 @@ func boot(t *testing.T, wanted string, files map[string]string) *machine {
 	t.Helper()
 	host.NeedRoot(t, "to start a systemd")
 	dir := units(t)
-	for _, target := range []string{"basic", "multi-user", "network-online", "shutdown", "sockets", "sysinit"} {
-		write(t, filepath.Join(dir, target+".target"), "[Unit]\n")
-	}
-	write(t, filepath.Join(dir, "test.target"), "[Unit]\nWants="+wanted+"\n")
-	write(t, filepath.Join(dir, service+".d", "test.conf"),
-		"[Service]\nStandardOutput=append:/run/log.txt\nStandardError=append:/run/log.txt\n")
 	for name, content := range files {
 		if strings.Contains(name, ".conf") || strings.HasSuffix(name, ".socket") {
 			write(t, filepath.Join(dir, name), content)
@@ -89,10 +90,38 @@ func boot(t *testing.T, wanted string, files map[string]string) *machine {
 		t.Fatal(err)
 	}
 
+	return bootDir(t, dir, wanted, "")
+}
+
+// bootPackages starts a systemd without the shipped units, which finds these files
+// in /run/units, to install them.
+func bootPackages(t *testing.T, packages ...string) *machine {
+	t.Helper()
+	host.NeedRoot(t, "to start a systemd")
+	host.Need(t, map[string]string{"systemctl": "systemd", "dpkg": "dpkg"})
+	dir := t.TempDir()
+	for _, file := range packages {
+		write(t, filepath.Join(dir, filepath.Base(file)), read(t, file))
+	}
+	if err := os.Mkdir(filepath.Join(dir, "etc"), 0o755); err != nil { //nolint:gosec // becomes /etc
+		t.Fatal(err)
+	}
+	return bootDir(t, dir, "", "writable")
+}
+
+func bootDir(t *testing.T, dir, wanted, mode string) *machine {
+	t.Helper()
+	for _, target := range []string{"basic", "multi-user", "network-online", "shutdown", "sockets", "sysinit"} {
+		write(t, filepath.Join(dir, target+".target"), "[Unit]\n")
+	}
+	write(t, filepath.Join(dir, "test.target"), "[Unit]\nWants="+wanted+"\n")
+	write(t, filepath.Join(dir, service+".d", "test.conf"),
+		"[Service]\nStandardOutput=append:/run/log.txt\nStandardError=append:/run/log.txt\n")
+
 	group := fmt.Sprintf("exporter-test-%d", os.Getpid())
 	var log bytes.Buffer
 	//nolint:gosec,noctx // killed below
-	cmd := exec.Command("unshare", "--mount", "sh", "-ec", bootScript, "sh", dir, group)
+	cmd := exec.Command("unshare", "--mount", "sh", "-ec", bootScript, "sh", dir, group, mode)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

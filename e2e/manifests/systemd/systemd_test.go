@@ -17,7 +17,7 @@ import (
 
 const (
 	service = "twilio_operations_exporter.service"
-	program = "/usr/local/bin/twilio_operations_exporter"
+	program = "twilio_operations_exporter" // systemd looks for it in /usr/local/bin and /usr/bin
 	// threshold is the highest exposure allowed, in tenths: just above what the
 	// unit has, so that every setting counts.
 	threshold = "12"
@@ -102,10 +102,10 @@ func TestExposureIsMeasured(t *testing.T) {
 func verify(t *testing.T, dir string) string {
 	t.Helper()
 	// The installed program is not there: any other that can be run stands for it.
-	edit(t, filepath.Join(dir, service), program, "/bin/true")
+	edit(t, filepath.Join(dir, service), "ExecStart="+program, "ExecStart=/bin/true")
 	dropIn := filepath.Join(dir, service+".d", "accounts.conf")
 	write(t, dropIn, read(t, filepath.Join(dir, "accounts.conf")))
-	edit(t, dropIn, program, "/bin/true")
+	edit(t, dropIn, "ExecStart="+program, "ExecStart=/bin/true")
 	out, err := analyze(t, "verify", "--man=no", filepath.Join(dir, service),
 		filepath.Join(dir, "twilio_operations_exporter.socket"))
 	if err != nil {
