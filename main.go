@@ -64,8 +64,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 // start wires the program up and runs it until ctx ends or, with --once, until the metrics are printed.
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
 	flags := cfg.Flags()
+	var demo *simulator.Demo
 	if flags.Demo {
-		api, err := web.ServeLocal(ctx, simulator.Demo())
+		demo = simulator.NewDemo()
+		api, err := web.ServeLocal(ctx, demo)
 		if err != nil {
 			return fmt.Errorf("--demo: %w", err)
 		}
@@ -92,6 +94,9 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	return server.Serve(ctx, cfg.Toolkit(), slogger, func(address string) {
 		if flags.Demo {
 			level.Info(logger).Log("msg", "demo: open this address in a browser", "url", "http://"+address+"/")
+			go demo.Tell(ctx, func(e simulator.DemoEvent) {
+				level.Info(logger).Log("msg", "demo: "+e.Text, "operation", e.Operation)
+			})
 		}
 		accounts.Start(ctx, 0)
 		go accounts.ReloadOn(ctx, hangup)

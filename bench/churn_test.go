@@ -63,7 +63,7 @@ func TestNamedOperationsChurn(t *testing.T) {
 		duration = day
 	}
 	synctest.Test(t, func(t *testing.T) {
-		client, _ := connect(simulator.MustWorld(simulator.DemoWorld()))
+		client, _ := connect(simulator.MustWorld(simulator.DemoWorld(time.Now())))
 		s := settings(day)
 		s.Named = counts[len(counts)-1].limit
 		s.Concurrency = 1 // pages come in one order, so every run has the same figures

@@ -18,7 +18,7 @@ const week = 7 * 24 * time.Hour
 // the demo's, one that sleeps at night, and one that sends in bursts.
 func quietAccounts() map[string]simulator.WorldSettings {
 	settings := func(seed uint64, rate float64, curve func(time.Time) float64) simulator.WorldSettings {
-		s := simulator.DemoWorld()
+		s := simulator.DemoWorld(epoch)
 		s.Seed, s.Rate, s.Curve = seed, rate, curve
 		s.Troubles, s.BadShare = nil, 0
 		// Less long than the demo's, so that fewer operations are looked at in each
@@ -26,7 +26,7 @@ func quietAccounts() map[string]simulator.WorldSettings {
 		s.ScheduledAhead, s.LateFor = time.Hour, 15*time.Minute
 		return s
 	}
-	demo := simulator.DemoWorld()
+	demo := simulator.DemoWorld(epoch)
 	return map[string]simulator.WorldSettings{
 		"demo":   settings(1, demo.Rate, demo.Curve),
 		"nights": settings(2, 8, simulator.DayCurve(1, 14)),

@@ -28,7 +28,7 @@ const (
 // has a name that is HTML and one is refused, and returns its address.
 func startExporter(ctx context.Context, t *testing.T) string {
 	t.Helper()
-	world := simulator.MustWorld(simulator.DemoWorld())
+	world := simulator.MustWorld(simulator.DemoWorld(time.Now()))
 	api := httptest.NewServer(simulator.NewHandler(world, simulator.Settings{AccountSID: "AC1", AuthToken: secret}))
 	t.Cleanup(api.Close)
 

@@ -29,7 +29,7 @@ func metricTables(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	demo := httptest.NewServer(simulator.Demo())
+	demo := httptest.NewServer(simulator.NewDemo())
 	t.Cleanup(func() {
 		demo.CloseClientConnections()
 		demo.Close()
