@@ -76,6 +76,9 @@ func (m *Manager) newAccount(c *config.Account) *Account {
 // Name is the value of the account label.
 func (a *Account) Name() string { return a.config.Account }
 
+// RateLimit is how many requests a second the account may make; 0 is no limit.
+func (a *Account) RateLimit() float64 { return a.config.RateLimit }
+
 func (a *Account) start(ctx context.Context, delay time.Duration) {
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	a.ended = make(chan struct{})

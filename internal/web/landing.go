@@ -1,26 +1,22 @@
 package web
 
 import (
+	"cmp"
 	"crypto/sha256"
 	_ "embed" // the page's style and template
 	"encoding/base64"
 	"fmt"
 	"html/template"
-	"math"
 	"net/http"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-kit/log/level"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 
-	"twilio_operations_exporter/collector"
-	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/internal/account"
 	"twilio_operations_exporter/internal/sanitize"
-	"twilio_operations_exporter/twilio"
 )
 
 var (
@@ -30,8 +26,7 @@ var (
 	landingHTML string
 
 	landingTemplate = template.Must(template.New("landing").Funcs(template.FuncMap{
-		"ago": ago, "clock": clock, "firstRead": firstRead, "lost": lost, "number": number,
-		"oneLine": sanitize.OneLine, "shares": shares, "stat": stat,
+		"age": age, "clock": clock, "number": number, "oneLine": sanitize.OneLine,
 	}).Parse(landingHTML))
 	landingPolicy = contentSecurityPolicy(landingCSS)
 )
@@ -43,15 +38,25 @@ func contentSecurityPolicy(css string) string {
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// landing serves the page. It is rendered in turn with scrapes: with thousands of accounts it is as large as theirs.
+// landing serves the page, of all accounts or of the one that the query names. It is rendered in turn with scrapes: with
+// thousands of accounts it is as large as theirs.
 func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
-	s.renderer.render(w, r, len(s.accounts.List()), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	list := s.accounts.List()
+	name := r.URL.Query().Get("account")
+	if name != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(a *account.Account) bool { return a.Name() != name })
+	}
+
+	s.renderer.render(w, r, len(list), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", landingPolicy)
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Cache-Control", "no-store")
 		h.Set("Referrer-Policy", "no-referrer")
-		if err := landingTemplate.Execute(w, s.page(time.Now())); err != nil {
+		if name != "" && len(list) == 0 {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		if err := landingTemplate.Execute(w, s.page(list, name, time.Now())); err != nil {
 			level.Error(s.logger).Log("msg", "error rendering the landing page", "err", err)
 			w.WriteHeader(http.StatusInternalServerError)
 		}
@@ -60,130 +65,179 @@ func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 
 // pageView is the data of the template.
 type pageView struct {
-	Now, Started              time.Time
-	FailedReload              *account.FailedReload // nil unless the last one failed
-	Version, Metrics, Waiting string
-	Style                     template.CSS
-	Accounts                  []accountView
-	States                    []collector.State // in the order in which they are listed
-	Counts                    map[collector.State]int
-	Open, Profiles            bool
+	Now   time.Time
+	Style template.CSS
+
+	State     stateView
+	Waiting   string // accounts without which the program is not ready
+	Only, All string // the account that was asked for, and how many there are; "" for the page of all
+
+	Accounts []*accountView // shown in full
+	Trouble  []*accountView // others with which something is wrong
+	Quiet    []*accountView // the rest
+	Unfold   bool           // the rest is to be seen at once
+	Unlisted int64          // accounts that are left out
+
+	Thresholds thresholdsView
+	Plumbing   []*accountView // nil where there is no room
+	Program    programView
 }
 
-type accountView struct {
-	Settings collector.Settings
-	Status   collector.Status
-	All      *window.StatusSums // of all statuses; nil before the first success
+// stateView is the first that one reads: what is wrong.
+type stateView struct {
+	Level    severity
+	Title    string         // for the browser's tab
+	Headline string         // how many accounts there are, and whether all is well
+	Reload   *finding       // nil unless the last reload failed
+	Worst    []*accountView // those with which something is wrong, the worst first
+	More     string         // how many of them there is no room for
 }
 
-func (s *Server) page(now time.Time) pageView {
-	list := s.accounts.List()
-	p := pageView{
-		Now: now, Started: s.started, Version: version.Info(), Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"),
-		Profiles: s.settings.EnablePprof, Waiting: someNames(s.accounts.Waiting()), FailedReload: s.accounts.FailedReload(),
-		Style: template.CSS(landingCSS), //nolint:gosec // G203: a constant
-		States: []collector.State{
-			collector.StateFailing, collector.StateThrottled, collector.StateStarting,
-			collector.StateReading, collector.StateFresh,
-		},
-		Counts: map[collector.State]int{},
-		Open:   len(list) <= 3, // else their details are folded
+// Single reports whether all that is wrong fits into the headline.
+func (v stateView) Single() bool { return len(v.Worst) <= 1 && v.Reload == nil }
+
+// programView is the program's own state.
+type programView struct {
+	Started  time.Time
+	Version  string
+	Shard    string // "" where there is one
+	Metrics  string // path
+	Profiles bool
+}
+
+// How much a page shows, so that it stays within 300 KB and is read in seconds.
+const (
+	maxWorst = 5 // accounts in the state at the top
+
+	few  = 3  // on a page of so many accounts each is shown in full
+	some = 60 // on a page of so many there are small pictures, and the plumbing of each
+
+	fullOfSome = 6 // accounts in trouble that are shown in full, of some
+	fullOfMany = 2 // the same, of more
+
+	maxRows = 1000 // accounts that are listed
+)
+
+// page makes the view of these accounts; only is the one that was asked for, if it was one.
+func (s *Server) page(list []*account.Account, only string, now time.Time) *pageView {
+	all := make([]*accountView, len(list))
+	for i, a := range list {
+		all[i] = newAccountView(i, a.Refresher.Settings(), a.Refresher.Status(), now)
+		all[i].RateLimit = a.RateLimit()
 	}
-	for _, a := range list {
-		view := newAccountView(a.Refresher.Settings(), a.Refresher.Status())
-		p.Counts[view.Status.State]++
-		p.Accounts = append(p.Accounts, view)
+
+	p := newPageView(all, reloadFinding(s.accounts.FailedReload(), now), now)
+	if only == "" {
+		p.Waiting = someNames(s.accounts.Waiting())
+	}
+	p.Program = programView{
+		Started: s.started, Version: version.Info(),
+		Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"), Profiles: s.settings.EnablePprof,
+	}
+	if only != "" {
+		p.Only = only
+		p.All = count(int64(len(s.accounts.List())), "account")
+	}
+	if only != "" && len(list) == 0 {
+		p.State.Level = warning
+		p.State.Headline = "There is no account " + sanitize.Quote(only) + "."
 	}
 	return p
 }
 
-func newAccountView(settings collector.Settings, status collector.Status) accountView {
-	v := accountView{Settings: settings, Status: status}
-	if status.Snapshot != nil {
-		v.All = &window.StatusSums{}
-		for i := range status.Snapshot.Statuses {
-			sums := &status.Snapshot.Statuses[i]
-			v.All.Operations += sums.Operations
-			v.All.Stats.Add(&sums.Stats)
+// QuietCount is how many of the accounts that are listed are quiet.
+func (p *pageView) QuietCount() string { return count(int64(len(p.Quiet)), "account") }
+
+// reloadFinding says that a reload failed.
+func reloadFinding(failed *account.FailedReload, now time.Time) *finding {
+	if failed == nil {
+		return nil
+	}
+	return &finding{warning, fmt.Sprintf("The reload at %s failed, still using the previous configuration: %s",
+		clock(failed.At, now), sanitize.OneLine(failed.Err.Error()))}
+}
+
+// newPageView arranges accounts, those with which something is wrong first.
+func newPageView(all []*accountView, reload *finding, now time.Time) *pageView {
+	p := &pageView{
+		Now: now, Style: template.CSS(landingCSS), //nolint:gosec // G203: a constant
+		Thresholds: newThresholdsView(),
+	}
+	if len(all) <= some {
+		p.Plumbing = all
+	}
+
+	ordered := slices.Clone(all)
+	slices.SortStableFunc(ordered, func(a, b *accountView) int { return cmp.Compare(b.Level, a.Level) })
+	troubled := slices.IndexFunc(ordered, func(a *accountView) bool { return a.Level == quiet })
+	if troubled < 0 {
+		troubled = len(ordered)
+	}
+	p.State = newStateView(len(all), ordered[:troubled], reload)
+	for _, a := range p.State.Worst {
+		a.Told = p.State.Single()
+	}
+
+	switch {
+	case len(all) <= few:
+		p.Accounts = ordered
+	case len(all) <= some:
+		p.Accounts = ordered[:min(troubled, fullOfSome)]
+		p.Unfold = troubled == 0
+	default:
+		p.Accounts = ordered[:min(troubled, fullOfMany)]
+	}
+	listed := ordered[:min(len(ordered), len(p.Accounts)+maxRows)]
+	p.Trouble = listed[len(p.Accounts):max(len(p.Accounts), min(troubled, len(listed)))]
+	p.Quiet = listed[len(p.Accounts)+len(p.Trouble):]
+	p.Unlisted = int64(len(ordered) - len(listed))
+
+	for _, a := range p.Accounts {
+		a.drawInFull(now)
+	}
+	for _, a := range listed[len(p.Accounts):] {
+		a.sumUp(len(all) <= some)
+	}
+	return p
+}
+
+// newStateView says what is wrong with the accounts that are not quiet, of all there are.
+func newStateView(all int, unquiet []*accountView, reload *finding) stateView {
+	accounts := count(int64(all), "account")
+	switch {
+	case len(unquiet) > 0:
+	case reload != nil:
+		return stateView{Level: reload.Level, Headline: accounts + ".", Title: reload.Level.Sign() + " Reload failed", Reload: reload}
+	default:
+		return stateView{Level: quiet, Headline: accounts + ". Nothing is wrong.", Title: "✓ Nothing is wrong"}
+	}
+
+	s := stateView{Level: unquiet[0].Level, Reload: reload, Worst: unquiet[:min(len(unquiet), maxWorst)]}
+	if reload != nil {
+		s.Level = max(s.Level, reload.Level)
+	}
+	if more := len(unquiet) - len(s.Worst); more > 0 {
+		s.More = "and " + count(int64(more), "more account") + ", see below"
+	}
+
+	troubled := 0
+	for _, a := range unquiet {
+		if a.Level > waiting {
+			troubled++
 		}
 	}
-	return v
-}
-
-// shares writes messages as dashboards and alerts have them: with their share of the messages that have an outcome,
-// where a message that was read had been delivered.
-func shares(s twilio.Stats) struct{ Delivered, Undelivered, Failed string } {
-	delivered := max(s[twilio.Delivered], s[twilio.Read])
-	share := func(part int64) string {
-		if part == 0 {
-			return "0"
-		}
-		return number(part) + " (" + percent(part, twilio.AddSaturating(delivered, window.Lost(&s))) + ")"
+	unread := len(unquiet) - troubled
+	var parts []string
+	if troubled > 0 {
+		parts = append(parts, number(int64(troubled))+" in trouble")
 	}
-	return struct{ Delivered, Undelivered, Failed string }{share(delivered), share(s[twilio.Undelivered]), share(s[twilio.Failed])}
-}
-
-// lost writes the share of an operation's messages that failed or are undelivered.
-// stat is the stat that the API calls member.
-func stat(s twilio.Stats, member string) (int64, error) {
-	for i := range twilio.MessageStats {
-		if twilio.MessageStats[i].JSON == member {
-			return s[i], nil
-		}
+	if unread > 0 {
+		parts = append(parts, number(int64(unread))+" not read yet")
 	}
-	return 0, fmt.Errorf("no stat %q", member)
-}
-
-func lost(op *twilio.Operation) string {
-	return percent(window.Lost(&op.Stats), op.Stats[twilio.Total])
-}
-
-// firstRead writes how far the first refresh is.
-func firstRead(s collector.Status) string {
-	if s.PagesExpected == 0 {
-		return "first read"
-	}
-	return fmt.Sprintf("first read %d%%", min(99, 100*s.PagesRead/s.PagesExpected))
-}
-
-// clock writes a time of the day of now without the date.
-func clock(t, now time.Time) string {
-	if day := 24 * time.Hour; t.Truncate(day).Equal(now.Truncate(day)) {
-		return t.UTC().Format("15:04:05 UTC")
-	}
-	return t.UTC().Format("2006-01-02 15:04:05 UTC")
-}
-
-// ago writes a duration of less than an hour to the second, of less than a day to the minute, and else to the hour.
-func ago(d time.Duration) string {
-	unit := time.Second
-	if d >= 24*time.Hour {
-		unit = time.Hour
-	} else if d >= time.Hour {
-		unit = time.Minute
-	}
-	return model.Duration(max(0, d).Truncate(unit)).String()
-}
-
-// number writes n with commas between the thousands.
-func number(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
+	s.Title = s.Level.Sign() + " " + strings.Join(parts, ", ")
+	s.Headline = accounts + "."
+	if !s.Single() {
+		s.Headline = accounts + ", " + strings.Join(parts, ", ") + ":"
 	}
 	return s
-}
-
-// percent writes part of total in percent. It is 0% or 100% only where that is exact.
-func percent(part, total int64) string {
-	p := math.Round(1000*float64(part)/float64(total)) / 10
-	switch {
-	case total <= 0:
-		return "–"
-	case p == 0 && part > 0:
-		return "<0.1%"
-	case p == 100 && part < total:
-		return ">99.9%"
-	}
-	return strconv.FormatFloat(p, 'f', -1, 64) + "%"
 }

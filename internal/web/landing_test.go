@@ -20,12 +20,14 @@ func TestLandingPage(t *testing.T) {
 			1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 2000, twilio.Delivered: 1500, twilio.Failed: 400, twilio.Undelivered: 100},
 		),
 		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{twilio.Total: 3, twilio.Queued: 3}),
+		testutil.Operation(3, twilio.StatusScheduled, twilio.Stats{twilio.Total: 1, twilio.Scheduled: 1}),
 	)
 	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
 	unread := get(t, s, http.MethodGet, "/")
-	if text := unread.Body.String(); !strings.Contains(text, "No numbers yet.") || strings.Contains(text, "COMPLETED") {
+	if text := unread.Body.String(); !strings.Contains(text, "first read has not begun") || strings.Contains(text, "COMPLETED") {
 		t.Errorf("numbers before they are read:\n%s", text)
 	}
+
 	refresh(t, s)
 	w := get(t, s, http.MethodGet, "/")
 	text := w.Body.String()
@@ -34,22 +36,25 @@ func TestLandingPage(t *testing.T) {
 		t.Errorf("%d %s: %.60s", w.Code, w.Header().Get("Content-Type"), text)
 	}
 	for _, want := range []string{
-		"&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;", `<th scope="row"><a href="#account-plain">plain</a></th>`, `id="account-plain"`,
+		`title="&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"`,
+		`<a class="name" href="./?account=plain" title="plain">plain</a>`, `id="account-plain"`,
 		`<meta http-equiv="refresh" content="30">`,
-		`<span class="state fresh">fresh 2</span>`, `<td data-label="Window">1d</td>`,
-		`<td data-label="Messages" class="n">2,003</td>`,
-		"1,500 (75%)", "100 (5%)", "400 (20%)", "Failing operations", "Processing, longest without an update",
+		"2 accounts, 2 in trouble:",
+		`<td data-label="Messages" class="n">2,004</td>`,
+		`1,500 <span class="share">75%</span>`, `100 <span class="share">5%</span>`, `400 <span class="share">20%</span>`,
+		"Failing now: 1, most messages lost first", "Stuck: 1, without an update for longest first",
 		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
-		`<td data-label="Share lost" class="n">25%</td>`,
-		testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID,
+		`<td data-label="Lost" class="n">25%</td>`,
+		"Oldest of 1 scheduled:", "1 message.",
+		"Messages of the last 24 h, by creation", "Messages of the last hour, by creation",
 		`href="metrics"`, `href="-/ready"`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
-	if regexp.MustCompile(`(?i)<script|javascript:|\son\w+=|https?://|url\(`).MatchString(text) {
-		t.Errorf("scripts or external resources:\n%s", text)
+	if regexp.MustCompile(`(?i)<script|javascript:|\son\w+=|https?://|url\(| style=`).MatchString(text) {
+		t.Errorf("scripts, external resources or style that the policy does not admit:\n%s", text)
 	}
 	// The policy admits the very style that the page has.
 	style := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindStringSubmatch(text)
@@ -61,91 +66,294 @@ func TestLandingPage(t *testing.T) {
 	}
 }
 
-func TestAccountView(t *testing.T) {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+func TestLandingPageOfOneAccount(t *testing.T) {
+	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7, twilio.Delivered: 7}))
+	s, _ := testFileServer(t, api, "one", "two", "three", "four")
+	refresh(t, s)
+	for path, tc := range map[string]struct {
+		code      int
+		want, not string
+	}{
+		"/":             {http.StatusOK, "4 accounts. Nothing is wrong.", "data-label="},
+		"/?account=two": {http.StatusOK, "1 account. Nothing is wrong.", "three"},
+		"/?account=x":   {http.StatusNotFound, "There is no account &#34;x&#34;.", "three"},
+	} {
+		w := get(t, s, http.MethodGet, path)
+		text, _, _ := strings.Cut(w.Body.String(), `<section id="plumbing">`)
+		if w.Code != tc.code || !strings.Contains(text, tc.want) || strings.Contains(text, tc.not) {
+			t.Errorf("%s: %d, want %d, %q and not %q in\n%s", path, w.Code, tc.code, tc.want, tc.not, text)
+		}
+	}
+}
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// hourOf is a snapshot of noon in which operations with these stats were created five minutes before.
+func hourOf(stats twilio.Stats) *window.Snapshot {
+	totals := window.Totals{Operations: 3, Stats: stats}
+	bars := make([]window.Bar, 61)
+	for i := range bars {
+		bars[i].Start = noon.Add(time.Duration(i-60) * time.Minute)
+	}
+	bars[55].Totals = totals
+	return &window.Snapshot{
+		Time:     noon,
+		Statuses: []window.StatusSums{{Status: twilio.StatusProcessing}, {Status: twilio.StatusCompleted, Totals: totals}},
+		Bars:     []window.Bar{{Start: noon.Add(-time.Hour), Totals: totals}}, BarLength: time.Hour,
+		Minutes: bars,
+	}
+}
+
+// with returns the snapshot, changed.
+func with(s *window.Snapshot, change func(s *window.Snapshot)) *window.Snapshot {
+	change(s)
+	return s
+}
+
+func operations(n int, updated time.Duration) []*twilio.Operation {
+	ops := make([]*twilio.Operation, n)
+	for i := range ops {
+		ops[i] = &twilio.Operation{
+			ID: "comms_operation_x", Status: twilio.StatusProcessing, CreatedAt: noon.Add(-7 * time.Hour), UpdatedAt: noon.Add(-updated),
+		}
+	}
+	return ops
+}
+
+// What is wrong with an account, in a sentence.
+func TestFind(t *testing.T) {
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
-	snapshot := &window.Snapshot{Statuses: []window.StatusSums{
-		{Status: twilio.StatusCompleted, Totals: window.Totals{
-			Operations: 1234, Stats: twilio.Stats{twilio.Total: 3_000_000, twilio.Delivered: 2_000_000, twilio.Read: 2_999_999, twilio.Failed: 1},
-		}},
-		{Status: twilio.StatusCanceled},
-	}}
+	onScrape := collector.Settings{Account: "a", Window: 24 * time.Hour}
+	reason := func(label string) collector.Reason { return collector.Reason{Label: label} }
+	failed := errors.New("it failed")
+	now := noon.Add(5 * time.Second)
+	fresh := func(s *window.Snapshot) collector.Status {
+		return collector.Status{State: collector.StateFresh, Succeeded: noon, Snapshot: s, Current: true}
+	}
+	for name, tc := range map[string]struct {
+		settings collector.Settings
+		status   collector.Status
+		level    severity
+		want     string
+	}{
+		"starting":   {settings, collector.Status{State: collector.StateStarting}, waiting, "first read has not begun."},
+		"no scrape":  {onScrape, collector.Status{State: collector.StateStarting}, waiting, "no numbers before the first scrape."},
+		"first read": {settings, collector.Status{State: collector.StateReading}, waiting, "first read under way."},
+		"first read, so far": {
+			settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100},
+			waiting, "first read under way (40%).",
+		},
+		"first read, of more than expected": {
+			settings, collector.Status{State: collector.StateReading, PagesRead: 101, PagesExpected: 100},
+			waiting, "first read under way (99%).",
+		},
+		"refused": {
+			settings, collector.Status{State: collector.StateFailing, Err: failed, Reason: reason("auth")},
+			critical, "no numbers yet (credentials refused).",
+		},
+		"throttled at first": {
+			settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(4 * time.Minute)},
+			critical, "no numbers yet (throttled by Twilio for another 4 min).",
+		},
+		"throttled": {
+			settings, collector.Status{
+				State: collector.StateThrottled, RetryAt: now.Add(4 * time.Minute), Succeeded: now.Add(-3 * time.Minute),
+				Snapshot: hourOf(twilio.Stats{}), Current: true,
+			},
+			warning, "numbers are 3 min old (throttled by Twilio for another 4 min).",
+		},
+		"throttled for no longer than an interval": {
+			settings, collector.Status{
+				State: collector.StateThrottled, RetryAt: now.Add(time.Minute), Succeeded: now, Snapshot: hourOf(twilio.Stats{}), Current: true,
+			},
+			quiet, ".",
+		},
+		"a refresh failed": {
+			settings, collector.Status{
+				State: collector.StateFailing, Err: failed, Reason: reason("timeout"), Succeeded: now.Add(-90 * time.Second),
+				Snapshot: with(hourOf(twilio.Stats{}), func(s *window.Snapshot) { s.FailingNow = 2 }), Current: true,
+			},
+			warning, "numbers are 1 min old (timeout), 2 campaigns failing in the last hour.",
+		},
+		"refused later": {
+			settings, collector.Status{
+				State: collector.StateFailing, Err: failed, Reason: reason("auth"), Succeeded: now.Add(-90 * time.Second),
+				Snapshot: hourOf(twilio.Stats{}), Current: true,
+			},
+			critical, "numbers are 1 min old (credentials refused).",
+		},
+		"too old": {
+			settings, collector.Status{
+				State: collector.StateFailing, Err: failed, Reason: reason("network"), Succeeded: now.Add(-12 * time.Minute),
+				Snapshot: with(hourOf(twilio.Stats{}), func(s *window.Snapshot) { s.FailingNow = 2 }),
+			},
+			critical, "no current numbers for 12 min (no connection to Twilio).",
+		},
+		"too old, and nobody knows why": {
+			settings, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-12 * time.Minute), Snapshot: hourOf(twilio.Stats{})},
+			critical, "no current numbers for 12 min (a refresh is under way).",
+		},
+		"nobody scrapes": {
+			onScrape, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-12 * time.Minute), Snapshot: hourOf(twilio.Stats{})},
+			warning, "no current numbers for 12 min (no scrape).",
+		},
+		"nothing":     {settings, fresh(&window.Snapshot{Time: noon}), quiet, "."},
+		"all is well": {settings, fresh(hourOf(twilio.Stats{twilio.Total: 1000, twilio.Delivered: 960, twilio.Failed: 40})), quiet, "."},
+		"a campaign failing": {
+			settings, fresh(with(hourOf(twilio.Stats{}), func(s *window.Snapshot) { s.FailingNow, s.Statuses[0].Failing = 1, 1 })),
+			warning, "1 campaign failing now.",
+		},
+		"failing and stuck": {
+			settings, fresh(with(hourOf(twilio.Stats{}), func(s *window.Snapshot) {
+				s.FailingNow, s.Statuses[0].Failing = 30, 3
+				s.AllStuck, s.Stuck = 1, operations(1, 2*time.Hour)
+			})),
+			warning, "30 campaigns failing now, 1 stuck for 2 h.",
+		},
+		"stuck for long": {
+			settings, fresh(with(hourOf(twilio.Stats{}), func(s *window.Snapshot) { s.AllStuck, s.Stuck = 7, operations(5, 6*time.Hour) })),
+			critical, "7 campaigns stuck for up to 6 h.",
+		},
+		"some failed": {
+			settings, fresh(hourOf(twilio.Stats{twilio.Total: 1000, twilio.Delivered: 940, twilio.Failed: 60})),
+			warning, "6% of messages failed in the last hour.",
+		},
+		"many failed": {
+			settings, fresh(hourOf(twilio.Stats{twilio.Total: 1000, twilio.Delivered: 800, twilio.Failed: 110, twilio.Undelivered: 90})),
+			critical, "11% of messages failed in the last hour.",
+		},
+		"many failed lately": {
+			settings, fresh(with(hourOf(twilio.Stats{twilio.Total: 200, twilio.Failed: 200}), func(s *window.Snapshot) {
+				s.Minutes[30].Stats = twilio.Stats{twilio.Total: 9800, twilio.Delivered: 9800}
+			})),
+			critical, "100% of messages failed in the last 15 min.",
+		},
+		"many of a handful failed": {
+			settings, fresh(hourOf(twilio.Stats{twilio.Total: 99, twilio.Delivered: 9, twilio.Failed: 90})), quiet, ".",
+		},
+		"many undelivered": {
+			settings, fresh(hourOf(twilio.Stats{twilio.Total: 1000, twilio.Read: 700, twilio.Undelivered: 300})),
+			critical, "30% of messages undelivered in the last hour.",
+		},
+		"many unaddressable": {
+			settings, fresh(hourOf(twilio.Stats{twilio.Recipients: 1000, twilio.Unaddressable: 900})),
+			warning, "90% of recipients unaddressable in the last hour.",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newAccountView(0, tc.settings, tc.status, now)
+			if v.Level != tc.level || v.Sentence() != tc.want {
+				t.Errorf("%s: %q, want %s: %q", v.Level, v.Sentence(), tc.level, tc.want)
+			}
+			// Whatever there is, there is a page of it.
+			if text := render(t, []*accountView{v}); tc.level != quiet && !strings.Contains(text, "1 account.") {
+				t.Errorf("the page does not say it:\n%s", text)
+			}
+		})
+	}
+}
+
+// Every reason for which a refresh can fail is known to the first line.
+func TestCauses(t *testing.T) {
+	for _, r := range collector.Reasons() {
+		if causes[r.Label] == "" {
+			t.Errorf("%s has no cause", r.Label)
+		}
+	}
+}
+
+// render renders a page of accounts at noon.
+func render(tb testing.TB, all []*accountView) string {
+	tb.Helper()
+	var text strings.Builder
+	if err := landingTemplate.Execute(&text, newPageView(all, nil, noon)); err != nil {
+		tb.Fatal(err)
+	}
+	return text.String()
+}
+
+// What an account's part of the page says, beside the sentence.
+func TestAccountView(t *testing.T) {
+	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
+	snapshot := hourOf(twilio.Stats{
+		twilio.Total: 3_000_000, twilio.Delivered: 2_000_000, twilio.Read: 2_999_999, twilio.Failed: 1,
+	})
 	for name, tc := range map[string]struct {
 		settings collector.Settings
 		status   collector.Status
 		want     []string
 	}{
 		"starting": {
-			settings, collector.Status{State: collector.StateStarting, NextRefresh: now.Add(90 * time.Second)},
-			[]string{">starting<", ">in 1m30s<", ">none yet<", `"Operations" class="n">–<`, `"Failed" class="n">–<`, "No numbers yet.", ">none<"},
+			settings, collector.Status{State: collector.StateStarting, NextRefresh: noon.Add(90 * time.Second)},
+			[]string{">in 1 min<", ">none yet<", ">none<"},
 		},
 		"reading": {
 			settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100},
-			[]string{">first read 40%<", `"Next refresh">now<`},
+			[]string{"at the end of the first read: 40 of about 100 pages read.", `"Next refresh">now<`},
 		},
-		"reading more than expected": {
-			settings, collector.Status{State: collector.StateReading, PagesRead: 101, PagesExpected: 100},
-			[]string{">first read 99%<"},
-		},
-		"reading, how far unknown": {settings, collector.Status{State: collector.StateReading}, []string{">first read<"}},
-		"failing": {
+		"too old": {
 			settings, collector.Status{
-				State: collector.StateFailing, FailingSince: now.Add(-time.Hour), Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
-				Succeeded: now.Add(-26 * time.Hour), Snapshot: snapshot,
+				State: collector.StateFailing, Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
+				Succeeded: noon.Add(-26 * time.Hour), FailingSince: noon.Add(-time.Hour), Snapshot: snapshot,
 			},
 			[]string{
-				">failing since 11:00:00 UTC (1h)<", `<span class="error">401:; no</span><br>Check the account SID`,
-				"As of 1d2h ago. Too old: no longer exported", ">1d2h ago, 2026-02-28 10:00:00 UTC<",
+				`Refreshes fail since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check the account SID", `critical stale"`, "✕ 26 h old</strong></th>",
+				"✕ 26 h old</strong></figcaption>", ">26 h ago, 2026-02-28 10:00:00 UTC<",
 			},
 		},
 		"throttled": {
-			settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(13 * time.Hour)},
-			[]string{">throttled by Twilio until 2026-03-02 01:00:00 UTC<"},
+			settings, collector.Status{State: collector.StateThrottled, RetryAt: noon.Add(13 * time.Hour)},
+			[]string{">until 2026-03-02 01:00:00 UTC<"},
 		},
 		"fresh": {
 			settings, collector.Status{
-				State: collector.StateFresh, Succeeded: now.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865,
+				State: collector.StateFresh, Succeeded: noon.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865,
 			},
 			[]string{
-				">fresh<", "As of 5s ago.</p>", ">1,865<", `"Operations" class="n">1,234<`, `"Messages" class="n">3,000,000<`,
-				`"Delivered" class="n">2,999,999 (&gt;99.9%)<`, `"Failed" class="n">1 (&lt;0.1%)<`,
-				`CANCELED</th><td data-label="Operations" class="n">0</td><td data-label="Failing" class="n">0</td>` +
-					`<td data-label="Messages" class="n">0</td><td data-label="Delivered" class="n">0<`,
+				"as of 5 s ago", ">1,865<", `"Operations" class="n">3<`, `"Messages" class="n">3,000,000<`,
+				`"Delivered" class="n"><span>2,999,999 <span class="share">&gt;99.9%</span></span><`,
+				`"Failed" class="n"><span>1 <span class="share">&lt;0.1%</span></span><`, `"Canceled" class="n">0<`,
+				"Created in the", ">last hour<", ">last 24 h<",
+			},
+		},
+		"a share that is wrong": {
+			settings, collector.Status{
+				State: collector.StateFresh, Succeeded: noon, Current: true,
+				Snapshot: hourOf(twilio.Stats{twilio.Total: 100, twilio.Delivered: 80, twilio.Failed: 20}),
+			},
+			[]string{`20 <span class="share">20%</span> <strong class="mark critical">✕ Critical</strong>`},
+		},
+		"failing and stuck": {
+			settings, collector.Status{
+				State: collector.StateFresh, Succeeded: noon, Current: true,
+				Snapshot: with(hourOf(twilio.Stats{}), func(s *window.Snapshot) {
+					s.FailingNow = 4
+					s.Statuses[1].Failing = 72
+					s.Failing = []*twilio.Operation{
+						{ID: "young", Status: twilio.StatusCompleted, CreatedAt: noon.Add(-time.Hour)},
+						{ID: "in_flight", Status: twilio.StatusProcessing, CreatedAt: noon.Add(-9 * time.Hour)},
+						{ID: "old", Status: twilio.StatusCompleted, CreatedAt: noon.Add(-16 * time.Hour)},
+					}
+					s.AllStuck, s.Stuck = 12, operations(5, 2*time.Hour)
+				}),
+			},
+			[]string{
+				"Failing now: 2 of 4, most messages lost first", "Failing earlier in the window: 1 of 68, most messages lost first",
+				"Stuck: 5 of 12, without an update for longest first", `"Created">16 h ago<`, `"Last update">2 h ago<`,
 			},
 		},
 		"on each scrape": {
-			collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}},
-			[]string{">at the next scrape<", `"Delivered" class="n">0<`},
+			collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}, Current: true, Succeeded: noon},
+			[]string{">at the next scrape<", `"Delivered" class="n"><span>0</span><`, "No messages in the window."},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var text strings.Builder
-			page := pageView{Now: now, Accounts: []accountView{newAccountView(tc.settings, tc.status)}}
-			if err := landingTemplate.Execute(&text, page); err != nil {
-				t.Fatal(err)
-			}
+			text := render(t, []*accountView{newAccountView(0, tc.settings, tc.status, noon)})
 			for _, want := range tc.want {
-				if !strings.Contains(text.String(), want) {
-					t.Errorf("%q is missing in\n%s", want, text.String())
+				if !strings.Contains(text, want) {
+					t.Errorf("%q is missing in\n%s", want, text)
 				}
 			}
 		})
-	}
-}
-
-func TestNumberAndPercent(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
-		if got := number(n); got != want {
-			t.Errorf("number(%d) = %q, want %q", n, got, want)
-		}
-	}
-	for want, of := range map[string][2]int64{
-		"–": {1, 0}, "0%": {0, 5}, "100%": {5, 5}, "<0.1%": {1, 1_000_000}, ">99.9%": {999_999, 1_000_000}, "33.3%": {1, 3}, "200%": {
-			2, 1,
-		},
-	} {
-		if got := percent(of[0], of[1]); got != want {
-			t.Errorf("percent(%d, %d) = %q, want %q", of[0], of[1], got, want)
-		}
 	}
 }

@@ -102,7 +102,8 @@ func TestReloadOfABadFile(t *testing.T) {
 		})
 	}
 	failed := func() bool {
-		return strings.Contains(get(t, s, http.MethodGet, "/").Body.String(), "failed, the configuration before it is in use")
+		text := get(t, s, http.MethodGet, "/").Body.String()
+		return strings.Contains(text, "failed, still using the previous configuration") && !strings.Contains(text, "Nothing is wrong")
 	}
 	if !failed() {
 		t.Error("the page says nothing of it")
