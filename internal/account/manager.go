@@ -137,6 +137,11 @@ func (m *Manager) loaded(warnings []string) {
 // List returns the current accounts, in the order of the configuration. The caller must not change it.
 func (m *Manager) List() []*Account { return *m.current.Load() }
 
+// Shard says which part of the accounts of the configuration file List is, and how many the file has.
+func (m *Manager) Shard() (shard config.Shard, inFile int64) {
+	return m.config.Flags().Shard, m.config.InFile()
+}
+
 // Refreshers returns the refreshers of List.
 func (m *Manager) Refreshers() (refreshers []*collector.Refresher) {
 	for _, a := range m.List() {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/common/config"
@@ -79,6 +80,7 @@ type ValidatedConfig struct {
 	flags      Flags
 	toolkit    *web.FlagConfig
 	accounts   []Account
+	inFile     *atomic.Int64 // accounts of configFile when it was read last, those of other shards included
 	warnings   []string
 	configFile string
 	checksum   [sha256.Size]byte // of configFile, no later than when it was loaded
@@ -90,6 +92,9 @@ func (c *ValidatedConfig) Flags() Flags { return c.flags }
 
 // Accounts returns the accounts, in the order of the file.
 func (c *ValidatedConfig) Accounts() []Account { return slices.Clone(c.accounts) }
+
+// InFile returns how many accounts the configuration file had when it was read last, those of other shards included.
+func (c *ValidatedConfig) InFile() int64 { return c.inFile.Load() }
 
 // Warnings returns what is allowed but looks like a mistake.
 func (c *ValidatedConfig) Warnings() []string { return slices.Clone(c.warnings) }
@@ -135,6 +140,7 @@ func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err e
 	if err != nil {
 		return nil, nil, err
 	}
+	c.inFile.Store(int64(len(accounts)))
 	accounts, none := c.flags.Shard.filter(accounts)
 	return accounts, append(warnings, none...), nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/config"
@@ -94,6 +95,7 @@ func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 	app.HelpFlag.Short('h')
 
 	o := &options{settings: map[string]*input{}}
+	o.config.inFile = new(atomic.Int64)
 	app.Terminate(func(int) { o.answered = true })
 	o.addCommand(app)
 	o.addSecret(&o.own.token, tokenVariable)

@@ -88,8 +88,8 @@ func TestShards(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Flags().Shard != (Shard{i, total}) {
-				t.Errorf("shard %+v", c.Flags().Shard)
+			if c.Flags().Shard != (Shard{i, total}) || c.InFile() != 20 {
+				t.Errorf("shard %+v of %d accounts", c.Flags().Shard, c.InFile())
 			}
 			for _, a := range c.Accounts() {
 				loaded[a.Account]++

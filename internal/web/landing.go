@@ -100,7 +100,7 @@ func (v stateView) Single() bool { return len(v.Worst) <= 1 && v.Reload == nil }
 type programView struct {
 	Started  time.Time
 	Version  string
-	Shard    string // "" where there is one
+	Shard    string // "" where there is but one
 	Metrics  string // path
 	Profiles bool
 }
@@ -131,7 +131,7 @@ func (s *Server) page(list []*account.Account, only string, now time.Time) *page
 		p.Waiting = someNames(s.accounts.Waiting())
 	}
 	p.Program = programView{
-		Started: s.started, Version: version.Info(),
+		Started: s.started, Version: version.Info(), Shard: s.shard(),
 		Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"), Profiles: s.settings.EnablePprof,
 	}
 	if only != "" {
@@ -143,6 +143,16 @@ func (s *Server) page(list []*account.Account, only string, now time.Time) *page
 		p.State.Headline = "There is no account " + sanitize.Quote(only) + "."
 	}
 	return p
+}
+
+// shard says which part of the accounts this process has, where it is not all of them.
+func (s *Server) shard() string {
+	shard, inFile := s.accounts.Shard()
+	if shard.Total == 1 {
+		return ""
+	}
+	own := int64(len(s.accounts.List()))
+	return fmt.Sprintf("Shard %d of %d: %s of %s", shard.Index, shard.Total, number(own), count(inFile, "account"))
 }
 
 // QuietCount is how many of the accounts that are listed are quiet.

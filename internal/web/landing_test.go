@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -83,6 +84,26 @@ func TestLandingPageOfOneAccount(t *testing.T) {
 		if w.Code != tc.code || !strings.Contains(text, tc.want) || strings.Contains(text, tc.not) {
 			t.Errorf("%s: %d, want %d, %q and not %q in\n%s", path, w.Code, tc.code, tc.want, tc.not, text)
 		}
+	}
+}
+
+// The page of a shard says which part of the accounts it has.
+func TestLandingPageOfAShard(t *testing.T) {
+	api := testutil.New(t)
+	file := testutil.NewFile(t, api, "one", "two", "three", "four")
+	testutil.SetEnv(t, nil)
+	own := 0
+	for _, index := range []string{"0", "1"} {
+		s := load(t, "--config.file", file.Path, "--shard.index", index, "--shard.total=2")
+		n := len(s.accounts.List())
+		own += n
+		text := get(t, s, http.MethodGet, "/").Body.String()
+		if want := fmt.Sprintf("Shard %s of 2: %d of 4 accounts", index, n); !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if own != 4 {
+		t.Errorf("%d accounts in both", own)
 	}
 }
 
