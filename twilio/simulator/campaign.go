@@ -213,6 +213,9 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 		return s, progress.updated
 	}
 
+	if c.w.s.SentIncludesDelivered {
+		s[twilio.Sent] += delivered.settled
+	}
 	s[twilio.Undelivered] = undelivered.settled
 	s[twilio.Read] = rounded(delivered.settled, p.readShare*progress.readShare())
 	s[twilio.Delivered] = delivered.settled

@@ -1,0 +1,35 @@
+package simulator
+
+import "time"
+
+// EmailWorldSettings are those of an account that sends three campaigns a minute by e-mail: DefaultWorldSettings without
+// what e-mails do not have, such as a second channel.
+func EmailWorldSettings() WorldSettings {
+	s := DefaultWorldSettings()
+	s.Rate = 3
+	s.GroupShare, s.FallbackShare, s.UnaddressableShare = 0, 0, 0
+	s.DeliveredIncludesRead = true
+	s.SentIncludesDelivered = true
+	return s
+}
+
+// DemoEmailWorld returns the settings of the e-mails of the account that --demo shows. At any time, from the first second
+// of a run on, one campaign of the last hour has failed by a fifth.
+func DemoEmailWorld() WorldSettings {
+	s := EmailWorldSettings()
+	s.Seed = 2025
+	s.Rate = 8
+	s.Curve = DayCurve(0.4, 10)
+	s.MaxRecipients = 5_000
+	s.ScheduledShare = 0.1
+	s.ScheduledAhead = 6 * time.Hour
+	s.Troubles = []Trouble{{
+		Kind:       TroubleUndelivered,
+		Recipients: 3_000,
+		Rate:       1. / 5,
+		From:       time.Unix(20*60, 0),
+		Every:      40 * time.Minute,
+		For:        time.Minute,
+	}}
+	return s
+}
