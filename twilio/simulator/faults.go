@@ -25,7 +25,9 @@ const (
 
 var faultKinds = []FaultKind{FaultStatus, FaultLatency, FaultDate, FaultReset, FaultHang, FaultHTML, FaultRepeatToken}
 
-var endpoints = []twilio.Endpoint{twilio.EndpointList, twilio.EndpointFetch, endpointMessages, endpointMessage}
+var endpoints = []twilio.Endpoint{
+	twilio.EndpointList, twilio.EndpointFetch, twilio.EndpointListMessages, twilio.EndpointFetchMessage,
+}
 
 // Fault makes some requests fail. Of several that match a request the first added counts.
 type Fault struct {

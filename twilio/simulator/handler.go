@@ -92,12 +92,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// The endpoints of messages.
-const (
-	endpointMessages twilio.Endpoint = "list_messages"
-	endpointMessage  twilio.Endpoint = "fetch_message"
-)
-
 // A call is what a request asks for, by its path.
 type call struct {
 	endpoint twilio.Endpoint // "": nothing that there is
@@ -113,7 +107,7 @@ func route(path string) call {
 	}{
 		{"/v1/Messages/Operations", twilio.EndpointList, twilio.EndpointFetch, false},
 		{"/v1/Emails/Operations", twilio.EndpointList, twilio.EndpointFetch, true},
-		{"/v1/Messages", endpointMessages, endpointMessage, false},
+		{"/v1/Messages", twilio.EndpointListMessages, twilio.EndpointFetchMessage, false},
 	} {
 		below, found := strings.CutPrefix(path, collection.path)
 		id := strings.TrimPrefix(below, "/")
@@ -144,11 +138,11 @@ func (x *exchange) answer() {
 		x.list()
 	case twilio.EndpointFetch:
 		x.fetch(x.call.id)
-	case endpointMessages, endpointMessage:
+	case twilio.EndpointListMessages, twilio.EndpointFetchMessage:
 		switch refused := x.h.s.Messages.Refuse; {
 		case refused != 0:
 			x.error(refused)
-		case x.call.endpoint == endpointMessages:
+		case x.call.endpoint == twilio.EndpointListMessages:
 			x.listMessages()
 		default:
 			x.fetchMessage(x.call.id)
