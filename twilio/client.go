@@ -128,6 +128,10 @@ func (c *Client) SharePace(with *Client) {
 	c.ShareCooldown(with)
 }
 
+// SetPace changes the requests a second (0 = no limit) and the requests in flight (0 = no limit) of the client, and of
+// those that share its pace.
+func (c *Client) SetPace(rate float64, inFlight int) { c.gate.set(rate, inFlight) }
+
 // ShareCooldown makes the client wait for what the API told another client of the same account. It must be called
 // before the first request.
 func (c *Client) ShareCooldown(with *Client) {

@@ -38,5 +38,9 @@ func DemoWorld() WorldSettings {
 
 // Demo returns a handler over a new DemoWorld, which accepts DemoAccountSID and DemoAuthToken.
 func Demo() *Handler {
-	return NewHandler(MustWorld(DemoWorld()), Settings{AccountSID: DemoAccountSID, AuthToken: DemoAuthToken})
+	return NewHandler(MustWorld(DemoWorld()), Settings{
+		Emails:     MustWorld(DemoEmailWorld()),
+		AccountSID: DemoAccountSID,
+		AuthToken:  DemoAuthToken,
+	})
 }

@@ -18,7 +18,7 @@ func EmailWorldSettings() WorldSettings {
 func DemoEmailWorld() WorldSettings {
 	s := EmailWorldSettings()
 	s.Seed = 2025
-	s.Rate = 8
+	s.Rate = 3
 	s.Curve = DayCurve(0.4, 10)
 	s.MaxRecipients = 5_000
 	s.ScheduledShare = 0.1
