@@ -108,18 +108,18 @@ func TestExposition(t *testing.T) {
 			var got bytes.Buffer
 			e := expfmt.NewEncoder(&got, tt.format, tt.options...)
 			for _, f := range families {
-				if err := e.Encode(f); err != nil {
+				if err = e.Encode(f); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if c, ok := e.(expfmt.Closer); ok {
-				if err := c.Close(); err != nil {
+				if err = c.Close(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			file := filepath.Join("testdata", tt.file)
 			if update() {
-				if err := os.WriteFile(file, got.Bytes(), 0o600); err != nil {
+				if err = os.WriteFile(file, got.Bytes(), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}

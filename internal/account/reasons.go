@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 	"unicode"
 
@@ -240,11 +241,13 @@ func decisive(attempts []twilio.Attempt) (decisive twilio.Attempt) {
 	return decisive
 }
 
-// maxCodeDigits is how many digits the text of an error may have in a row: those of a code, not of a phone number.
-const maxCodeDigits = 5
+const (
+	maxCodeDigits   = 5         // in the code of an error; a phone number has more
+	phoneSeparators = " -.()/+" // between the digits of a phone number
+)
 
-// impersonal returns what Twilio says of an error, or nothing if it may speak of a recipient: by an address of e-mail, or
-// by more digits than a code has, whatever stands between them.
+// impersonal returns what Twilio says of an error, or nothing if it may speak of a recipient, by an address of e-mail or
+// by a phone number.
 func impersonal(text string) string {
 	digits := 0
 	for _, r := range text {
@@ -253,7 +256,7 @@ func impersonal(text string) string {
 			return ""
 		case unicode.IsDigit(r):
 			digits++
-		case unicode.IsLetter(r):
+		case !strings.ContainsRune(phoneSeparators, r):
 			digits = 0
 		}
 		if digits > maxCodeDigits {
