@@ -71,20 +71,6 @@ func (m *Metrics) Account(name string) *AccountMetrics {
 	return a
 }
 
-// noSampleErrors has a counter at 0 for each reason for which looking up lost messages may fail.
-func (m *AccountMetrics) noSampleErrors() {
-	for i := range reasons {
-		m.sampleErrors.WithLabelValues(reasons[i].Label)
-	}
-}
-
-// SampleFailed counts that looking up lost messages has failed, and returns why.
-func (m *AccountMetrics) SampleFailed(err error) Reason {
-	reason := ReasonOf(err)
-	m.sampleErrors.WithLabelValues(reason.Label).Inc()
-	return reason
-}
-
 // Remove drops every series of an account. What still runs for it must have ended before, or it brings some back.
 func (m *Metrics) Remove(name string) {
 	labels := prometheus.Labels{"account": name}
@@ -106,6 +92,20 @@ type AccountMetrics struct {
 
 	// listed is how many requests for lists the refresh under way has made. Only refreshes read lists, and one at a time.
 	listed atomic.Int64
+}
+
+// noSampleErrors has a counter at 0 for each reason for which looking up lost messages may fail.
+func (m *AccountMetrics) noSampleErrors() {
+	for i := range reasons {
+		m.sampleErrors.WithLabelValues(reasons[i].Label)
+	}
+}
+
+// SampleFailed counts that looking up lost messages has failed, and returns why.
+func (m *AccountMetrics) SampleFailed(err error) Reason {
+	reason := ReasonOf(err)
+	m.sampleErrors.WithLabelValues(reason.Label).Inc()
+	return reason
 }
 
 // Observe is the hook for twilio.Options.
