@@ -71,7 +71,7 @@ func (m *Manager) newAccount(c *config.Account) *Account {
 		Proxy:      t.proxy,
 	})
 	a.Refresher = collector.NewRefresher(c.Settings, a.client, metrics, m.logger)
-	a.lookUpReasons(metrics, m.logger)
+	LookUpReasons(a.Refresher, a.client, metrics, m.logger)
 	return a
 }
 

@@ -53,21 +53,22 @@ type sampler struct {
 	refusedUntil time.Time
 }
 
-// lookUpReasons has the account look up why its failing operations lose messages, if that can be known.
-func (a *Account) lookUpReasons(metrics *collector.AccountMetrics, logger log.Logger) {
-	c := &a.config
-	if c.Samples == 0 || c.Named == 0 || c.Resource == twilio.Emails {
+// LookUpReasons has r look up, between its refreshes, why its failing operations lose messages, if that can be known. To
+// be called before r runs.
+func LookUpReasons(r *collector.Refresher, client *twilio.Client, metrics *collector.AccountMetrics, logger log.Logger) {
+	settings := r.Settings()
+	if settings.Samples == 0 || settings.Named == 0 || settings.Resource == twilio.Emails {
 		return
 	}
 	s := &sampler{
-		samples:   c.Samples,
-		tags:      c.Tags,
-		client:    a.client,
-		refresher: a.Refresher,
+		samples:   settings.Samples,
+		tags:      settings.Tags,
+		client:    client,
+		refresher: r,
 		metrics:   metrics,
-		logger:    log.With(logger, "account", c.Account),
+		logger:    log.With(logger, "account", settings.Account),
 	}
-	a.Refresher.LookUpLost(s.lookUp)
+	r.LookUpLost(s.lookUp)
 }
 
 // lookUp is the refresher's collector.LookUp.
