@@ -48,6 +48,37 @@ func (n *namedSeries) add(failing, stuck []*twilio.Operation) {
 	n.atOnce = max(n.atOnce, now)
 }
 
+// sampledSeries counts the series of what is known of the lost messages of named
+// operations, with the default of --collector.named-operations.
+type sampledSeries struct {
+	seen    map[string]bool
+	atOnce  int // most
+	hour    int // new ones of the hour under way
+	perHour int // most new ones in an hour
+}
+
+// add takes in what a scrape shows.
+func (s *sampledSeries) add(t *testing.T, e *exporter) {
+	t.Helper()
+	now := 0
+	for _, series := range exportedNames(t, e) {
+		if !strings.Contains(series, "_sampled") && !strings.HasPrefix(series, "twilio_named_operation_info") {
+			continue
+		}
+		now++
+		if !s.seen[series] {
+			s.hour++
+		}
+		s.seen[series] = true
+	}
+	s.atOnce = max(s.atOnce, now)
+}
+
+func (s *sampledSeries) endHour() {
+	s.perHour = max(s.perHour, s.hour)
+	s.hour = 0
+}
+
 func (n *namedSeries) endHour() {
 	n.perHour = max(n.perHour, n.hour)
 	n.hour = 0
@@ -58,17 +89,26 @@ func (n *namedSeries) endHour() {
 // for a day, whose figures are in docs/metrics.md.
 func TestNamedOperationsChurn(t *testing.T) {
 	counts := []*namedSeries{{limit: 1}, {limit: 3}, {limit: 10}, {limit: 20}}
+	sampled := &sampledSeries{seen: map[string]bool{}}
 	duration := 2 * time.Hour
 	if *full {
 		duration = day
 	}
 	synctest.Test(t, func(t *testing.T) {
-		client, _ := connect(simulator.MustWorld(simulator.DemoWorld(time.Now())))
+		world := simulator.MustWorld(simulator.DemoWorld(time.Now()))
+		client, _ := connect(world)
 		s := settings(day)
 		s.Named = counts[len(counts)-1].limit
 		s.Concurrency = 1 // pages come in one order, so every run has the same figures
 		e := startExporter(t.Context(), s, client)
 		defer e.stop()
+
+		byDefault := s
+		byDefault.Named, byDefault.Samples = 3, 5
+		byDefault.Tags = collector.OperationTags{"campaign", "team"}
+		other, _ := connect(world)
+		looking := startExporter(t.Context(), byDefault, other)
+		defer looking.stop()
 
 		for _, n := range counts {
 			n.seen, n.operations = map[string]bool{}, map[string]bool{}
@@ -81,16 +121,18 @@ func TestNamedOperationsChurn(t *testing.T) {
 				for _, n := range counts {
 					n.add(snapshot.Failing, snapshot.Stuck)
 				}
+				sampled.add(t, looking)
 				<-time.After(interval)
 			}
 			for _, n := range counts {
 				n.endHour()
 			}
+			sampled.endHour()
 		}
 		snapshot := e.Status().Snapshot
 		want := namedMetrics * (len(snapshot.Failing) + len(snapshot.Stuck))
-		if got := exportedNames(t, e); got != want {
-			t.Errorf("%d series name operations, want %d", got, want)
+		if got := exportedNames(t, e); len(got) != want {
+			t.Errorf("%d series name operations, want %d", len(got), want)
 		}
 	})
 	for _, n := range counts {
@@ -101,12 +143,15 @@ func TestNamedOperationsChurn(t *testing.T) {
 			t.Errorf("no operation was named in an hour, want some of the demo's")
 		}
 	}
+	if most := 3 * (1 + 1 + 11); sampled.perHour == 0 || sampled.atOnce > most {
+		t.Errorf("%d series of samples at once, want at most %d; %d new ones in an hour", sampled.atOnce, most, sampled.perHour)
+	}
 	if *full {
-		testutil.WantGenerated(t, filepath.Join("..", "docs", "metrics.md"), "churn", churnTable(counts))
+		testutil.WantGenerated(t, filepath.Join("..", "docs", "metrics.md"), "churn", churnTable(counts, sampled))
 	}
 }
 
-func churnTable(counts []*namedSeries) string {
+func churnTable(counts []*namedSeries, sampled *sampledSeries) string {
 	var b strings.Builder
 	b.WriteString("| `--collector.named-operations` | series at a time, at most | measured, most at a time | " +
 		"new series in a day | most in an hour | operations named |\n|---:|---:|---:|---:|---:|---:|\n")
@@ -114,11 +159,13 @@ func churnTable(counts []*namedSeries) string {
 		fmt.Fprintf(&b, "| %d | %d | %d | %d | %d | %d |\n", n.limit, 2*n.limit*namedMetrics, n.atOnce*namedMetrics,
 			len(n.seen)*namedMetrics, n.perHour*namedMetrics, len(n.operations))
 	}
+	fmt.Fprintf(&b, "\nReasons and tags of the failing ones, with the defaults: %d series at most at a time, %d new ones in a day, "+
+		"at most %d in an hour.\n", sampled.atOnce, len(sampled.seen), sampled.perHour)
 	return b.String()
 }
 
-// exportedNames returns how many series of twilio_named_operation_* a scrape has.
-func exportedNames(t *testing.T, e *exporter) (n int) {
+// exportedNames returns the series of twilio_named_operation_* that a scrape has.
+func exportedNames(t *testing.T, e *exporter) (series []string) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector.Scrape(t.Context(), []*collector.Refresher{e.Refresher}))
@@ -128,8 +175,10 @@ func exportedNames(t *testing.T, e *exporter) (n int) {
 	}
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "twilio_named_operation_") {
-			n += len(f.GetMetric())
+			for _, m := range f.GetMetric() {
+				series = append(series, f.GetName()+fmt.Sprint(m.GetLabel()))
+			}
 		}
 	}
-	return n
+	return series
 }

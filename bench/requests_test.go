@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/account"
 	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
@@ -138,6 +139,7 @@ type exporter struct {
 func startExporter(ctx context.Context, s collector.Settings, client *twilio.Client) *exporter {
 	own := collector.NewMetrics(prometheus.NewRegistry()).Account(s.Account)
 	r := collector.NewRefresher(s, client, own, log.NewNopLogger())
+	account.LookUpReasons(r, client, own, log.NewNopLogger())
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -62,11 +63,13 @@ type view struct {
 	results  map[string]int   // refreshes that have ended, by the label result
 	errors   map[string]int   // those of them that have failed, by the label reason
 
+	sampled Sampled
+
 	samples []prometheus.Metric // of the metrics that are not live
 }
 
 // metrics is the table.
-var metrics = describe(slices.Concat(accountMetrics, statMetrics()))
+var metrics = describe(slices.Concat(accountMetrics, statMetrics(), sampledMetrics))
 
 var accountMetrics = []metric{
 	{
@@ -86,6 +89,15 @@ var accountMetrics = []metric{
 		help:     "How far back operations count, by their creation.",
 		kind:     liveGauge,
 		generate: func(v *view, emit emitter) { emit(v.settings.Window.Seconds()) },
+	},
+	{
+		name:   "twilio_account_info",
+		help:   "Account SID and resource of the account, always 1.",
+		kind:   liveGauge,
+		labels: []string{"account_sid", "resource"},
+		generate: func(v *view, emit emitter) {
+			emit(1, v.settings.AccountSID, string(cmp.Or(v.settings.Resource, twilio.Messages)))
+		},
 	},
 	{
 		name:     "twilio_operations",
@@ -178,7 +190,7 @@ func statMetrics() (rows []metric) {
 			name:     "twilio_operation_" + stat.Name,
 			help:     stat.Help + ": sum over the operations created within the window.",
 			labels:   []string{"status"},
-			generate: ofStatus(func(s *window.StatusSums) float64 { return float64(s.Stats[i]) }),
+			generate: ofResources(i, ofStatus(func(s *window.StatusSums) float64 { return float64(s.Stats[i]) })),
 		})
 		if stat.Named {
 			rows = append(rows, metric{
@@ -197,11 +209,20 @@ func statMetrics() (rows []metric) {
 				name:     "twilio_" + stat.Name + "_total",
 				help:     help,
 				kind:     counter,
-				generate: func(v *view, emit emitter) { emit(float64(v.snapshot.Grown[i])) },
+				generate: ofResources(i, func(v *view, emit emitter) { emit(float64(v.snapshot.Grown[i])) }),
 			})
 		}
 	}
 	return rows
+}
+
+// ofResources generates what generate does, for accounts whose resource has a stat.
+func ofResources(stat int, generate generator) generator {
+	return func(v *view, emit emitter) {
+		if v.settings.Resource.Stats()[stat].JSON != "" {
+			generate(v, emit)
+		}
+	}
 }
 
 // ofStatus generates a sample for each status.
@@ -279,6 +300,7 @@ type samples struct{ lasting, all []prometheus.Metric } // lasting are sent also
 // makeSamples generates the samples of all metrics that are not live.
 func makeSamples(v *view) samples {
 	var gauges, counters []prometheus.Metric
+	infoMetric(v.settings.Tags).samples(v, func(sample prometheus.Metric) { gauges = append(gauges, sample) })
 	for i := range metrics {
 		row := &metrics[i]
 		switch row.kind {
@@ -345,6 +367,14 @@ func Current(rs []*Refresher) prometheus.Collector {
 func (s scraped) Describe(ch chan<- *prometheus.Desc) {
 	for i := range metrics {
 		ch <- metrics[i].desc
+	}
+	known := map[OperationTags]bool{}
+	for _, v := range s {
+		tags := v.settings.Tags
+		if !known[tags] {
+			known[tags] = true
+			ch <- infoMetric(tags).desc
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ func fixed() scraped {
 	at := created.Add(2 * time.Hour)
 	s := settings()
 	s.Account, s.Window = `marketing "EU"`, 24*time.Hour
+	s.AccountSID, s.Tags = "AC0123", OperationTags{"campaign", "cost-center"}
 	snapshot := &window.Snapshot{}
 	for i, status := range []twilio.Status{"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED", "PAUSED"} {
 		n := int64(i+1) * 1000
@@ -54,7 +55,7 @@ func fixed() scraped {
 		}
 	}
 	empty := settings()
-	empty.Account = "starting"
+	empty.Account, empty.Tags = "starting", s.Tags
 	read := &view{
 		settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
 		skew: -1500 * time.Millisecond, skewKnown: true, snapshot: snapshot,
@@ -65,42 +66,60 @@ func fixed() scraped {
 		settings: &empty, created: created, snapshot: &window.Snapshot{},
 		results: map[string]int{"success": 0, "error": 0}, errors: noErrors(),
 	}
+	read.sampled = Sampled{}.with(snapshot.Failing[0], []SampledMessage{
+		{ID: "1", Code: "30007", Channel: "SMS", Tags: map[string]string{"campaign": "spring \"26\"", "cost-center": "7"}},
+		{ID: "2", Code: "30007", Channel: "SMS", Tags: map[string]string{"campaign": "spring \"26\"", "cost-center": "8"}},
+		{ID: "3", Code: NoError, Channel: "RCS", Tags: map[string]string{"campaign": "spring \"26\""}},
+	}, at)
+	read.sampled = read.sampled.with(snapshot.Failing[3], []SampledMessage{{ID: "4", Code: "30003", Channel: "SMS"}}, at) // not named
 	read.samples = makeSamples(read).all
 	starting.samples = makeSamples(starting).all
 	return scraped{read, starting}
 }
 
+// fixedEmails is the same account, of e-mails.
+func fixedEmails() scraped {
+	emails := *fixed()[0]
+	s := *emails.settings
+	s.Resource = twilio.Emails
+	emails.settings, emails.sampled = &s, Sampled{}
+	emails.samples = makeSamples(&emails).all
+	return scraped{&emails}
+}
+
 func TestExposition(t *testing.T) {
-	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(fixed())
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, tt := range []struct {
 		file    string
+		of      scraped
 		format  expfmt.Format
 		options []expfmt.EncoderOption
 	}{
-		{"exposition.txt", expfmt.NewFormat(expfmt.TypeTextPlain), nil},
-		{"exposition.openmetrics", expfmt.NewFormat(expfmt.TypeOpenMetrics), []expfmt.EncoderOption{expfmt.WithCreatedLines()}},
+		{"exposition.txt", fixed(), expfmt.NewFormat(expfmt.TypeTextPlain), nil},
+		{"exposition.openmetrics", fixed(), expfmt.NewFormat(expfmt.TypeOpenMetrics), []expfmt.EncoderOption{expfmt.WithCreatedLines()}},
+		{"emails.txt", fixedEmails(), expfmt.NewFormat(expfmt.TypeTextPlain), nil},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
+			reg := prometheus.NewPedanticRegistry()
+			reg.MustRegister(tt.of)
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
 			var got bytes.Buffer
 			e := expfmt.NewEncoder(&got, tt.format, tt.options...)
 			for _, f := range families {
-				if err := e.Encode(f); err != nil {
+				if err = e.Encode(f); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if c, ok := e.(expfmt.Closer); ok {
-				if err := c.Close(); err != nil {
+				if err = c.Close(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			file := filepath.Join("testdata", tt.file)
 			if update() {
-				if err := os.WriteFile(file, got.Bytes(), 0o600); err != nil {
+				if err = os.WriteFile(file, got.Bytes(), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}

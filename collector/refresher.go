@@ -19,15 +19,19 @@ import (
 
 // Settings say how one account is read. They are not validated here.
 type Settings struct {
-	Account        string        // value of the account label
-	Interval       time.Duration // between refreshes; 0 = refresh on each scrape
-	Window         time.Duration // operations created in the last this long count
-	RefreshTimeout time.Duration // of one whole refresh
-	MaxAge         time.Duration // gauges with status are shown max(MaxAge, 2 intervals) after the last success
-	PageSize       int           // 1 to 1000
-	Concurrency    int           // requests in flight, at most
-	MaxStaleness   float64       // 0 to 1: how far behind an operation may be, as a fraction of its age
-	Named          int           // 0 to 20: how many failing, and how many stuck, operations are exported by id
+	Account        string          // value of the account label
+	AccountSID     string          // of the account at Twilio
+	Resource       twilio.Resource // whose operations are read
+	Interval       time.Duration   // between refreshes; 0 = refresh on each scrape
+	Window         time.Duration   // operations created in the last this long count
+	RefreshTimeout time.Duration   // of one whole refresh
+	MaxAge         time.Duration   // gauges with status are shown max(MaxAge, 2 intervals) after the last success
+	PageSize       int             // 1 to 1000
+	Concurrency    int             // requests in flight, at most
+	MaxStaleness   float64         // 0 to 1: how far behind an operation may be, as a fraction of its age
+	Named          int             // 0 to 20: how many failing, and how many stuck, operations are exported by id
+	Samples        int             // 0 to 20: how many lost messages of a failing operation are looked up
+	Tags           OperationTags   // of messages that were looked up, to be exported
 }
 
 const (
@@ -45,6 +49,8 @@ type Refresher struct {
 	created  time.Time
 	asked    chan struct{} // of capacity 1: a caller waits for current
 	stopped  chan struct{} // closed at the end of Run
+
+	lookUps lookUps
 
 	// Of the goroutine that refreshes: nobody else uses them.
 	window *window.Window
@@ -78,6 +84,7 @@ type state struct {
 	failingSince time.Time        // the end of the first refresh that has failed since
 	results      map[string]int   // refreshes that have ended, by the label result
 	errors       map[string]int   // those of them that have failed, by the label reason
+	sampled      Sampled          // is shown like the snapshot
 	samples      samples
 }
 
@@ -100,6 +107,7 @@ func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger l
 		created:  now,
 		asked:    make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
+		lookUps:  lookUps{some: make(chan struct{}, 1), ended: make(chan struct{})},
 		window: window.New(window.Options{
 			Length:       s.Window,
 			Interval:     s.Interval,
@@ -110,6 +118,7 @@ func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger l
 		}),
 		state: state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: noErrors()},
 	}
+	close(r.lookUps.ended)
 	r.state.samples = makeSamples(r.view()) // the counters are there from the start, at 0
 	return r
 }
@@ -127,6 +136,7 @@ func noErrors() map[string]int {
 // whenever Scrape or Refresh asks.
 func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	defer close(r.stopped)
+	defer r.endLookUps()
 	next := time.Now().Add(delay)
 	for {
 		var tick <-chan time.Time
@@ -137,13 +147,19 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-r.lookUps.some:
+			r.showFound()
+			continue
 		case <-tick:
 		case <-r.asked:
 		}
 		if r.awaitCooldown(ctx) {
+			r.stopLookUp()
 			started := time.Now()
 			_ = r.refresh(ctx) // it has logged the error
 			next = r.after(next, started)
+			r.showFound()
+			r.startLookUp(ctx)
 		}
 	}
 }
@@ -406,6 +422,7 @@ func (r *Refresher) lockedView() *view {
 		snapshot:  r.state.snapshot,
 		results:   r.state.results,
 		errors:    r.state.errors,
+		sampled:   r.state.sampled,
 		samples:   r.state.samples.lasting,
 	}
 	v.skew, v.skewKnown = r.client.Skew()

@@ -19,6 +19,7 @@ type Metrics struct {
 	requests        *prometheus.CounterVec
 	requestDuration *prometheus.HistogramVec
 	operations      *prometheus.CounterVec
+	sampleErrors    *prometheus.CounterVec
 }
 
 // NewMetrics registers the exporter's own metrics with reg.
@@ -39,6 +40,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "twilio_exporter_operations_read_total",
 			Help: "Operations decoded from responses of the API, counted each time they are read.",
 		}, []string{"account"}),
+		sampleErrors: metrics.NewCounterVec(prometheus.CounterOpts{
+			Name: "twilio_exporter_sample_errors_total",
+			Help: "Attempts to look up the lost messages of an operation that have failed, by reason.",
+		}, []string{"account", "reason"}),
 	}
 }
 
@@ -58,6 +63,8 @@ func (m *Metrics) Account(name string) *AccountMetrics {
 		requests:   m.requests.MustCurryWith(prometheus.Labels{"account": name}),
 		durations:  m.requestDuration.MustCurryWith(prometheus.Labels{"account": name}),
 		operations: m.operations.WithLabelValues(name),
+
+		sampleErrors: m.sampleErrors.MustCurryWith(prometheus.Labels{"account": name}),
 	}
 	a.requests.WithLabelValues(string(twilio.EndpointList), strconv.Itoa(http.StatusOK))
 	a.durations.WithLabelValues(string(twilio.EndpointList))
@@ -71,6 +78,7 @@ func (m *Metrics) Remove(name string) {
 	m.requests.DeletePartialMatch(labels)
 	m.requestDuration.DeletePartialMatch(labels)
 	m.operations.DeletePartialMatch(labels)
+	m.sampleErrors.DeletePartialMatch(labels)
 }
 
 // AccountMetrics are the exporter's own metrics of one account.
@@ -80,8 +88,24 @@ type AccountMetrics struct {
 	durations  prometheus.ObserverVec
 	operations prometheus.Counter
 
+	sampleErrors *prometheus.CounterVec
+
 	// listed is how many requests for lists the refresh under way has made. Only refreshes read lists, and one at a time.
 	listed atomic.Int64
+}
+
+// noSampleErrors has a counter at 0 for each reason for which looking up lost messages may fail.
+func (m *AccountMetrics) noSampleErrors() {
+	for i := range reasons {
+		m.sampleErrors.WithLabelValues(reasons[i].Label)
+	}
+}
+
+// SampleFailed counts that looking up lost messages has failed, and returns why.
+func (m *AccountMetrics) SampleFailed(err error) Reason {
+	reason := ReasonOf(err)
+	m.sampleErrors.WithLabelValues(reason.Label).Inc()
+	return reason
 }
 
 // Observe is the hook for twilio.Options.

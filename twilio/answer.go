@@ -69,7 +69,7 @@ func (c *Client) explained(next step) step {
 			return code, nil
 		}
 		if api, ok := errors.AsType[*Error](err); ok {
-			beyond := c.cooldown.beyond(ctx)
+			beyond := c.cooldownOf(r).beyond(ctx)
 			if beyond != nil && throttles(code) {
 				return code, beyond
 			}
@@ -117,7 +117,7 @@ func (c *Client) readHeader(r *request, resp *http.Response) {
 		c.coolDown(r, resp, date, now)
 		return
 	}
-	if resp.StatusCode != http.StatusOK || err != nil {
+	if resp.StatusCode != http.StatusOK || err != nil || r.priority == sampling {
 		return
 	}
 	if c.clock.observe(date, now) {
@@ -144,7 +144,7 @@ func (c *Client) coolDown(r *request, resp *http.Response, date, now time.Time) 
 	}
 
 	until := now.Add(wait)
-	if c.cooldown.extend(until, resp.StatusCode) {
+	if c.cooldownOf(r).extend(until, resp.StatusCode) {
 		_ = level.Warn(logger).Log("msg", "API is throttling, pausing requests", "until", until.UTC().Format(time.RFC3339))
 	}
 }
@@ -197,6 +197,9 @@ func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) 
 // aheads are buffers for what is read ahead.
 var aheads = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
+// unaskedEncoding begins the problem of an answer that is encoded in another way than the client understands.
+const unaskedEncoding = "content encoding "
+
 // decompress returns the body as it was before compression. That the client asks for gzip itself has a reason: the
 // transport may be set up not to.
 func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
@@ -212,7 +215,7 @@ func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
 		u.plain = plain
 		return u, err
 	default:
-		return nil, &DecodeError{Problem: "content encoding " + encoding + ", which nobody asked for"}
+		return nil, &DecodeError{Problem: unaskedEncoding + encoding + ", which nobody asked for"}
 	}
 }
 

@@ -76,11 +76,15 @@ type Page struct {
 //
 // A client has no goroutines of its own and needs no closing. Idle connections are the transport's.
 type Client struct {
-	options   Options
-	base      *url.URL
-	list      *url.URL // of the list of operations
-	gate      *gate
-	cooldown  *cooldown
+	options  Options
+	base     *url.URL
+	list     *url.URL // of the list of operations
+	gate     *gate
+	cooldown *cooldown
+
+	// sampleCooldown holds back requests for messages alone.
+	sampleCooldown *cooldown
+
 	shared    time.Duration // what requests of others had waited when the cooldown came to be shared
 	clock     clock
 	sanitizer sanitizer
@@ -110,6 +114,8 @@ func NewClient(o Options) *Client {
 		cooldown: newCooldown(),
 		backoff:  backoff,
 		maxPages: maxPages,
+
+		sampleCooldown: newCooldown(),
 	}
 	c.way = c.steps()
 	return c
@@ -122,10 +128,14 @@ func (c *Client) SharePace(with *Client) {
 	c.ShareCooldown(with)
 }
 
+// SetPace changes the requests a second (0 = no limit) and the requests in flight (0 = no limit) of the client, and of
+// those that share its pace.
+func (c *Client) SetPace(rate float64, inFlight int) { c.gate.set(rate, inFlight) }
+
 // ShareCooldown makes the client wait for what the API told another client of the same account. It must be called
 // before the first request.
 func (c *Client) ShareCooldown(with *Client) {
-	c.cooldown = with.cooldown
+	c.cooldown, c.sampleCooldown = with.cooldown, with.sampleCooldown
 	c.shared = c.cooldown.throttled()
 }
 

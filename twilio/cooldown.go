@@ -51,6 +51,16 @@ func (c *cooldown) retryAt() time.Time {
 	return c.until
 }
 
+// lasting is a *ThrottledError if the cooldown is not over.
+func (c *cooldown) lasting() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !time.Now().Before(c.until) {
+		return nil
+	}
+	return &ThrottledError{RetryAt: c.until, StatusCode: c.status}
+}
+
 // beyond is a *ThrottledError if the cooldown lasts beyond ctx's deadline.
 func (c *cooldown) beyond(ctx context.Context) error {
 	c.mu.Lock()

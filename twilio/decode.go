@@ -23,6 +23,9 @@ const (
 	maxOnPage = 10_000    // operations, ten times what is documented
 )
 
+// notJSON begins the problem of an answer that is something else.
+const notJSON = "not JSON"
+
 // A member is one that is read of a documented object.
 type member struct {
 	name     string
@@ -375,7 +378,7 @@ func (d *decoder) explain(err error) error {
 		return own
 	}
 	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		problem := "not JSON: " + syntax.Err.Error()
+		problem := notJSON + ": " + syntax.Err.Error()
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			problem = "the JSON breaks off"
 		}

@@ -30,12 +30,11 @@ const maxAside = 4
 // While a refresh reads lists, all other requests together get at most half of the pace: of a refresh's request and a
 // probe's, which wait at the same time, they go in turn, the refresh's first. Samples wait for both.
 type gate struct {
-	interval time.Duration // from one request to the next; 0 = no pace
-	places   int           // most requests under way
-	aside    int           // most of them that are not a refresh's
-
-	mu        sync.Mutex // guards what follows
-	lists     int        // that refreshes read
+	mu        sync.Mutex    // guards what follows
+	interval  time.Duration // from one request to the next; 0 = no pace
+	places    int           // most requests under way
+	aside     int           // most of them that are not a refresh's
+	lists     int           // that refreshes read
 	flying    [priorities]int
 	waiting   [priorities]list.List // of *ticket, the oldest first
 	next      time.Time             // when the pace allows the next request
@@ -54,15 +53,25 @@ type ticket struct {
 
 // newGate returns a gate for requests a second (0 = no limit) and requests in flight (0 = no limit).
 func newGate(rate float64, inFlight int) *gate {
-	g := &gate{places: inFlight}
+	g := &gate{}
+	g.set(rate, inFlight)
+	return g
+}
+
+// set changes the pace. Requests that are under way go on.
+func (g *gate) set(rate float64, inFlight int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.interval = 0
 	if rate > 0 {
 		g.interval = time.Duration(float64(time.Second) / rate)
 	}
+	g.places = inFlight
 	if inFlight == 0 {
 		g.places = math.MaxInt
 	}
 	g.aside = min(maxAside, max(g.places/2, 1))
-	return g
+	g.admit()
 }
 
 // begin notes that a refresh reads one list more, or one less.

@@ -30,7 +30,7 @@ type step func(ctx context.Context, r *request) (code int, err error)
 
 // steps is the way of a request: what is on the left is done around what is on the right.
 func (c *Client) steps() step {
-	return c.retried(c.inTurn(c.authenticated(c.observed(c.explained(c.inTime(c.send))))))
+	return c.retried(c.inTurn(c.authenticated(c.observed(c.impersonal(c.explained(c.inTime(c.send)))))))
 }
 
 // get sends a request, as often as it may, and has decode read the body of a 200, each time from the start where an
@@ -49,7 +49,7 @@ func (c *Client) get(ctx context.Context, r *request) error {
 func (c *Client) inTurn(next step) step {
 	return func(ctx context.Context, r *request) (int, error) {
 		for {
-			if err := c.cooldown.wait(ctx); err != nil {
+			if err := c.awaitCooldown(ctx, r); err != nil {
 				return 0, err
 			}
 			ticket, err := c.gate.enter(ctx, r.priority)
@@ -66,6 +66,14 @@ func (c *Client) inTurn(next step) step {
 		r.attempts++
 		return next(ctx, r)
 	}
+}
+
+// awaitCooldown waits until there is no cooldown. A sample does not wait: it fails.
+func (c *Client) awaitCooldown(ctx context.Context, r *request) error {
+	if r.priority == sampling {
+		return c.throttledSample()
+	}
+	return c.cooldown.wait(ctx)
 }
 
 // authenticated gives a request the credentials, as they are now. They are known to the sanitizer before anything is

@@ -27,7 +27,7 @@ func (c *Client) retried(next step) step {
 				return code, nil
 			case ctx.Err() != nil && last != nil:
 				return code, fmt.Errorf("%w (last failure: %v)", err, last) //nolint:errorlint // it is ctx's
-			case !retryable(err):
+			case r.priority == sampling || !retryable(err):
 				return code, attempted(r, err)
 			case r.attempts > c.options.MaxRetries:
 				return code, attempted(r, err)

@@ -39,6 +39,7 @@ type life struct {
 	grown  twilio.Stats
 	first  bool // publication
 	lavish bool // what a refresh costs does not matter
+	emails emails
 
 	rate func(time.Time) float64 // operations a minute
 	// lifetime is how long an operation is live, on average.
@@ -49,6 +50,15 @@ type life struct {
 	ends      map[string]time.Time
 	starts    map[string]time.Time
 }
+
+// emails says whether operations are of e-mails, and whether they tell of attempts and recipients.
+type emails int
+
+const (
+	noEmails emails = iota
+	emailsWithAttempts
+	emailsWithoutAttempts
+)
 
 // shown is an operation as the API showed it once.
 type shown struct {
@@ -91,6 +101,9 @@ func (l *life) live(d time.Duration) {
 	}
 	for range n {
 		op := newOperation(l.rnd, now.Add(-time.Duration(l.rnd.Int64N(int64(d)))), twilio.StatusProcessing)
+		if l.emails == emailsWithoutAttempts {
+			op.Stats[twilio.Attempts], op.Stats[twilio.Recipients] = 0, 0
+		}
 		begins := op.CreatedAt
 		if l.rnd.Float64() < l.scheduled {
 			op.Status = twilio.StatusScheduled
@@ -114,7 +127,7 @@ func (l *life) live(d time.Duration) {
 		// Of the settled ones a few change: late receipts, or a new life.
 		for range len(ops) / 500 {
 			op := ops[l.rnd.IntN(len(ops))]
-			moveStats(l.rnd, op, now)
+			l.moveStats(op, now)
 			if !op.Status.Live() && l.rnd.IntN(100) == 0 {
 				op.Status = twilio.StatusProcessing
 				l.ends[op.ID] = now.Add(time.Duration(l.rnd.ExpFloat64() * float64(l.lifetime)))
@@ -124,12 +137,20 @@ func (l *life) live(d time.Duration) {
 	})
 }
 
+func (l *life) moveStats(op *fakeOperation, now time.Time) {
+	if l.emails == noEmails {
+		moveStats(l.rnd, op, now)
+	} else {
+		moveEmails(l.rnd, op, now)
+	}
+}
+
 func (l *life) move(op *fakeOperation, now time.Time) {
 	switch {
 	case op.Status == twilio.StatusScheduled && !now.Before(l.starts[op.ID]):
 		op.Status, op.UpdatedAt = twilio.StatusProcessing, now
 	case op.Status == twilio.StatusProcessing && !now.Before(l.ends[op.ID]):
-		moveStats(l.rnd, op, now)
+		l.moveStats(op, now)
 		op.Status = twilio.StatusCompleted
 		if l.rnd.IntN(50) == 0 {
 			op.Status = twilio.StatusCanceled
@@ -138,7 +159,7 @@ func (l *life) move(op *fakeOperation, now time.Time) {
 			op.Status = "PAUSED"
 		}
 	case l.rnd.IntN(4) == 0:
-		moveStats(l.rnd, op, now)
+		l.moveStats(op, now)
 	}
 }
 
@@ -339,6 +360,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 		scheduled float64
 		api       func(*fakeAPI)
 		options   func(*Options)
+		emails    emails
 		failing   float64 // share of refreshes made to fail at some page
 		outage    bool    // hours without an answer, every day
 	}{
@@ -364,6 +386,15 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 			rate:     steady(3),
 			lifetime: 3 * time.Minute,
 			api:      func(a *fakeAPI) { a.limit = 4 },
+		},
+		{name: "e-mails", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, scheduled: 0.1, emails: emailsWithAttempts},
+		{
+			name:     "e-mails without attempts",
+			hours:    12,
+			rate:     nights,
+			lifetime: 10 * time.Minute,
+			emails:   emailsWithoutAttempts,
+			failing:  0.2,
 		},
 		{name: "repeats", hours: 12, rate: steady(6), lifetime: 3 * time.Minute, api: func(a *fakeAPI) { a.repeat = true }},
 		{name: "failing half the time", hours: 12, rate: nights, lifetime: 10 * time.Minute, scheduled: 0.1, failing: 0.5},
@@ -429,6 +460,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 					}
 					l := newLife(t, seed, o)
 					l.rate, l.lifetime, l.scheduled, l.ahead = tt.rate, tt.lifetime, tt.scheduled, o.Length+o.Length/8
+					l.emails = tt.emails
 					l.api.order = fakeOrders[seed%uint64(len(fakeOrders))]
 					if tt.api != nil {
 						tt.api(l.api)

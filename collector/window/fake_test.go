@@ -297,6 +297,19 @@ func moveStats(rnd *rand.Rand, op *fakeOperation, at time.Time) {
 	}
 }
 
+// moveEmails moves some e-mails on. As in the reference's example, those that are delivered, and opened, still count as sent.
+func moveEmails(rnd *rand.Rand, op *fakeOperation, at time.Time) {
+	op.UpdatedAt = at
+	s := &op.Stats
+	n := (s[twilio.Queued] + 1) / 2
+	s[twilio.Queued] -= n
+	under := s[twilio.Sent] - s[twilio.Delivered] - s[twilio.Failed] - s[twilio.Undelivered]
+	s[twilio.Sent] += n
+	outcomes := []twilio.Stat{twilio.Failed, twilio.Undelivered, twilio.Delivered, twilio.Delivered}
+	s[outcomes[rnd.IntN(len(outcomes))]] += under
+	s[twilio.Read] += (s[twilio.Delivered] - s[twilio.Read]) / 3
+}
+
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 func testOptions() Options {

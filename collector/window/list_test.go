@@ -3,6 +3,7 @@ package window
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,7 +80,8 @@ func combinations(all bool) (combinations [][]int) {
 }
 
 // TestEveryKindOfList reads the simulated world by combinations of what the API leaves open, through the real client,
-// and holds the sums against a brute-force count: after a first refresh and one more.
+// and holds the sums against a brute-force count: after a first refresh and one more. The operations are of messages, or
+// of e-mails that tell of attempts or do not: in turns, or each in all combinations.
 func TestEveryKindOfList(t *testing.T) {
 	cs := combinations(*seeds > fewSeeds)
 	t.Logf("%d combinations", len(cs))
@@ -97,18 +99,33 @@ func TestEveryKindOfList(t *testing.T) {
 			FailedShare:    0.05,
 			Until:          time.Now(),
 		})
+		kinds := []emails{noEmails, emailsWithAttempts, emailsWithoutAttempts}
+		if *seeds > fewSeeds {
+			cs = slices.Repeat(cs, len(kinds))
+		}
 		for i, c := range cs {
+			kind := kinds[i%len(kinds)]
+			if *seeds > fewSeeds {
+				kind = kinds[i*len(kinds)/len(cs)]
+			}
 			o := testOptions()
 			o.Length = 30 * time.Minute
 			var list simulator.ListSettings
 			for k, v := range c {
 				kindsOfList[k][v](&list, &o)
 			}
-			handler := simulator.NewHandler(world, simulator.Settings{
+			settings := simulator.Settings{
 				AccountSID: "AC1", AuthToken: "secret", List: list, NoGzip: i%7 > 0,
-			})
+			}
+			source, resource := simulator.Source(world), twilio.Messages
+			if kind != noEmails {
+				settings.Emails, settings.EmailsWithoutAttempts = world, kind == emailsWithoutAttempts
+				source, resource = simulator.NewStatic(), twilio.Emails
+			}
+			handler := simulator.NewHandler(source, settings)
 			client := twilio.NewClient(twilio.Options{
-				BaseURL: &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
+				Resource: resource,
+				BaseURL:  &url.URL{Scheme: "http", Host: "api.test", Path: "/v1"},
 				Transport: config.NewBasicAuthRoundTripper(
 					config.NewInlineSecret("AC1"),
 					config.NewInlineSecret("secret"),
@@ -123,6 +140,12 @@ func TestEveryKindOfList(t *testing.T) {
 				}
 			}
 			want := world.Sums(time.Now(), w.first.time(), time.Now())
+			if kind == emailsWithoutAttempts {
+				for status, sum := range want {
+					sum.Stats[twilio.Attempts], sum.Stats[twilio.Recipients] = 0, 0
+					want[status] = sum
+				}
+			}
 			got := make(simulator.Sums)
 			for _, sums := range w.Snapshot().Statuses {
 				if sums.Operations > 0 {

@@ -67,9 +67,11 @@ func (m *Manager) newAccount(c *config.Account) *Account {
 		Decoding:   decoding,
 		Logger:     log.With(m.logger, "account", c.Account),
 		Observe:    metrics.Observe,
+		Resource:   c.Resource,
 		Proxy:      t.proxy,
 	})
 	a.Refresher = collector.NewRefresher(c.Settings, a.client, metrics, m.logger)
+	LookUpReasons(a.Refresher, a.client, metrics, m.logger)
 	return a
 }
 

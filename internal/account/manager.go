@@ -91,6 +91,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	for i := range configs {
 		list[i] = m.newAccount(&configs[i])
 	}
+	sharePace(list, list)
 	m.current.Store(&list)
 	m.loaded(c.Warnings())
 	return m, nil
@@ -372,6 +373,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 			r.started = append(r.started, next[i])
 		}
 	}
+	sharePace(next, r.started)
 	start(ctx, r.started, 0)
 	m.current.Store(&next)
 	m.dropTransports(next)

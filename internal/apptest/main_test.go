@@ -210,7 +210,7 @@ func TestBadStart(t *testing.T) {
 	defer func() { _ = taken.Close() }()
 	bad := testutil.WriteFile(t, "accounts.yml", "accounts:\n- shade: red\n")
 	unknown := bad + `:2: unknown key "shade" (known keys: name, account_sid, auth_token_file, api_key, api_secret_file, ` +
-		`proxy_url, tls_config, base_url, rate_limit, interval, window, page_size, concurrency, max_staleness)`
+		`proxy_url, tls_config, base_url, resource, rate_limit, interval, window, page_size, concurrency, max_staleness)`
 	for name, tc := range map[string]struct {
 		env  []string
 		args []string

@@ -23,9 +23,10 @@ const ProgramName = "twilio_operations_exporter"
 
 // The account that --demo shows, which only the built-in simulator knows.
 const (
-	DemoAccount    = "demo" // value of the account label
-	DemoAccountSID = "AC00000000000000000000000000000001"
-	DemoAuthToken  = "demo"
+	DemoAccount      = "demo"        // value of the account label
+	DemoEmailAccount = "demo-emails" // that of its e-mails
+	DemoAccountSID   = "AC00000000000000000000000000000001"
+	DemoAuthToken    = "demo"
 )
 
 const (
@@ -122,7 +123,9 @@ func (c *ValidatedConfig) Toolkit() *web.FlagConfig {
 func (c *ValidatedConfig) WithDemoURL(u *url.URL) *ValidatedConfig {
 	changed := *c
 	changed.accounts = c.Accounts()
-	changed.accounts[0].BaseURL = *u
+	for i := range changed.accounts {
+		changed.accounts[i].BaseURL = *u
+	}
 	return &changed
 }
 

@@ -19,7 +19,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
 )
 
@@ -290,9 +292,14 @@ func TestWithDemoURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range [][]Account{c.Accounts(), accounts} {
-		if len(a) != 1 || a[0].BaseURL.String() != "http://127.0.0.1:1/v1" || a[0].User != simulator.DemoAccountSID ||
-			password(t, &a[0]) != simulator.DemoAuthToken {
-			t.Errorf("%+v", a)
+		if len(a) != 2 || a[0].Resource != twilio.Messages || a[1].Resource != twilio.Emails {
+			t.Fatalf("%+v", a)
+		}
+		for i := range a {
+			if a[i].BaseURL.String() != "http://127.0.0.1:1/v1" || a[i].User != simulator.DemoAccountSID ||
+				a[i].AccountSID != simulator.DemoAccountSID || password(t, &a[i]) != simulator.DemoAuthToken {
+				t.Errorf("%+v", a[i])
+			}
 		}
 	}
 }
@@ -731,6 +738,9 @@ func TestConfigFile(t *testing.T) {
     window:
   - <<: *second
     name: third
+  - <<: *second
+    name: fourth
+    resource: emails
 `
 	accounts, warnings, err := parseConfigFile([]byte(yml), filepath.Join(dir, "accounts.yml"), testDefaults(t))
 	if err != nil {
@@ -739,13 +749,14 @@ func TestConfigFile(t *testing.T) {
 	if want := []string{
 		filepath.Join(dir, "accounts.yml") + ":13: tls_config: insecure_skip_verify sends the credentials to whoever answers",
 		filepath.Join(dir, "accounts.yml") + `:15: account_sid: also that of account "ACffffffffffffffffffffffffffffffff": ` +
-			"each reads the API at its own rate limit",
-	}; len(accounts) != 3 || !slices.Equal(warnings, want) {
+			"both read the same messages",
+	}; len(accounts) != 4 || !slices.Equal(warnings, want) {
 		t.Fatalf("accounts %d, warnings %q", len(accounts), warnings)
 	}
 	a := accounts[0]
 	want := testDefaults(t).Settings
-	want.Account, want.Window, want.Interval, want.PageSize, want.Concurrency, want.MaxStaleness = "<script>alert(1)</script>", 168*time.Hour, 0, 50, 2, 0
+	want.Account, want.AccountSID = "<script>alert(1)</script>", testutil.SID
+	want.Window, want.Interval, want.PageSize, want.Concurrency, want.MaxStaleness = 168*time.Hour, 0, 50, 2, 0
 	if d := cmp.Diff(want, a.Settings); d != "" {
 		t.Errorf("settings (-want +got):\n%s", d)
 	}
@@ -796,7 +807,7 @@ func TestConfigFileErrors(t *testing.T) {
 	file := filepath.Join(dir, "a.yml")
 	const head = "accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: token\n"
 	const accountKeys = " (known keys: name, account_sid, auth_token_file, api_key, api_secret_file, proxy_url, tls_config, " +
-		"base_url, rate_limit, interval, window, page_size, concurrency, max_staleness)"
+		"base_url, resource, rate_limit, interval, window, page_size, concurrency, max_staleness)"
 	const tlsKeys = " (known keys: ca, ca_file, cert, cert_file, key, key_file, server_name, insecure_skip_verify, " +
 		"min_version, max_version)"
 	for name, tc := range map[string]struct{ yml, want string }{
@@ -1067,4 +1078,34 @@ func FuzzLoad(f *testing.F) {
 			checkAccount(t, &c.accounts[i])
 		}
 	})
+}
+
+func TestOperationTags(t *testing.T) {
+	testutil.SetEnv(t, map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": "token"})
+	for value, tt := range map[string]struct {
+		want collector.OperationTags
+		err  string
+	}{
+		"":                    {},
+		"campaign":            {want: collector.OperationTags{"campaign"}},
+		"campaign, team":      {want: collector.OperationTags{"campaign", "team"}},
+		"a,b,c,d,cost-center": {want: collector.OperationTags{"a", "b", "c", "d", "cost-center"}},
+		"a,b,c,d,e,f":         {err: `--collector.operation-tags: "a,b,c,d,e,f" is not a list of at most 5 tag keys, such as campaign,team`},
+		"a,,b":                {err: `--collector.operation-tags: "a,,b" is not a comma-separated list of tag keys, such as campaign,team`},
+		"cost-center,cost_center": {err: `--collector.operation-tags: the tags "cost-center" and "cost_center" would both be ` +
+			`the label tag_cost_center: leave one of them out`},
+		"a,a":                    {err: `--collector.operation-tags: the tags "a" and "a" would both be the label tag_a: leave one of them out`},
+		strings.Repeat("x", 129): {err: "is not a comma-separated list of tag keys"},
+	} {
+		c, err := Load([]string{"--collector.operation-tags=" + value}, io.Discard)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%q: error %v, want %s", value, err, tt.err)
+			}
+			continue
+		}
+		if err != nil || c.Accounts()[0].Tags != tt.want {
+			t.Errorf("%q: %v, error %v", value, c.Accounts()[0].Tags, err)
+		}
+	}
 }

@@ -86,6 +86,7 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		warnings = append(warnings, secret.oddSecret(secret.value)...)
 	}
 
+	a.AccountSID = c.sid.value
 	a.User = used.user.value
 	if used.file.value != "" {
 		a.Password = SecretFile(config.JoinDir(c.dir, used.file.value))

@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"twilio_operations_exporter/internal/sanitize"
+	"twilio_operations_exporter/twilio"
 )
 
 // tlsKeys are the keys that tls_config may have.
@@ -179,10 +180,13 @@ type seenAccounts struct {
 	names map[apiUser]string // of the first account of each
 }
 
-// apiUser is an account of the API, whatever its name.
-type apiUser struct{ sid, baseURL string }
+// apiUser is what an account reads, whatever its name.
+type apiUser struct {
+	sid, baseURL string
+	resource     twilio.Resource
+}
 
-// add refuses a name that there was before, and warns of an account that the API takes for the same.
+// add refuses a name that there was before, and warns of an account that reads the same.
 func (s *seenAccounts) add(m *mapping, a *Account) (warnings []string, err error) {
 	name := m.name()
 	line, isDuplicate := s.lines[a.Account]
@@ -193,11 +197,11 @@ func (s *seenAccounts) add(m *mapping, a *Account) (warnings []string, err error
 	s.lines[a.Account] = m.lineOf(name.name)
 
 	sid := m.input("account_sid")
-	user := apiUser{sid.value, a.BaseURL.String()}
+	user := apiUser{sid.value, a.BaseURL.String(), a.Resource}
 	other, isShared := s.names[user]
 	if isShared {
-		return []string{fmt.Sprintf("%s: also that of account %s: each reads the API at its own rate limit",
-			sid.where(), sanitize.Quote(other))}, nil
+		return []string{fmt.Sprintf("%s: also that of account %s: both read the same %s",
+			sid.where(), sanitize.Quote(other), a.Resource)}, nil
 	}
 	s.names[user] = a.Account
 	return nil, nil

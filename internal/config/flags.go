@@ -14,6 +14,9 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/version"
+
+	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/twilio"
 )
 
 // options are the command line and the environment. Flags that need no check are in config at once.
@@ -260,6 +263,7 @@ func (o *options) useDemo() error {
 
 	a := c.defaults
 	a.Account = DemoAccount
+	a.AccountSID = DemoAccountSID
 	a.User = DemoAccountSID
 	a.Password = config.NewInlineSecret(DemoAuthToken)
 	interval := o.settings["collector.interval"]
@@ -269,10 +273,19 @@ func (o *options) useDemo() error {
 	if !o.settings["twilio.rate-limit"].isSet {
 		a.RateLimit = 0 // the simulator needs no protection
 	}
+	if !o.settings["collector.operation-tags"].isSet {
+		a.Tags = collector.OperationTags{"campaign", "team"}
+	}
 
 	long, err := a.checkInterval(*interval)
 	c.warnings = append(c.warnings, long...)
 	c.accounts = []Account{a}
+	if !o.settings["twilio.resource"].isSet {
+		emails := a
+		emails.Account = DemoEmailAccount
+		emails.Resource = twilio.Emails
+		c.accounts = append(c.accounts, emails)
+	}
 	return err
 }
 

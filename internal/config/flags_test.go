@@ -19,6 +19,7 @@ func TestFlags(t *testing.T) {
 		twilio.api-key,TWILIO_API_KEY
 		twilio.api-secret-file
 		twilio.base-url,TWILIO_BASE_URL,https://comms.twilio.com/v1
+		twilio.resource,,messages
 		twilio.timeout,,30s
 		twilio.max-retries,,4
 		twilio.rate-limit,,10
@@ -30,6 +31,8 @@ func TestFlags(t *testing.T) {
 		collector.refresh-timeout,,15m
 		collector.max-age,,10m
 		collector.named-operations,,3
+		collector.failure-samples,,5
+		collector.operation-tags
 		config.file
 		config.auto-reload
 		config.auto-reload-interval,,30s

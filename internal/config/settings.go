@@ -14,7 +14,9 @@ import (
 
 	"github.com/prometheus/common/model"
 
+	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/internal/sanitize"
+	"twilio_operations_exporter/twilio"
 )
 
 // input is a value and where it came from.
@@ -62,6 +64,13 @@ var settings = []setting{
 		flag: "twilio.base-url", env: "TWILIO_BASE_URL", key: "base_url", defaultValue: defaultBaseURL,
 		help: "Base URL of the Twilio API. Credentials are sent to this host only.",
 		set:  func(a *Account, in input) error { return in.setBaseURL(&a.BaseURL) },
+	},
+	{
+		flag: "twilio.resource", key: "resource", defaultValue: string(twilio.Messages),
+		help: "Operations to read: those of messages or of emails.",
+		set: func(a *Account, in input) error {
+			return in.setOneOf((*string)(&a.Resource), string(twilio.Messages), string(twilio.Emails))
+		},
 	},
 	{
 		flag: "twilio.timeout", defaultValue: "30s",
@@ -135,6 +144,18 @@ var settings = []setting{
 		flag: "collector.named-operations", defaultValue: "3",
 		help: "Maximum number of failing and of stuck operations per account to export by ID, at most 20.",
 		set:  func(a *Account, in input) error { return in.setInt(&a.Named, 0, 20) },
+	},
+	{
+		flag: "collector.failure-samples", defaultValue: "5",
+		help: "How many lost messages of each failing operation that is exported by ID to look up for the reason, " +
+			"at most 20. 0 looks up none.",
+		set: func(a *Account, in input) error { return in.setInt(&a.Samples, 0, 20) },
+	},
+	{
+		flag: "collector.operation-tags",
+		help: "Comma-separated keys of message tags to export as labels of twilio_named_operation_info, at most 5. " +
+			"Choose tags that all messages of an operation have in common.",
+		set: func(a *Account, in input) error { return in.setTags(&a.Tags) },
 	},
 }
 
@@ -238,6 +259,36 @@ func (in input) setFloat(to *float64, high float64, want string) error {
 		return in.bad("a number " + want)
 	}
 	*to = f
+	return nil
+}
+
+// maxTagKey is how many characters the key of a tag has, at most.
+const maxTagKey = 128
+
+// setTags accepts keys of tags, between commas.
+func (in input) setTags(to *collector.OperationTags) error {
+	*to = collector.OperationTags{}
+	if in.value == "" {
+		return nil
+	}
+	keys := strings.Split(in.value, ",")
+	if len(keys) > len(to) {
+		return in.bad(fmt.Sprintf("a list of at most %d tag keys, such as campaign,team", len(to)))
+	}
+	labels := map[string]string{} // keys, by label
+	for i, key := range keys {
+		key = strings.TrimSpace(key)
+		if !validName(key) || utf8.RuneCountInString(key) > maxTagKey {
+			return in.bad("a comma-separated list of tag keys, such as campaign,team")
+		}
+		label := collector.TagLabel(key)
+		if other, taken := labels[label]; taken {
+			return fmt.Errorf("%s: the tags %s and %s would both be the label %s: leave one of them out",
+				in.where(), sanitize.Quote(other), sanitize.Quote(key), label)
+		}
+		labels[label] = key
+		to[i] = key
+	}
 	return nil
 }
 

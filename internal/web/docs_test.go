@@ -40,10 +40,16 @@ func metricTables(t *testing.T) string {
 	}
 	s := run(t, c.WithDemoURL(u))
 	refresh(t, s)
-	families, err := s.scrape(t.Context()).Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var families []*dto.MetricFamily
+	testutil.WaitFor(t, "lost messages that were looked up", func() bool {
+		families, err = s.scrape(t.Context()).Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(families, func(f *dto.MetricFamily) bool {
+			return f.GetName() == "twilio_named_operation_info"
+		})
+	})
 	good := probeResult{account: "demo"}
 	bad := probeResult{account: "demo", err: io.EOF}
 	probe, err := prometheus.Gatherers{good.metrics(), onlyErrorInfo{bad.metrics()}}.Gather()

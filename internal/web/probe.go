@@ -24,10 +24,11 @@ const reasonNotFound = "not_found"
 
 // probeResult is how a probe has ended.
 type probeResult struct {
-	account string
-	op      twilio.Operation // if err is nil
-	err     error
-	took    time.Duration
+	account  string
+	resource twilio.Resource
+	op       twilio.Operation // if err is nil
+	err      error
+	took     time.Duration
 }
 
 // probe serves one operation's metrics (Prometheus' multi-target pattern). An operation that cannot be fetched is
@@ -48,7 +49,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	deadline, _ := ctx.Deadline()
 	logProbeStart(logger, a.Name(), id, deadline)
 
-	result := probeResult{account: a.Name()}
+	result := probeResult{account: a.Name(), resource: a.Refresher.Settings().Resource}
 	begin := time.Now()
 	result.op, result.err = a.Fetch(ctx, id) //nolint:contextcheck // a shared fetch ends with the account
 	result.took = time.Since(begin)
@@ -182,7 +183,10 @@ func (p *probeResult) metrics() *prometheus.Registry {
 		collector.Unix(op.CreatedAt), operation())
 	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.",
 		collector.Unix(op.UpdatedAt), operation())
-	for stat, row := range twilio.MessageStats {
+	for stat, row := range p.resource.Stats() {
+		if row.JSON == "" {
+			continue
+		}
 		gauge(row.Name, row.Help+".", float64(op.Stats[stat]), operation())
 	}
 	info := operation()

@@ -83,85 +83,146 @@ func (c *campaign) operation(at int64) twilio.Operation {
 	}
 }
 
-// outcome is how many messages end in one way, and how far they have come.
-type outcome struct{ all, started, settled int64 }
+// plan is what a campaign sends, and how that ends. It is drawn at once and does not depend on the time.
+type plan struct {
+	recipients, messages int64
+	unaddressable        int64 // recipients no attempt is made for
+	group                bool  // each message goes to several recipients
 
-func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
-	w := c.w
+	failed, undelivered, delivered int64 // messages that end so
+
+	lateShare     float64 // of the messages get their outcome after the end
+	readShare     float64 // of the delivered messages are read at last
+	fallbackShare float64 // of the messages take a second attempt
+}
+
+// plan draws the campaign's plan. The order of the draws matters: it makes the numbers of every seed.
+func (c *campaign) plan() plan {
+	settings := &c.w.s
 	r := newRandom(uint64(c.random), streamContent)
-	s[twilio.Recipients] = r.logBetween(int64(w.s.MinRecipients), int64(w.s.MaxRecipients))
-	s[twilio.Total] = s[twilio.Recipients]
-	group := r.float() < w.s.GroupShare && s[twilio.Recipients] > 1 && c.planned == 0
+
+	var p plan
+	p.recipients = r.logBetween(int64(settings.MinRecipients), int64(settings.MaxRecipients))
+	group := r.float() < settings.GroupShare
 	if c.planned > 0 {
-		s[twilio.Recipients], s[twilio.Total] = c.planned, c.planned
+		p.recipients = c.planned
+		group = false
 	}
-	if group {
-		s[twilio.Total] = (s[twilio.Recipients] + groupSize - 1) / groupSize
-	}
-	switch {
-	case at >= c.end && c.end < c.start:
-		s[twilio.Canceled] = s[twilio.Total]
-		return s, c.end
-	case at < c.start:
-		s[twilio.Scheduled] = s[twilio.Total]
-		return s, c.created
+	p.group = group && p.recipients > 1
+	p.messages = p.recipients
+	if p.group {
+		p.messages = (p.recipients + groupSize - 1) / groupSize
 	}
 
 	failedShare, undeliveredShare, unaddressableShare := c.rates(&r)
-	if !group {
-		s[twilio.Unaddressable] = share(&r, s[twilio.Recipients], unaddressableShare)
+	if !p.group {
+		p.unaddressable = share(&r, p.recipients, unaddressableShare)
 	}
-	sending := s[twilio.Total] - s[twilio.Unaddressable]
-	var failed, undelivered, delivered outcome
-	failed.all = share(&r, sending, failedShare)
-	undelivered.all = share(&r, sending-failed.all, undeliveredShare)
-	delivered.all = sending - failed.all - undelivered.all
-	late := min(0.5, w.s.LateShare*2*r.float())
-	readShare := w.s.ReadShare * (0.5 + r.float()/2)
-	fallback := 0.0
-	if r.float() < w.s.FallbackShare && !group {
-		fallback = r.float()
-	}
+	sending := p.sending()
+	p.failed = share(&r, sending, failedShare)
+	p.undelivered = share(&r, sending-p.failed, undeliveredShare)
+	p.delivered = sending - p.failed - p.undelivered
 
-	tick, lateTick := c.lastTick, int64(0)
+	p.lateShare = min(0.5, settings.LateShare*2*r.float())
+	p.readShare = settings.ReadShare * (0.5 + r.float()/2)
+	fallback := r.float() < settings.FallbackShare
+	if fallback && !p.group {
+		p.fallbackShare = r.float()
+	}
+	return p
+}
+
+// sending is the number of messages that an attempt is made for.
+func (p *plan) sending() int64 { return p.messages - p.unaddressable }
+
+// progress is how far a campaign that has started has come.
+type progress struct {
+	processed float64 // share of its processing that is over
+	late      float64 // share of what changes after its end that has changed
+	updated   int64   // when it last changed
+}
+
+func (c *campaign) progress(at int64) progress {
 	if at < c.end {
-		tick, updated = latest(c.lastTick, at, c.tickTime)
-	} else {
-		lateTick, updated = latest(lateTicks, at, c.lateTickTime)
+		tick, when := latest(c.lastTick, at, c.tickTime)
+		return progress{processed: float64(tick) / ticks, updated: when}
 	}
-	after := float64(lateTick) / lateTicks
-	x := float64(tick) / ticks
-	// A message is started before it is settled, whatever the rounding: both are rounded alike, and the one share is
-	// never below the other.
-	started := min(1, x/0.75)
-	settled := max(0, (x-0.1)/0.9) * (1 - late)
-	for _, o := range []*outcome{&failed, &undelivered, &delivered} {
-		o.started = rounded(o.all, started)
-		o.settled = rounded(o.all, settled)
-		o.settled += rounded(o.started-o.settled, after)
+	tick, when := latest(lateTicks, at, c.lateTickTime)
+	return progress{
+		processed: float64(c.lastTick) / ticks,
+		late:      float64(tick) / lateTicks,
+		updated:   when,
 	}
-	failed.settled = failed.started // fails on leaving the queue
-	read := 0.3*x + (1-0.3*x)*after
+}
 
-	moved := failed.started + undelivered.started + delivered.started
-	s[twilio.Attempts] = moved + rounded(moved, fallback)
-	s[twilio.Queued] = sending - moved
-	if c.canceled && at >= c.end {
-		s[twilio.Canceled], s[twilio.Queued] = s[twilio.Queued], 0
+// outcome is how far the messages have come that end in one way.
+type outcome struct{ started, settled int64 }
+
+// outcome is how far so many messages have come, of which a share gets its outcome late. A message is started before it
+// is settled, whatever the rounding: both are rounded alike, and the one share is never below the other.
+func (p *progress) outcome(messages int64, lateShare float64) outcome {
+	startedShare := min(1, p.processed/0.75)
+	settledShare := max(0, (p.processed-0.1)/0.9) * (1 - lateShare)
+
+	started := rounded(messages, startedShare)
+	settled := rounded(messages, settledShare)
+	settled += rounded(started-settled, p.late)
+	return outcome{started, settled}
+}
+
+// readShare is the share of the messages to be read that have been.
+func (p *progress) readShare() float64 {
+	whileProcessed := 0.3 * p.processed
+	return whileProcessed + (1-whileProcessed)*p.late
+}
+
+// stats are the campaign's counts as they stand, and when they last changed.
+func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
+	p := c.plan()
+	s[twilio.Recipients] = p.recipients
+	s[twilio.Total] = p.messages
+
+	neverStarts := c.end < c.start
+	if neverStarts && at >= c.end {
+		s[twilio.Canceled] = p.messages
+		return s, c.end
 	}
+	if at < c.start {
+		s[twilio.Scheduled] = p.messages
+		return s, c.created
+	}
+
+	progress := c.progress(at)
+	failed := progress.outcome(p.failed, p.lateShare)
+	undelivered := progress.outcome(p.undelivered, p.lateShare)
+	delivered := progress.outcome(p.delivered, p.lateShare)
+	started := failed.started + undelivered.started + delivered.started
+
+	s[twilio.Unaddressable] = p.unaddressable
+	s[twilio.Attempts] = started + rounded(started, p.fallbackShare)
+	waiting := p.sending() - started
+	if c.canceled && at >= c.end {
+		s[twilio.Canceled] = waiting
+	} else {
+		s[twilio.Queued] = waiting
+	}
+	s[twilio.Failed] = failed.started // a message fails on leaving the queue
 	s[twilio.Sent] = undelivered.started - undelivered.settled + delivered.started - delivered.settled
-	s[twilio.Failed] = failed.settled
-	if group {
+	if p.group {
 		// As in the reference's example: a group message that has been sent is counted under no outcome.
-		return s, updated
+		return s, progress.updated
+	}
+
+	if c.w.s.SentIncludesDelivered {
+		s[twilio.Sent] += delivered.settled
 	}
 	s[twilio.Undelivered] = undelivered.settled
-	s[twilio.Read] = rounded(delivered.settled, readShare*read)
+	s[twilio.Read] = rounded(delivered.settled, p.readShare*progress.readShare())
 	s[twilio.Delivered] = delivered.settled
-	if !w.s.DeliveredIncludesRead {
+	if !c.w.s.DeliveredIncludesRead {
 		s[twilio.Delivered] -= s[twilio.Read]
 	}
-	return s, updated
+	return s, progress.updated
 }
 
 // rates are the shares of this campaign's messages, or recipients, that end badly, trouble included.

@@ -85,7 +85,12 @@ func NewDemo() *Demo { return newDemo(time.Now()) }
 
 func newDemo(start time.Time) *Demo {
 	world := MustWorld(DemoWorld(start))
-	return &Demo{NewHandler(world, Settings{AccountSID: DemoAccountSID, AuthToken: DemoAuthToken}), world, start}
+	handler := NewHandler(world, Settings{
+		Emails:     MustWorld(DemoEmailWorld(start)),
+		AccountSID: DemoAccountSID,
+		AuthToken:  DemoAuthToken,
+	})
+	return &Demo{handler, world, start}
 }
 
 // DemoEvent is something that happens in a demo, for those who watch it.

@@ -12,47 +12,87 @@ import (
 // The encoder appends, without reflection: a page must cost far less to make than to read, or the benchmarks measure
 // the simulator.
 
-// encodePage returns a page; without a next it is the last.
-func encodePage(ops []keyed, next *token, self token, list *ListSettings) []byte {
+// format is how operations of a resource are written.
+type format struct {
+	stats []statMember
+}
+
+// statMember is a stat, and what stands before its value.
+type statMember struct {
+	stat   twilio.Stat
+	before string
+}
+
+func (f *format) add(stat twilio.Stat, name string) {
+	separator := ","
+	if len(f.stats) == 0 {
+		separator = ""
+	}
+	f.stats = append(f.stats, statMember{stat, separator + `"` + name + `":`})
+}
+
+var messageFormat = func() (f format) {
+	for stat, row := range twilio.MessageStats {
+		f.add(twilio.Stat(stat), row.JSON)
+	}
+	return f
+}()
+
+// newEmailFormat is the format of e-mails: they are opened, not read, and there is no unaddressable.
+func newEmailFormat(withoutAttempts bool) (f format) {
+	for stat, row := range twilio.MessageStats {
+		switch twilio.Stat(stat) {
+		case twilio.Unaddressable:
+		case twilio.Read:
+			f.add(twilio.Read, "opened")
+		case twilio.Attempts, twilio.Recipients:
+			if !withoutAttempts {
+				f.add(twilio.Stat(stat), row.JSON)
+			}
+		default:
+			f.add(twilio.Stat(stat), row.JSON)
+		}
+	}
+	return f
+}
+
+// encodePage returns a page of operations.
+func (f *format) encodePage(ops []keyed, pagination string) []byte {
 	b := make([]byte, 0, 384*(len(ops)+1))
 	b = append(b, `{"operations":[`...)
 	for i := range ops {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendOperation(b, &ops[i].op)
+		b = f.appendOperation(b, &ops[i].op)
 	}
-	b = append(b, `],"pagination":{`...)
-	switch {
-	case next != nil:
-		b = append(appendString(append(b, `"next":`...), list.encodeToken(*next)), ',')
-	case list.LastNext == LastNull:
-		b = append(b, `"next":null,`...)
-	case list.LastNext == LastEmpty:
-		b = append(b, `"next":"",`...)
-	}
-	b = appendString(append(b, `"self":`...), list.encodeToken(self))
-	return append(b, "}}"...)
+	b = append(b, `],"pagination":`...)
+	b = append(b, pagination...)
+	return append(b, '}')
 }
 
-// statMembers are what stands before the value of each stat.
-var statMembers = func() (members [len(twilio.Stats{})]string) {
-	for i, row := range twilio.MessageStats {
-		separator := ","
-		if i == 0 {
-			separator = ""
-		}
-		members[i] = separator + `"` + row.JSON + `":`
+// pagination is that of a page; without a next it is the last.
+func (s *ListSettings) pagination(next *token, self token) string {
+	b := []byte{'{'}
+	switch {
+	case next != nil:
+		b = append(appendString(append(b, `"next":`...), s.encodeToken(*next)), ',')
+	case s.LastNext == LastNull:
+		b = append(b, `"next":null,`...)
+	case s.LastNext == LastEmpty:
+		b = append(b, `"next":"",`...)
 	}
-	return members
-}()
+	b = appendString(append(b, `"self":`...), s.encodeToken(self))
+	return string(append(b, '}'))
+}
 
-func appendOperation(b []byte, op *twilio.Operation) []byte {
+func (f *format) appendOperation(b []byte, op *twilio.Operation) []byte {
 	b = appendString(append(b, `{"id":`...), op.ID)
 	b = appendString(append(b, `,"status":`...), string(op.Status))
 	b = append(b, `,"stats":{`...)
-	for i, name := range statMembers {
-		b = strconv.AppendInt(append(b, name...), op.Stats[i], 10)
+	for i := range f.stats {
+		member := &f.stats[i]
+		b = strconv.AppendInt(append(b, member.before...), op.Stats[member.stat], 10)
 	}
 	b = op.CreatedAt.UTC().AppendFormat(append(b, `},"createdAt":"`...), time.RFC3339Nano)
 	b = op.UpdatedAt.UTC().AppendFormat(append(b, `","updatedAt":"`...), time.RFC3339Nano)

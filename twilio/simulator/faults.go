@@ -25,12 +25,16 @@ const (
 
 var faultKinds = []FaultKind{FaultStatus, FaultLatency, FaultDate, FaultReset, FaultHang, FaultHTML, FaultRepeatToken}
 
+var endpoints = []twilio.Endpoint{
+	twilio.EndpointList, twilio.EndpointFetch, twilio.EndpointListMessages, twilio.EndpointFetchMessage,
+}
+
 // Fault makes some requests fail. Of several that match a request the first added counts.
 type Fault struct {
 	Kind FaultKind `json:"kind"`
 
 	// Which requests: all conditions must hold.
-	Endpoint twilio.Endpoint `json:"endpoint"` // "": both
+	Endpoint twilio.Endpoint `json:"endpoint"` // "": all
 	Every    int             `json:"every"`    // every n-th that matches; 0: each
 	Count    int             `json:"count"`    // then only n of these; 0: all
 
@@ -49,8 +53,8 @@ func (f *Fault) validate() error {
 		return fmt.Errorf("fault kind %q is none of %q", f.Kind, faultKinds)
 	case f.Every < 0 || f.Count < 0 || f.Latency < 0 || f.RetryAfter < 0:
 		return fmt.Errorf("fault %q has a negative number", f.Kind)
-	case f.Endpoint != "" && f.Endpoint != twilio.EndpointList && f.Endpoint != twilio.EndpointFetch:
-		return fmt.Errorf("fault endpoint %q is neither %q nor %q", f.Endpoint, twilio.EndpointList, twilio.EndpointFetch)
+	case f.Endpoint != "" && !slices.Contains(endpoints, f.Endpoint):
+		return fmt.Errorf("fault endpoint %q is none of %q", f.Endpoint, endpoints)
 	case f.Kind == FaultStatus && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("fault status %d is not from 200 to 599", f.Status)
 	case f.Kind == FaultLatency && f.Latency == 0, f.Kind == FaultDate && f.Offset == 0:

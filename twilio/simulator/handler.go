@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +20,12 @@ type Settings struct {
 	Now  func() time.Time // the API's clock, also the source's; nil: the system's
 	List ListSettings
 
+	Messages MessageSettings
+	Emails   Source // of the operations of e-mails; nil: there are none
+	// EmailsWithoutAttempts leaves out the stats of e-mails that only one of the two examples of the reference has:
+	// attempts and recipients.
+	EmailsWithoutAttempts bool
+
 	AccountSID, AuthToken string // credentials that are accepted; without an account SID, any or none
 
 	NoGzip bool // even when the request accepts it
@@ -33,6 +38,8 @@ type Handler struct {
 	faults   Faults
 	requests atomic.Int64
 	inFlight atomic.Int64
+
+	emailFormat format
 }
 
 // NewHandler returns a handler.
@@ -40,7 +47,10 @@ func NewHandler(source Source, s Settings) *Handler {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
-	return &Handler{source: source, s: s}
+	if s.Emails == nil {
+		s.Emails = NewStatic()
+	}
+	return &Handler{source: source, s: s, emailFormat: newEmailFormat(s.EmailsWithoutAttempts)}
 }
 
 // Faults returns the handler's faults.
@@ -57,8 +67,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.requests.Add(1)
 	h.inFlight.Add(1)
 	defer h.inFlight.Add(-1)
-	endpoint, id := route(r.URL.Path)
-	x := &exchange{ResponseWriter: w, h: h, r: r, fault: h.faults.pick(endpoint)}
+	call := route(r.URL.Path)
+	x := &exchange{ResponseWriter: w, h: h, r: r, call: call, fault: h.faults.pick(call.endpoint)}
 	if x.fault.Latency > 0 {
 		x.wait(time.After(x.fault.Latency))
 	}
@@ -75,24 +85,41 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.html(http.StatusOK, "Maintenance")
 	case h.s.AccountSID != "" && (user != h.s.AccountSID || password != h.s.AuthToken):
 		x.error(http.StatusUnauthorized)
-	case endpoint == "" || r.Method != http.MethodGet:
+	case r.Method != http.MethodGet:
 		x.error(http.StatusNotFound)
-	case endpoint == twilio.EndpointFetch:
-		x.fetch(id)
 	default:
-		x.list()
+		x.answer()
 	}
 }
 
-func route(path string) (endpoint twilio.Endpoint, id string) {
-	const list = "/v1/Messages/Operations"
-	if path == list {
-		return twilio.EndpointList, ""
+// A call is what a request asks for, by its path.
+type call struct {
+	endpoint twilio.Endpoint // "": nothing that there is
+	emails   bool            // operations of e-mails, not of messages
+	id       string          // of what is fetched
+}
+
+func route(path string) call {
+	for _, collection := range []struct {
+		path        string
+		list, fetch twilio.Endpoint
+		emails      bool
+	}{
+		{"/v1/Messages/Operations", twilio.EndpointList, twilio.EndpointFetch, false},
+		{"/v1/Emails/Operations", twilio.EndpointList, twilio.EndpointFetch, true},
+		{"/v1/Messages", twilio.EndpointListMessages, twilio.EndpointFetchMessage, false},
+	} {
+		below, found := strings.CutPrefix(path, collection.path)
+		id := strings.TrimPrefix(below, "/")
+		switch {
+		case !found:
+		case below == "":
+			return call{endpoint: collection.list, emails: collection.emails}
+		case below != id && id != "" && !strings.Contains(id, "/"):
+			return call{collection.fetch, collection.emails, id}
+		}
 	}
-	if id, ok := strings.CutPrefix(path, list+"/"); ok && id != "" && !strings.Contains(id, "/") {
-		return twilio.EndpointFetch, id
-	}
-	return "", ""
+	return call{}
 }
 
 // exchange is one request and its answer.
@@ -100,7 +127,37 @@ type exchange struct {
 	http.ResponseWriter
 	h     *Handler
 	r     *http.Request
+	call  call
 	fault Fault
+}
+
+// answer answers a request that nothing is wrong with so far.
+func (x *exchange) answer() {
+	switch x.call.endpoint {
+	case twilio.EndpointList:
+		x.list()
+	case twilio.EndpointFetch:
+		x.fetch(x.call.id)
+	case twilio.EndpointListMessages, twilio.EndpointFetchMessage:
+		switch refused := x.h.s.Messages.Refuse; {
+		case refused != 0:
+			x.error(refused)
+		case x.call.endpoint == twilio.EndpointListMessages:
+			x.listMessages()
+		default:
+			x.fetchMessage(x.call.id)
+		}
+	default:
+		x.error(http.StatusNotFound)
+	}
+}
+
+// source is where the operations of the request are, and how they are written.
+func (x *exchange) source() (Source, *format) {
+	if x.call.emails {
+		return x.h.s.Emails, &x.h.emailFormat
+	}
+	return x.h.source, &messageFormat
 }
 
 // wait returns when over does. It aborts the request when the client gives up.
@@ -130,14 +187,15 @@ func (x *exchange) html(code int, title string) {
 }
 
 func (x *exchange) fetch(id string) {
-	op, ok := x.h.source.Operation(x.h.s.Now(), id)
+	source, format := x.source()
+	op, ok := source.Operation(x.h.s.Now(), id)
 	switch {
 	case !twilio.ValidOperationID(id):
 		x.error(http.StatusBadRequest)
 	case !ok:
 		x.error(http.StatusNotFound)
 	default:
-		x.send(http.StatusOK, "application/json", appendOperation(nil, &op))
+		x.json(format.appendOperation(nil, &op))
 	}
 }
 
@@ -145,73 +203,51 @@ func (x *exchange) list() {
 	list := &x.h.s.List
 	q, wrong := list.parse(x.r.URL.RawQuery)
 	if wrong != "" {
-		e := documented[http.StatusBadRequest]
-		e.Message, e.Context = wrong+" is not valid.", "$."+wrong
-		x.sendError(http.StatusBadRequest, e)
+		x.refuse(wrong)
 		return
 	}
-	ops, next := list.page(x.h.source, x.h.s.Now(), q)
+	source, format := x.source()
+	ops, next := list.page(source, x.h.s.Now(), q)
 	if x.fault.Kind == FaultRepeatToken {
 		next = &q.token
 	}
-	x.send(http.StatusOK, "application/json", encodePage(ops, next, q.token, list))
+	x.json(format.encodePage(ops, list.pagination(next, q.token)))
 }
 
-// query is a list request that has been parsed.
-type query struct {
-	filter Filter
-	size   int
-	token  token // of the page
+func (x *exchange) fetchMessage(id string) {
+	m, ok := x.h.message(id)
+	switch {
+	case !messageID.MatchString(id):
+		x.error(http.StatusBadRequest)
+	case !ok:
+		x.error(http.StatusNotFound)
+	default:
+		x.json(encodeMessage(&m, &x.h.s.Messages))
+	}
 }
 
-// parse reads a list request, or names the first parameter that is wrong. Unknown ones are ignored.
-func (s *ListSettings) parse(raw string) (q query, wrong string) {
-	values, err := url.ParseQuery(raw)
-	if err != nil {
-		return q, "query"
+func (x *exchange) listMessages() {
+	list := &x.h.s.List
+	q, wrong := list.parseMessages(x.r.URL.RawQuery)
+	if wrong != "" {
+		x.refuse(wrong)
+		return
 	}
-	// parameter calls read with a parameter's value, if it is there.
-	parameter := func(name string, read func(value string) bool) {
-		if v := values[name]; wrong == "" && (len(v) > 1 || len(v) == 1 && !read(v[0])) {
-			wrong = name
-		}
+	messages, next := x.h.messages(q)
+	if x.fault.Kind == FaultRepeatToken {
+		next = &q.token
 	}
-	date := func(t *time.Time) func(string) bool {
-		return func(value string) bool {
-			// A date alone, as in the reference's example, is midnight UTC.
-			parsed, invalid := time.Parse(time.RFC3339, value)
-			if invalid != nil {
-				parsed, invalid = time.Parse(time.DateOnly, value)
-			}
-			*t = parsed.UTC()
-			return invalid == nil
-		}
-	}
-	var start, end time.Time
-	parameter("startDate", date(&start))
-	parameter("endDate", date(&end))
-	parameter("status", func(value string) bool {
-		q.filter.Status = twilio.Status(value)
-		switch q.filter.Status {
-		case twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled:
-			return true
-		}
-		return false
-	})
-	q.size = 50 // the documented default, as 1000 is the documented most
-	parameter("pageSize", func(value string) bool {
-		q.size, err = strconv.Atoi(value)
-		return err == nil && q.size >= 1 && q.size <= 1000
-	})
-	filters := fmt.Sprint(start.UnixMicro(), end.UnixMicro(), q.filter.Status)
-	parameter("pageToken", func(value string) bool {
-		q.token, err = s.decodeToken(value)
-		return err == nil && q.token.Filters == filters
-	})
-	q.token.Filters = filters
-	q.filter.From, q.filter.To = s.Bounds.span(start, end)
-	return q, wrong
+	x.json(encodeMessages(messages, list.pagination(next, q.token)))
 }
+
+// refuse sends the error of a parameter that is wrong.
+func (x *exchange) refuse(parameter string) {
+	e := documented[http.StatusBadRequest]
+	e.Message, e.Context = parameter+" is not valid.", "$."+parameter
+	x.sendError(http.StatusBadRequest, e)
+}
+
+func (x *exchange) json(body []byte) { x.send(http.StatusOK, "application/json", body) }
 
 // error sends the documented error of a status.
 func (x *exchange) error(code int) { x.sendError(code, documented[code]) }

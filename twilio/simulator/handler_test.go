@@ -130,6 +130,26 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestRequestsForMessagesThatAreRefused(t *testing.T) {
+	h := NewHandler(NewStatic(exampleOperation()), Settings{})
+	for _, tt := range []struct {
+		query string
+		code  int
+	}{
+		{"operationId=" + exampleID + "&status=GROUP&pageSize=1&startDate=2026-03-14", 200},
+		{"operation_id=x", 200}, // not documented
+		{"operationId=x", 400},
+		{"operationId=" + exampleID + "&operationId=" + exampleID, 400},
+		{"status=COMPLETED", 400},
+		{"pageSize=0", 400},
+		{"pageToken=x", 400},
+	} {
+		if w := get(h, "/v1/Messages?"+tt.query); w.Code != tt.code {
+			t.Errorf("%q: %d, want %d: %s", tt.query, w.Code, tt.code, w.Body)
+		}
+	}
+}
+
 func TestDefaultPageSize(t *testing.T) {
 	h := NewHandler(MustWorld(smallWorld()), Settings{Now: at(noon)})
 	if p := getPage(t, h, nil); len(p.Operations) != 50 {
@@ -196,9 +216,15 @@ func TestPathsAndMethods(t *testing.T) {
 		{"GET", "/v2/Messages/Operations", 404},
 		{"GET", "/v1/Messages/Operations/", 404},
 		{"GET", "/v1/Messages/Operations/" + exampleID + "/Errors", 404},
-		{"GET", "/v1/Messages", 404},
-		{"GET", "/v1/Messages/Operationsx", 404},
+		{"GET", "/v1/Emails/Operations", 200},
+		{"GET", "/v1/Emails/Operations/" + exampleID, 404}, // of messages
+		{"GET", "/v1/Messages", 200},
+		{"GET", "/v1/Messages/", 404},
+		{"GET", "/v1/Messages/Operationsx", 400}, // no id of a message
+		{"GET", "/v1/Messages/" + exampleMessageID, 404},
+		{"GET", "/v1/Emails", 404},
 		{"POST", "/v1/Messages/Operations", 404},
+		{"POST", "/v1/Messages", 404},
 		{"DELETE", "/v1/Messages/Operations/" + exampleID, 404},
 	} {
 		w := httptest.NewRecorder()
@@ -271,7 +297,7 @@ func waitFor(t *testing.T, done func() bool) {
 func TestAnswersAreAsDescribed(t *testing.T) {
 	s := smallWorld()
 	world := MustWorld(s)
-	settings := Settings{Now: at(noon), AccountSID: "AC1", AuthToken: "token"}
+	settings := Settings{Now: at(noon), Emails: world, AccountSID: "AC1", AuthToken: "token"}
 	var id string
 	for op := range world.Operations(noon, s.Epoch, noon) {
 		id = op.ID
@@ -321,12 +347,35 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		ask(400, "token", "/v1/Messages/Operations?pageToken=x")
 		ask(401, "bad", "/v1/Messages/Operations")
 		ask(404, "token", "/v1/Messages/Operations/"+exampleID)
+		askMessages(t, world, ask)
 		for _, code := range []int{429, 500, 503} {
 			h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: code, RetryAfter: time.Second, Count: 2})
 			ask(code, "token", "/v1/Messages/Operations")
 			ask(code, "token", "/v1/Messages/Operations/"+id)
+			h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: code, RetryAfter: time.Second, Count: 2})
+			ask(code, "token", "/v1/Messages")
+			ask(code, "token", "/v1/Messages/"+exampleMessageID)
 		}
 	}
+}
+
+// askMessages asks for messages of every operation, and for e-mails.
+func askMessages(t *testing.T, world *World, ask func(want int, password, target string) string) {
+	t.Helper()
+	for op := range world.Operations(noon, noon.Add(-time.Hour), noon) {
+		ask(200, "token", "/v1/Messages?pageSize=2&status=FAILED&operationId="+op.ID)
+		for m := range messagesOf(&op, "", 0) {
+			ask(200, "token", "/v1/Messages/"+m.id())
+			if m.index == 5 {
+				break
+			}
+		}
+		ask(200, "token", "/v1/Emails/Operations/"+op.ID)
+	}
+	ask(200, "token", "/v1/Messages?pageSize=100")
+	ask(400, "token", "/v1/Messages?pageToken=x")
+	ask(404, "token", "/v1/Messages/"+exampleMessageID)
+	ask(200, "token", "/v1/Emails/Operations?pageSize=3&status=COMPLETED")
 }
 
 // TestConcurrentUse is for the race detector: everything that may be called at

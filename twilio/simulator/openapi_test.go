@@ -178,7 +178,14 @@ func TestCheckerOfRequests(t *testing.T) {
 		{name: "fetch", target: "/v1/Messages/Operations/comms_operation_01h2xcejqtf2nbrexx3vqjhp41"},
 		{name: "no credentials", target: "/v1/Messages/Operations", anonymous: true, wrong: "no Basic authentication"},
 		{name: "method", method: http.MethodPost, target: "/v1/Messages/Operations", wrong: "method"},
-		{name: "path", target: "/v1/Messages", wrong: "no matching operation"},
+		{name: "messages", target: "/v1/Messages?operationId=" + exampleID + "&status=FAILED&pageSize=5"},
+		{name: "message", target: "/v1/Messages/" + exampleMessageID},
+		{name: "e-mails", target: "/v1/Emails/Operations?status=SCHEDULED&pageSize=5"},
+		{name: "e-mail", target: "/v1/Emails/Operations/" + exampleID},
+		{name: "path", target: "/v1/Emails", wrong: "no matching operation"},
+		{name: "operation_id", target: "/v1/Messages?operation_id=" + exampleID, wrong: `"operation_id" is not described`},
+		{name: "status of an operation", target: "/v1/Messages?status=COMPLETED", wrong: "status"},
+		{name: "id of a message", target: "/v1/Messages/" + exampleID, wrong: "messageId"},
 		{name: "prefix", target: "/v2/Messages/Operations", wrong: "not below"},
 		{name: "unknown parameter", target: "/v1/Messages/Operations?page=2", wrong: `"page" is not described`},
 		{name: "parameter given twice", target: "/v1/Messages/Operations?pageSize=2&pageSize=3", wrong: "2 times"},
@@ -242,24 +249,27 @@ func expect(t *testing.T, err error, wrong string) {
 	}
 }
 
-// TestClientSendsWhatIsDescribed reads a list, and one operation of it, with
-// the exporter's client: its requests are to be as the reference has them.
+// TestClientSendsWhatIsDescribed reads a list, one operation of it, its
+// messages and e-mails with the exporter's client: its requests are to be as the
+// reference has them.
 func TestClientSendsWhatIsDescribed(t *testing.T) {
-	h := NewHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{AwkwardTokens: true}})
+	world := MustWorld(smallWorld())
+	h := NewHandler(world, Settings{Now: at(noon), List: ListSettings{AwkwardTokens: true}, Emails: world})
 	server := httptest.NewServer(checked(t, h))
 	defer server.Close()
 	base, err := url.Parse(server.URL + "/v1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := twilio.NewClient(twilio.Options{
+	options := twilio.Options{
 		BaseURL: base,
 		Transport: config.NewBasicAuthRoundTripper(
 			config.NewInlineSecret("AC1"),
 			config.NewInlineSecret("s"),
 			server.Client().Transport,
 		),
-	})
+	}
+	client := twilio.NewClient(options)
 	var last string
 	for page, err := range client.Pages(t.Context(), twilio.Query{
 		StartDate: noon.Add(-time.Hour), EndDate: noon, Status: twilio.StatusCompleted, PageSize: 100,
@@ -272,7 +282,29 @@ func TestClientSendsWhatIsDescribed(t *testing.T) {
 	if _, err := client.FetchOperation(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
-	if n := h.Requests(); n < 4 {
+	var message string
+	for page, err := range client.Messages(t.Context(), twilio.MessageQuery{Operation: last, Status: "DELIVERED", PageSize: 2}) {
+		if err != nil || !slices.Equal(page.Messages[0].Operations, []string{last}) {
+			t.Fatalf("%v, messages %+v", err, page)
+		}
+		message = page.Messages[0].ID
+	}
+	if m, err := client.FetchMessage(t.Context(), message); err != nil || m.Tags["campaign"] == "" || len(m.Attempts) == 0 {
+		t.Fatalf("%v, message %+v", err, m)
+	}
+
+	options.Resource = twilio.Emails
+	emails := twilio.NewClient(options)
+	for page, err := range emails.Pages(t.Context(), twilio.Query{StartDate: noon.Add(-time.Hour), PageSize: 100}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = page.Operations[0].ID
+	}
+	if _, err := emails.FetchOperation(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.Requests(); n < 8 {
 		t.Errorf("only %d requests", n)
 	}
 }

@@ -41,6 +41,7 @@ type WorldSettings struct {
 	// Messages.
 	FailedShare, UndeliveredShare, ReadShare float64
 	DeliveredIncludesRead                    bool // a message read still counts as delivered; the reference does not say
+	SentIncludesDelivered                    bool // a message delivered still counts as sent, as in the reference's e-mails
 
 	// After the end.
 	LateShare float64       // of an operation's messages, on average, get their outcome after COMPLETED
@@ -241,6 +242,8 @@ const (
 	streamOperation
 	streamID
 	streamContent
+	streamMessage
+	streamTags
 )
 
 // derive computes when operation i of the n of a minute was created, begins and ends; what it holds is left to
