@@ -47,6 +47,24 @@ func TestPrometheusFiles(t *testing.T) {
 		})
 	}
 
+	t.Run("an account in place of the example", func(t *testing.T) {
+		t.Parallel()
+		// As people do: the name of an account of theirs, and no figure.
+		theirs := t.TempDir()
+		copyTree(t, dir, theirs)
+		for _, name := range []string{filepath.Join("rules", "thresholds.yml"), filepath.Join("tests", "messages.yml")} {
+			file := filepath.Join(theirs, name)
+			text := strings.NewReplacer("account: example", "account: sms-eu", `account="example"`, `account="sms-eu"`,
+				"account=example", "account=sms-eu", "of example has", "of sms-eu has", "account example was", "account sms-eu was").
+				Replace(string(readFile(t, file)))
+			writeFile(t, file, []byte(text))
+		}
+		args := []string{"test", "rules", "--run=^SCHEDULED for longer", filepath.Join("tests", "messages.yml")}
+		if out, err := runTool(t, theirs, nil, "promtool", args...); err != nil || !strings.Contains(out, "SUCCESS") {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+
 	t.Run("a wrong copy", func(t *testing.T) {
 		t.Parallel()
 		// A rule that cannot fire: the test about exporters that are down must

@@ -178,7 +178,8 @@ func queriesBelow(node parse.Node) []string {
 			queried := i+1 < len(n.Cmds) && n.Cmds[i+1].String() == "query"
 			for _, arg := range cmd.Args {
 				if s, ok := arg.(*parse.StringNode); ok && queried {
-					queries = append(queries, strings.ReplaceAll(s.Text, "=%q", `=~".+"`))
+					text := strings.ReplaceAll(s.Text, "=%q", `=~".+"`)
+					queries = append(queries, strings.ReplaceAll(text, "{%s", `{account=~".+"`))
 				}
 				queries = append(queries, queriesBelow(arg)...)
 			}

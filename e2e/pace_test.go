@@ -35,7 +35,7 @@ func paced(rules []byte, divisor int) ([]byte, error) {
 			rule := &group.Rules[r]
 			rule.For = divided(rule.For, divisor)
 			rule.KeepFiringFor = divided(rule.KeepFiringFor, divisor)
-			seconds := strings.HasSuffix(rule.Record, "_seconds:threshold")
+			seconds := strings.Contains(rule.Record, "_seconds:")
 			expr, err := pacedExpr(rule.Expr, divisor, seconds)
 			if err != nil {
 				return nil, fmt.Errorf("%s%s: %w", rule.Record, rule.Alert, err)

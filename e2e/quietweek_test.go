@@ -1,109 +1,114 @@
 package e2e
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
-	"strings"
+	"math/rand/v2"
 	"testing"
 	"time"
-
-	"twilio_operations_exporter/twilio"
-	"twilio_operations_exporter/twilio/simulator"
 )
 
-const week = 7 * 24 * time.Hour
+// quietAccount is an account to which nothing happens but chance.
+type quietAccount struct {
+	*simAccount
+	perMinute           func(time.Time) float64 // mean of what is sent
+	failed, undelivered float64                 // chances
+}
 
-// quietAccounts are three accounts of the demo's shape to which nothing happens:
-// the demo's, one that sleeps at night, and one that sends in bursts.
-func quietAccounts() map[string]simulator.WorldSettings {
-	settings := func(seed uint64, rate float64, curve func(time.Time) float64) simulator.WorldSettings {
-		s := simulator.DemoWorld(epoch)
-		s.Seed, s.Rate, s.Curve = seed, rate, curve
-		s.Troubles, s.BadShare = nil, 0
-		// Less long than the demo's, so that fewer operations are looked at in each
-		// minute.
-		s.ScheduledAhead, s.LateFor = time.Hour, 15*time.Minute
-		return s
+// quietAccounts are thirty: from 5 messages an hour to 1,000 a minute, some of
+// which sleep at night, send in bursts, or send one campaign a day, and of whose
+// messages up to 3% fail.
+func quietAccounts() []*quietAccount {
+	rates := []float64{5. / 60, 10. / 60, 20. / 60, 40. / 60, 1, 2, 5, 10, 60, 1000}
+	failing := []float64{0.005, 0.015, 0.03}
+	var all []*quietAccount
+	for i, rate := range rates {
+		for j, failed := range failing {
+			curve := steady(rate)
+			switch (i + j) % 3 {
+			case 1:
+				curve = nights(rate)
+			case 2:
+				curve = bursts(rate)
+			}
+			all = append(all, &quietAccount{perMinute: curve, failed: failed, undelivered: 2 * failed})
+		}
 	}
-	demo := simulator.DemoWorld(epoch)
-	return map[string]simulator.WorldSettings{
-		"demo":   settings(1, demo.Rate, demo.Curve),
-		"nights": settings(2, 8, simulator.DayCurve(1, 14)),
-		"bursts": settings(3, 0.5, simulator.Bursts(40, 4*time.Hour, 10*time.Minute)),
+	// Of the middle rates, three are batch senders instead: 10,000 in 20 minutes.
+	for j, i := range []int{13, 16, 19} {
+		hour := []int{6, 12, 19}[j]
+		all[i].perMinute = func(at time.Time) float64 {
+			if at.Hour() == hour && at.Minute() < 20 {
+				return 500
+			}
+			return 0
+		}
+	}
+	for i, a := range all {
+		a.simAccount = &simAccount{
+			name: fmt.Sprintf("quiet-%02d", i), instance: "quiet:9861",
+			random: rand.New(rand.NewPCG(uint64(i), 20)), //nolint:gosec // a test's
+		}
+	}
+	return all
+}
+
+func steady(rate float64) func(time.Time) float64 { return func(time.Time) float64 { return rate } }
+
+// nights sends nothing from ten to six.
+func nights(rate float64) func(time.Time) float64 {
+	return func(at time.Time) float64 {
+		if at.Hour() < 6 || at.Hour() >= 22 {
+			return 0
+		}
+		return rate
 	}
 }
 
-// settled is the age at which an operation of these worlds changes no more.
-const settled = 85 * time.Minute
+// bursts sends ten times as much in the first five minutes of an hour, and half
+// in the others.
+func bursts(rate float64) func(time.Time) float64 {
+	return func(at time.Time) float64 {
+		if at.Minute() < 5 {
+			return 10 * rate
+		}
+		return rate / 2
+	}
+}
 
-// quietWeek runs a week in which nothing is wrong but what always is: a refresh
-// an hour fails, and the exporter is deployed once a day.
-func quietWeek(t *testing.T) string {
+// quietDays runs days in which nothing is wrong but what always is: a refresh an
+// hour of each account fails, and the exporter is deployed once a day.
+func quietDays(t *testing.T, days int) string {
 	t.Helper()
-	type account struct {
-		*simAccount
-		world *simulator.World
-		older twilio.Stats // of operations that are settled
-		base  twilio.Stats // when the process first looked
-		known bool         // whether it has
-	}
 	start := epoch.Add(10 * 24 * time.Hour)
-	worlds := quietAccounts()
-	var accounts []*account
-	for name, settings := range worlds {
-		settings.Epoch = start.Add(-settled)
-		a := &account{simAccount: &simAccount{name: name, instance: "quiet:9861"}, world: simulator.MustWorld(settings)}
+	accounts := quietAccounts()
+	for _, a := range accounts {
 		a.begin(start)
-		accounts = append(accounts, a)
 	}
-	slices.SortFunc(accounts, func(a, b *account) int { return strings.Compare(a.name, b.name) })
-
-	r := newRuleRun(t, everyScrape, shippedRules()...)
-	outcomes, deploys, failures := int64(0), 0, 0
-	for at := start; at.Before(start.Add(week)); at = at.Add(everyScrape) {
-		refreshes := at.Equal(at.Truncate(time.Minute))
+	// A scrape a minute, of each refresh: half the time it takes.
+	r := newRuleRun(t, time.Minute, shippedRules()...)
+	sent := 0.0
+	for at := start; at.Before(start.Add(time.Duration(days) * 24 * time.Hour)); at = at.Add(time.Minute) {
 		minute := int(at.Sub(start) / time.Minute)
 		ofDay := minute % (24 * 60)
 		var samples []scraped
 		for i, a := range accounts {
 			a.now = at
 			switch {
-			case !refreshes: // the second scrape of a minute shows the same
 			case ofDay == 10*60 || ofDay == 10*60+1: // it is deployed at ten
 				a.down = true
 			case a.down:
 				a.restart()
-				a.known = false
-				deploys++
-				fallthrough
+				a.succeed() // a first look counts nothing
+			case minute%60 == 20+i:
+				a.fail("server")
 			default:
-				edge := at.Add(-settled)
-				for op := range a.world.Operations(at, edge, edge.Add(time.Minute)) {
-					a.older.Add(&op.Stats)
-				}
-				if minute%60 == 20+7*i {
-					a.fail("server")
-					failures++
-					break
-				}
-				all := a.look(a.world, edge.Add(time.Minute), a.older)
-				if !a.known {
-					a.base, a.known = all, true
-				}
-				a.messages = float64(all[twilio.Total] - a.base[twilio.Total])
-				a.recipients = float64(all[twilio.Recipients] - a.base[twilio.Recipients])
-				a.unaddressable = float64(all[twilio.Unaddressable] - a.base[twilio.Unaddressable])
-				a.attempts = float64(all[twilio.Attempts] - a.base[twilio.Attempts])
-				a.delivered = float64(all[twilio.Delivered] - a.base[twilio.Delivered])
-				a.undelivered = float64(all[twilio.Undelivered] - a.base[twilio.Undelivered])
-				a.failed = float64(all[twilio.Failed] - a.base[twilio.Failed])
-				a.succeed()
-				outcomes = max(outcomes, all[twilio.Delivered]+all[twilio.Undelivered]+all[twilio.Failed])
+				before := a.messages
+				a.sendChance(a.perMinute(at), a.failed, a.undelivered)
+				sent += a.messages - before
 			}
 			page := a.scrape()
 			if i > 0 {
-				page = slices.DeleteFunc(page, func(s scraped) bool { return s.labels.Get("account") == "" }) // once a target
+				page = withoutTarget(page)
 			}
 			samples = append(samples, page...)
 		}
@@ -113,49 +118,22 @@ func quietWeek(t *testing.T) string {
 	for _, change := range r.changes {
 		t.Errorf("%v fires on day %.2f for %v", change.firing, change.from.Sub(start).Hours()/24, change.to.Sub(change.from))
 	}
-	if outcomes < 1_000_000 || deploys != 3*7 || failures != 3*7*24 {
-		t.Errorf("no week: %d outcomes, %d starts, %d failures", outcomes, deploys, failures)
+	if sent < 1e6*float64(days) {
+		t.Errorf("%d days of %.0f messages", days, sent)
 	}
-	return fmt.Sprintf("Three accounts of the demo's shape, of which one sleeps at night and one sends in bursts, "+
-		"for seven days. The exporter is\n"+
-		"deployed every day, and one refresh an hour of each account fails. "+
-		"The largest account has %.1f million outcomes in the\nweek. Alerts: %d.\n", float64(outcomes)/1e6, len(r.changes))
+	return fmt.Sprintf("Thirty accounts, from 5 messages an hour to 1,000 a minute, for %d days: steady ones, ones that sleep at "+
+		"night, ones that\nsend in bursts, and three that send one campaign of 10,000 a day. Of their messages 0.5%% to 3%% fail, "+
+		"and twice as many are\nundelivered, each by chance. The exporter is deployed every day, and one refresh an hour of each "+
+		"account fails. Messages: %.1f\nmillion. Alerts: %d.\n", days, sent/1e6, len(r.changes))
 }
 
-// look is what a refresh sees: the stats of all operations, and of those that
-// may still change also the queue, the longest untouched, and which to name.
-func (a *simAccount) look(world *simulator.World, from time.Time, older twilio.Stats) twilio.Stats {
-	all := older
-	a.queued, a.updated = 0, a.now
-	a.operations = a.operations[:0]
-	for op := range world.Operations(a.now, from, a.now) {
-		all.Add(&op.Stats)
-		if op.Status == twilio.StatusProcessing {
-			a.queued += float64(op.Stats[twilio.Queued])
-			if op.UpdatedAt.Before(a.updated) {
-				a.updated = op.UpdatedAt
-			}
-		}
-		if lost := op.Stats[twilio.Failed] + op.Stats[twilio.Undelivered]; op.Stats[twilio.Total] >= 100 && 10*lost >= op.Stats[twilio.Total] {
-			a.operations = append(a.operations, simOperation{
-				id: op.ID, status: string(op.Status), why: "failing",
-				messages: float64(op.Stats[twilio.Total]), delivered: float64(op.Stats[twilio.Delivered]),
-				undelivered: float64(op.Stats[twilio.Undelivered]), failed: float64(op.Stats[twilio.Failed]),
-				created: op.CreatedAt, updated: op.UpdatedAt,
-			})
+// withoutTarget leaves out what an exporter shows once, for all its accounts.
+func withoutTarget(page []scraped) []scraped {
+	var kept []scraped
+	for _, s := range page {
+		if s.labels.Get("account") != "" {
+			kept = append(kept, s)
 		}
 	}
-	slices.SortFunc(a.operations, func(x, y simOperation) int {
-		return cmp.Or(
-			cmp.Compare(number(y.current(a.now)), number(x.current(a.now))),
-			cmp.Compare(y.failed+y.undelivered, x.failed+x.undelivered),
-		)
-	})
-	a.operations = a.operations[:min(3, len(a.operations))]
-	return all
-}
-
-// current says what the exporter names first.
-func (o *simOperation) current(now time.Time) bool {
-	return o.status == string(twilio.StatusProcessing) || now.Sub(o.created) < time.Hour
+	return kept
 }

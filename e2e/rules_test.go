@@ -349,7 +349,11 @@ func (rule *runRule) identify(series labels.Labels) firing {
 	if who == "" {
 		who = series.Get("instance")
 	}
-	return firing{rule.Alert, rule.Labels["severity"], who}
+	severity := rule.Labels["severity"]
+	if severity == "" {
+		severity = series.Get("severity") // of the threshold that it was compared with
+	}
+	return firing{rule.Alert, severity, who}
 }
 
 // observe notes which alerts have begun and ended.
@@ -397,14 +401,14 @@ groups:
   - name: slow
     interval: 1m
     rules:
-      - {record: "slow:x", expr: "sum:x * 2"}
+      - {record: "slow:x", expr: "sum:x * 2", labels: {severity: warning}}
   - name: alerts
     rules:
       - {alert: Now, expr: "sum:x > 6", labels: {severity: warning}}
       - {alert: Later, expr: "max:x > 3", for: 90s, labels: {severity: critical}}
       - {alert: Kept, expr: "x > 4", keep_firing_for: 1m, labels: {severity: warning}}
       - {alert: Both, expr: "x > 1", for: 1m, keep_firing_for: 90s, labels: {severity: warning}}
-      - {alert: Slow, expr: "slow:x > 8", for: 30s, labels: {severity: warning}}
+      - {alert: Slow, expr: "slow:x > 8", for: 30s}
 `
 
 // TestRuleRun compares with Prometheus' own evaluation, on series with gaps.

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"math"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -11,8 +13,10 @@ import (
 // at it: what an exporter would show of it, in simulated time.
 type simAccount struct {
 	name, instance string
-	usual          float64 // recorded in every hour of the last week; 0: nothing is
+	usual          float64       // recorded in every hour of the last week; 0: nothing is
+	interval       time.Duration // of refreshes
 	now            time.Time
+	random         *rand.Rand
 
 	// Of the account.
 	messages, delivered, undelivered, failed float64 // counters
@@ -29,6 +33,9 @@ type simAccount struct {
 	down, undiscovered, reloadFailed bool
 }
 
+// onScrape is the interval of an account that is refreshed at each scrape.
+const onScrape = -1
+
 // simOperation is an operation that the exporter names.
 type simOperation struct {
 	id, status, why                          string
@@ -39,6 +46,9 @@ type simOperation struct {
 // begin starts an exporter that has been there for a while.
 func (a *simAccount) begin(at time.Time) {
 	a.now, a.started, a.updated = at, at.Add(-time.Hour), at
+	if a.interval == 0 {
+		a.interval = time.Minute
+	}
 	a.reasons = map[string]float64{"auth": 0, "server": 0, "timeout": 0}
 	a.send(0, 0, 0)
 }
@@ -46,7 +56,7 @@ func (a *simAccount) begin(at time.Time) {
 // restart is a new process: its counters begin at 0, and it has read nothing.
 func (a *simAccount) restart() {
 	*a = simAccount{
-		name: a.name, instance: a.instance, usual: a.usual,
+		name: a.name, instance: a.instance, usual: a.usual, interval: a.interval, random: a.random,
 		now: a.now, started: a.now, updated: a.now, queued: a.queued,
 	}
 	a.reasons = map[string]float64{"auth": 0, "server": 0, "timeout": 0}
@@ -62,6 +72,50 @@ func (a *simAccount) send(messages, failed, undelivered float64) {
 	a.undelivered += messages * undelivered
 	a.delivered += messages * (1 - failed - undelivered)
 	a.succeed()
+}
+
+// sendChance is a refresh that shows a random number of messages, with this mean,
+// of which each has these chances.
+func (a *simAccount) sendChance(mean, failed, undelivered float64) {
+	n := poisson(a.random, mean)
+	lost, missed := binomial(a.random, n, failed), 0.0
+	if undelivered > 0 {
+		missed = binomial(a.random, n-lost, undelivered/(1-failed))
+	}
+	a.messages += n
+	a.recipients += n
+	a.attempts += n
+	a.failed += lost
+	a.undelivered += missed
+	a.delivered += n - lost - missed
+	a.succeed()
+}
+
+// poisson is a number of events of this mean.
+func poisson(random *rand.Rand, mean float64) float64 {
+	if mean > 50 {
+		return max(0, math.Round(mean+math.Sqrt(mean)*random.NormFloat64()))
+	}
+	n := 0.0
+	for left := mean; ; n++ {
+		if left -= random.ExpFloat64(); left < 0 {
+			return n
+		}
+	}
+}
+
+// binomial is how many of n things happen, each with this chance.
+func binomial(random *rand.Rand, n, chance float64) float64 {
+	if n*chance*(1-chance) > 20 {
+		return min(n, max(0, math.Round(n*chance+math.Sqrt(n*chance*(1-chance))*random.NormFloat64())))
+	}
+	happened := 0.0
+	for range int(n) {
+		if random.Float64() < chance {
+			happened++
+		}
+	}
+	return happened
 }
 
 func (a *simAccount) succeed() {
@@ -123,6 +177,7 @@ func (a *simAccount) scrape() []scraped {
 		add(name, value, append([]string{"account", a.name}, pairs...)...)
 	}
 	of("twilio_up", number(a.up))
+	of("twilio_exporter_refresh_interval_seconds", max(a.interval, 0).Seconds())
 	of("twilio_exporter_last_success_timestamp_seconds", seconds(a.lastSuccess))
 	of("twilio_messages_total", a.messages)
 	of("twilio_messages_delivered_total", a.delivered)
@@ -142,7 +197,7 @@ func (a *simAccount) scrape() []scraped {
 	}
 	of("twilio_exporter_api_throttled_seconds_total", a.throttled)
 	of("twilio_exporter_clock_skew_seconds", a.skew)
-	if a.lastSuccess.IsZero() || a.now.Sub(a.lastSuccess) > 10*time.Minute {
+	if a.lastSuccess.IsZero() || a.now.Sub(a.lastSuccess) > max(10*time.Minute, 2*a.interval) {
 		return page // --collector.max-age
 	}
 	of("twilio_operation_messages_queued", a.queued, "status", "PROCESSING")

@@ -41,6 +41,7 @@ const job = "twilio_operations"
 const (
 	runbookBase   = "https://wiki.example.com/runbooks"
 	dashboardBase = "https://grafana.example.com"
+	landingBase   = "https://twilio.example.com"
 )
 
 // stack is a Prometheus with the files of deploy/prometheus.
@@ -98,7 +99,9 @@ func startStack(
 			t.Fatal("prometheus.yml has no global section")
 		}
 		global["scrape_interval"], global["evaluation_interval"] = step.String(), step.String()
-		global["external_labels"] = map[string]any{"runbook_base": runbookBase, "dashboard_base": dashboardBase}
+		global["external_labels"] = map[string]any{
+			"runbook_base": runbookBase, "dashboard_base": dashboardBase, "landing_base": landingBase,
+		}
 		if divisor == fast {
 			// Panels ask for native histograms first, and for classic ones where
 			// Prometheus keeps those: one stack has the first, one the second.

@@ -156,7 +156,7 @@ type hospital struct {
 func (h *hospital) healthy(a *account) {
 	h.t.Helper()
 	for _, expr := range []string{
-		fmt.Sprintf(`account:twilio_up:max5m{account=%q} == 1`, a.name),
+		fmt.Sprintf(`account:twilio_up:max{account=%q} == 1`, a.name),
 		fmt.Sprintf(`account:twilio_messages_delivered:increase1h{account=%q} >= 500`, a.name),
 	} {
 		h.yields(expr)
@@ -243,14 +243,14 @@ func messagesFail(t *testing.T, h *hospital, a *account) {
 		"description":   "%",
 		"operations":    " messages failed or not delivered",
 		"dashboard_url": dashboardBase + "/d/twilio-operations?var-account=acme&from=",
-		"landing_url":   "http://" + a.exporter.address + "/#account-acme",
+		"landing_url":   landingBase + "/#account-acme",
 		"runbook_url":   runbookBase + "/TwilioFailedShareHigh.md",
 	} {
 		if !strings.Contains(n.annotations[key], want) {
 			t.Errorf("annotation %s is %q, want %q in it", key, n.annotations[key], want)
 		}
 	}
-	for _, base := range []string{"runbook_base", "dashboard_base"} {
+	for _, base := range []string{"runbook_base", "dashboard_base", "landing_base"} {
 		if got, ok := n.labels[base]; ok {
 			t.Errorf("the label %s=%q came along", base, got)
 		}
@@ -543,7 +543,7 @@ func (h *hospital) noSpike(a *account, before map[string]float64, back time.Time
 	h.t.Helper()
 	// Until the new process has been there for longer than the range.
 	process := fmt.Sprintf("instance:twilio_exporter_start_time_seconds:max{instance=%q}", a.exporter.address)
-	h.yields(fmt.Sprintf("%s > %d and time() - %[1]s > %[3]v and on () account:twilio_up:max5m{account=%[4]q} == 1",
+	h.yields(fmt.Sprintf("%s > %d and time() - %[1]s > %[3]v and on () account:twilio_up:max{account=%[4]q} == 1",
 		process, back.Add(-2*step).Unix(), (rateRange + 5*step).Seconds(), a.name))
 	after := h.ratesOver(a, time.Since(back))
 	if after["twilio_messages_total"] == 0 {

@@ -78,6 +78,7 @@ type dashboard struct {
 			Name, Type        string
 			Multi, IncludeAll bool
 			AllValue          string
+			Refresh           int
 		}
 	}
 }
@@ -135,6 +136,7 @@ func (c *checker) check(content []byte) error {
 		errs = append(errs, errors.New("not as Grafana exports it: two spaces, keys in order"))
 	}
 	errs = append(errs, checkVariables(&d)...)
+	errs = append(errs, lint(&d)...)
 	if d.UID == "" || d.Title == "" || d.Description == "" {
 		errs = append(errs, errors.New("uid, title or description is missing"))
 	}
@@ -262,7 +264,9 @@ func (c *checker) follow(url string) []error {
 
 func checkVariables(d *dashboard) []error {
 	var errs []error
-	want := map[string]string{"datasource": "datasource", "account": "query", "runbooks": "constant"}
+	want := map[string]string{
+		"datasource": "datasource", "cluster": "query", "job": "query", "account": "query", "runbooks": "constant",
+	}
 	if d.UID == "twilio-campaign" {
 		want["operation"] = "query"
 	}
@@ -274,6 +278,10 @@ func checkVariables(d *dashboard) []error {
 		// A value for all keeps the queries short where there are fifty accounts.
 		if v.Type == "query" && (!v.Multi || !v.IncludeAll || v.AllValue == "") {
 			errs = append(errs, fmt.Errorf("variable %s must take several values, and all with a value of its own", v.Name))
+		}
+		// Who has no label cluster must not be left out.
+		if (v.Name == "cluster" || v.Name == "job") && v.AllValue != ".*" {
+			errs = append(errs, fmt.Errorf("variable %s: all is %q, want .* for series without that label", v.Name, v.AllValue))
 		}
 	}
 	for name := range want {
@@ -375,6 +383,8 @@ func (c *checker) checkPanel(p *panel) []error {
 // filled are the variables with values such as Grafana would fill in.
 var filled = strings.NewReplacer(
 	"${datasource}", "prometheus",
+	"$cluster", "(|eu)",
+	"$job", "twilio_operations",
 	"$account", "(one|another\\\\.one)",
 	"$operation", "(comms_operation_1|comms_operation_2)",
 	"$__rate_interval", "2m",

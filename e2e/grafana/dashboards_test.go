@@ -93,7 +93,7 @@ func TestWrongCopies(t *testing.T) {
 			"there is no metric account:twilio_operation_failing:sum",
 		},
 		{
-			"label that a metric does not have", `{account=~\"$account\",status=`, `{account=~\"$account\",state=`,
+			"label that a metric does not have", `account=~\"$account\",status=`, `account=~\"$account\",state=`,
 			"has no label state",
 		},
 		{"broken expression", "topk(10, max_over_time(", "topk(10 max_over_time(", "parse error"},
@@ -126,6 +126,10 @@ func TestWrongCopies(t *testing.T) {
 		{"accounts of one color", `"palette-classic-by-name"`, `"continuous-BlPu"`, "cannot be told apart"},
 		{"whole SIDs", `"id": "renameByRegex"`, `"id": "merge"`, "shows its whole SID"},
 		{"account of one value", `"multi": true`, `"multi": false`, "must take several values"},
+		{"all clusters but none", `"allValue": ".*"`, `"allValue": ".+"`, "want .* for series without that label"},
+		{"variable that is asked once", `"refresh": 2`, `"refresh": 1`, "template-on-time-change-reload-rule"},
+		{"no variable job", `"name": "job"`, `"name": "jobs"`, "template-job-rule"},
+		{"query of every job", `job=~\"$job\",`, ``, "target-job-rule"},
 		{"made for sharing", `"annotations": {`, `"__inputs": [], "annotations": {`, "__inputs"},
 		{"untidy", "  \"annotations\"", "\t\"annotations\"", "not as Grafana exports it"},
 	} {

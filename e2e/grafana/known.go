@@ -18,7 +18,7 @@ import (
 type known map[string][]string
 
 // target are the labels that a scrape adds.
-var target = []string{"job", "instance"}
+var target = []string{"job", "instance", "cluster"}
 
 // ofProcess are the metrics of Go's and the process collectors that client_golang
 // exports and the dashboards draw.
@@ -52,6 +52,8 @@ func ofExporter() known {
 	} {
 		add("account operation status why", "twilio_named_operation_"+figure)
 	}
+	add("account operation", "twilio_named_operation_info", "twilio_named_operation_messages_sampled")
+	add("account operation code channel", "twilio_named_operation_errors_sampled")
 	const p = "twilio_probe_"
 	add("account", p+"success", p+"duration_seconds")
 	add("account operation status", p+"operation_info")

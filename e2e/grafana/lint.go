@@ -1,0 +1,47 @@
+package grafana
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// refreshOnTimeRange is Grafana's number for a variable that is asked anew when
+// the time range changes.
+const refreshOnTimeRange = 2
+
+var ofAccounts = regexp.MustCompile(`\{[^{}]*account=~"\$account\|?"[^{}]*\}`)
+
+// lint is modelled on Grafana's dashboard-linter; each finding names its rule.
+// What the other checks do already is not repeated: panel-datasource-rule,
+// panel-title-description-rule, panel-units-rule, target-promql-rule,
+// target-rate-interval-rule and template-datasource-rule. Instead of
+// template-instance-rule there is the variable account: an exporter has many.
+func lint(d *dashboard) []error {
+	var errs []error
+	jobs := false
+	for _, v := range d.Templating.List {
+		if v.Type != "query" {
+			continue
+		}
+		jobs = jobs || v.Name == "job" && v.Multi && v.IncludeAll
+		if v.Refresh != refreshOnTimeRange {
+			errs = append(errs, fmt.Errorf("template-on-time-change-reload-rule: variable %s is not asked anew", v.Name))
+		}
+	}
+	if !jobs {
+		errs = append(errs, errors.New("template-job-rule: no variable job that takes several values, and all"))
+	}
+
+	for _, p := range flatten(d.Panels) {
+		for _, t := range p.Targets {
+			for _, selector := range ofAccounts.FindAllString(t.Expr, -1) {
+				if !strings.Contains(selector, `job=~"$job"`) || !strings.Contains(selector, `cluster=~"$cluster"`) {
+					errs = append(errs, fmt.Errorf("target-job-rule: panel %d %q, query %s: %s", p.ID, p.Title, t.RefID, selector))
+				}
+			}
+		}
+	}
+	return errs
+}
