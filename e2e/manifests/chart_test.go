@@ -379,4 +379,26 @@ func TestChartSchema(t *testing.T) {
 		}
 	}
 	compare("", schema, values)
+
+	// An account has the keys that it has in the program's configuration file.
+	keys := func(file string, path ...string) []string {
+		t.Helper()
+		doc, err := os.ReadFile(file) //nolint:gosec // of this repository
+		if err != nil {
+			t.Fatal(err)
+		}
+		var node map[string]any
+		if err := json.Unmarshal(doc, &node); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range path {
+			node = node[key].(map[string]any)
+		}
+		return slices.Sorted(maps.Keys(node))
+	}
+	account := []string{"properties", "accounts", "items", "properties"}
+	got := keys(filepath.Join(dir, "values.schema.json"), account...)
+	if want := keys(filepath.Join(root, SchemaFile), account...); !slices.Equal(got, want) {
+		t.Errorf("accounts have the keys %v, in the program's file %v", got, want)
+	}
 }

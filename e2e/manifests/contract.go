@@ -13,6 +13,10 @@ const (
 	probePath   = "/probe"
 )
 
+// SchemaFile is the JSON Schema of the configuration file, from the root of the
+// repository.
+const SchemaFile = "deploy/accounts.schema.json"
+
 // Flags are the exporter's flags, sorted.
 var Flags = []string{
 	"--collector.concurrency",

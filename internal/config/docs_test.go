@@ -24,6 +24,7 @@ func TestDocs(t *testing.T) {
 		flagTable(func(string) bool { return true }))
 	testutil.WantGenerated(t, filepath.Join(root, "README.md"), "flags",
 		flagTable(func(name string) bool { return slices.Contains(usual, name) }))
+	wantSchema(t, filepath.Join(root, "deploy", "accounts.schema.json"))
 }
 
 // flagTable is the table of the flags that are shown.
