@@ -146,14 +146,14 @@ func admitPod(w *workload) error {
 
 // podSecurity holds a pod to the Pod Security Standard `restricted`, as the
 // admission plugin does.
-func podSecurity(pod *corev1.PodTemplateSpec) error {
+func podSecurity(template *corev1.PodTemplateSpec) error {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		return err
 	}
 	result := policy.AggregateCheckResults(evaluator.EvaluatePod(
 		podsecurity.LevelVersion{Level: podsecurity.LevelRestricted, Version: podsecurity.LatestVersion()},
-		&pod.ObjectMeta, &pod.Spec))
+		&template.ObjectMeta, &template.Spec))
 	if !result.Allowed {
 		return fmt.Errorf("pod security, restricted: %s", result.ForbiddenDetail())
 	}

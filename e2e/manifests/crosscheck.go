@@ -652,11 +652,11 @@ func (c *checker) address(who, address string) {
 	c.addf("%s: no Service at %s", who, address)
 }
 
-func (c *checker) scrape(who, path string, every, within monitoringv1.Duration, honorLabels bool,
+func (c *checker) scrape(who, page string, every, within monitoringv1.Duration, honorLabels bool,
 	relabelings []monitoringv1.RelabelConfig,
 ) {
-	if path != metricsPath {
-		c.addf("%s: path %q, want %s", who, path, metricsPath)
+	if page != metricsPath {
+		c.addf("%s: path %q, want %s", who, page, metricsPath)
 	}
 	if !honorLabels {
 		c.addf("%s: honorLabels is not set: a label of the target would replace one of the metrics", who)

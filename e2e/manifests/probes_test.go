@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,31 +160,29 @@ func checkProtection(t *testing.T, container *corev1.Container, certificate []by
 		DisableKeepAlives: true,
 	}}
 	get := func(scheme, port, path, user string) (int, string) {
-		for _, p := range container.Ports {
-			if p.Name != port {
-				continue
-			}
-			address := scheme + "://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(int(p.ContainerPort))) + path
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if user != "" {
-				request.SetBasicAuth(user, scrapePassword)
-			}
-			response, err := client.Do(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = response.Body.Close() }()
-			body, err := io.ReadAll(response.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return response.StatusCode, string(body)
+		t.Helper()
+		i := slices.IndexFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.Name == port })
+		if i < 0 {
+			t.Fatalf("no port %s", port)
 		}
-		t.Fatalf("no port %s", port)
-		return 0, ""
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(container.Ports[i].ContainerPort)))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, scheme+"://"+address+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user != "" {
+			request.SetBasicAuth(user, scrapePassword)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
 	}
 	if !protected {
 		if status, body := get("http", "metrics", metricsPath, ""); status != http.StatusOK || !strings.Contains(body, "twilio_up{") {

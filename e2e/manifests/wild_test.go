@@ -253,7 +253,7 @@ func TestChartREADME(t *testing.T) {
 		"Several accounts over shards": accountSecrets,
 	}
 	deploy := host.CopyDeploy(t)
-	sections := regexp.MustCompile("(?ms)^### ([^\n]+)\n.*?^```yaml\n(.*?)^```$").FindAllSubmatch(doc, -1)
+	sections := regexp.MustCompile("(?s)\n### ([^\n]+)\n.*?\n```yaml\n(.*?)```\n").FindAllSubmatch(doc, -1)
 	for _, section := range sections {
 		title, values := string(section[1]), string(section[2])
 		external, ok := want[title]
@@ -262,13 +262,13 @@ func TestChartREADME(t *testing.T) {
 			continue
 		}
 		delete(want, title)
-		b, err := chart(deploy, values)
-		if err != nil {
-			t.Errorf("%s: %v", title, err)
+		b, rendering := chart(deploy, values)
+		if rendering != nil {
+			t.Errorf("%s: %v", title, rendering)
 			continue
 		}
-		if err := b.Check(external); err != nil {
-			t.Errorf("%s: %v", title, err)
+		if wrong := b.Check(external); wrong != nil {
+			t.Errorf("%s: %v", title, wrong)
 		}
 	}
 	if len(want) > 0 {
