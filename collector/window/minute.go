@@ -11,7 +11,15 @@ import (
 // minute numbers the minutes since the Unix epoch, in UTC.
 type minute int64
 
-func minuteOf(t time.Time) minute { return minute(t.Truncate(time.Minute).Unix() / 60) }
+func minuteOf(t time.Time) minute {
+	const seconds = 60
+	sinceEpoch := t.Unix()
+	m := minute(sinceEpoch / seconds)
+	if sinceEpoch%seconds < 0 {
+		m-- // before the epoch, a division rounds up
+	}
+	return m
+}
 
 func (m minute) time() time.Time { return time.Unix(int64(m)*60, 0).UTC() }
 

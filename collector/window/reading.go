@@ -51,11 +51,13 @@ func (r *reading) add(op *twilio.Operation) {
 		shown = new(contents)
 		r.minutes[m] = shown
 	}
+	id := maphash.String(idSeed, op.ID)
+	_, repeated := r.ids[id]
 	_, wasInFlight := shown.inFlight[op.ID]
-	if r.met(op.ID) && !wasInFlight {
+	if repeated && !wasInFlight {
 		return
 	}
-	r.ids[maphash.String(idSeed, op.ID)] = struct{}{}
+	r.ids[id] = struct{}{}
 
 	if op.Status.Live() {
 		shown.join(op, r.refresh)
