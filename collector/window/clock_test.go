@@ -149,6 +149,7 @@ func jumping(t *testing.T, length, jump time.Duration, rnd *rand.Rand) {
 	perMinute := 1
 	if length > 24*time.Hour {
 		o.Interval = 10 * time.Minute
+		o.PageSize = 50
 	}
 	api := &fakeAPI{order: fakeOrders[rnd.IntN(len(fakeOrders))]}
 	api.fill(perMinute, length+time.Hour, allCompleted)
