@@ -77,12 +77,21 @@ func (s *Snapshot) LastHour() (sum Totals) {
 	return sum
 }
 
+// byLost sorts operations that lost most messages first. Ids decide between equals, and are long: they are compared only
+// where they have to be.
 func byLost(a, b *twilio.Operation) int {
-	return cmp.Or(cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)), cmp.Compare(a.ID, b.ID))
+	if c := cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.ID, b.ID)
 }
 
+// bySize sorts the largest operations first.
 func bySize(a, b *twilio.Operation) int {
-	return cmp.Or(cmp.Compare(b.Stats[twilio.Total], a.Stats[twilio.Total]), cmp.Compare(a.ID, b.ID))
+	if c := cmp.Compare(b.Stats[twilio.Total], a.Stats[twilio.Total]); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.ID, b.ID)
 }
 
 func byCreation(a, b *twilio.Operation) int {
