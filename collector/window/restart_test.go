@@ -152,6 +152,43 @@ func TestRestartBeforeTheSave(t *testing.T) {
 	})
 }
 
+// As long as no answer tells the API's clock, a restarted window goes by where it was: it drops no minutes that come back
+// as old ones.
+func TestRestartDuringAnOutage(t *testing.T) {
+	for _, failures := range []int{0, 1, 3} {
+		t.Run(fmt.Sprint(failures), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := testOptions()
+				o.MaxStaleness = 0
+				api := &fakeAPI{skew: -30 * time.Minute}
+				api.fill(5, o.Length+time.Hour, allCompleted)
+				w := New(o)
+				refreshed(t, w, api)
+
+				w = restarted(t, o, w.Save())
+				api.known = false // a new client has seen no Date
+				api.fail = func(twilio.Query) error { return errFake }
+				for range failures {
+					if err := w.Refresh(t.Context(), api, &Progress{}); !errors.Is(err, errFake) {
+						t.Fatalf("error %v", err)
+					}
+				}
+				api.fail = nil
+				api.change(func(ops []*fakeOperation) {
+					for _, op := range ops {
+						op.Stats[twilio.Delivered]++
+					}
+				})
+
+				grown := refreshed(t, w, api).Grown
+				if got, want := grown[twilio.Delivered], api.since(w.first); got != want {
+					t.Errorf("counted %d, want %d", got, want)
+				}
+			})
+		})
+	}
+}
+
 // A restart keeps the state whatever settings have changed, and numbers are those of the new ones.
 func TestRestartWithOtherSettings(t *testing.T) {
 	for _, tt := range []struct {

@@ -47,7 +47,7 @@ type Window struct {
 	mu    sync.Mutex
 	clock clock
 	state
-	restored bool // since the last refresh
+	restored bool // no answer has come since Restore
 }
 
 // New returns a window that has read nothing.
@@ -84,9 +84,8 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 		mu: &w.mu, state: &w.state, paging: w.pageSize, churn: w.churn,
 	}
 	if w.restored {
-		// A client that was just made does not know the API's clock yet.
+		// A client that was just made does not know the API's clock until there is an answer.
 		r.now = w.clock.lastWall.Add(w.skew)
-		w.restored = false
 	}
 	w.begin(w.options.Length, r.now)
 	w.mu.Unlock()
@@ -97,6 +96,7 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 	defer w.mu.Unlock()
 	if r.answered {
 		w.skew = api.Now().Sub(w.clock.wall())
+		w.restored = false
 	}
 	// One odd page is not to make the next refresh ask for crumbs.
 	w.pageSize = max(r.learned(), w.pageSize/2)
