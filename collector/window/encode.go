@@ -20,15 +20,15 @@ const stateHeader = "twilio_operations_exporter window 1\n"
 
 // What a state has at most. What has more was not written by this package.
 const (
-	maxMinutes     = kept/time.Minute + time.Duration(maxAhead) + 60
-	maxIDLength    = 64 // bytes; those of statuses, too
-	maxNamed       = 1000
-	mostNamed      = 20 // operations that Options have a snapshot name, at most
-	maxPageSize    = 1_000_000
-	maxSavedFlight = 3 * MaxInFlight
-	maxStateBytes  = 64 << 20
-	farMinute      = minute(1 << 32)
-	longTime       = time.Duration(1 << 61)
+	maxMinutes    = int(retention/time.Minute) + int(maxAhead) + 60
+	maxIDLength   = 64   // bytes; those of statuses, too
+	maxListed     = 1000 // operations, or bars, in a list of a snapshot
+	maxNamed      = 20   // Options.Named
+	maxPageSize   = 1_000_000
+	maxSavedLive  = 3 * MaxInFlight
+	maxStateBytes = 64 << 20
+	farMinute     = minute(1 << 32)
+	longTime      = time.Duration(1 << 61)
 )
 
 // savedState is what is written of a State.
@@ -197,7 +197,7 @@ func (s *State) save() *savedState {
 	saved := &savedState{
 		Clock: s.clock, Wall: s.wall, Stats: statNames(), Undocumented: s.statuses,
 		First: s.first, Minutes: make([]savedMinute, len(s.buckets)),
-		Skew: s.skew, Number: s.number, Churn: s.churn, Asked: s.asked, PageSize: float64(s.pageSize), PiecePages: s.piecePages,
+		Skew: s.skew, Number: s.number, Churn: s.churn, Asked: s.requestedPage, PageSize: float64(s.fullPage), PiecePages: s.piecePages,
 		BrokenDensity: s.brokenDensity, Unfiltered: s.unfiltered,
 		ReadReplacesDelivered: s.receipts.readReplacesDelivered, ReadKeepsDelivered: s.receipts.readKeepsDelivered,
 		Published: s.published, Newest: s.newest, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),
@@ -216,13 +216,13 @@ type worst []*twilio.Operation
 // keep returns those of a minute, which are sorted byLost, that are among the worst now.
 func (w *worst) keep(failing []*twilio.Operation) (kept []*twilio.Operation) {
 	for _, op := range failing {
-		full := len(*w) == mostNamed
-		if full && byLost((*w)[mostNamed-1], op) < 0 {
+		full := len(*w) == maxNamed
+		if full && byLost((*w)[maxNamed-1], op) < 0 {
 			break
 		}
 		kept = append(kept, op)
 		i, _ := slices.BinarySearchFunc(*w, op, byLost)
-		*w = slices.Insert((*w)[:min(len(*w), mostNamed-1)], i, op)
+		*w = slices.Insert((*w)[:min(len(*w), maxNamed-1)], i, op)
 	}
 	return kept
 }
@@ -337,8 +337,8 @@ func (l *loader) state(saved *savedState) State {
 	l.must(year >= 2000 && year < 2200, "saved in the year %d", year)
 	l.must(saved.Clock >= 0 && saved.Clock < longTime, "its clock stands at %v", saved.Clock)
 	l.must(saved.First >= 0 && saved.First < farMinute, "it begins in minute %d", saved.First)
-	l.must(saved.Newest >= -open && saved.Newest < farMinute, "its newest minute is %d", saved.Newest)
-	l.must(len(saved.Minutes) <= int(maxMinutes), "it has %d minutes", len(saved.Minutes))
+	l.must(saved.Newest >= beforeAll && saved.Newest < farMinute, "its newest minute is %d", saved.Newest)
+	l.must(len(saved.Minutes) <= maxMinutes, "it has %d minutes", len(saved.Minutes))
 	l.must(saved.Skew.Abs() <= 1000*time.Hour, "a clock that is off by %v", saved.Skew)
 	l.must(saved.Number >= 0 && saved.Churn >= 0, "%d refreshes, %d minutes left", saved.Number, saved.Churn)
 	l.must(saved.Asked >= 1 && saved.Asked <= maxPageSize, "it asked for pages of %d", saved.Asked)
@@ -355,7 +355,7 @@ func (l *loader) state(saved *savedState) State {
 	loaded := State{clock: saved.Clock, wall: saved.Wall, state: state{
 		statuses: l.names, first: saved.First, buckets: make([]bucket, len(saved.Minutes)),
 		skew: saved.Skew, number: saved.Number, churn: saved.Churn,
-		asked: saved.Asked, pageSize: paging(saved.PageSize), piecePages: saved.PiecePages,
+		requestedPage: saved.Asked, fullPage: paging(saved.PageSize), piecePages: saved.PiecePages,
 		brokenDensity: saved.BrokenDensity, unfiltered: saved.Unfiltered,
 		receipts: receipts{
 			readReplacesDelivered: saved.ReadReplacesDelivered, readKeepsDelivered: saved.ReadKeepsDelivered,
@@ -367,7 +367,7 @@ func (l *loader) state(saved *savedState) State {
 		loaded.buckets[i] = l.minute(&saved.Minutes[i], saved.Clock)
 	}
 	inFlight := loaded.inFlight()
-	l.must(inFlight <= maxSavedFlight, "%d operations are in flight", inFlight)
+	l.must(inFlight <= maxSavedLive, "%d operations are in flight", inFlight)
 	return loaded
 }
 
@@ -453,7 +453,7 @@ func (l *loader) snapshot(saved *savedSnapshot) *Snapshot {
 		FailingNow: l.count(saved.FailingNow), AllStuck: l.count(saved.AllStuck),
 		Bars: l.bars(saved.Bars), Minutes: l.bars(saved.Minutes), BarLength: saved.BarLength,
 	}
-	l.must(saved.BarLength >= 0 && saved.BarLength <= kept, "bars of %v", saved.BarLength)
+	l.must(saved.BarLength >= 0 && saved.BarLength <= retention, "bars of %v", saved.BarLength)
 	if oldest := l.operations(saved.OldestScheduled); len(oldest) > 0 {
 		s.OldestScheduled = oldest[0]
 	}
@@ -472,7 +472,7 @@ func (l *loader) snapshot(saved *savedSnapshot) *Snapshot {
 }
 
 func (l *loader) bars(saved []savedBar) (bars []Bar) {
-	l.must(len(saved) <= maxNamed, "%d bars", len(saved))
+	l.must(len(saved) <= maxListed, "%d bars", len(saved))
 	for i := range saved {
 		bars = append(bars, Bar{saved[i].Start, l.totals(&saved[i].Totals)})
 	}
@@ -480,7 +480,7 @@ func (l *loader) bars(saved []savedBar) (bars []Bar) {
 }
 
 func (l *loader) operations(saved []savedOperation) (ops []*twilio.Operation) {
-	l.must(len(saved) <= maxNamed, "%d operations are named", len(saved))
+	l.must(len(saved) <= maxListed, "%d operations are named", len(saved))
 	for i := range saved {
 		op := &saved[i]
 		l.id(op.ID)

@@ -102,7 +102,7 @@ func TestStatesThatAreWrong(t *testing.T) {
 		{"a long id", func(s *savedState) { inFlight(s).InFlight[0].ID = strings.Repeat("a", 65) }, "an operation"},
 		{"in flight without a peak", func(s *savedState) { inFlight(s).Peak = nil }, "no peak"},
 		{"many in flight", func(s *savedState) {
-			for i := range maxSavedFlight {
+			for i := range maxSavedLive {
 				inFlight(s).InFlight = append(inFlight(s).InFlight, savedInFlight{ID: strconv.Itoa(i)})
 			}
 		}, "operations are in flight"},

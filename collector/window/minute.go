@@ -26,8 +26,10 @@ func (m minute) time() time.Time { return time.Unix(int64(m)*60, 0).UTC() }
 // span is a run of minutes, from ≤ m < to.
 type span struct{ from, to minute }
 
-// open is the end of a span that has none.
-const open = minute(math.MaxInt64)
+const (
+	open      = minute(math.MaxInt64) // the end of a span that has none
+	beforeAll = -open
+)
 
 func (s span) holds(m minute) bool { return m >= s.from && m < s.to }
 

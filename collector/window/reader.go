@@ -16,8 +16,8 @@ import (
 
 const (
 	margin         = time.Second        // how much sooner a list begins than its piece: a bound may exclude its second
-	kept           = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
-	keptSlack      = 2 * time.Second    // how far the API's clock may be off without being corrected
+	retention      = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
+	retentionSlack = 2 * time.Second    // how far the API's clock may be off without being corrected
 	clockTolerance = time.Minute        // how far it may move during a refresh, apart from the time that passes
 	maxStarts      = 4                  // how often a refresh may start over since the clock moved
 	filterRetry    = time.Hour          // until the API is asked by status again that has not selected by it
@@ -147,7 +147,7 @@ func (r *reader) outlooks(density float64) []outlook {
 // questions are the pieces that ask for operations in flight, by status. They are read side by side, and in whatever
 // order: see state.leave.
 func (r *reader) questions(whole span) (pieces []piece) {
-	for _, status := range live {
+	for _, status := range liveStatuses {
 		counts := make([]float64, len(r.state.buckets))
 		asked := piece{span: whole, status: status}
 		for i := range r.state.buckets {
@@ -312,7 +312,7 @@ func (r *reader) query(p piece) twilio.Query {
 	if now.Sub(expected) > clockTolerance { // after a restart, the API has not told the time yet
 		now = expected
 	}
-	oldest := now.Add(keptSlack - kept)
+	oldest := now.Add(retentionSlack - retention)
 	if q.StartDate.Before(oldest) {
 		q.StartDate = oldest
 	}

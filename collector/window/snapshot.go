@@ -178,7 +178,7 @@ func (s *Snapshot) nameInFlight(ops map[twilio.Status][]*twilio.Operation, now t
 	if scheduled := ops[twilio.StatusScheduled]; len(scheduled) > 0 {
 		s.OldestScheduled = slices.MinFunc(scheduled, byCreation)
 	}
-	for _, status := range live {
+	for _, status := range liveStatuses {
 		s.InFlight = append(s.InFlight, pick(ops[status], MaxInFlightShown, bySize)...)
 	}
 	slices.SortFunc(s.InFlight, bySize)

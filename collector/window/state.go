@@ -14,11 +14,13 @@ type state struct {
 	first    minute // of buckets[0]
 	buckets  []bucket
 
-	skew     time.Duration // of the API's clock to the wall clock
-	number   int           // of refreshes begun, those that started over included
-	churn    int           // minutes that operations in flight left in the last refresh
-	asked    int           // size of page that was asked for last
-	pageSize paging
+	skew   time.Duration // of the API's clock to the wall clock
+	number int           // of refreshes begun, those that started over included
+	churn  int           // minutes that operations in flight left in the last refresh
+
+	requestedPage int    // Options.PageSize of the last refresh
+	fullPage      paging // what a page of that size holds, as lists have shown
+
 	// piecePages is how many pages a piece has at most, by expectation.
 	piecePages int
 	// brokenDensity is how many operations a minute has, at least, where lists have broken off since the last good
@@ -26,7 +28,8 @@ type state struct {
 	brokenDensity float64
 	// unfiltered is until when, by the window's clock, the API is not asked by status, since it did not select by it.
 	unfiltered time.Duration
-	receipts   receipts
+
+	receipts receipts
 
 	published bool
 	newest    minute // the newest minute that held operations when it was published
@@ -61,7 +64,12 @@ func (r receipts) deliveredFalls() bool { return r.readReplacesDelivered && !r.r
 
 // newState knows nothing.
 func newState(o Options) state {
-	return state{asked: o.PageSize, pageSize: paging(o.PageSize), piecePages: maxPiecePages, newest: -open}
+	return state{
+		requestedPage: o.PageSize,
+		fullPage:      paging(o.PageSize),
+		piecePages:    maxPiecePages,
+		newest:        beforeAll,
+	}
 }
 
 // end is the minute after the last one kept.

@@ -98,8 +98,8 @@ var documented = []twilio.Status{
 	twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,
 }
 
-// live are the documented statuses of operations in flight.
-var live = documented[:2]
+// liveStatuses are the documented statuses of operations in flight.
+var liveStatuses = documented[:2]
 
 // statusNames are the undocumented statuses that count under their own name: the first that are met.
 type statusNames []twilio.Status

@@ -81,7 +81,7 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 	r := &reader{
 		api: api, progress: p, options: w.options,
 		at: w.clock.tell(), now: api.Now(), began: time.Now(),
-		mu: &w.mu, state: &w.state, paging: w.pageSize, churn: w.churn,
+		mu: &w.mu, state: &w.state, paging: w.fullPage, churn: w.churn,
 	}
 	if w.restored {
 		// A client that was just made does not know the API's clock until there is an answer.
@@ -98,8 +98,8 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 		w.skew = api.Now().Sub(w.clock.wall())
 		w.restored = false
 	}
-	// One odd page is not to make the next refresh ask for crumbs.
-	w.pageSize = max(r.learned(), w.pageSize/2)
+	// One odd page must not make the next refresh read crumbs.
+	w.fullPage = max(r.learned(), w.fullPage/2)
 	return err
 }
 
@@ -162,9 +162,9 @@ func Restore(o Options, s State) (*Window, error) {
 
 	w.state = s.copy()
 	w.restored = true
-	if w.asked != o.PageSize {
-		w.asked = o.PageSize
-		w.pageSize = paging(o.PageSize)
+	if w.requestedPage != o.PageSize {
+		w.requestedPage = o.PageSize
+		w.fullPage = paging(o.PageSize)
 	}
 	if resumed := w.clock.resume(s.clock, s.wall); !resumed {
 		for i := range w.buckets {
