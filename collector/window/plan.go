@@ -29,15 +29,15 @@ type piece struct {
 // outlooks judges every minute of a state at a time: now by the API's clock, for ages, and at by the window's, for times
 // of reading. A minute never read is taken to hold as many operations as density says.
 func outlooks(s *state, o *Options, now time.Time, at time.Duration, density float64) []outlook {
-	unfiltered := at < s.unfiltered
+	asked := s.asksByStatus(at)
 	all := make([]outlook, len(s.buckets))
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		// The youngest operation of the minute is promised most.
 		youngest := (s.first + minute(i) + 1).time()
 		due := b.due(now.Sub(youngest), at, o)
-		if unfiltered && b.get().inFlight != nil {
-			due = 1
+		if !asked && b.get().inFlight != nil {
+			due = 1 // nothing else tells when they move on
 		}
 
 		operations := float64(b.operations())

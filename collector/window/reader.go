@@ -86,17 +86,6 @@ type reader struct {
 	unasked  int  // operations in flight that lists of pieces have shown
 }
 
-// begin starts a refresh of a window of a length.
-func (s *state) begin(length time.Duration, now time.Time) {
-	s.number++
-	s.churn = 0
-	s.slide(length, now)
-	// A refresh that failed may have left what no account has.
-	if s.inFlight() > MaxInFlight {
-		s.forget()
-	}
-}
-
 // run reads what is due: the whole window, or what the plan says, after the operations in flight.
 func (r *reader) run(ctx context.Context) error {
 	known, minutes := r.state.known()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,27 +124,6 @@ func (w *Window) Save() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return State{state: w.copy(), clock: w.clock.tell(), wall: w.clock.lastWall}
-}
-
-// copy copies all that changes in place.
-func (s *state) copy() state {
-	copied := *s
-	copied.statuses = append(statusNames(nil), s.statuses...)
-	copied.buckets = append([]bucket(nil), s.buckets...)
-	for i := range copied.buckets {
-		b := &copied.buckets[i]
-		if b.contents == nil {
-			continue
-		}
-		c := *b.contents
-		c.inFlight = maps.Clone(c.inFlight)
-		if c.peak != nil {
-			p := *c.peak
-			c.peak = &p
-		}
-		b.contents = &c
-	}
-	return copied
 }
 
 // ErrOld is the error of Restore for a state that was saved longer ago than the window is long.
