@@ -93,7 +93,7 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.answered {
+	if r.heard {
 		w.skew = api.Now().Sub(w.clock.wall())
 		w.restored = false
 	}
