@@ -18,7 +18,7 @@ import (
 // or repeat: gob writes a day in a third of the time of JSON, and in less.
 const stateHeader = "twilio_operations_exporter window 1\n"
 
-// What a state has at most. What has more was not written by this package.
+// Limits of a state. One beyond them was not written by this package.
 const (
 	maxMinutes    = int(retention/time.Minute) + int(maxAhead) + 60
 	maxIDLength   = 64   // bytes; those of statuses, too
@@ -72,9 +72,9 @@ type savedMinute struct {
 	Peak     *savedPeak
 }
 
-// savedTotals are totals, in a minute of the status of a number. Stats leave off zeros at their end.
+// savedTotals is what is written of Totals. Stats leave off zeros at their end.
 type savedTotals struct {
-	Status     int // see statusNames.number
+	Status     int // the code of the status in a minute, see statusNames.code; 0 elsewhere
 	Operations int64
 	Failing    int64
 	Stats      []int64
@@ -129,7 +129,7 @@ type savedBar struct {
 	Totals savedTotals
 }
 
-// compressors are kept: each takes a megabyte.
+// compressors are used again: each takes a megabyte.
 var compressors = sync.Pool{New: func() any {
 	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is right
 	return z
@@ -164,7 +164,7 @@ func (s *State) UnmarshalBinary(data []byte) error {
 	return s.decode(plain)
 }
 
-// decompress returns what a checksum says is whole.
+// decompress returns what was compressed, if it is whole by its checksum.
 func decompress(compressed []byte) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(compressed))
 	if err != nil {
@@ -209,11 +209,12 @@ func (s *State) save() *savedState {
 	return saved
 }
 
-// worst are the worst failing operations of the minutes that were gone through, from the newest on. What is not among
-// them no snapshot will name: they are worse, and leave the window later.
+// worst are the failing operations that lost most messages, sorted byLost, of the minutes that were gone through, from the
+// newest on. An older operation that is not among them is named by no snapshot to come: as long as it is in the window,
+// so are they.
 type worst []*twilio.Operation
 
-// keep returns those of a minute, which are sorted byLost, that are among the worst now.
+// keep returns the operations of a minute, which are sorted byLost, that are among the worst so far.
 func (w *worst) keep(failing []*twilio.Operation) (kept []*twilio.Operation) {
 	for _, op := range failing {
 		full := len(*w) == maxNamed
@@ -221,8 +222,10 @@ func (w *worst) keep(failing []*twilio.Operation) (kept []*twilio.Operation) {
 			break
 		}
 		kept = append(kept, op)
-		i, _ := slices.BinarySearchFunc(*w, op, byLost)
-		*w = slices.Insert((*w)[:min(len(*w), maxNamed-1)], i, op)
+
+		room := (*w)[:min(len(*w), maxNamed-1)]
+		place, _ := slices.BinarySearchFunc(room, op, byLost)
+		*w = slices.Insert(room, place, op)
 	}
 	return kept
 }
@@ -235,7 +238,7 @@ func (b *bucket) save(names *statusNames, younger *worst) savedMinute {
 
 	saved.Done = make([]savedTotals, len(b.done))
 	for i := range b.done {
-		saved.Done[i] = saveTotals(names.number(b.done[i].status), &b.done[i].Totals)
+		saved.Done[i] = saveTotals(names.code(b.done[i].status), &b.done[i].Totals)
 	}
 	for id, op := range b.inFlight {
 		saved.InFlight = append(saved.InFlight, savedInFlight{ID: id, Scheduled: op.Status == twilio.StatusScheduled})
@@ -309,7 +312,7 @@ func statNames() []string {
 	return names
 }
 
-// statsNamed are the stats of these names; -1 for one that there is not.
+// statsNamed are the stats of these names; -1 for a name that none has.
 func statsNamed(names []string) []int {
 	all := statNames()
 	stats := make([]int, len(names))
@@ -319,9 +322,9 @@ func statsNamed(names []string) []int {
 	return stats
 }
 
-// loader makes a state of what was written, and keeps the first thing that is wrong with it.
+// loader makes a state of what was written. It keeps the first thing that is wrong with it, and goes on.
 type loader struct {
-	stats []int // places of the stats
+	stats []int // by place in what was written: the stat, -1 for one of another version
 	names statusNames
 	err   error
 }
@@ -373,21 +376,24 @@ func (l *loader) state(saved *savedState) State {
 
 func (l *loader) undocumented(statuses []twilio.Status) {
 	l.must(len(statuses) <= maxUndocumented, "%d undocumented statuses", len(statuses))
-	for i, s := range statuses {
-		known := slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(statuses[:i], s)
-		l.must(!known && s != "" && len(s) <= maxIDLength, "an undocumented status %.100q", s)
+	if l.err != nil {
+		return
 	}
-	l.names = statuses
+	for _, s := range statuses {
+		isNew := !l.names.holds(s)
+		l.must(isNew && s != "" && len(s) <= maxIDLength, "an undocumented status %.100q", s)
+		l.names = append(l.names, s)
+	}
 }
 
 func (l *loader) status(s twilio.Status) twilio.Status {
-	known := slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(l.names, s)
-	l.must(known, "status %.100q", s)
+	l.must(l.names.holds(s), "status %.100q", s)
 	return s
 }
 
-// number is that of a status under which operations count.
-func (n *statusNames) number(s twilio.Status) int {
+// code is what stands for a status under which operations count: its place among the documented ones, StatusOther and the
+// undocumented ones, in this order.
+func (n *statusNames) code(s twilio.Status) int {
 	if i := slices.Index(documented, s); i >= 0 {
 		return i
 	}
@@ -397,19 +403,19 @@ func (n *statusNames) number(s twilio.Status) int {
 	return len(documented)
 }
 
-// numbered is the status of a number.
-func (l *loader) numbered(number int) twilio.Status {
-	undocumented := number - len(documented) - 1
+// coded is the status that a code stands for.
+func (l *loader) coded(code int) twilio.Status {
+	undocumented := code - len(documented) - 1
 	switch {
-	case number < 0 || undocumented >= len(l.names):
-		l.must(false, "a status of number %d", number)
+	case code < 0 || undocumented >= len(l.names):
+		l.must(false, "a status of code %d", code)
 		return twilio.StatusOther
 	case undocumented >= 0:
 		return l.names[undocumented]
-	case number == len(documented):
+	case code == len(documented):
 		return twilio.StatusOther
 	}
-	return documented[number]
+	return documented[code]
 }
 
 func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
@@ -422,7 +428,7 @@ func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
 	b.contents = &contents{}
 	b.done = make(byStatus, 0, len(saved.Done))
 	for i := range saved.Done {
-		status := l.numbered(saved.Done[i].Status)
+		status := l.coded(saved.Done[i].Status)
 		*b.done.of(status) = l.totals(&saved.Done[i])
 	}
 	l.must(len(b.done) == len(saved.Done), "a minute with a status twice")

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	margin         = time.Second        // how much sooner a list begins than its piece: a bound may exclude its second
+	margin         = time.Second        // how much earlier a list begins than its piece: a bound may exclude its second
 	retention      = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
 	retentionSlack = 2 * time.Second    // how far the API's clock may be off without being corrected
 	clockTolerance = time.Minute        // how far it may move during a refresh, apart from the time that passes
-	maxStarts      = 4                  // how often a refresh may start over since the clock moved
-	filterRetry    = time.Hour          // until the API is asked by status again that has not selected by it
+	maxStarts      = 4                  // attempts at a refresh while the clock moves
+	filterRetry    = time.Hour          // how long an API that does not select by status is not asked to
 )
 
 var (
@@ -28,31 +28,30 @@ var (
 	errClockMoved = fmt.Errorf("the API's clock moved by more than %v in each of %d attempts", clockTolerance, maxStarts)
 )
 
-// What an account can have. A sender that is busy without pause makes 10 operations a second, each of them to up to
-// 10,000 recipients.
+// A sender that is busy without pause makes 10 operations a second, each of them to up to 10,000 recipients.
 const (
 	// MaxInFlight is how many operations can be in flight: those that a busy sender makes in 83 minutes. They take some 300
 	// bytes each.
 	MaxInFlight = 50_000
 
-	// maxPerMinute is twice what a busy sender makes, and leastMost the bound of a window that is short.
-	maxPerMinute = 1200
-	leastMost    = 100_000
+	maxPerMinute     = 1200    // operations: twice those of a busy sender
+	minMaxOperations = 100_000 // MaxOperations of a short window
 )
 
 // MaxOperations is how many operations a refresh of a window lists, at most: 20 for each second of the window, but
 // 100,000 at least.
 func MaxOperations(length time.Duration) int {
-	return max(leastMost, maxPerMinute*int(length/time.Minute))
+	return max(minMaxOperations, maxPerMinute*int(length/time.Minute))
 }
 
-// TooManyError ends a refresh in which the API has listed more operations than an account can have. It does so if a list
-// does not end.
+// TooManyError ends a refresh in which the API has listed more operations than an account can have, such as in a list
+// that does not end.
 type TooManyError struct {
-	InFlight bool // operations in flight were too many, not operations in all
-	Most     int  // [MaxInFlight] or [MaxOperations]
+	InFlight bool // whether those in flight were too many, or all together
+	Most     int  // the limit: [MaxInFlight] or [MaxOperations]
 }
 
+// Error implements error.
 func (e *TooManyError) Error() string {
 	if e.InFlight {
 		return fmt.Sprintf("the API listed more than %d operations in flight, which no account has", e.Most)
