@@ -199,7 +199,7 @@ func (l *life) refresh() {
 	inWindow := 0
 	for _, op := range l.api.byTime {
 		m := minuteOf(op.CreatedAt)
-		if m < w.first || op.listed.After(l.api.clock()) || l.api.Now().Sub(op.CreatedAt) > kept-keptSlack {
+		if m < w.first || op.listed.After(l.api.clock()) || l.api.Now().Sub(op.CreatedAt) > retention-retentionSlack {
 			continue
 		}
 		inWindow++
@@ -271,7 +271,7 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 		l.t.Fatalf("sums differ from the brute force (-want +got):\n%s", diff)
 	}
 	for _, op := range l.api.byTime { // nothing that was there a good while is missing
-		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < kept-2*keptSlack &&
+		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < retention-2*retentionSlack &&
 			op.counted != number {
 			l.t.Fatalf("%s of %v does not count", op.ID, op.CreatedAt)
 		}

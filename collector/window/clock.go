@@ -2,13 +2,13 @@ package window
 
 import "time"
 
-// A clock tells the time since a window was made, restarts included. It goes as fast as the faster of the local clocks:
-// the monotonic one stands still while the machine is suspended, and the other can be set back.
+// A clock tells the time since a window was made, including that between restarts. It goes as fast as the faster of the
+// local clocks: the monotonic one stands still while the machine is suspended, and the wall clock can be set back.
 type clock struct {
 	monotonic func() time.Duration
 	wall      func() time.Time
 
-	now      time.Duration
+	now      time.Duration // as told last, when the local clocks showed:
 	lastMono time.Duration
 	lastWall time.Time
 }
@@ -22,7 +22,7 @@ func newClock() clock {
 	}
 }
 
-// tell returns the time, and keeps where the local clocks are.
+// tell moves the clock on, and returns the time.
 func (c *clock) tell() time.Duration {
 	mono, wall := c.monotonic(), c.wall()
 	passed := max(mono-c.lastMono, wall.Sub(c.lastWall))
@@ -33,9 +33,9 @@ func (c *clock) tell() time.Duration {
 	return c.now
 }
 
-// resume goes on from a time that another clock told at a time of the wall clock: what has passed since is to this clock
-// as if the machine had been suspended. It returns false, and takes nothing to have passed, if the wall clock is before.
-func (c *clock) resume(now time.Duration, wall time.Time) bool {
+// resume goes on from a time that another clock told when the wall clock showed wall. What has passed since counts as if
+// the machine had been suspended. If the wall clock shows an earlier time now, nothing has passed, and ok is false.
+func (c *clock) resume(now time.Duration, wall time.Time) (ok bool) {
 	c.now = now
 	if wall.After(c.lastWall) {
 		return false

@@ -149,6 +149,7 @@ func jumping(t *testing.T, length, jump time.Duration, rnd *rand.Rand) {
 	perMinute := 1
 	if length > 24*time.Hour {
 		o.Interval = 10 * time.Minute
+		o.PageSize = 50
 	}
 	api := &fakeAPI{order: fakeOrders[rnd.IntN(len(fakeOrders))]}
 	api.fill(perMinute, length+time.Hour, allCompleted)
@@ -170,7 +171,7 @@ func jumping(t *testing.T, length, jump time.Duration, rnd *rand.Rand) {
 	arrived, id := int64(0), 0
 	pass := func() {
 		<-time.After(o.Interval)
-		api.forget(time.Now().Add(-kept))
+		api.forget(time.Now().Add(-retention))
 		for range int(o.Interval.Minutes()) * perMinute {
 			id++
 			op := newOperation(rnd, time.Now().Add(-time.Duration(rnd.Int64N(int64(o.Interval)))), twilio.StatusCompleted)

@@ -18,17 +18,17 @@ import (
 // or repeat: gob writes a day in a third of the time of JSON, and in less.
 const stateHeader = "twilio_operations_exporter window 1\n"
 
-// What a state has at most. What has more was not written by this package.
+// Limits of a state. One beyond them was not written by this package.
 const (
-	maxMinutes     = kept/time.Minute + time.Duration(maxAhead) + 60
-	maxIDLength    = 64 // bytes; those of statuses, too
-	maxNamed       = 1000
-	mostNamed      = 20 // operations that Options have a snapshot name, at most
-	maxPageSize    = 1_000_000
-	maxSavedFlight = 3 * MaxInFlight
-	maxStateBytes  = 64 << 20
-	farMinute      = minute(1 << 32)
-	longTime       = time.Duration(1 << 61)
+	maxMinutes    = int(retention/time.Minute) + int(maxAhead) + 60
+	maxIDLength   = 64   // bytes; those of statuses, too
+	maxListed     = 1000 // operations, or bars, in a list of a snapshot
+	maxNamed      = 20   // Options.Named
+	maxPageSize   = 1_000_000
+	maxSavedLive  = 3 * MaxInFlight
+	maxStateBytes = 64 << 20
+	farMinute     = minute(1 << 32)
+	longTime      = time.Duration(1 << 61)
 )
 
 // savedState is what is written of a State.
@@ -72,9 +72,9 @@ type savedMinute struct {
 	Peak     *savedPeak
 }
 
-// savedTotals are totals, in a minute of the status of a number. Stats leave off zeros at their end.
+// savedTotals is what is written of Totals. Stats leave off zeros at their end.
 type savedTotals struct {
-	Status     int // see statusNames.number
+	Status     int // the code of the status in a minute, see statusNames.code; 0 elsewhere
 	Operations int64
 	Failing    int64
 	Stats      []int64
@@ -129,7 +129,7 @@ type savedBar struct {
 	Totals savedTotals
 }
 
-// compressors are kept: each takes a megabyte.
+// compressors are used again: each takes a megabyte.
 var compressors = sync.Pool{New: func() any {
 	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is right
 	return z
@@ -164,7 +164,7 @@ func (s *State) UnmarshalBinary(data []byte) error {
 	return s.decode(plain)
 }
 
-// decompress returns what a checksum says is whole.
+// decompress returns what was compressed, if it is whole by its checksum.
 func decompress(compressed []byte) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(compressed))
 	if err != nil {
@@ -197,7 +197,7 @@ func (s *State) save() *savedState {
 	saved := &savedState{
 		Clock: s.clock, Wall: s.wall, Stats: statNames(), Undocumented: s.statuses,
 		First: s.first, Minutes: make([]savedMinute, len(s.buckets)),
-		Skew: s.skew, Number: s.number, Churn: s.churn, Asked: s.asked, PageSize: float64(s.pageSize), PiecePages: s.piecePages,
+		Skew: s.skew, Number: s.number, Churn: s.churn, Asked: s.requestedPage, PageSize: float64(s.fullPage), PiecePages: s.piecePages,
 		BrokenDensity: s.brokenDensity, Unfiltered: s.unfiltered,
 		ReadReplacesDelivered: s.receipts.readReplacesDelivered, ReadKeepsDelivered: s.receipts.readKeepsDelivered,
 		Published: s.published, Newest: s.newest, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),
@@ -209,20 +209,23 @@ func (s *State) save() *savedState {
 	return saved
 }
 
-// worst are the worst failing operations of the minutes that were gone through, from the newest on. What is not among
-// them no snapshot will name: they are worse, and leave the window later.
+// worst are the failing operations that lost most messages, sorted byLost, of the minutes that were gone through, from the
+// newest on. An older operation that is not among them is named by no snapshot to come: as long as it is in the window,
+// so are they.
 type worst []*twilio.Operation
 
-// keep returns those of a minute, which are sorted byLost, that are among the worst now.
+// keep returns the operations of a minute, which are sorted byLost, that are among the worst so far.
 func (w *worst) keep(failing []*twilio.Operation) (kept []*twilio.Operation) {
 	for _, op := range failing {
-		full := len(*w) == mostNamed
-		if full && byLost((*w)[mostNamed-1], op) < 0 {
+		full := len(*w) == maxNamed
+		if full && byLost((*w)[maxNamed-1], op) < 0 {
 			break
 		}
 		kept = append(kept, op)
-		i, _ := slices.BinarySearchFunc(*w, op, byLost)
-		*w = slices.Insert((*w)[:min(len(*w), mostNamed-1)], i, op)
+
+		room := (*w)[:min(len(*w), maxNamed-1)]
+		place, _ := slices.BinarySearchFunc(room, op, byLost)
+		*w = slices.Insert(room, place, op)
 	}
 	return kept
 }
@@ -235,7 +238,7 @@ func (b *bucket) save(names *statusNames, younger *worst) savedMinute {
 
 	saved.Done = make([]savedTotals, len(b.done))
 	for i := range b.done {
-		saved.Done[i] = saveTotals(names.number(b.done[i].status), &b.done[i].Totals)
+		saved.Done[i] = saveTotals(names.code(b.done[i].status), &b.done[i].Totals)
 	}
 	for id, op := range b.inFlight {
 		saved.InFlight = append(saved.InFlight, savedInFlight{ID: id, Scheduled: op.Status == twilio.StatusScheduled})
@@ -309,7 +312,7 @@ func statNames() []string {
 	return names
 }
 
-// statsNamed are the stats of these names; -1 for one that there is not.
+// statsNamed are the stats of these names; -1 for a name that none has.
 func statsNamed(names []string) []int {
 	all := statNames()
 	stats := make([]int, len(names))
@@ -319,9 +322,9 @@ func statsNamed(names []string) []int {
 	return stats
 }
 
-// loader makes a state of what was written, and keeps the first thing that is wrong with it.
+// loader makes a state of what was written. It keeps the first thing that is wrong with it, and goes on.
 type loader struct {
-	stats []int // places of the stats
+	stats []int // by place in what was written: the stat, -1 for one of another version
 	names statusNames
 	err   error
 }
@@ -337,8 +340,8 @@ func (l *loader) state(saved *savedState) State {
 	l.must(year >= 2000 && year < 2200, "saved in the year %d", year)
 	l.must(saved.Clock >= 0 && saved.Clock < longTime, "its clock stands at %v", saved.Clock)
 	l.must(saved.First >= 0 && saved.First < farMinute, "it begins in minute %d", saved.First)
-	l.must(saved.Newest >= -open && saved.Newest < farMinute, "its newest minute is %d", saved.Newest)
-	l.must(len(saved.Minutes) <= int(maxMinutes), "it has %d minutes", len(saved.Minutes))
+	l.must(saved.Newest >= beforeAll && saved.Newest < farMinute, "its newest minute is %d", saved.Newest)
+	l.must(len(saved.Minutes) <= maxMinutes, "it has %d minutes", len(saved.Minutes))
 	l.must(saved.Skew.Abs() <= 1000*time.Hour, "a clock that is off by %v", saved.Skew)
 	l.must(saved.Number >= 0 && saved.Churn >= 0, "%d refreshes, %d minutes left", saved.Number, saved.Churn)
 	l.must(saved.Asked >= 1 && saved.Asked <= maxPageSize, "it asked for pages of %d", saved.Asked)
@@ -355,7 +358,7 @@ func (l *loader) state(saved *savedState) State {
 	loaded := State{clock: saved.Clock, wall: saved.Wall, state: state{
 		statuses: l.names, first: saved.First, buckets: make([]bucket, len(saved.Minutes)),
 		skew: saved.Skew, number: saved.Number, churn: saved.Churn,
-		asked: saved.Asked, pageSize: paging(saved.PageSize), piecePages: saved.PiecePages,
+		requestedPage: saved.Asked, fullPage: paging(saved.PageSize), piecePages: saved.PiecePages,
 		brokenDensity: saved.BrokenDensity, unfiltered: saved.Unfiltered,
 		receipts: receipts{
 			readReplacesDelivered: saved.ReadReplacesDelivered, readKeepsDelivered: saved.ReadKeepsDelivered,
@@ -367,27 +370,30 @@ func (l *loader) state(saved *savedState) State {
 		loaded.buckets[i] = l.minute(&saved.Minutes[i], saved.Clock)
 	}
 	inFlight := loaded.inFlight()
-	l.must(inFlight <= maxSavedFlight, "%d operations are in flight", inFlight)
+	l.must(inFlight <= maxSavedLive, "%d operations are in flight", inFlight)
 	return loaded
 }
 
 func (l *loader) undocumented(statuses []twilio.Status) {
 	l.must(len(statuses) <= maxUndocumented, "%d undocumented statuses", len(statuses))
-	for i, s := range statuses {
-		known := slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(statuses[:i], s)
-		l.must(!known && s != "" && len(s) <= maxIDLength, "an undocumented status %.100q", s)
+	if l.err != nil {
+		return
 	}
-	l.names = statuses
+	for _, s := range statuses {
+		isNew := !l.names.holds(s)
+		l.must(isNew && s != "" && len(s) <= maxIDLength, "an undocumented status %.100q", s)
+		l.names = append(l.names, s)
+	}
 }
 
 func (l *loader) status(s twilio.Status) twilio.Status {
-	known := slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(l.names, s)
-	l.must(known, "status %.100q", s)
+	l.must(l.names.holds(s), "status %.100q", s)
 	return s
 }
 
-// number is that of a status under which operations count.
-func (n *statusNames) number(s twilio.Status) int {
+// code is what stands for a status under which operations count: its place among the documented ones, StatusOther and the
+// undocumented ones, in this order.
+func (n *statusNames) code(s twilio.Status) int {
 	if i := slices.Index(documented, s); i >= 0 {
 		return i
 	}
@@ -397,19 +403,19 @@ func (n *statusNames) number(s twilio.Status) int {
 	return len(documented)
 }
 
-// numbered is the status of a number.
-func (l *loader) numbered(number int) twilio.Status {
-	undocumented := number - len(documented) - 1
+// coded is the status that a code stands for.
+func (l *loader) coded(code int) twilio.Status {
+	undocumented := code - len(documented) - 1
 	switch {
-	case number < 0 || undocumented >= len(l.names):
-		l.must(false, "a status of number %d", number)
+	case code < 0 || undocumented >= len(l.names):
+		l.must(false, "a status of code %d", code)
 		return twilio.StatusOther
 	case undocumented >= 0:
 		return l.names[undocumented]
-	case number == len(documented):
+	case code == len(documented):
 		return twilio.StatusOther
 	}
-	return documented[number]
+	return documented[code]
 }
 
 func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
@@ -422,7 +428,7 @@ func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
 	b.contents = &contents{}
 	b.done = make(byStatus, 0, len(saved.Done))
 	for i := range saved.Done {
-		status := l.numbered(saved.Done[i].Status)
+		status := l.coded(saved.Done[i].Status)
 		*b.done.of(status) = l.totals(&saved.Done[i])
 	}
 	l.must(len(b.done) == len(saved.Done), "a minute with a status twice")
@@ -453,7 +459,7 @@ func (l *loader) snapshot(saved *savedSnapshot) *Snapshot {
 		FailingNow: l.count(saved.FailingNow), AllStuck: l.count(saved.AllStuck),
 		Bars: l.bars(saved.Bars), Minutes: l.bars(saved.Minutes), BarLength: saved.BarLength,
 	}
-	l.must(saved.BarLength >= 0 && saved.BarLength <= kept, "bars of %v", saved.BarLength)
+	l.must(saved.BarLength >= 0 && saved.BarLength <= retention, "bars of %v", saved.BarLength)
 	if oldest := l.operations(saved.OldestScheduled); len(oldest) > 0 {
 		s.OldestScheduled = oldest[0]
 	}
@@ -472,7 +478,7 @@ func (l *loader) snapshot(saved *savedSnapshot) *Snapshot {
 }
 
 func (l *loader) bars(saved []savedBar) (bars []Bar) {
-	l.must(len(saved) <= maxNamed, "%d bars", len(saved))
+	l.must(len(saved) <= maxListed, "%d bars", len(saved))
 	for i := range saved {
 		bars = append(bars, Bar{saved[i].Start, l.totals(&saved[i].Totals)})
 	}
@@ -480,7 +486,7 @@ func (l *loader) bars(saved []savedBar) (bars []Bar) {
 }
 
 func (l *loader) operations(saved []savedOperation) (ops []*twilio.Operation) {
-	l.must(len(saved) <= maxNamed, "%d operations are named", len(saved))
+	l.must(len(saved) <= maxListed, "%d operations are named", len(saved))
 	for i := range saved {
 		op := &saved[i]
 		l.id(op.ID)

@@ -94,15 +94,15 @@ func TestStatesThatAreWrong(t *testing.T) {
 				s.Undocumented = append(s.Undocumented, twilio.Status(fmt.Sprint("S", i)))
 			}
 		}, "18 undocumented statuses"},
-		{"a status that nobody knows", func(s *savedState) { done(s).Done[0].Status = 99 }, "a status of number 99"},
-		{"a status below 0", func(s *savedState) { done(s).Done[0].Status = -1 }, "a status of number -1"},
+		{"a status that nobody knows", func(s *savedState) { done(s).Done[0].Status = 99 }, "a status of code 99"},
+		{"a status below 0", func(s *savedState) { done(s).Done[0].Status = -1 }, "a status of code -1"},
 		{"a status twice", func(s *savedState) { done(s).Done = append(done(s).Done, done(s).Done[0]) }, "twice"},
 		{"more failing than there are", func(s *savedState) { done(s).Done[0].Failing = 1 << 40 }, "are failing"},
 		{"operations below 0", func(s *savedState) { done(s).Done[0].Operations = -7 }, "of -7 operations"},
 		{"a long id", func(s *savedState) { inFlight(s).InFlight[0].ID = strings.Repeat("a", 65) }, "an operation"},
 		{"in flight without a peak", func(s *savedState) { inFlight(s).Peak = nil }, "no peak"},
 		{"many in flight", func(s *savedState) {
-			for i := range maxSavedFlight {
+			for i := range maxSavedLive {
 				inFlight(s).InFlight = append(inFlight(s).InFlight, savedInFlight{ID: strconv.Itoa(i)})
 			}
 		}, "operations are in flight"},

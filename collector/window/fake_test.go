@@ -91,6 +91,7 @@ type fakeAPI struct {
 
 	mu       sync.Mutex
 	byTime   []*fakeOperation // by creation
+	changes  int              // of byTime, made by the methods below
 	requests int
 	status   int // of them, questions for a status
 	inFlight int
@@ -118,6 +119,7 @@ func (a *fakeAPI) add(op *fakeOperation) {
 		func(x, y *fakeOperation) int { return x.CreatedAt.Compare(y.CreatedAt) },
 	)
 	a.byTime = slices.Insert(a.byTime, i, op)
+	a.changes++
 }
 
 // fill puts so many operations a minute into the account, evenly, of the last d.
@@ -145,6 +147,7 @@ func (a *fakeAPI) forget(t time.Time) {
 		n++
 	}
 	a.byTime = a.byTime[n:]
+	a.changes++
 }
 
 // change lets f change the operations.
@@ -152,6 +155,7 @@ func (a *fakeAPI) change(f func(ops []*fakeOperation)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f(a.byTime)
+	a.changes++
 }
 
 // since counts the operations of minute m and later.
@@ -164,7 +168,23 @@ func (a *fakeAPI) since(m minute) (n int64) {
 	return n
 }
 
-func (a *fakeAPI) list(q *twilio.Query) []*twilio.Operation {
+// fakeList is what a query selects. It holds for as long as nothing changes.
+type fakeList struct {
+	operations []*twilio.Operation
+	changes    int       // of the account, up to then
+	until      time.Time // when the next hidden operation appears
+}
+
+// list brings a list up to date.
+func (a *fakeAPI) list(q *twilio.Query, l *fakeList) {
+	now := a.clock()
+	if l.operations != nil && l.changes == a.changes && now.Before(l.until) {
+		return
+	}
+	l.operations = []*twilio.Operation{}
+	l.changes = a.changes
+	l.until = now.Add(24 * time.Hour)
+
 	from, to := 0, len(a.byTime)
 	at := func(t time.Time, after bool) int {
 		i, _ := slices.BinarySearchFunc(a.byTime, t, func(x *fakeOperation, t time.Time) int {
@@ -184,21 +204,23 @@ func (a *fakeAPI) list(q *twilio.Query) []*twilio.Operation {
 	if !q.EndDate.IsZero() {
 		to = at(q.EndDate, !a.exclusive)
 	}
-	var list []*twilio.Operation
-	now := a.clock()
 	for _, op := range a.byTime[from:max(from, to)] {
-		if (q.Status == "" || a.unfiltered || op.Status == q.Status) && !op.listed.After(now) {
-			list = append(list, &op.Operation)
+		selected := q.Status == "" || a.unfiltered || op.Status == q.Status
+		switch {
+		case !selected:
+		case !op.listed.After(now):
+			l.operations = append(l.operations, &op.Operation)
+		case op.listed.Before(l.until):
+			l.until = op.listed
 		}
 	}
 	switch a.order.name {
 	case fakeOldestFirst.name:
 	case "", fakeNewestFirst.name:
-		slices.Reverse(list)
+		slices.Reverse(l.operations)
 	default:
-		slices.SortStableFunc(list, a.order.less)
+		slices.SortStableFunc(l.operations, a.order.less)
 	}
-	return list
 }
 
 func mix(id string) uint64 {
@@ -214,8 +236,9 @@ var errFake = errors.New("made to fail")
 func (a *fakeAPI) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error] {
 	return func(yield func(*twilio.Page, error) bool) {
 		offset := 0
+		var list fakeList
 		for n := 0; ; n++ {
-			page, err := a.page(ctx, q, n, &offset)
+			page, err := a.page(ctx, q, n, &offset, &list)
 			if !yield(page, err) || err != nil || page.Next == "" {
 				return
 			}
@@ -223,7 +246,7 @@ func (a *fakeAPI) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.P
 	}
 }
 
-func (a *fakeAPI) page(ctx context.Context, q twilio.Query, n int, offset *int) (*twilio.Page, error) {
+func (a *fakeAPI) page(ctx context.Context, q twilio.Query, n int, offset *int, l *fakeList) (*twilio.Page, error) {
 	a.mu.Lock()
 	a.requests++
 	if q.Status != "" {
@@ -250,7 +273,8 @@ func (a *fakeAPI) page(ctx context.Context, q twilio.Query, n int, offset *int) 
 	if a.limit > 0 {
 		size = min(size, a.limit)
 	}
-	list := a.list(&q)
+	a.list(&q, l)
+	list := l.operations
 	end := min(len(list), *offset+size)
 	start := min(*offset, end)
 	page := &twilio.Page{}

@@ -11,15 +11,25 @@ import (
 // minute numbers the minutes since the Unix epoch, in UTC.
 type minute int64
 
-func minuteOf(t time.Time) minute { return minute(t.Truncate(time.Minute).Unix() / 60) }
+func minuteOf(t time.Time) minute {
+	const seconds = 60
+	sinceEpoch := t.Unix()
+	m := minute(sinceEpoch / seconds)
+	if sinceEpoch%seconds < 0 {
+		m-- // before the epoch, a division rounds up
+	}
+	return m
+}
 
 func (m minute) time() time.Time { return time.Unix(int64(m)*60, 0).UTC() }
 
 // span is a run of minutes, from ≤ m < to.
 type span struct{ from, to minute }
 
-// open is the end of a span that has none.
-const open = minute(math.MaxInt64)
+const (
+	open      = minute(math.MaxInt64) // the end of a span that has none
+	beforeAll = -open
+)
 
 func (s span) holds(m minute) bool { return m >= s.from && m < s.to }
 
@@ -62,6 +72,23 @@ func (p *peak) add(s *twilio.Stats) {
 	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]))
 }
 
+// copy returns a bucket that shares nothing that changes in place.
+func (b *bucket) copy() bucket {
+	copied := *b
+	if b.contents == nil {
+		return copied
+	}
+
+	c := *b.contents
+	c.inFlight = maps.Clone(c.inFlight)
+	if c.peak != nil {
+		p := *c.peak
+		c.peak = &p
+	}
+	copied.contents = &c
+	return copied
+}
+
 // get returns the contents, empty ones where there are none.
 func (b *bucket) get() contents {
 	if b.contents == nil {
@@ -92,8 +119,8 @@ func (b *bucket) totals() (sum Totals) {
 	return sum
 }
 
-// due is how much of the time after which the minute is to be read again has passed, of an age by the API's clock, at
-// a time of the window's: 1 and more is due.
+// due is how far the minute is on its way to being read again: from 0, just read, to 1, due. Its age is by the API's
+// clock, at is the time by the window's.
 func (b *bucket) due(age, at time.Duration, o *Options) float64 {
 	if b.readAt == never || b.dirty || o.MaxStaleness == 0 {
 		return 1
@@ -108,7 +135,7 @@ func (b *bucket) due(age, at time.Duration, o *Options) float64 {
 	return float64(passed) / float64(after)
 }
 
-// keepPeak keeps the peak before what it is derived from changes.
+// keepPeak stores the peak where it was not: what it follows from is about to change.
 func (b *bucket) keepPeak() {
 	if b.contents == nil {
 		b.contents = new(contents)
@@ -127,7 +154,7 @@ func (c *contents) settled() (sum peak) {
 	return sum
 }
 
-// join takes in an operation in flight.
+// join takes in an operation in flight, or a newer view of one.
 func (c *contents) join(op *twilio.Operation, refresh int) {
 	if c.inFlight == nil {
 		c.inFlight = make(map[string]inFlight)
@@ -136,25 +163,24 @@ func (c *contents) join(op *twilio.Operation, refresh int) {
 	c.inFlight[op.ID] = inFlight{&copied, refresh}
 }
 
-// meet takes in an operation that a refresh has found in flight when it asked for those, and reports whether it is the
-// first time that it did. It marks the minute if that may hold the operation as something else, or if the questions for
-// its two statuses do not agree.
-func (b *bucket) meet(op *twilio.Operation, refresh int) (first bool) {
-	known, ok := b.get().inFlight[op.ID]
-	met := ok && known.seen == refresh
-	switch {
-	case met && known.Status != op.Status:
-		b.dirty = true
-	case !ok && b.readAt != never:
-		b.dirty = true
+// meet takes in an operation that a refresh has found in flight when it asked for those, and reports whether the refresh
+// had not met it before. It marks the minute if that may hold the operation as something else, or if the questions for
+// the two statuses do not agree about it.
+func (b *bucket) meet(op *twilio.Operation, refresh int) (isNew bool) {
+	known, isKnown := b.get().inFlight[op.ID]
+	isNew = !isKnown || known.seen != refresh
+	mayBeElse := !isKnown && b.readAt != never
+	bothShowIt := !isNew && known.Status != op.Status
+	if mayBeElse || bothShowIt {
+		b.mark()
 	}
 
 	b.keepPeak()
 	b.join(op, refresh)
-	return !met
+	return isNew
 }
 
-// remove drops operations in flight, and reports whether there were any to drop.
+// remove drops the operations in flight that are gone, and reports whether there were any.
 func (b *bucket) remove(gone func(inFlight) bool) bool {
 	if b.contents == nil {
 		return false
@@ -169,22 +195,26 @@ func (b *bucket) remove(gone func(inFlight) bool) bool {
 	return after < before
 }
 
-// leave drops the operations in flight that a refresh has not met, and marks the minute if there were any: they stand
-// there as something else now, or slipped through between two questions.
+// leave drops the operations in flight that a refresh has not met, and marks the minute if there were any: the API has
+// them under another status by now, or they slipped through between two questions.
 func (b *bucket) leave(refresh int) (left bool) {
 	left = b.remove(func(op inFlight) bool { return op.seen != refresh })
-	b.dirty = b.dirty || left
+	if left {
+		b.mark()
+	}
 	return left
 }
 
 // forget drops all operations in flight, and marks the minute if there were any.
 func (b *bucket) forget() {
 	forgotten := b.remove(func(inFlight) bool { return true })
-	b.dirty = b.dirty || forgotten
+	if forgotten {
+		b.mark()
+	}
 }
 
-// apply puts what a refresh has read in the place of what was known, and reports whether an operation in flight has
-// left. shown is what the list has shown of the minute, nil for nothing; met tells whether it had an operation.
+// apply replaces what was known by what a refresh has read, and reports whether an operation in flight has left. shown
+// is what the list has shown of the minute, nil for nothing; met reports whether an operation was anywhere in the list.
 func (b *bucket) apply(shown *contents, met func(id string) bool, at time.Duration, refresh int) (left bool) {
 	b.readAt = at
 	b.dirty = false
@@ -199,9 +229,10 @@ func (b *bucket) apply(shown *contents, met func(id string) bool, at time.Durati
 	b.done = shown.done
 	b.failing = shown.failing
 	left = b.remove(func(op inFlight) bool {
-		_, ok := shown.inFlight[op.ID]
-		elsewhere := op.seen == refresh && !met(op.ID) // this refresh met it, and the list has left it out
-		return !ok && !elsewhere
+		_, stays := shown.inFlight[op.ID]
+		// A question of this refresh has shown it, and the list has left it out.
+		leftOut := op.seen == refresh && !met(op.ID)
+		return !stays && !leftOut
 	})
 	for _, op := range shown.inFlight {
 		b.join(op.Operation, refresh)
@@ -217,7 +248,7 @@ func (b *bucket) setBaseline() { b.baseline = true }
 
 // publish raises the peak to what the sums have come to, and returns what of that is new.
 func (b *bucket) publish() (grown peak) {
-	old := b.baseline
+	isNew := !b.baseline
 	b.baseline = false
 	if b.get().peak == nil {
 		return peak{}
@@ -236,7 +267,7 @@ func (b *bucket) publish() (grown peak) {
 	if b.peak == nil && len(b.done) == 0 {
 		b.contents = nil
 	}
-	if old {
+	if !isNew {
 		return peak{}
 	}
 	return grown

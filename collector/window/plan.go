@@ -10,34 +10,32 @@ import (
 
 // outlook is what plan needs to know of a minute.
 type outlook struct {
-	// due is how much of the time after which the minute is to be read again has passed: 1 and more is due, a half and
-	// more is worth a page's spare room.
-	due        float64
+	due        float64 // see bucket.due
 	operations float64 // expected
 }
 
+// worthReading is how far a minute is on its way to being due at least, to be given the spare room of a page.
 const worthReading = 0.5
 
-// piece is a span that is read by a list of its own, with the operations expected in it; with a status, of such
-// operations alone.
+// piece is a span that is read by a list of its own.
 type piece struct {
 	span
-	operations float64
-	status     twilio.Status
+	operations float64       // expected
+	status     twilio.Status // of the operations listed; "" for all
 }
 
-// outlooks judges every minute of a state at a time: now by the API's clock, for ages, and at by the window's, for times
-// of reading. A minute never read is taken to hold as many operations as density says.
+// outlooks judges every minute of a state at a time, which is now by the API's clock and at by the window's. A minute never
+// read is expected to hold as many operations as density says.
 func outlooks(s *state, o *Options, now time.Time, at time.Duration, density float64) []outlook {
-	unfiltered := at < s.unfiltered
+	asked := s.asksByStatus(at)
 	all := make([]outlook, len(s.buckets))
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		// The youngest operation of the minute is promised most.
 		youngest := (s.first + minute(i) + 1).time()
 		due := b.due(now.Sub(youngest), at, o)
-		if unfiltered && b.get().inFlight != nil {
-			due = 1
+		if !asked && b.get().inFlight != nil {
+			due = 1 // nothing else tells when they move on
 		}
 
 		operations := float64(b.operations())
@@ -49,7 +47,7 @@ func outlooks(s *state, o *Options, now time.Time, at time.Duration, density flo
 	return all
 }
 
-// paging says how many operations are on a full page.
+// paging is how many operations are on a full page.
 type paging float64
 
 // fullness is the share of a page that is filled on purpose: the rest is for the operations that a list shows beyond its
@@ -64,16 +62,17 @@ func (p paging) pages(operations float64) int {
 	return 1 + int(max(0, operations-1)/p.room())
 }
 
+// allPages is how many pages pieces take.
 func (p paging) allPages(pieces []piece) (pages int) {
-	for _, s := range pieces {
-		pages += p.pages(s.operations)
+	for i := range pieces {
+		pages += p.pages(pieces[i].operations)
 	}
 	return pages
 }
 
-// plan says what to read now, newest first: runs of due minutes, joined across gaps where that costs no further page,
-// each with neighbours worth reading in what room is left on its last page. It is a pure function. first is the minute
-// of outlooks[0]. What reaches the last minute is open at its end.
+// plan says what to read now, newest first: runs of due minutes, joined across gaps where that costs no further page, and
+// widened by neighbours worth reading that fit on the last page. first is the minute of outlooks[0]. A piece that reaches
+// the last minute is open at its end.
 func plan(first minute, outlooks []outlook, p paging) []piece {
 	runs := dueRuns(outlooks)
 	runs = bridge(runs, outlooks, p)
@@ -94,16 +93,18 @@ func plan(first minute, outlooks []outlook, p paging) []piece {
 
 // dueRuns are the runs of due minutes, oldest first. Up to the end of plan, minutes are counted from the oldest.
 func dueRuns(outlooks []outlook) (runs []piece) {
-	for i := 0; i < len(outlooks); i++ {
-		if outlooks[i].due < 1 {
-			continue
+	previousDue := false
+	for i, o := range outlooks {
+		due := o.due >= 1
+		if due && !previousDue {
+			runs = append(runs, piece{span: span{minute(i), minute(i)}})
 		}
-		run := piece{span: span{minute(i), minute(i)}}
-		for ; i < len(outlooks) && outlooks[i].due >= 1; i++ {
+		if due {
+			run := &runs[len(runs)-1]
 			run.to++
-			run.operations += outlooks[i].operations
+			run.operations += o.operations
 		}
-		runs = append(runs, run)
+		previousDue = due
 	}
 	return runs
 }
@@ -173,12 +174,11 @@ const (
 	worthCutting = 2
 )
 
-// cut divides pieces, newest first, into smaller ones of at most so many pages each and, where there is enough to read,
-// one for each worker. count tells how many operations to expect in a minute; end is that after the last one known.
-func cut(whole []piece, count func(minute) float64, end minute, workers, most int, p paging) []piece {
-	total := p.allPages(whole)
-	perWorker := (total + workers - 1) / workers
-	target := min(most, max(perWorker, worthCutting))
+// cut divides pieces, newest first, into smaller ones: of at most maxPages each and, where there is enough to read, one for
+// each worker. count tells how many operations to expect in a minute; end is the minute after the last one known.
+func cut(whole []piece, count func(minute) float64, end minute, workers, maxPages int, p paging) []piece {
+	perWorker := ceilDiv(p.allPages(whole), workers)
+	target := min(maxPages, max(perWorker, worthCutting))
 
 	var pieces []piece
 	for _, w := range whole {
@@ -188,8 +188,8 @@ func cut(whole []piece, count func(minute) float64, end minute, workers, most in
 			continue
 		}
 
-		parts := (pages + target - 1) / target
-		size := float64((pages+parts-1)/parts) * p.room()
+		parts := ceilDiv(pages, target)
+		size := float64(ceilDiv(pages, parts)) * p.room()
 		part := piece{span: span{min(w.to, end), w.to}, status: w.status}
 		for m := part.from - 1; m >= w.from; m-- {
 			c := count(m)
@@ -206,45 +206,48 @@ func cut(whole []piece, count func(minute) float64, end minute, workers, most in
 	return pieces
 }
 
+// ceilDiv divides and rounds up.
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+
 // uncharted is what no worker has taken yet of a window of which nothing was known. Pieces are cut off its newer end as
 // workers come for them.
 type uncharted struct {
 	span
-	paging  paging
-	workers int
-	most    int     // pages of a piece
-	taken   int     // pieces so far
-	density float64 // operations a minute, by the first page
-	atLeast float64 // operations a minute, by lists that broke off
+	paging   paging
+	workers  int
+	maxPages int     // of a piece
+	taken    int     // pieces so far
+	density  float64 // operations a minute, by the first page
+	atLeast  float64 // operations a minute, by lists that broke off
 }
 
-// carve cuts off a piece, by how many operations are known by now in how many minutes that were read. The window ends at
-// end and has so many minutes. There are about two pieces for each worker, or more, of the most pages each. However few
-// operations are expected, none is so wide that a worker could be left alone with most of them.
-func (u *uncharted) carve(end minute, minutes int, operations float64, read int) span {
+// carve cuts off a piece of a window that ends at end and has so many minutes, by the operations that are known by now in
+// minutes that were read. There are about two pieces for each worker, or, if they would be too large, more of maxPages
+// each. However few operations are expected, no piece is so wide that one worker could be left with most of them.
+func (u *uncharted) carve(end minute, minutes int, operations float64, minutesRead int) span {
 	density := u.density
-	if read > 0 {
-		density = max(operations, 1) / float64(read)
+	if minutesRead > 0 {
+		density = max(operations, 1) / float64(minutesRead)
 	}
 	density = max(density, u.atLeast)
 	pagesPerMinute := density / u.paging.room()
 
 	length := float64(minutes)
 	left := float64(min(u.to, end) - u.from)
-	fewest := 2 * float64(u.workers)
-	even := length / fewest                  // so that all have about as much
-	full := float64(u.most) / pagesPerMinute // so that it has the most pages
+	minPieces := 2 * float64(u.workers)
+	even := length / minPieces                   // wide, with that many pieces
+	full := float64(u.maxPages) / pagesPerMinute // wide, with maxPages
 	cuts := max(math.Round(left/min(even, full)), 1)
-	width := left / cuts // without a small one at the end
+	width := left / cuts // so that no small piece is left at the end
 
-	if read == 0 {
+	if minutesRead == 0 {
 		// As long as nothing is measured, failures make pieces narrower still.
-		narrow := even * float64(u.most) / maxPiecePages
+		narrow := even * float64(u.maxPages) / maxPiecePages
 		width = min(width, narrow)
 	} else {
-		// Each piece may have a page that is not full. If the first ones were too narrow, the others are wider.
-		most := max(fewest, 1.25*pagesPerMinute*length/float64(u.most))
-		wide := left / max(most-float64(u.taken), 1)
+		// Each piece costs a page that is not full. If the first ones were too narrow, the others are wider.
+		maxPieces := max(minPieces, 1.25*pagesPerMinute*length/float64(u.maxPages))
+		wide := left / max(maxPieces-float64(u.taken), 1)
 		width = max(width, wide)
 	}
 
@@ -255,16 +258,24 @@ func (u *uncharted) carve(end minute, minutes int, operations float64, read int)
 	return carved
 }
 
-// density estimates how many operations a minute has, from a page: rightly if it is one end of an ordered list, too low
-// if it is a sample. It is false where that cannot be told.
+// density estimates from a page how many operations a minute has: rightly if the page is one end of a sorted list, too low
+// if it is a sample. ok is false where the page does not tell.
 func density(page []twilio.Operation) (perMinute float64, ok bool) {
 	if len(page) == 0 {
 		return 0, false
 	}
 
-	byCreation := func(a, b twilio.Operation) int { return a.CreatedAt.Compare(b.CreatedAt) }
-	newest := slices.MaxFunc(page, byCreation).CreatedAt
-	oldest := slices.MinFunc(page, byCreation).CreatedAt
+	newest := page[0].CreatedAt
+	oldest := newest
+	for i := range page {
+		created := page[i].CreatedAt
+		if created.After(newest) {
+			newest = created
+		}
+		if created.Before(oldest) {
+			oldest = created
+		}
+	}
 	length := newest.Sub(oldest)
 	return float64(len(page)-1) / length.Minutes(), length > 0
 }

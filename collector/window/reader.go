@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	margin         = time.Second        // how much sooner a list begins than its piece: a bound may exclude its second
-	kept           = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
-	keptSlack      = 2 * time.Second    // how far the API's clock may be off without being corrected
+	margin         = time.Second        // how much earlier a list begins than its piece: a bound may exclude its second
+	retention      = 7 * 24 * time.Hour // how long Twilio keeps operations; older lists "may be incomplete"
+	retentionSlack = 2 * time.Second    // how far the API's clock may be off without being corrected
 	clockTolerance = time.Minute        // how far it may move during a refresh, apart from the time that passes
-	maxStarts      = 4                  // how often a refresh may start over since the clock moved
-	filterRetry    = time.Hour          // until the API is asked by status again that has not selected by it
+	maxStarts      = 4                  // attempts at a refresh while the clock moves
+	filterRetry    = time.Hour          // how long an API that does not select by status is not asked to
 )
 
 var (
@@ -28,31 +28,30 @@ var (
 	errClockMoved = fmt.Errorf("the API's clock moved by more than %v in each of %d attempts", clockTolerance, maxStarts)
 )
 
-// What an account can have. A sender that is busy without pause makes 10 operations a second, each of them to up to
-// 10,000 recipients.
+// A sender that is busy without pause makes 10 operations a second, each of them to up to 10,000 recipients.
 const (
 	// MaxInFlight is how many operations can be in flight: those that a busy sender makes in 83 minutes. They take some 300
 	// bytes each.
 	MaxInFlight = 50_000
 
-	// maxPerMinute is twice what a busy sender makes, and leastMost the bound of a window that is short.
-	maxPerMinute = 1200
-	leastMost    = 100_000
+	maxPerMinute     = 1200    // operations: twice those of a busy sender
+	minMaxOperations = 100_000 // MaxOperations of a short window
 )
 
 // MaxOperations is how many operations a refresh of a window lists, at most: 20 for each second of the window, but
 // 100,000 at least.
 func MaxOperations(length time.Duration) int {
-	return max(leastMost, maxPerMinute*int(length/time.Minute))
+	return max(minMaxOperations, maxPerMinute*int(length/time.Minute))
 }
 
-// TooManyError ends a refresh in which the API has listed more operations than an account can have. It does so if a list
-// does not end.
+// TooManyError ends a refresh in which the API has listed more operations than an account can have, such as in a list
+// that does not end.
 type TooManyError struct {
-	InFlight bool // operations in flight were too many, not operations in all
-	Most     int  // [MaxInFlight] or [MaxOperations]
+	InFlight bool // whether those in flight were too many, or all together
+	Most     int  // the limit: [MaxInFlight] or [MaxOperations]
 }
 
+// Error implements error.
 func (e *TooManyError) Error() string {
 	if e.InFlight {
 		return fmt.Sprintf("the API listed more than %d operations in flight, which no account has", e.Most)
@@ -60,7 +59,7 @@ func (e *TooManyError) Error() string {
 	return fmt.Sprintf("the API listed more than %d operations, which no account has in its window", e.Most)
 }
 
-// reader is one try to read what is due. It owns the workers and the API, and hands what they have read to the state.
+// reader is one attempt at a refresh. It has workers read what is due from the API, and hands each list to the state.
 type reader struct {
 	// These do not change.
 	api      API
@@ -74,30 +73,19 @@ type reader struct {
 	// paging changes when there are no workers, who only read it.
 	paging paging
 
-	// mu is the window's. It guards what follows, and the source of pieces, while there are workers. Where there are
-	// none, it is held to change the state.
+	// mu is the window's. While there are workers, it guards all that follows and the source of their pieces. While there
+	// are none, only changes of the state need it, as Save may read it.
 	mu       *sync.Mutex
 	state    *state
-	answered bool // the API has answered
-	fullest  int  // operations on the fullest page
-	more     bool // some page had a next one
+	heard    bool // a page has come: the API answers, and its clock is known
+	fullest  int  // operations on the fullest page so far
+	more     bool // some page had a next one: pages are as full as the API makes them
 	listed   int  // operations, repeated ones included
 	inFlight int  // operations that questions have shown
 	unasked  int  // operations in flight that lists of pieces have shown
 }
 
-// begin starts a refresh of a window of a length.
-func (s *state) begin(length time.Duration, now time.Time) {
-	s.number++
-	s.churn = 0
-	s.slide(length, now)
-	// A refresh that failed may have left what no account has.
-	if s.inFlight() > MaxInFlight {
-		s.forget()
-	}
-}
-
-// run reads what is due: the whole window, or what the plan says, after the operations in flight.
+// run reads what is due, after the operations in flight, or the whole window where that takes fewer requests.
 func (r *reader) run(ctx context.Context) error {
 	known, minutes := r.state.known()
 	fewKnown := known <= float64(r.paging) && 2*minutes < len(r.state.buckets)
@@ -107,63 +95,65 @@ func (r *reader) run(ctx context.Context) error {
 
 	density := known / float64(max(1, minutes))
 	unread := max(density, r.state.brokenDensity)
-	minutesNow := r.outlooks(unread)
+	expected := outlooks(r.state, &r.options, r.now, r.at, unread)
+	due := plan(r.state.first, expected, r.paging)
 	whole := piece{span: span{r.state.first, open}}
-	for _, m := range minutesNow {
-		whole.operations += m.operations
+	for _, minute := range expected {
+		whole.operations += minute.operations
 	}
-	due := plan(r.state.first, minutesNow, r.paging)
-	questions := r.questions(whole.span)
+	pagesOfWhole := r.paging.pages(whole.operations)
 
-	// Asking for what is in flight makes minutes due: about as many as the last time.
-	churned := r.paging.pages(density*float64(r.churn)) - 1
-	asking := len(questions) + r.paging.allPages(due) + churned
-	all := r.paging.pages(whole.operations)
-	filters := r.at >= r.state.unfiltered
-	ask := filters && asking < all
-	if ask {
-		r.expect(len(questions) + r.paging.allPages(due))
+	if r.state.asksByStatus(r.at) {
+		questions := r.questions(whole.span)
+		pages := len(questions) + r.paging.allPages(due)
+		// The answers make minutes due: about as many as the last time.
+		churned := r.paging.pages(density*float64(r.churn)) - 1
+		if pages+churned >= pagesOfWhole {
+			return r.readPieces(ctx, []piece{whole}, expected)
+		}
+
+		r.expect(pages)
 		if err := r.ask(ctx, questions); err != nil {
 			return err
 		}
-		minutesNow = r.outlooks(unread)
-		due = plan(r.state.first, minutesNow, r.paging)
+		expected = outlooks(r.state, &r.options, r.now, r.at, unread)
+		due = plan(r.state.first, expected, r.paging)
 	}
 
-	askingCostsMore := filters && !ask
-	if askingCostsMore || r.paging.allPages(due) >= all {
+	if r.paging.allPages(due) >= pagesOfWhole {
 		due = []piece{whole}
 	}
-	r.expect(r.paging.allPages(due))
-	pieces := r.cut(due, func(m minute) float64 { return minutesNow[m-r.state.first].operations })
-	return r.readAll(ctx, queue(pieces))
+	return r.readPieces(ctx, due, expected)
 }
 
-// outlooks judges the minutes at the start of the refresh.
-func (r *reader) outlooks(density float64) []outlook {
-	return outlooks(r.state, &r.options, r.now, r.at, density)
+// readPieces reads pieces, cut into smaller ones by what is expected of their minutes.
+func (r *reader) readPieces(ctx context.Context, pieces []piece, expected []outlook) error {
+	r.expect(r.paging.allPages(pieces))
+	count := func(m minute) float64 { return expected[m-r.state.first].operations }
+	return r.readAll(ctx, queue(r.cut(pieces, count)))
 }
 
-// questions are the pieces that ask for operations in flight, by status. They are read side by side, and in whatever
-// order: see state.leave.
+// questions are the pieces that ask for operations in flight, by status. They are read side by side, in any order: what
+// changes its status meanwhile is taken care of by bucket.meet and bucket.leave.
 func (r *reader) questions(whole span) (pieces []piece) {
-	for _, status := range live {
+	for _, status := range liveStatuses {
 		counts := make([]float64, len(r.state.buckets))
-		asked := piece{span: whole, status: status}
+		question := piece{span: whole, status: status}
 		for i := range r.state.buckets {
 			for _, op := range r.state.buckets[i].get().inFlight {
 				if op.Status == status {
 					counts[i]++
-					asked.operations++
+					question.operations++
 				}
 			}
 		}
 		count := func(m minute) float64 { return counts[m-r.state.first] }
-		pieces = append(pieces, r.cut([]piece{asked}, count)...)
+		pieces = append(pieces, r.cut([]piece{question}, count)...)
 	}
 	return pieces
 }
 
+// cut cuts pieces for the workers; count tells how many operations to expect in a minute.
 func (r *reader) cut(whole []piece, count func(minute) float64) []piece {
 	return cut(whole, count, r.state.end(), r.options.Concurrency, r.state.piecePages, r.paging)
 }
@@ -172,19 +162,18 @@ func (r *reader) cut(whole []piece, count func(minute) float64) []piece {
 // then minutes with operations in flight are due at every refresh.
 func (r *reader) ask(ctx context.Context, questions []piece) error {
 	err := r.readAll(ctx, queue(questions))
-	refused, isRefused := errors.AsType[*twilio.Error](err)
-	isRefused = isRefused && refused.StatusCode == http.StatusBadRequest
-
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case err == nil:
+	if err == nil {
 		r.state.leave()
 		return nil
-	case !isRefused && !errors.Is(err, errUnfiltered):
-		return err
 	}
 
+	answer, isAnswer := errors.AsType[*twilio.Error](err)
+	refused := isAnswer && answer.StatusCode == http.StatusBadRequest
+	if !refused && !errors.Is(err, errUnfiltered) {
+		return err
+	}
 	r.state.unfiltered = r.at + filterRetry
 	if r.progress.Warn != nil {
 		r.progress.Warn("the API does not select operations by status, reading all minutes with some in flight", err)
@@ -192,40 +181,47 @@ func (r *reader) ask(ctx context.Context, questions []piece) error {
 	return nil
 }
 
-// discover reads a window of which nothing is known: a list of one page, or, by the density that the first page shows,
-// pieces that are carved off it.
+// discover reads a window of which nothing is known: as one list, or, if its first page has a next one and tells how
+// dense operations are, in pieces that are carved off it.
 func (r *reader) discover(ctx context.Context) error {
 	whole := span{r.state.first, open}
 	var rest *uncharted
-	dense := func(page *twilio.Page) bool {
+	readOn := func(page *twilio.Page) bool {
 		perMinute, ok := density(page.Operations)
 		if !ok || page.Next == "" {
-			return false
+			return true
 		}
+
 		r.paging = r.learned()
 		rest = &uncharted{
-			span: whole, paging: r.paging, workers: r.options.Concurrency, most: r.state.piecePages,
-			density: perMinute, atLeast: r.state.brokenDensity,
+			span:     whole,
+			paging:   r.paging,
+			workers:  r.options.Concurrency,
+			maxPages: r.state.piecePages,
+			density:  perMinute,
+			atLeast:  r.state.brokenDensity,
 		}
-		return true
+		return false
 	}
 
 	r.expect(1)
-	err := r.list(ctx, piece{span: whole}, dense)
+	err := r.list(ctx, piece{span: whole}, readOn)
 	if err != nil || rest == nil {
 		return err
 	}
+
 	r.expect(r.paging.pages(rest.density * float64(len(r.state.buckets))))
-	return r.readAll(ctx, func() (piece, bool) {
+	carved := func() (piece, bool) {
 		if rest.from >= rest.to {
 			return piece{}, false
 		}
 		known, minutes := r.state.known()
 		return piece{span: rest.carve(r.state.end(), len(r.state.buckets), known, minutes)}, true
-	})
+	}
+	return r.readAll(ctx, carved)
 }
 
-// source hands out the next piece to read, until there is none.
+// source hands out the next piece to read, until there is none. It is called with reader.mu held.
 type source func() (p piece, ok bool)
 
 // queue hands out pieces one after another.
@@ -245,17 +241,17 @@ func queue(pieces []piece) source {
 func (r *reader) readAll(ctx context.Context, from source) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var startOthers func()
-	toTheEnd := func(*twilio.Page) bool {
-		startOthers()
-		return false
-	}
 	work := func() error {
+		readOn := func(*twilio.Page) bool {
+			startOthers()
+			return true
+		}
 		for {
 			p, ok := r.next(from)
 			if !ok {
 				return nil
 			}
-			if err := r.list(ctx, p, toTheEnd); err != nil {
+			if err := r.list(ctx, p, readOn); err != nil {
 				return err
 			}
 		}
@@ -265,32 +261,34 @@ func (r *reader) readAll(ctx context.Context, from source) error {
 			g.Go(work)
 		}
 	})
-	if r.answered {
+
+	if r.heard {
 		startOthers()
 	}
 	g.Go(work)
 	return g.Wait()
 }
 
+// next takes a piece from a source.
 func (r *reader) next(from source) (piece, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return from()
 }
 
-// list reads the list of a piece to its end and hands it to the state, unless enough says after a page that the rest is
-// not needed.
-func (r *reader) list(ctx context.Context, p piece, enough func(*twilio.Page) bool) error {
+// list reads the list of a piece to its end and hands it to the state. After each page it asks whether to read on; if not,
+// it drops what it has read.
+func (r *reader) list(ctx context.Context, p piece, readOn func(*twilio.Page) bool) error {
 	gathered := r.newReading(p)
 	for page, err := range r.api.Pages(ctx, r.query(p)) {
 		if err == nil {
-			err = r.page(gathered, page)
+			err = r.take(gathered, page)
 		}
 		if err != nil {
 			r.brokeOff(gathered)
 			return err
 		}
-		if enough(page) {
+		if !readOn(page) {
 			return nil
 		}
 	}
@@ -304,31 +302,33 @@ func (r *reader) newReading(p piece) *reading {
 	return newReading(p, r.farthest(), r.state.number, r.options.Named, slices.Clone(r.state.statuses))
 }
 
-// query asks for a piece, by the API's clock at this time.
+// query asks for a piece, as far as Twilio keeps operations by now.
 func (r *reader) query(p piece) twilio.Query {
 	q := twilio.Query{PageSize: r.options.PageSize, Status: p.status, StartDate: p.from.time().Add(-margin)}
+
 	now := r.api.Now()
 	expected := r.now.Add(time.Since(r.began))
-	if now.Sub(expected) > clockTolerance { // after a restart, the API has not told the time yet
-		now = expected
+	if now.Sub(expected) > clockTolerance {
+		now = expected // after a restart, no answer has told the API's clock yet
 	}
-	oldest := now.Add(keptSlack - kept)
+	oldest := now.Add(retentionSlack - retention)
 	if q.StartDate.Before(oldest) {
 		q.StartDate = oldest
 	}
+
 	if p.to == open {
 		return q
 	}
-
 	q.EndDate = p.to.time()
-	if !q.EndDate.After(q.StartDate) { // it went out of reach meanwhile
+	outOfReach := !q.EndDate.After(q.StartDate)
+	if outOfReach {
 		q.EndDate = q.StartDate.Add(margin)
 	}
 	return q
 }
 
-// page takes in a page of a piece's list.
-func (r *reader) page(l *reading, page *twilio.Page) error {
+// take takes in a page of a piece's list.
+func (r *reader) take(l *reading, page *twilio.Page) error {
 	r.progress.Read.Add(1)
 	if r.progress.OnPage != nil {
 		r.progress.OnPage(len(page.Operations))
@@ -337,7 +337,7 @@ func (r *reader) page(l *reading, page *twilio.Page) error {
 		return err
 	}
 	if l.status != "" {
-		return r.answer(l, page)
+		return r.takeAnswer(l.status, page)
 	}
 
 	before := l.inFlight
@@ -347,11 +347,11 @@ func (r *reader) page(l *reading, page *twilio.Page) error {
 	return r.countUnasked(l.inFlight - before)
 }
 
-// learn keeps what a page of any list tells.
+// learn keeps what a page tells, of any list.
 func (r *reader) learn(page *twilio.Page) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.answered = true
+	r.heard = true
 	r.fullest = max(r.fullest, len(page.Operations))
 	r.more = r.more || page.Next != ""
 	if r.clockMoved() {
@@ -376,14 +376,14 @@ func (r *reader) countUnasked(n int) error {
 	return nil
 }
 
-// answer takes in a page of the answer to a question.
-func (r *reader) answer(question *reading, page *twilio.Page) error {
+// takeAnswer takes in a page of the operations of a status.
+func (r *reader) takeAnswer(status twilio.Status, page *twilio.Page) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	others := 0
 	for i := range page.Operations {
 		op := &page.Operations[i]
-		if op.Status != question.status {
+		if op.Status != status {
 			others++
 		}
 		if op.Status.Live() && r.state.meet(op, r.farthest()) {
@@ -401,16 +401,17 @@ func (r *reader) answer(question *reading, page *twilio.Page) error {
 	return nil
 }
 
-// clockMoved reports whether the API's clock is not where it was expected, or, before the first refresh that ends well,
-// whether the window reaches further back by it.
+// clockMoved reports whether the API's clock is not where it was expected. Before the first refresh that ends well it is
+// enough that the window reaches further back by it: that refresh would not read all of the window.
 func (r *reader) clockMoved() bool {
 	now := r.api.Now()
 	moved := now.Sub(r.now) - time.Since(r.began)
-	first := minuteOf(now.Add(-r.options.Length))
-	return moved.Abs() > clockTolerance || !r.state.published && first < r.state.first
+	oldest := minuteOf(now.Add(-r.options.Length))
+	leavesOut := !r.state.published && oldest < r.state.first
+	return leavesOut || moved.Abs() > clockTolerance
 }
 
-// brokeOff keeps of a list that broke off how dense its piece is at least: the next refresh cuts by that what was never
+// brokeOff keeps how dense a piece is at least, by its list that broke off: the next refresh expects that of minutes never
 // read.
 func (r *reader) brokeOff(l *reading) {
 	r.mu.Lock()
@@ -419,6 +420,7 @@ func (r *reader) brokeOff(l *reading) {
 	if l.status != "" || minutes <= 0 {
 		return
 	}
+
 	density := float64(len(l.ids)) / float64(minutes)
 	r.state.brokenDensity = max(r.state.brokenDensity, density)
 }
@@ -433,7 +435,7 @@ func (r *reader) finish(l *reading) {
 	r.state.apply(l, r.at)
 }
 
-// farthest is the last minute that is kept apart.
+// farthest is the last minute that has a bucket of its own: later ones share it.
 func (r *reader) farthest() minute { return minuteOf(r.now) + maxAhead }
 
 // learned is how full pages are: the API may put fewer operations on a page than were asked for.
@@ -444,5 +446,5 @@ func (r *reader) learned() paging {
 	return r.paging
 }
 
-// expect so many pages beyond those read, also those read before the refresh started over.
+// expect says that this many pages are to come, beyond those read, also before the refresh started over.
 func (r *reader) expect(pages int) { r.progress.Expected.Store(r.progress.Read.Load() + int64(pages)) }

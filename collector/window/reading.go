@@ -6,7 +6,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// reading gathers the operations of a piece from the pages of its list. It belongs to the worker that reads the list.
+// reading gathers the operations of a piece from the pages of its list. Only the worker that reads the list uses it until
+// the list has ended.
 type reading struct {
 	piece
 	farthest minute // what is created later counts there
@@ -17,7 +18,7 @@ type reading struct {
 	minutes  map[minute]*contents
 	statuses statusNames
 	receipts receipts
-	inFlight int // operations, those that have moved on since included
+	inFlight int // operations that were in flight when the list first showed them
 }
 
 var idSeed = maphash.MakeSeed()
@@ -37,25 +38,28 @@ func (r *reading) met(id string) bool {
 	return ok
 }
 
-// add takes in an operation; one of beyond the edges is left to whoever reads there. An operation met again counts only
-// if it was in flight and is not any more.
+// add takes in an operation of the list. One from outside the piece is left to the list of another. One that the list
+// repeats counts once: as it was when it was first done, or else as it was last.
 func (r *reading) add(op *twilio.Operation) {
 	m := min(minuteOf(op.CreatedAt), r.farthest)
 	if !r.holds(m) {
 		return
 	}
-	r.receipts.observe(&op.Stats)
 
+	r.receipts.observe(&op.Stats)
 	shown := r.minutes[m]
 	if shown == nil {
 		shown = new(contents)
 		r.minutes[m] = shown
 	}
+
+	id := maphash.String(idSeed, op.ID)
+	_, repeated := r.ids[id]
 	_, wasInFlight := shown.inFlight[op.ID]
-	if r.met(op.ID) && !wasInFlight {
+	if repeated && !wasInFlight {
 		return
 	}
-	r.ids[maphash.String(idSeed, op.ID)] = struct{}{}
+	r.ids[id] = struct{}{}
 
 	if op.Status.Live() {
 		shown.join(op, r.refresh)
@@ -64,6 +68,7 @@ func (r *reading) add(op *twilio.Operation) {
 		}
 		return
 	}
+
 	delete(shown.inFlight, op.ID)
 	status := r.statuses.fold(op.Status)
 	shown.done.of(status).add(&op.Stats)

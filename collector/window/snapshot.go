@@ -12,8 +12,8 @@ import (
 type StatusSums struct {
 	Status twilio.Status
 	Totals
-	// OldestCreated and OldestUpdated are the creation of the oldest and the last update of the longest untouched
-	// operation; zero where there is none and for statuses that are not in flight.
+	// OldestCreated is the earliest creation, and OldestUpdated the earliest last update, of operations in flight; zero
+	// where there are none.
 	OldestCreated, OldestUpdated time.Time
 }
 
@@ -21,29 +21,35 @@ type StatusSums struct {
 type Snapshot struct {
 	// Time is the end of the refresh, by the API's clock.
 	Time time.Time
-	// Statuses are the documented four and then those that occur.
+	// Statuses are the four documented ones, and then the others that occur.
 	Statuses []StatusSums
-	// Grown are the counters: what the stats have grown by since the first refresh that ended well.
+	// Grown are the counters: by how much the stats have grown since the first refresh that ended well.
 	Grown twilio.Stats
 
-	// Failing are operations for which [Failing] holds: those in flight or created within the last hour first, then
-	// those that lost most messages. Stuck are PROCESSING ones without an update for [StuckAfter], the longest untouched
-	// first. Each holds Options.Named at most.
-	Failing, Stuck []*twilio.Operation
-	// FailingNow is how many of all failing operations are in flight or were created within the last hour, AllStuck how
-	// many are stuck. How many are failing is in Statuses.
-	FailingNow, AllStuck int64
-	// InFlight are the SCHEDULED and the PROCESSING operations, the largest first, MaxInFlightShown of each status at
-	// most. OldestScheduled is the SCHEDULED one that was created first, nil where there is none.
-	InFlight        []*twilio.Operation
+	// Failing names operations for which the function [Failing] holds, at most Options.Named: those in flight or created
+	// within the last hour first, and of these and of the others the ones that lost most messages first.
+	Failing []*twilio.Operation
+	// FailingNow is how many failing operations are in flight or were created within the last hour. How many there are in
+	// all is in Statuses.
+	FailingNow int64
+
+	// Stuck names PROCESSING operations without an update for [StuckAfter], at most Options.Named, the one longest
+	// without first. AllStuck is how many there are.
+	Stuck    []*twilio.Operation
+	AllStuck int64
+
+	// InFlight names the SCHEDULED and PROCESSING operations, the largest first, MaxInFlightShown of each status at most.
+	InFlight []*twilio.Operation
+	// OldestScheduled is the SCHEDULED operation that was created first, nil where there is none.
 	OldestScheduled *twilio.Operation
 
-	// Bars are a picture of the window: about 96, oldest first, each of the operations created within BarLength, which is
-	// whole minutes. They stand on a grid, so that the first is of less where the window begins within it, as is the
-	// last, of now. Minutes are the last hour in the same way, a bar a minute. Both are nil where there are no operations
-	// in the window.
-	Bars, Minutes []Bar
-	BarLength     time.Duration
+	// Bars chart the window, oldest first: about 96, each the operations created within a multiple of BarLength and the
+	// next, which are whole minutes. The first and the last may lie in the window only in part. Nil where there are no
+	// operations.
+	Bars      []Bar
+	BarLength time.Duration
+	// Minutes chart the last hour in the same way, a bar a minute.
+	Minutes []Bar
 }
 
 // Bar sums the operations created within a stretch of time.
@@ -52,13 +58,14 @@ type Bar struct {
 	Totals
 }
 
-// What a snapshot names.
 const (
-	MaxInFlightShown = 200              // operations in flight of each status, at most
-	StuckAfter       = 10 * time.Minute // how long an operation is PROCESSING without an update until it is stuck
+	// MaxInFlightShown is how many operations in flight of each status a snapshot names, at most.
+	MaxInFlightShown = 200
+	// StuckAfter is how long an operation is PROCESSING without an update before it is stuck.
+	StuckAfter = 10 * time.Minute
 
-	recent    = time.Hour // how young an operation is that on-call people can still do something about
-	barsOfAll = 96        // bars of a picture, but for what a grid adds
+	recent    = time.Hour // how young an operation is that somebody on call can still do something about
+	barsOfAll = 96        // bars of a window that begins and ends with one
 )
 
 // Operations is how many operations there are in all.
@@ -77,12 +84,21 @@ func (s *Snapshot) LastHour() (sum Totals) {
 	return sum
 }
 
+// byLost sorts operations that lost most messages first. Ids decide between equals, and are long: they are compared only
+// where they have to be.
 func byLost(a, b *twilio.Operation) int {
-	return cmp.Or(cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)), cmp.Compare(a.ID, b.ID))
+	if c := cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.ID, b.ID)
 }
 
+// bySize sorts the largest operations first.
 func bySize(a, b *twilio.Operation) int {
-	return cmp.Or(cmp.Compare(b.Stats[twilio.Total], a.Stats[twilio.Total]), cmp.Compare(a.ID, b.ID))
+	if c := cmp.Compare(b.Stats[twilio.Total], a.Stats[twilio.Total]); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.ID, b.ID)
 }
 
 func byCreation(a, b *twilio.Operation) int {
@@ -93,7 +109,7 @@ func byUpdate(a, b *twilio.Operation) int {
 	return cmp.Or(a.UpdatedAt.Compare(b.UpdatedAt), cmp.Compare(a.ID, b.ID))
 }
 
-// byUrgency has operations that are still of interest first, those in flight or created since a minute, then byLost.
+// byUrgency sorts operations that are in flight or were created since a minute first, and equals byLost.
 func byUrgency(since minute) func(a, b *twilio.Operation) int {
 	past := func(op *twilio.Operation) int {
 		if op.Status.Live() || minuteOf(op.CreatedAt) >= since {
@@ -113,7 +129,7 @@ func (s *state) snapshotAt(now time.Time, o Options) *Snapshot {
 		snapshot.Statuses = append(snapshot.Statuses, StatusSums{Status: status})
 	}
 
-	hour := minuteOf(now.Add(-recent)) // the first minute of the last one
+	hour := minuteOf(now.Add(-recent)) // the first minute of the last hour
 	inFlight := map[twilio.Status][]*twilio.Operation{}
 	for m, b := range s.each(span{s.first, open}) {
 		c := b.get()
@@ -131,11 +147,11 @@ func (s *state) snapshotAt(now time.Time, o Options) *Snapshot {
 }
 
 // addDone takes in the operations of a minute that are done.
-func (s *Snapshot) addDone(c *contents, recent bool) {
+func (s *Snapshot) addDone(c *contents, isRecent bool) {
 	for i := range c.done {
 		totals := &c.done[i].Totals
 		s.of(c.done[i].status).merge(totals)
-		if recent {
+		if isRecent {
 			s.FailingNow += totals.Failing
 		}
 	}
@@ -154,8 +170,7 @@ func (s *Snapshot) addInFlight(op *twilio.Operation) {
 	}
 }
 
-// nameInFlight names those of the operations in flight that are stuck, the largest, and the oldest. It may change the
-// lists.
+// nameInFlight names the operations in flight that are stuck, the largest, and the oldest. It may reorder the lists.
 func (s *Snapshot) nameInFlight(ops map[twilio.Status][]*twilio.Operation, now time.Time, named int) {
 	var stuck []*twilio.Operation
 	for _, op := range ops[twilio.StatusProcessing] {
@@ -169,41 +184,44 @@ func (s *Snapshot) nameInFlight(ops map[twilio.Status][]*twilio.Operation, now t
 	if scheduled := ops[twilio.StatusScheduled]; len(scheduled) > 0 {
 		s.OldestScheduled = slices.MinFunc(scheduled, byCreation)
 	}
-	for _, status := range live {
+	for _, status := range liveStatuses {
 		s.InFlight = append(s.InFlight, pick(ops[status], MaxInFlightShown, bySize)...)
 	}
 	slices.SortFunc(s.InFlight, bySize)
 }
 
-// picture draws the bars of a state, of a window of a length, up to the minute of now. What is created later, by a clock
-// gone wrong, is in the last one.
+// picture fills the bars from a state, up to the minute of now. Operations created later, by a clock gone wrong, are in the
+// last one. hour is the first minute of the last hour.
 func (s *Snapshot) picture(of *state, length time.Duration, now, hour minute) {
 	if s.Operations() == 0 {
 		return
 	}
-	all := span{of.first, now + 1}
+	barMinutes := max(1, ceilDiv(int(length/time.Minute), barsOfAll))
+	s.BarLength = time.Duration(barMinutes) * time.Minute
+	grid := minute(barMinutes)
+	s.Bars = bars(span{of.first, now + 1}, grid)
+	firstBar := of.first / grid
+
 	lately := span{max(hour, of.first), now + 1}
-	each := (minute(length/time.Minute)-1)/barsOfAll + 1
-	s.BarLength = time.Duration(each) * time.Minute
-	s.Bars = bars(all, each)
 	s.Minutes = bars(lately, 1)
 
 	for m, b := range of.each(span{of.first, open}) {
 		m = min(m, now)
 		sum := b.totals()
-		s.Bars[m/each-all.from/each].merge(&sum)
+		s.Bars[m/grid-firstBar].merge(&sum)
 		if m >= lately.from {
 			s.Minutes[m-lately.from].merge(&sum)
 		}
 	}
 }
 
-// bars are empty ones for a span, each from a multiple of so many minutes to the next.
-func bars(of span, length minute) []Bar {
-	from := of.from / length
-	all := make([]Bar, (of.to-1)/length-from+1)
+// bars are empty ones for a span, each from a multiple of grid to the next.
+func bars(of span, grid minute) []Bar {
+	first := of.from / grid
+	last := (of.to - 1) / grid
+	all := make([]Bar, last-first+1)
 	for i := range all {
-		all[i].Start = ((from + minute(i)) * length).time()
+		all[i].Start = ((first + minute(i)) * grid).time()
 	}
 	return all
 }
@@ -218,12 +236,13 @@ func (s *Snapshot) of(status twilio.Status) *StatusSums {
 	return &s.Statuses[i]
 }
 
-// pick returns the first n of a list, in an order. It may change the list.
+// pick returns the first n operations of a list in an order. It reorders the list.
 func pick(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) int) []*twilio.Operation {
 	slices.SortFunc(ops, order)
 	return slices.Clone(ops[:min(len(ops), n)])
 }
 
+// older returns the earlier time; the zero time stands for none.
 func older(oldest, t time.Time) time.Time {
 	if oldest.IsZero() || t.Before(oldest) {
 		return t

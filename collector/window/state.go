@@ -14,11 +14,13 @@ type state struct {
 	first    minute // of buckets[0]
 	buckets  []bucket
 
-	skew     time.Duration // of the API's clock to the wall clock
-	number   int           // of refreshes begun, those that started over included
-	churn    int           // minutes that operations in flight left in the last refresh
-	asked    int           // size of page that was asked for last
-	pageSize paging
+	skew   time.Duration // of the API's clock to the wall clock
+	number int           // of refreshes begun, those that started over included
+	churn  int           // minutes that operations in flight left in the last refresh
+
+	requestedPage int    // Options.PageSize of the last refresh
+	fullPage      paging // what a page of that size holds, as lists have shown
+
 	// piecePages is how many pages a piece has at most, by expectation.
 	piecePages int
 	// brokenDensity is how many operations a minute has, at least, where lists have broken off since the last good
@@ -26,7 +28,8 @@ type state struct {
 	brokenDensity float64
 	// unfiltered is until when, by the window's clock, the API is not asked by status, since it did not select by it.
 	unfiltered time.Duration
-	receipts   receipts
+
+	receipts receipts
 
 	published bool
 	newest    minute // the newest minute that held operations when it was published
@@ -34,17 +37,19 @@ type state struct {
 	snapshot  *Snapshot
 }
 
-// receipts are what operations have shown of whether delivered falls as read rises, which is not documented.
+// receipts say whether delivered falls as read rises, as far as operations have shown it: it is not documented.
 type receipts struct {
 	readReplacesDelivered bool // more was read than is delivered
 	readKeepsDelivered    bool // messages are counted under both
 }
 
-// observe learns from an operation.
+// observe learns from the stats of an operation.
 func (r *receipts) observe(s *twilio.Stats) {
-	total, delivered, read := s[twilio.Total], s[twilio.Delivered], s[twilio.Read]
+	total := s[twilio.Total]
+	delivered := s[twilio.Delivered]
+	read := s[twilio.Read]
 	switch {
-	case twilio.AddSaturating(delivered, read) > total: // some messages are in both
+	case twilio.AddSaturating(delivered, read) > total: // some messages are under both
 		r.readKeepsDelivered = true
 	case read > delivered: // unless a receipt got lost, those read are not in delivered
 		r.readReplacesDelivered = true
@@ -61,13 +66,40 @@ func (r receipts) deliveredFalls() bool { return r.readReplacesDelivered && !r.r
 
 // newState knows nothing.
 func newState(o Options) state {
-	return state{asked: o.PageSize, pageSize: paging(o.PageSize), piecePages: maxPiecePages, newest: -open}
+	return state{
+		requestedPage: o.PageSize,
+		fullPage:      paging(o.PageSize),
+		piecePages:    maxPiecePages,
+		newest:        beforeAll,
+	}
+}
+
+// copy returns a state that shares nothing that changes in place.
+func (s *state) copy() state {
+	copied := *s
+	copied.statuses = slices.Clone(s.statuses)
+	copied.buckets = make([]bucket, len(s.buckets))
+	for i := range s.buckets {
+		copied.buckets[i] = s.buckets[i].copy()
+	}
+	return copied
+}
+
+// begin starts a refresh of a window of a length.
+func (s *state) begin(length time.Duration, now time.Time) {
+	s.number++
+	s.churn = 0
+	s.slide(length, now)
+	// A refresh that failed may have left what no account has.
+	if s.inFlight() > MaxInFlight {
+		s.forget()
+	}
 }
 
 // end is the minute after the last one kept.
 func (s *state) end() minute { return s.first + minute(len(s.buckets)) }
 
-// each goes through the minutes of a span that the state holds.
+// each yields the minutes of a span that the state holds, oldest first.
 func (s *state) each(of span) iter.Seq2[minute, *bucket] {
 	return func(yield func(minute, *bucket) bool) {
 		for m := max(of.from, s.first); m < min(of.to, s.end()); m++ {
@@ -89,6 +121,9 @@ func (s *state) known() (operations float64, minutes int) {
 	return operations, minutes
 }
 
+// asksByStatus reports whether the API is asked by status at a time of the window's clock.
+func (s *state) asksByStatus(at time.Duration) bool { return at >= s.unfiltered }
+
 // inFlight is how many operations are in flight.
 func (s *state) inFlight() (n int) {
 	for i := range s.buckets {
@@ -103,13 +138,17 @@ const maxAhead = minute(24 * 60)
 // slide moves the window, of a length, to end at now, by the API's clock. What is in a minute that comes back, or that
 // comes in at the old end, as when a clock is set, is not new.
 func (s *state) slide(length time.Duration, now time.Time) {
-	first, last := minuteOf(now.Add(-length)), minuteOf(now)
+	first := minuteOf(now.Add(-length))
+	last := minuteOf(now)
 	empty := len(s.buckets) == 0
+	wentBack := !empty && last < s.first
+	if wentBack && s.published {
+		s.newest = max(s.newest, last)
+	}
+
+	nothingStays := empty || wentBack || first >= s.end()
 	switch {
-	case empty || first >= s.end() || last < s.first:
-		if !empty && s.published && last < s.first {
-			s.newest = max(s.newest, last)
-		}
+	case nothingStays:
 		s.buckets = make([]bucket, 0, last-first+2)
 	case first > s.first:
 		s.buckets = slices.Delete(s.buckets, 0, int(first-s.first))
@@ -133,8 +172,8 @@ func (s *state) extend(m minute) {
 	}
 }
 
-// hold returns the bucket of minute m. What is in the farthest minute there can be is never counted as new: that goes
-// on with the clock.
+// hold returns the bucket of minute m, and makes room for it if need be. m is not before the first minute. What is in
+// the farthest minute is never counted as new: as time passes, other minutes become the farthest and take it over.
 func (s *state) hold(m, farthest minute) *bucket {
 	s.extend(m)
 	b := &s.buckets[m-s.first]
@@ -167,9 +206,8 @@ func (s *state) apply(r *reading, at time.Duration) {
 	}
 }
 
-// meet takes in an operation that this refresh has found in flight, and reports whether it is the first time that it
-// did.
-func (s *state) meet(op *twilio.Operation, farthest minute) (first bool) {
+// meet takes in an operation that this refresh has found in flight, and reports whether it had not met it before.
+func (s *state) meet(op *twilio.Operation, farthest minute) (isNew bool) {
 	m := min(minuteOf(op.CreatedAt), farthest)
 	if m < s.first {
 		return false
@@ -193,14 +231,15 @@ func (s *state) forget() {
 	}
 }
 
-// publish moves the counters by what each minute's sums exceed their peak. At the first publication the peaks are set
-// and nothing is counted.
+// publish raises the peaks to what the minutes' sums have come to, and moves the counters by as much; at the first
+// publication it leaves them at 0.
 func (s *state) publish() {
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		if b.operations() > 0 {
 			s.newest = max(s.newest, s.first+minute(i))
 		}
+
 		grown := b.publish()
 		if s.receipts.deliveredFalls() {
 			// The growth of delivered alone would miss what was read between two refreshes.

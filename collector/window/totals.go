@@ -6,13 +6,14 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Totals sum operations.
+// Totals are sums over operations.
 type Totals struct {
 	Operations int64
 	Failing    int64 // those for which [Failing] holds
 	Stats      twilio.Stats
 }
 
+// add takes in an operation of these stats.
 func (t *Totals) add(s *twilio.Stats) {
 	t.Operations++
 	if Failing(s) {
@@ -21,6 +22,7 @@ func (t *Totals) add(s *twilio.Stats) {
 	t.Stats.Add(s)
 }
 
+// merge takes in other totals.
 func (t *Totals) merge(o *Totals) {
 	t.Operations += o.Operations
 	t.Failing += o.Failing
@@ -36,8 +38,8 @@ const (
 // Failing reports whether an operation of these stats is failing.
 func Failing(s *twilio.Stats) bool {
 	messages := s[twilio.Total]
-	atLeast := messages/FailingOneIn + min(1, messages%FailingOneIn)
-	return messages >= FailingMinMessages && Lost(s) >= atLeast
+	share := messages/FailingOneIn + min(1, messages%FailingOneIn) // rounded up
+	return messages >= FailingMinMessages && Lost(s) >= share
 }
 
 // Lost is the number of messages of an operation that will not arrive: they failed or are undelivered.
@@ -64,9 +66,10 @@ type statusTotals struct {
 	Totals
 }
 
-// byStatus holds the statuses that occur, and no others.
+// byStatus are the totals of the statuses that occur, and of no others.
 type byStatus []statusTotals
 
+// of returns the totals of a status, which occurs from now on.
 func (b *byStatus) of(status twilio.Status) *Totals {
 	for i := range *b {
 		if (*b)[i].status == status {
@@ -77,7 +80,7 @@ func (b *byStatus) of(status twilio.Status) *Totals {
 	return &(*b)[len(*b)-1].Totals
 }
 
-// under returns the totals under the names that statuses have there.
+// under returns the totals by the statuses under which they count.
 func (b byStatus) under(names *statusNames) byStatus {
 	differs := func(t statusTotals) bool { return names.fold(t.status) != t.status }
 	if !slices.ContainsFunc(b, differs) {
@@ -91,31 +94,33 @@ func (b byStatus) under(names *statusNames) byStatus {
 	return renamed
 }
 
-// maxUndocumented is how many statuses that nobody has documented count under their own name; the rest are one status.
+// maxUndocumented is how many undocumented statuses count under their own name. The rest count as StatusOther.
 const maxUndocumented = 16
 
 var documented = []twilio.Status{
 	twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted, twilio.StatusCanceled,
 }
 
-// live are the documented statuses of operations in flight.
-var live = documented[:2]
+// liveStatuses are the documented statuses of operations in flight.
+var liveStatuses = documented[:2]
 
-// statusNames are the undocumented statuses that count under their own name: the first that are met.
+// statusNames are the undocumented statuses that count under their own name: the first that occur.
 type statusNames []twilio.Status
 
-// fold returns the status under which an operation counts.
+// fold returns the status under which operations of a status count. It gives an undocumented one a name of its own while
+// there are any left.
 func (n *statusNames) fold(s twilio.Status) twilio.Status {
-	if slices.Contains(documented, s) || s == twilio.StatusOther {
+	if n.holds(s) {
 		return s
-	}
-	if i := slices.Index(*n, s); i >= 0 {
-		return (*n)[i]
 	}
 	if len(*n) == maxUndocumented {
 		return twilio.StatusOther
 	}
-
 	*n = append(*n, s)
 	return s
+}
+
+// holds reports whether operations of a status count under its own name.
+func (n *statusNames) holds(s twilio.Status) bool {
+	return slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(*n, s)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,14 +11,14 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Options say how a window is kept. They are taken as they are: whoever makes them validates them.
+// Options configure a window. They are not validated here.
 type Options struct {
-	Length       time.Duration // operations created in the last this long count; at most 7 days
-	Interval     time.Duration // between refreshes; 0 = whenever asked for
-	MaxStaleness float64       // 0 to 1: how far behind an operation that is done may be, as a share of its age
+	Length       time.Duration // how far back operations count, by their creation; at most 7 days
+	Interval     time.Duration // between refreshes; 0 = on demand
+	MaxStaleness float64       // 0 to 1: how far behind an operation that is done may be, as a fraction of its age
 	PageSize     int           // 1 to 1000
 	Concurrency  int           // lists read at the same time, at most
-	Named        int           // operations in each list of a snapshot that names some
+	Named        int           // 0 to 20: how many failing, and how many stuck, operations a snapshot names, at most
 }
 
 // API is what a window reads; *twilio.Client is one.
@@ -30,11 +29,13 @@ type API interface {
 	Now() time.Time
 }
 
-// Progress tells of a refresh under way. Both functions may be nil.
+// Progress follows a refresh under way.
 type Progress struct {
-	Read, Expected atomic.Int64                // pages; those expected as far as is known by now
-	OnPage         func(operations int)        // is told of each page
-	Warn           func(msg string, err error) // is told of what whoever runs this should know
+	Read     atomic.Int64 // pages read
+	Expected atomic.Int64 // pages read and to be read, as far as is known by now
+
+	OnPage func(operations int)        // called with the length of each page, by any goroutine; may be nil
+	Warn   func(msg string, err error) // called with what should be logged as a warning; may be nil
 }
 
 // Window keeps the sums of the operations created within a time. One Refresh may run at a time; Save and Snapshot may be
@@ -42,24 +43,27 @@ type Progress struct {
 type Window struct {
 	options Options
 
-	// mu guards what follows, and is held while something is computed, never across a request. Only Refresh changes the
-	// state: between its workers' turns it reads it without mu.
+	// mu guards what follows. It is never held across a request. Only Refresh changes the state: while it has no workers,
+	// it needs mu to change it, but not to read it.
 	mu    sync.Mutex
 	clock clock
 	state
-	restored bool // since the last refresh
+	restored bool // no answer has come since Restore
 }
 
 // New returns a window that has read nothing.
 func New(o Options) *Window { return &Window{options: o, clock: newClock(), state: newState(o)} }
 
 // Refresh reads what may have changed. When all of it was read, it moves the counters and makes a new snapshot. On an
-// error nothing that is shown has changed; the minutes that were read to their end need not be read again soon. Errors
-// are those of the API's Pages, a *[TooManyError], or one that says that the API's clock did not keep still.
+// error the snapshot stays as it was; pieces that were read to their end are kept, and the next refresh goes on from
+// them. Errors are those of the API's Pages, a *[TooManyError], or one that says that the API's clock kept moving.
 func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
-	err := errClockMoved
-	for n := 0; n < maxStarts && errors.Is(err, errClockMoved); n++ {
+	var err error
+	for range maxStarts {
 		err = w.try(ctx, api, p)
+		if !errors.Is(err, errClockMoved) {
+			break
+		}
 	}
 
 	w.mu.Lock()
@@ -68,6 +72,7 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 		w.piecePages = max(w.piecePages/2, minPiecePages)
 		return err
 	}
+
 	w.piecePages = maxPiecePages
 	w.brokenDensity = 0
 	w.publish()
@@ -75,18 +80,24 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 	return nil
 }
 
-// try reads what is due once, up to the end or to an error.
+// try makes one attempt at a refresh.
 func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 	w.mu.Lock()
 	r := &reader{
-		api: api, progress: p, options: w.options,
-		at: w.clock.tell(), now: api.Now(), began: time.Now(),
-		mu: &w.mu, state: &w.state, paging: w.pageSize, churn: w.churn,
+		api:      api,
+		progress: p,
+		options:  w.options,
+		at:       w.clock.tell(),
+		now:      api.Now(),
+		began:    time.Now(),
+		churn:    w.churn,
+		paging:   w.fullPage,
+		mu:       &w.mu,
+		state:    &w.state,
 	}
 	if w.restored {
-		// A client that was just made does not know the API's clock yet.
+		// A client that was just made does not know the API's clock until there is an answer.
 		r.now = w.clock.lastWall.Add(w.skew)
-		w.restored = false
 	}
 	w.begin(w.options.Length, r.now)
 	w.mu.Unlock()
@@ -95,15 +106,16 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.answered {
+	if r.heard {
 		w.skew = api.Now().Sub(w.clock.wall())
+		w.restored = false
 	}
-	// One odd page is not to make the next refresh ask for crumbs.
-	w.pageSize = max(r.learned(), w.pageSize/2)
+	// One odd page must not make the next refresh read crumbs.
+	w.fullPage = max(r.learned(), w.fullPage/2)
 	return err
 }
 
-// Snapshot is what the last refresh that ended well has left, before a restart if need be; nil before the first. It may
+// Snapshot is that of the last refresh that ended well, or of the state that was restored; nil where there is none. It may
 // be called while Refresh runs.
 func (w *Window) Snapshot() *Snapshot {
 	w.mu.Lock()
@@ -111,49 +123,27 @@ func (w *Window) Snapshot() *Snapshot {
 	return w.snapshot
 }
 
-// State is all that a window knows, for another window to go on from: what a program keeps over a restart. It does not
-// change.
+// State is all that a window knows, for [Restore]: what a program keeps over a restart. It does not change.
 type State struct {
 	state
 	clock time.Duration // the window's clock
 	wall  time.Time     // the wall clock at that time
 }
 
-// Save returns what the window knows by now. It may be called while Refresh runs, and then has the pieces that were read
-// to their end.
+// Save returns the state as it is. It may be called while Refresh runs: the state then has the pieces that were read to
+// their end.
 func (w *Window) Save() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return State{state: w.copy(), clock: w.clock.tell(), wall: w.clock.lastWall}
 }
 
-// copy copies all that changes in place.
-func (s *state) copy() state {
-	copied := *s
-	copied.statuses = append(statusNames(nil), s.statuses...)
-	copied.buckets = append([]bucket(nil), s.buckets...)
-	for i := range copied.buckets {
-		b := &copied.buckets[i]
-		if b.contents == nil {
-			continue
-		}
-		c := *b.contents
-		c.inFlight = maps.Clone(c.inFlight)
-		if c.peak != nil {
-			p := *c.peak
-			c.peak = &p
-		}
-		b.contents = &c
-	}
-	return copied
-}
-
-// ErrOld is the error of Restore for a state that was saved longer ago than the window is long.
+// ErrOld is returned by Restore for a state that was saved longer ago than the window is long.
 var ErrOld = errors.New("the state was saved longer ago than the window is long")
 
-// Restore returns a window that goes on from what another knew. Its snapshot and its counters are that one's; minutes
-// have aged by the time that has passed since by the wall clock, and all are due if that is before the state was saved.
-// What has changed meanwhile is counted at the first refresh. Options may differ from those of the other window.
+// Restore returns a window that goes on from a state, with its snapshot and counters. Minutes have aged by the time that
+// has passed by the wall clock since the state was saved; if it shows an earlier time, all are due. What has changed
+// meanwhile is counted at the first refresh. Options may differ from those of the window that was saved.
 func Restore(o Options, s State) (*Window, error) {
 	w := New(o)
 	if w.clock.lastWall.Sub(s.wall) > o.Length {
@@ -162,9 +152,9 @@ func Restore(o Options, s State) (*Window, error) {
 
 	w.state = s.copy()
 	w.restored = true
-	if w.asked != o.PageSize {
-		w.asked = o.PageSize
-		w.pageSize = paging(o.PageSize)
+	if w.requestedPage != o.PageSize {
+		w.requestedPage = o.PageSize
+		w.fullPage = paging(o.PageSize)
 	}
 	if resumed := w.clock.resume(s.clock, s.wall); !resumed {
 		for i := range w.buckets {
