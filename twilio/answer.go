@@ -174,7 +174,8 @@ func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) 
 	}
 
 	turn := &decodeTurn{ctx: ctx, turns: c.options.Decoding, timeout: r.timeout, patience: patience}
-	if err = turn.take(); err != nil {
+	err = turn.take()
+	if err != nil {
 		return err
 	}
 	defer turn.giveBack()

@@ -397,8 +397,8 @@ func TestHostileBodies(t *testing.T) {
 		{"members nobody asked for", &endless{head: `{"x":0`, text: `,"y":0`}, "more than 10000 values"},
 		{"members of a member", &endless{head: `{"x":{"y":{"z":0`, text: string1k + ":0"}, "longer than 16777216 bytes"},
 		{"long names", unknown(`{"` + strings.Repeat("a", 1<<17) + `":`), longName},
-		{"names as long as may be", unknown(`{"` + strings.Repeat("a", maxMember-2) + `":`), "nested more than 20 deep"},
-		{"names a little longer", unknown(`{"` + strings.Repeat("a", maxMember+1) + `":`), longName},
+		{"names as long as may be", unknown(`{"` + strings.Repeat("a", maxName-2) + `":`), "nested more than 20 deep"},
+		{"names a little longer", unknown(`{"` + strings.Repeat("a", maxName+1) + `":`), longName},
 		{"nesting", unknown("[" + strings.Repeat(" ", 1<<13)), "nested more than 20 deep"},
 		{"operations", &endless{head: `{"operations":[` + one, text: "," + one}, "more than 10000 values"},
 	} {
@@ -524,13 +524,13 @@ func reference(body []byte) (Page, error) {
 		if op.ID == "" || op.Status == "" || op.CreatedAt.IsZero() || op.UpdatedAt.IsZero() {
 			return p, errors.New("null or zero")
 		}
-		if len(op.ID) > maxName {
+		if len(op.ID) > maxText {
 			return p, errors.New("long id")
 		}
 		if !rfc3339.Match(created) || !rfc3339.Match(updated) {
 			return p, errors.New("not quite RFC 3339, which encoding/json lets pass")
 		}
-		if len(op.Status) > maxName {
+		if len(op.Status) > maxText {
 			op.Status = StatusOther
 		}
 		op.CreatedAt, op.UpdatedAt = op.CreatedAt.UTC(), op.UpdatedAt.UTC()

@@ -27,7 +27,7 @@ const token = "0123456789abcdefFEDCBA9876543210"
 func TestBadSecrets(t *testing.T) {
 	for name, secret := range map[string]func(context.Context) (string, error){
 		"too long":   func(context.Context) (string, error) { return strings.Repeat("s3cret(", 150_000), nil },
-		"a byte":     func(context.Context) (string, error) { return strings.Repeat("s", maxSecret+1), nil },
+		"a byte":     func(context.Context) (string, error) { return strings.Repeat("s", MaxSecret+1), nil },
 		"unreadable": func(context.Context) (string, error) { return "", errors.New("open token: no such file") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestBadSecrets(t *testing.T) {
 			}
 		})
 	}
-	longest := strings.Repeat("s", maxSecret)
+	longest := strings.Repeat("s", MaxSecret)
 	api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) { return answer(req, 200, pageOf("")), nil })
 	if err := first(t.Context(), testClient(t, "https://api.test", api, withAuth("AC1", longest))); err != nil {
 		t.Errorf("the longest secret: %v", err)
@@ -165,7 +165,7 @@ func TestShortSecrets(t *testing.T) {
 // whatever the secret.
 func TestLongSecretsAreSearchedFor(t *testing.T) {
 	var s sanitizer
-	secret := strings.Repeat("(?:[^)]*", maxSecret/8)
+	secret := strings.Repeat("(?:[^)]*", MaxSecret/8)
 	s.add(secret)
 	text := s.text(strings.Repeat("x", 100)+secret+strings.Repeat("y", 1<<20), maxErrorText)
 	if strings.Contains(text, "(?:") {

@@ -182,7 +182,7 @@ func (d *decoder) related(m *Message) error {
 		if member == "id" {
 			return d.id(&id)
 		}
-		return d.short(&name, maxName)
+		return d.short(&name, maxText)
 	})
 	if err == nil && name == operationRelated && len(m.Operations) < maxTags {
 		m.Operations = append(m.Operations, id)
@@ -273,7 +273,7 @@ func (d *decoder) code(code *string) error {
 	if err != nil {
 		return err
 	}
-	text := string(v[:min(len(v), maxName)])
+	text := string(v[:min(len(v), maxText)])
 	switch v.Kind() {
 	case '"':
 		text, _ = strconv.Unquote(text)

@@ -85,8 +85,8 @@ func (c *Client) authenticated(next step) step {
 			return next(ctx, r)
 		}
 		secret, err := c.options.Secret(ctx)
-		if err == nil && len(secret) > maxSecret {
-			err = fmt.Errorf("longer than %d bytes", maxSecret)
+		if err == nil && len(secret) > MaxSecret {
+			err = fmt.Errorf("longer than %d bytes", MaxSecret)
 		}
 		if err != nil {
 			return 0, &SecretError{c.sanitizer.err(err)}

@@ -14,10 +14,12 @@ import (
 	"unicode/utf8"
 )
 
+// MaxSecret is how many bytes a secret may have; one of the API has 32.
+const MaxSecret = 4 << 10
+
 const (
-	maxSecret    = 4 << 10 // bytes; a secret of the API has 32
-	maxErrorText = 200     // bytes shown of one text of the other side
-	maxPointer   = 120     // bytes shown of a JSON pointer
+	maxErrorText = 200 // bytes shown of one text of the other side
+	maxPointer   = 120 // bytes shown of a JSON pointer
 	redacted     = "<secret>"
 
 	// maxSecrets is how many secrets a sanitizer knows: those of the API and of a proxy, and some before they changed.

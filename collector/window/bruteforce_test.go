@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 // fewSeeds is what go test runs; make test runs more of them, and longer.
@@ -378,7 +379,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 			hours:    12,
 			rate:     steady(6),
 			lifetime: 3 * time.Minute,
-			api:      func(a *fakeAPI) { a.order = fakeShuffled },
+			api:      func(a *fakeAPI) { a.order = simulated(simulator.Shuffled) },
 		},
 		{
 			name:     "pages smaller than asked for",

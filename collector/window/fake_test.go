@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 // fakeOperation is an operation of the fake API.
@@ -32,13 +33,13 @@ type fakeOrder struct {
 
 func (o fakeOrder) String() string { return o.name }
 
-func newestFirst(a, b *twilio.Operation) int { return b.CreatedAt.Compare(a.CreatedAt) }
-func oldestFirst(a, b *twilio.Operation) int { return a.CreatedAt.Compare(b.CreatedAt) }
+// simulated is an order of the simulator.
+func simulated(order simulator.Order) fakeOrder { return fakeOrder{order.String(), order.Compare} }
 
 // grouped is so many lists one after the other, each in an order.
-func grouped(n uint64, less func(a, b *twilio.Operation) int) fakeOrder {
-	return fakeOrder{fmt.Sprintf("%d lists one after the other", n), func(a, b *twilio.Operation) int {
-		return cmp.Or(cmp.Compare(mix(a.ID)%n, mix(b.ID)%n), less(a, b))
+func grouped(n uint64, order simulator.Order) fakeOrder {
+	return fakeOrder{fmt.Sprintf("%d lists one after the other, each %v", n, order), func(a, b *twilio.Operation) int {
+		return cmp.Or(cmp.Compare(mix(a.ID)%n, mix(b.ID)%n), order.Compare(a, b))
 	}}
 }
 
@@ -56,21 +57,20 @@ func jittered(displacedOneIn uint64) fakeOrder {
 }
 
 var (
-	fakeNewestFirst = fakeOrder{"newest first", newestFirst}
-	fakeOldestFirst = fakeOrder{"oldest first", oldestFirst}
-	fakeShuffled    = fakeOrder{"shuffled", func(a, b *twilio.Operation) int { return cmp.Compare(mix(a.ID), mix(b.ID)) }}
-	fakeUpdated     = fakeOrder{
-		"last updated first",
-		func(a, b *twilio.Operation) int { return b.UpdatedAt.Compare(a.UpdatedAt) },
-	}
-	fakeTwoGroups = grouped(2, newestFirst)
-	fakeTwelve    = grouped(12, oldestFirst)
-	fakeJittered  = jittered(50)
+	fakeNewestFirst = simulated(simulator.NewestFirst)
+	fakeOldestFirst = simulated(simulator.OldestFirst)
 
-	fakeOrders = []fakeOrder{
-		fakeNewestFirst, fakeOldestFirst, fakeShuffled, fakeUpdated, fakeTwoGroups, fakeTwelve, fakeJittered,
-	}
+	// fakeOrders are those of the simulator, and some that are harder.
+	fakeOrders = append(simulatedOrders(), grouped(12, simulator.OldestFirst), jittered(50))
 )
+
+func simulatedOrders() []fakeOrder {
+	var orders []fakeOrder
+	for _, order := range simulator.Orders {
+		orders = append(orders, simulated(order))
+	}
+	return orders
+}
 
 // fakeAPI is the list of an account, in memory: pages by offset, so that it shifts when it changes while it is read.
 type fakeAPI struct {

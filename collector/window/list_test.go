@@ -20,12 +20,7 @@ import (
 var kindsOfList = [][]func(*simulator.ListSettings, *Options){
 	each(
 		func(l *simulator.ListSettings, _ *Options, v simulator.Order) { l.Order = v },
-		simulator.NewestFirst,
-		simulator.OldestFirst,
-		simulator.Shuffled,
-		simulator.UpdatedFirst,
-		simulator.UpdatedLast,
-		simulator.Grouped,
+		simulator.Orders...,
 	),
 	each(func(l *simulator.ListSettings, _ *Options, v simulator.Bounds) { l.Bounds = v },
 		simulator.ExclusiveMillis, simulator.Inclusive, simulator.ExclusiveSeconds, simulator.InclusiveSeconds),

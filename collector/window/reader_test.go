@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 // An account whose credentials are refused, or whose API is broken, is asked once a refresh, however many workers there
@@ -202,7 +203,12 @@ func TestCrowdedMinuteBrokeOff(t *testing.T) {
 // Grouped lists look ordered for a long while. One request that fails at any of the first forty makes no difference to
 // what is shown in the end. A few seeds have each of the forty fail in one of the orders, more of them in all.
 func TestListsOneAfterTheOther(t *testing.T) {
-	orders := []fakeOrder{fakeTwoGroups, fakeTwelve, grouped(2, oldestFirst), grouped(12, newestFirst)}
+	orders := []fakeOrder{
+		grouped(2, simulator.NewestFirst),
+		grouped(12, simulator.NewestFirst),
+		grouped(2, simulator.OldestFirst),
+		grouped(12, simulator.OldestFirst),
+	}
 	for i, order := range orders {
 		for _, workers := range []int{4, 1} {
 			if workers == 1 && *seeds <= fewSeeds {

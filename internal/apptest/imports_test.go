@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"collector"},
 	{"collector/window"},
 	{"twilio"},
-	{"internal/logging", "internal/process", "internal/sanitize"},
+	{"internal/logging", "internal/process", "internal/sanitize", "internal/usage"},
 }
 
 // Packages beside the layers: helpers of tests, benchmarks and the simulator,

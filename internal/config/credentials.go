@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/common/config"
+
+	"twilio_operations_exporter/twilio"
 )
 
 // credentials are those of one account, from flags or from the file.
@@ -80,10 +82,18 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		warnings = append(warnings, file.oddSecret(content)...)
+		odd, err := file.checkSecret(content)
+		if err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, odd...)
 	}
 	for _, secret := range []input{c.token, c.secret} {
-		warnings = append(warnings, secret.oddSecret(secret.value)...)
+		odd, err := secret.checkSecret(secret.value)
+		if err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, odd...)
 	}
 
 	a.AccountSID = c.sid.value
@@ -216,13 +226,18 @@ func (in input) isOdd(odd, want string) error {
 	return fmt.Errorf("%s: %s %s: want %s", in.where(), in.show(), odd, want)
 }
 
-// oddSecret warns of what people do not mean to be part of a secret that in sets.
-func (in input) oddSecret(secret string) []string {
+// checkSecret refuses a secret, which in sets, that would be refused at each request. It warns of what people do not mean
+// to be part of one.
+func (in input) checkSecret(secret string) (warnings []string, err error) {
+	if len(secret) > twilio.MaxSecret {
+		return nil, fmt.Errorf("%s: the secret has %d bytes, more than %d: want the secret and nothing else",
+			in.where(), len(secret), twilio.MaxSecret)
+	}
 	odd := oddText(secret)
 	if odd == "" {
-		return nil
+		return nil, nil
 	}
-	return []string{fmt.Sprintf("%s: the secret %s: remove what is not part of it", in.where(), odd)}
+	return []string{fmt.Sprintf("%s: the secret %s: remove what is not part of it", in.where(), odd)}, nil
 }
 
 // clearText warns of credentials that are sent unencrypted.

@@ -2,12 +2,14 @@ package config
 
 import (
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"twilio_operations_exporter/internal/testutil"
+	"twilio_operations_exporter/twilio"
 )
 
 // TestOddCredentials holds that an error says what is odd about a credential
@@ -128,6 +130,64 @@ func TestPathsAreShown(t *testing.T) {
 			if err == nil || err.Error() != want {
 				t.Errorf("got  %v\nwant %s", err, want)
 			}
+		})
+	}
+}
+
+// TestLongSecrets holds that a secret that no request would be sent with ends
+// the start, wherever it comes from and whether it is used or not.
+func TestLongSecrets(t *testing.T) {
+	longest := strings.Repeat("s", twilio.MaxSecret)
+	longestFile := testutil.WriteFile(t, "longest", " "+longest+"\n")
+	long := longest + "s"
+	longFile := testutil.WriteFile(t, "long", long+"\n")
+	inFile := func(credentials string) []string {
+		accounts := "accounts:\n- account_sid: " + testutil.SID + "\n  " + credentials + "\n"
+		return []string{"--config.file=" + testutil.WriteFile(t, "accounts.yml", accounts)}
+	}
+	sid := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}
+	with := func(more ...string) map[string]string {
+		env := maps.Clone(sid)
+		for pair := range slices.Chunk(more, 2) {
+			env[pair[0]] = pair[1]
+		}
+		return env
+	}
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		args []string
+		want string // "" if it is taken
+	}{
+		"longest file":     {sid, []string{"--twilio.auth-token-file=" + longestFile}, ""},
+		"longest variable": {with("TWILIO_AUTH_TOKEN", longest), nil, ""},
+		"token file":       {sid, []string{"--twilio.auth-token-file=" + longFile}, "--twilio.auth-token-file: "},
+		"token variable":   {with("TWILIO_AUTH_TOKEN", long), nil, "TWILIO_AUTH_TOKEN: "},
+		"secret file": {
+			with("TWILIO_API_KEY", testutil.Key), []string{"--twilio.api-secret-file=" + longFile}, "--twilio.api-secret-file: ",
+		},
+		"secret variable": {with("TWILIO_API_KEY", testutil.Key, "TWILIO_API_SECRET", long), nil, "TWILIO_API_SECRET: "},
+		"unused token": {
+			with("TWILIO_API_KEY", testutil.Key, "TWILIO_API_SECRET", "s", "TWILIO_AUTH_TOKEN", long), nil, "TWILIO_AUTH_TOKEN: ",
+		},
+		"file of accounts": {nil, inFile("auth_token_file: " + longFile), ":3: auth_token_file: "},
+		"key in a file": {
+			nil, inFile("api_key: " + testutil.Key + "\n  api_secret_file: " + longFile), ":4: api_secret_file: ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testutil.SetEnv(t, tc.env)
+			_, err := Load(tc.args, io.Discard)
+			if tc.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			want := tc.want + "the secret has 4097 bytes, more than 4096: want the secret and nothing else"
+			if err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Fatalf("got  %v\nwant %s", err, want)
+			}
+			checkError(t, err)
 		})
 	}
 }

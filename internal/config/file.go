@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"twilio_operations_exporter/internal/sanitize"
+	"twilio_operations_exporter/internal/usage"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -105,7 +106,7 @@ func (m *mapping) unknownKey(key string, known []string) error {
 		return fmt.Errorf("%s: secrets are not accepted in this file: use %s_file", in.where(), key)
 	}
 	shown := showKey(key)
-	if meant := nearest(key, known); meant != "" {
+	if meant := usage.Nearest(key, known); meant != "" {
 		return fmt.Errorf("%sunknown key %s: did you mean %s?", in.place, shown, meant)
 	}
 	return fmt.Errorf("%sunknown key %s (known keys: %s)", in.place, shown, strings.Join(known, ", "))

@@ -7,6 +7,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"twilio_operations_exporter/internal/sanitize"
+	"twilio_operations_exporter/internal/usage"
 )
 
 const seeHelp = " (--help lists all flags)"
@@ -22,7 +23,7 @@ func usageError(app *kingpin.Application, args []string, err error) error {
 		return fmt.Errorf("%s%s; %s", message, seeHelp, hint)
 	}
 	if strings.HasPrefix(message, "unknown ") {
-		if meant := meantFlag(app, args); meant != "" {
+		if meant := usage.MeantFlag(app, args); meant != "" {
 			return fmt.Errorf("%s: did you mean --%s?%s", message, meant, seeHelp)
 		}
 	}
@@ -42,27 +43,6 @@ func secretHint(args []string) string {
 		name, _, _ := strings.Cut(arg, "=")
 		if variable := variables[name]; variable != "" {
 			return fmt.Sprintf("secrets are not accepted as flag values: use %s-file or %s", name, variable)
-		}
-	}
-	return ""
-}
-
-// meantFlag returns the flag that was probably meant by the first one that is unknown.
-func meantFlag(app *kingpin.Application, args []string) string {
-	var names []string
-	known := map[string]bool{"-h": true}
-	for _, flag := range app.Model().Flags {
-		known["--"+flag.Name] = true
-		known["--no-"+flag.Name] = flag.IsBoolFlag()
-		if !flag.Hidden {
-			names = append(names, flag.Name)
-		}
-	}
-
-	for _, arg := range args {
-		name, _, _ := strings.Cut(arg, "=")
-		if strings.HasPrefix(name, "-") && !known[name] {
-			return nearest(name, names)
 		}
 	}
 	return ""

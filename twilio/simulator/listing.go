@@ -32,7 +32,7 @@ type ListSettings struct {
 // Order of the list.
 type Order int
 
-// Orders.
+// The values of Order.
 const (
 	NewestFirst  Order = iota // by creation
 	OldestFirst               // by creation
@@ -41,6 +41,28 @@ const (
 	UpdatedLast               // latest update last
 	Grouped                   // two lists one after the other, each newest first
 )
+
+// Orders are all orders.
+var Orders = []Order{NewestFirst, OldestFirst, Shuffled, UpdatedFirst, UpdatedLast, Grouped}
+
+// String is the order's name, such as newest or updated-first.
+func (o Order) String() string {
+	names := [...]string{
+		NewestFirst:  "newest",
+		OldestFirst:  "oldest",
+		Shuffled:     "shuffled",
+		UpdatedFirst: "updated-first",
+		UpdatedLast:  "updated-last",
+		Grouped:      "grouped",
+	}
+	return names[o]
+}
+
+// Compare is negative if operation a comes before b in a list of this order without jitter, positive if after.
+func (o Order) Compare(a, b *twilio.Operation) int {
+	list := ListSettings{Order: o}
+	return list.compare(list.key(a), list.key(b))
+}
 
 // Bounds are how startDate and endDate are compared with createdAt.
 type Bounds int

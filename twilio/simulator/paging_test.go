@@ -96,7 +96,7 @@ func TestPagesEqualBruteForce(t *testing.T) {
 	// The world stands still here, so most combinations read a copy.
 	still := NewStatic(slices.Collect(world.Operations(noon, s.Epoch, noon.Add(time.Hour)))...)
 	combination := 0
-	for order := NewestFirst; order <= Grouped; order++ {
+	for _, order := range Orders {
 		for bounds := ExclusiveMillis; bounds <= InclusiveSeconds; bounds++ {
 			for _, pageCap := range []int{0, 7} {
 				for _, emptyPages := range []bool{false, true} {

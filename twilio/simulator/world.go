@@ -93,7 +93,18 @@ type World struct {
 	trouble atomic.Pointer[[]Trouble]
 }
 
-// NewWorld returns a world, or an error that names the wrong setting of those that the command has flags for.
+// SettingError says which of the WorldSettings is wrong.
+type SettingError struct {
+	Setting string // name of the field
+	Value   any
+	Want    string // what would be right
+}
+
+func (e *SettingError) Error() string {
+	return fmt.Sprintf("%s: %v is not %s", e.Setting, e.Value, e.Want)
+}
+
+// NewWorld returns a world. It checks the settings that the command has flags for; the error is a *SettingError.
 func NewWorld(s WorldSettings) (*World, error) {
 	s.MinRecipients = cmp.Or(s.MinRecipients, 1)
 	s.MaxRecipients = cmp.Or(s.MaxRecipients, max(10_000, s.MinRecipients))
@@ -102,13 +113,13 @@ func NewWorld(s WorldSettings) (*World, error) {
 	s.ScheduledAhead = cmp.Or(s.ScheduledAhead, 24*time.Hour)
 	switch {
 	case !(s.Rate >= 0 && s.Rate <= 1e6):
-		return nil, fmt.Errorf("rate %v is not from 0 to 1000000 operations a minute", s.Rate)
+		return nil, &SettingError{"Rate", s.Rate, "a number of operations a minute from 0 to 1000000"}
 	case !isShare(s.ScheduledShare):
-		return nil, fmt.Errorf("scheduled share %v is not from 0 to 1", s.ScheduledShare)
+		return nil, &SettingError{"ScheduledShare", s.ScheduledShare, "a number from 0 to 1"}
 	case s.Retention < time.Minute:
-		return nil, fmt.Errorf("retention %v is under a minute", s.Retention)
+		return nil, &SettingError{"Retention", s.Retention, "a duration of a minute or more"}
 	case s.Lifetime < time.Second:
-		return nil, fmt.Errorf("lifetime %v is under a second", s.Lifetime)
+		return nil, &SettingError{"Lifetime", s.Lifetime, "a duration of a second or more"}
 	}
 	if s.Until.IsZero() {
 		s.Until = time.UnixMilli(forever)

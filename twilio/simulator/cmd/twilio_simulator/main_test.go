@@ -85,19 +85,33 @@ func TestFlags(t *testing.T) {
 		{"--help", 0, "--scheduled-share"},
 		{"--help", 0, "POST   /simulator/faults"},
 		{"--help", 0, "POST   /simulator/trouble"},
-		{"--surprise", 1, "surprise"},
-		{"--rate=-1", 1, "rate -1"},
-		{"--rate=x", 1, "x"},
-		{"--scheduled-share=3", 1, "scheduled share 3"},
-		{"--jitter=-1s", 1, "--jitter -1s is negative"},
-		{"--order=random", 1, `must be one of newest,oldest,shuffled,updated-first,updated-last,grouped, got 'random'`},
-		{"--listen-address=127.0.0.1:none", 1, "none"},
+		{"--surprise", 1, "unknown long flag '--surprise' (--help lists all flags)"},
+		{"--ordr=oldest", 1, "unknown long flag '--ordr': did you mean --order? (--help lists all flags)"},
+		{"--share=1", 1, "unknown long flag '--share': did you mean --scheduled-share? (--help lists all flags)"},
+		{"-seed=2", 1, "unknown short flag '-s': did you mean --seed? (--help lists all flags)"},
+		{"--seed=-1", 1, `--seed: "-1" is not a whole number of 0 or more`},
+		{"--rate=-1", 1, "--rate: -1 is not a number of operations a minute from 0 to 1000000"},
+		{"--rate=NaN", 1, "--rate: NaN is not a number of operations a minute from 0 to 1000000"},
+		{"--rate=x", 1, `--rate: "x" is not a number`},
+		{"--window=7", 1, `--window: "7" is not a duration such as 24h`},
+		{"--window=1s", 1, "--window: 1s is not a duration of a minute or more"},
+		{"--lifetime=x", 1, `--lifetime: "x" is not a duration such as 3m`},
+		{"--lifetime=1ms", 1, "--lifetime: 1ms is not a duration of a second or more"},
+		{"--scheduled-share=3", 1, "--scheduled-share: 3 is not a number from 0 to 1"},
+		{"--scheduled-share=x", 1, `--scheduled-share: "x" is not a number`},
+		{"--jitter=-1s", 1, `--jitter: "-1s" is not a duration of 0 or more, such as 5s`},
+		{"--jitter=x", 1, `--jitter: "x" is not a duration of 0 or more, such as 5s`},
+		{"--order=random", 1, `--order: "random" is not one of newest, oldest, shuffled, updated-first, updated-last, grouped`},
+		{"--listen-address=127.0.0.1:none", 1, "--listen-address: listen tcp: "},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			var out bytes.Buffer
 			code := run(t.Context(), strings.Fields(tt.args), &out, &out)
 			if code != tt.code || !strings.Contains(out.String(), tt.say) {
 				t.Errorf("%d, want %d and something about %q: %s", code, tt.code, tt.say, &out)
+			}
+			if code != 0 && strings.Count(out.String(), "\n") != 1 {
+				t.Errorf("not one line: %s", &out)
 			}
 		})
 	}

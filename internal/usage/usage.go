@@ -1,10 +1,36 @@
-package config
+// Package usage says which flag or key was probably meant by one that is not known.
+package usage
 
-import "strings"
+import (
+	"strings"
 
-// nearest returns the name that was probably meant, "" if none was. It may have been cut short (interval for
+	"github.com/alecthomas/kingpin/v2"
+)
+
+// MeantFlag returns the flag that was probably meant by the first of args that is unknown, "" if none was.
+func MeantFlag(app *kingpin.Application, args []string) string {
+	var names []string
+	known := map[string]bool{"-h": true}
+	for _, flag := range app.Model().Flags {
+		known["--"+flag.Name] = true
+		known["--no-"+flag.Name] = flag.IsBoolFlag()
+		if !flag.Hidden {
+			names = append(names, flag.Name)
+		}
+	}
+
+	for _, arg := range args {
+		name, _, _ := strings.Cut(arg, "=")
+		if strings.HasPrefix(name, "-") && !known[name] {
+			return Nearest(name, names)
+		}
+	}
+	return ""
+}
+
+// Nearest returns the name that was probably meant, "" if none was. It may have been cut short (interval for
 // collector.interval), or have a dash for a dot, or one or two letters wrong.
-func nearest(given string, names []string) string {
+func Nearest(given string, names []string) string {
 	given = plainName(given)
 	for _, name := range names {
 		plain := plainName(name)
