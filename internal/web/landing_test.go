@@ -46,7 +46,7 @@ func TestLandingPage(t *testing.T) {
 		"Failing now: 1, most messages lost first", "Stuck: 1, without an update for longest first",
 		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
 		`<td data-label="Lost" class="n">25%</td>`,
-		"Oldest of 1 scheduled:", "1 message.",
+		"Oldest of 1 scheduled, created 1 h ago, 1 message:",
 		"Messages of the last 24 h, by creation", "Messages of the last hour, by creation",
 		`href="metrics"`, `href="-/ready"`,
 	} {

@@ -18,18 +18,20 @@ type outcomes struct {
 }
 
 // outcomesOf sorts the messages of stats; apart says whether those that were read are counted apart from those
-// delivered, see readApart.
+// delivered, see readApart. What the API calls sent may be on its way, or may have arrived since: no more messages are on
+// their way than are left.
 func outcomesOf(s *twilio.Stats, apart bool) outcomes {
 	o := outcomes{
 		delivered:   max(s[twilio.Delivered], s[twilio.Read]),
 		undelivered: s[twilio.Undelivered],
 		failed:      s[twilio.Failed],
 		canceled:    s[twilio.Canceled],
-		onTheirWay:  sum(s[twilio.Scheduled], s[twilio.Queued], s[twilio.Sent]),
 	}
 	if apart {
 		o.delivered = sum(s[twilio.Delivered], s[twilio.Read])
 	}
+	left := max(0, s[twilio.Total]-o.all())
+	o.onTheirWay = min(left, sum(s[twilio.Scheduled], s[twilio.Queued], s[twilio.Sent]))
 	return o
 }
 

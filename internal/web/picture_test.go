@@ -42,6 +42,10 @@ func TestOutcomes(t *testing.T) {
 			twilio.Stats{twilio.Total: 100, twilio.Read: 100},
 			outcomes{delivered: 100},
 		},
+		"delivered is a part of sent": {
+			twilio.Stats{twilio.Total: 100, twilio.Queued: 10, twilio.Sent: 90, twilio.Delivered: 70, twilio.Read: 20, twilio.Undelivered: 5},
+			outcomes{delivered: 70, undelivered: 5, onTheirWay: 25},
+		},
 		"on their way": {
 			twilio.Stats{twilio.Total: 100, twilio.Scheduled: 20, twilio.Queued: 30, twilio.Sent: 40, twilio.Canceled: 10},
 			outcomes{canceled: 10, onTheirWay: 90},
@@ -62,7 +66,9 @@ func TestOutcomes(t *testing.T) {
 func TestPicture(t *testing.T) {
 	p := newPicture("p", "Messages & more", barsOf(
 		twilio.Stats{},
-		twilio.Stats{twilio.Delivered: 500, twilio.Failed: 250, twilio.Undelivered: 50, twilio.Canceled: 100, twilio.Queued: 100},
+		twilio.Stats{
+			twilio.Total: 1000, twilio.Delivered: 500, twilio.Failed: 250, twilio.Undelivered: 50, twilio.Canceled: 100, twilio.Queued: 100,
+		},
 		twilio.Stats{twilio.Delivered: 250},
 	), time.Hour, false)
 	got := string(p.SVG())
