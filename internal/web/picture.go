@@ -75,14 +75,16 @@ type picture struct {
 	ID     string // unique on the page
 	Title  string // what it is of
 	End    string // what stands below its right end
+	of     noun
 	bars   []outcomes
 	start  time.Time     // of the first bar
 	length time.Duration // of a bar
 }
 
-// newPicture returns the picture of bars that are each so long; nil where there are no messages.
-func newPicture(id, title string, bars []window.Bar, length time.Duration, apart bool) *picture {
-	p := &picture{ID: id, Title: title, End: "now", length: length}
+// newPicture returns the picture of a period's bars, which are each so long; nil where there are no messages.
+func newPicture(id, period string, of noun, bars []window.Bar, length time.Duration, apart bool) *picture {
+	title := fmt.Sprintf("%s of the last %s, by creation", of.Title(), period)
+	p := &picture{ID: id, Title: title, End: "now", of: of, length: length}
 	for i := range bars {
 		p.bars = append(p.bars, outcomesOf(&bars[i].Stats, apart))
 	}
@@ -146,7 +148,7 @@ func (p *picture) SVG() template.HTML {
 
 // most says what the line at the top of a picture stands for.
 func (p *picture) most(messages int64, at time.Time) string {
-	return fmt.Sprintf("%s in %s, at %s", count(messages, "message"), age(p.length), p.when(at))
+	return fmt.Sprintf("%s in %s, at %s", count(messages, string(p.of)), age(p.length), p.when(at))
 }
 
 // when writes a time of the picture.
