@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -318,7 +321,7 @@ func TestAccountView(t *testing.T) {
 				Succeeded: noon.Add(-26 * time.Hour), FailingSince: noon.Add(-time.Hour), Snapshot: snapshot,
 			},
 			[]string{
-				`Refreshes fail since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check the account SID", `critical stale"`, "✕ 26 h old</strong></th>",
+				`Refreshes have failed since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check the account SID", `critical stale"`, "✕ 26 h old</strong></th>",
 				"✕ 26 h old</strong></figcaption>", ">26 h ago, 2026-02-28 10:00:00 UTC<",
 			},
 		},
@@ -443,5 +446,36 @@ func TestPageOfEmails(t *testing.T) {
 	_, text, _ = strings.Cut(text, "<main>")
 	if strings.Contains(strings.ToLower(text), "messages") || strings.Contains(text, "Unaddressable") {
 		t.Errorf("messages or recipients on a page of e-mails:\n%s", text)
+	}
+}
+
+// The page has colors where the alerts as shipped have severities.
+func TestThresholdsAreThoseOfAlerts(t *testing.T) {
+	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus", "rules", "thresholds.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		record   string
+		severity severity
+		want     float64
+	}{
+		{"twilio:messages_failed_share:threshold", warning, failedWarning / 100.},
+		{"twilio:messages_failed_share:threshold", critical, failedCritical / 100.},
+		{"twilio:messages_undelivered_share:threshold", warning, undeliveredWarning / 100.},
+		{"twilio:messages_undelivered_share:threshold", critical, undeliveredCritical / 100.},
+		{"twilio:recipients_unaddressable_share:threshold", warning, unaddressableWarning / 100.},
+		{"twilio:processing_idle_seconds:threshold", critical, stuckCritical.Seconds()},
+		{"twilio:numbers_age_seconds:threshold", critical, blindCritical.Seconds()},
+	} {
+		pattern := `\n +- record: ` + tc.record + `\n +labels: \{severity: ` + tc.severity.String() + `\}\n +expr: vector\(([\d.]+)\)`
+		m := regexp.MustCompile(pattern).FindSubmatch(rules)
+		if m == nil {
+			t.Errorf("no %s of severity %s", tc.record, tc.severity)
+			continue
+		}
+		if got, err := strconv.ParseFloat(string(m[1]), 64); err != nil || got != tc.want {
+			t.Errorf("%s of severity %s is %s, the page has %v", tc.record, tc.severity, m[1], tc.want)
+		}
 	}
 }
