@@ -3,12 +3,14 @@ package web
 import (
 	"fmt"
 	"html/template"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"twilio_operations_exporter/collector"
 	"twilio_operations_exporter/collector/window"
+	"twilio_operations_exporter/internal/sanitize"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -16,7 +18,9 @@ import (
 type accountView struct {
 	Settings  collector.Settings
 	Status    collector.Status
+	Sampled   collector.Sampled
 	RateLimit float64 // requests a second; 0 = no limit
+	Sent      noun    // what it sends
 
 	Findings []finding
 	Level    severity // of the worst of them
@@ -44,7 +48,9 @@ type accountView struct {
 
 // newAccountView says how account number i of a page stands.
 func newAccountView(i int, settings collector.Settings, status collector.Status, now time.Time) *accountView {
-	v := &accountView{Settings: settings, Status: status, number: i, Findings: find(&settings, &status, now)}
+	v := &accountView{
+		Settings: settings, Status: status, Sent: nounOf(settings.Resource), number: i, Findings: find(&settings, &status, now),
+	}
 	for _, f := range v.Findings {
 		v.Level = max(v.Level, f.Level)
 	}
@@ -136,13 +142,13 @@ func (v *accountView) sumUp(spark bool) {
 	apart := readApart(all)
 	hour := snapshot.LastHour()
 	last := newPeriod("last hour", &hour, apart)
-	for i, s := range shares(snapshot) {
+	for i, s := range shares(snapshot, v.Sent) {
 		figure := []*figure{&last.Failed, &last.Undelivered, &last.Unaddressable}[i]
 		figure.Level = s.level(s.part(&hour.Stats), s.of(&hour.Stats))
 	}
 	v.Periods = []period{last, newPeriod("last "+age(v.Settings.Window), all, apart)}
 
-	if p := newPicture("", "", snapshot.Bars, snapshot.BarLength, apart); p != nil && spark {
+	if p := newPicture("", "", v.Sent, snapshot.Bars, snapshot.BarLength, apart); p != nil && spark {
 		v.Spark = p.Spark()
 	}
 }
@@ -157,10 +163,9 @@ func (v *accountView) drawInFull(now time.Time) {
 
 	apart := readApart(sumOf(snapshot))
 	id := func(of string) string { return fmt.Sprintf("picture-%d-%s", v.number, of) }
-	title := "Messages of the last %s, by creation"
 	v.Pictures = []*picture{
-		newPicture(id("window"), fmt.Sprintf(title, age(v.Settings.Window)), snapshot.Bars, snapshot.BarLength, apart),
-		newPicture(id("hour"), fmt.Sprintf(title, "hour"), snapshot.Minutes, time.Minute, apart),
+		newPicture(id("window"), age(v.Settings.Window), v.Sent, snapshot.Bars, snapshot.BarLength, apart),
+		newPicture(id("hour"), "hour", v.Sent, snapshot.Minutes, time.Minute, apart),
 	}
 	if v.Stale != "" {
 		for _, p := range v.Pictures {
@@ -172,29 +177,79 @@ func (v *accountView) drawInFull(now time.Time) {
 	v.Pictures = slices.DeleteFunc(v.Pictures, func(p *picture) bool { return p == nil })
 
 	at := apiTime(&v.Status, now)
-	account := v.Settings.Account
-	v.Failing = newFailingView(account, snapshot, at)
-	v.Stuck = newListView(account, snapshot.Stuck, snapshot.AllStuck, at)
-	v.Scheduled = newScheduledView(account, snapshot, at)
+	v.Failing = v.newFailingView(at)
+	v.Stuck = v.newListView(snapshot.Stuck, snapshot.AllStuck, at)
+	v.Scheduled = v.newScheduledView(at)
 	for i := range snapshot.Statuses {
 		s := &snapshot.Statuses[i]
 		v.ByStatus = append(v.ByStatus, newPeriod(string(s.Status), &s.Totals, apart))
 	}
 }
 
+// HasUnaddressable reports whether there is such a thing in what the account sends.
+func (v *accountView) HasUnaddressable() bool {
+	return v.Settings.Resource.Stats()[twilio.Unaddressable].JSON != ""
+}
+
 // operationView is a row of a list of operations.
 type operationView struct {
 	*twilio.Operation
 	Account          string
+	Sent             noun
 	Created, Updated string // how long ago
 	Lost             string // the share of its messages that failed or are undelivered
+	Reasons          []reasonView
+	Tags             string // "" for none
 }
 
-func newOperationView(account string, op *twilio.Operation, now time.Time) operationView {
-	return operationView{
-		Operation: op, Account: account, Created: age(now.Sub(op.CreatedAt)), Updated: age(now.Sub(op.UpdatedAt)),
+func (v *accountView) newOperationView(op *twilio.Operation, now time.Time) operationView {
+	o := operationView{
+		Operation: op, Account: v.Settings.Account, Sent: v.Sent,
+		Created: age(now.Sub(op.CreatedAt)), Updated: age(now.Sub(op.UpdatedAt)),
 		Lost: percent(window.Lost(&op.Stats), op.Stats[twilio.Total]),
 	}
+	if found, ok := v.Sampled.Operation(op.ID); ok {
+		o.Reasons = newReasonViews(&found)
+		o.Tags = tagsOf(&found)
+	}
+	return o
+}
+
+// reasonView is why some of an operation's lost messages were lost.
+type reasonView struct {
+	Code    string // digits; "" where there is none
+	What    string // the code, or what stands for it, and the channel
+	Count   int64
+	Of      int // messages looked up
+	Message string
+}
+
+// maxReasons is how many reasons of an operation the page shows: the most frequent.
+const maxReasons = 3
+
+func newReasonViews(found *collector.SampledOperation) (views []reasonView) {
+	for _, e := range found.Errors[:min(len(found.Errors), maxReasons)] {
+		view := reasonView{Code: e.Code, What: e.Code, Count: e.Count, Of: len(found.Messages), Message: e.Text}
+		switch e.Code {
+		case collector.NoError:
+			view.Code, view.What = "", "no error code"
+		case twilio.Other:
+			view.Code, view.What = "", "other"
+		}
+		if e.Channel != collector.NoError {
+			view.What += " on " + e.Channel
+		}
+		views = append(views, view)
+	}
+	return views
+}
+
+func tagsOf(found *collector.SampledOperation) string {
+	var tags []string
+	for _, key := range slices.Sorted(maps.Keys(found.Tags)) {
+		tags = append(tags, key+"="+sanitize.OneLine(found.Tags[key]))
+	}
+	return strings.Join(tags, ", ")
 }
 
 // Messages, Undelivered and Failed are the operation's.
@@ -203,20 +258,21 @@ func (v operationView) Undelivered() int64 { return v.Stats[twilio.Undelivered] 
 func (v operationView) Failed() int64      { return v.Stats[twilio.Failed] }
 
 // Size is how many messages the operation has.
-func (v operationView) Size() string { return count(v.Messages(), "message") }
+func (v operationView) Size() string { return count(v.Messages(), string(v.Sent)) }
 
 // listView is a list of some of all operations of a kind.
 type listView struct {
+	Sent       noun
 	Operations []operationView
 	All        int64
 }
 
-func newListView(account string, ops []*twilio.Operation, all int64, now time.Time) listView {
-	v := listView{All: all}
+func (v *accountView) newListView(ops []*twilio.Operation, all int64, now time.Time) listView {
+	list := listView{Sent: v.Sent, All: all}
 	for _, op := range ops {
-		v.Operations = append(v.Operations, newOperationView(account, op, now))
+		list.Operations = append(list.Operations, v.newOperationView(op, now))
 	}
-	return v
+	return list
 }
 
 // Count says how many of how many are listed.
@@ -230,7 +286,8 @@ func (v listView) Count() string {
 // failingView are the failing operations: those about which something can still be done, and the others.
 type failingView struct{ Now, Older listView }
 
-func newFailingView(account string, s *window.Snapshot, now time.Time) failingView {
+func (v *accountView) newFailingView(now time.Time) failingView {
+	s := v.Status.Snapshot
 	inFlightOrYoung := func(op *twilio.Operation) bool {
 		return op.Status.Live() || !op.CreatedAt.Before(s.Time.Add(-time.Hour).Truncate(time.Minute))
 	}
@@ -239,8 +296,8 @@ func newFailingView(account string, s *window.Snapshot, now time.Time) failingVi
 		older = len(s.Failing)
 	}
 	return failingView{
-		Now:   newListView(account, s.Failing[:older], s.FailingNow, now),
-		Older: newListView(account, s.Failing[older:], sumOf(s).Failing-s.FailingNow, now),
+		Now:   v.newListView(s.Failing[:older], s.FailingNow, now),
+		Older: v.newListView(s.Failing[older:], sumOf(s).Failing-s.FailingNow, now),
 	}
 }
 
@@ -250,20 +307,20 @@ type scheduledView struct {
 	All int64 // operations that are scheduled
 }
 
-func newScheduledView(account string, s *window.Snapshot, now time.Time) *scheduledView {
+func (v *accountView) newScheduledView(now time.Time) *scheduledView {
+	s := v.Status.Snapshot
 	if s.OldestScheduled == nil {
 		return nil
 	}
-	v := &scheduledView{operationView: newOperationView(account, s.OldestScheduled, now)}
+
+	scheduled := &scheduledView{operationView: v.newOperationView(s.OldestScheduled, now)}
 	for i := range s.Statuses {
 		if s.Statuses[i].Status == twilio.StatusScheduled {
-			v.All = s.Statuses[i].Operations
+			scheduled.All = s.Statuses[i].Operations
 		}
 	}
-	return v
+	return scheduled
 }
-
-// plumbing
 
 // Succeeded says when the last refresh succeeded.
 func (v *accountView) Succeeded(now time.Time) string {

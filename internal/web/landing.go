@@ -124,6 +124,7 @@ func (s *Server) page(list []*account.Account, only string, now time.Time) *page
 	for i, a := range list {
 		all[i] = newAccountView(i, a.Refresher.Settings(), a.Refresher.Status(), now)
 		all[i].RateLimit = a.RateLimit()
+		all[i].Sampled = a.Refresher.Sampled()
 	}
 
 	p := newPageView(all, reloadFinding(s.accounts.FailedReload(), now), now)

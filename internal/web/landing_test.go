@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +49,7 @@ func TestLandingPage(t *testing.T) {
 		"Failing now: 1, most messages lost first", "Stuck: 1, without an update for longest first",
 		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
 		`<td data-label="Lost" class="n">25%</td>`,
-		"Oldest of 1 scheduled:", "1 message.",
+		"Oldest of 1 scheduled, created 1 h ago, 1 message:",
 		"Messages of the last 24 h, by creation", "Messages of the last hour, by creation",
 		`href="metrics"`, `href="-/ready"`,
 	} {
@@ -318,7 +321,7 @@ func TestAccountView(t *testing.T) {
 				Succeeded: noon.Add(-26 * time.Hour), FailingSince: noon.Add(-time.Hour), Snapshot: snapshot,
 			},
 			[]string{
-				`Refreshes fail since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check the account SID", `critical stale"`, "✕ 26 h old</strong></th>",
+				`Refreshes have failed since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check the account SID", `critical stale"`, "✕ 26 h old</strong></th>",
 				"✕ 26 h old</strong></figcaption>", ">26 h ago, 2026-02-28 10:00:00 UTC<",
 			},
 		},
@@ -376,5 +379,103 @@ func TestAccountView(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Why a failing operation loses messages, and whose it is, stands beside it.
+func TestReasons(t *testing.T) {
+	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
+	status := collector.Status{
+		State: collector.StateFresh, Succeeded: noon, Current: true,
+		Snapshot: with(hourOf(twilio.Stats{twilio.Total: 5}), func(s *window.Snapshot) {
+			s.FailingNow = 1
+			s.Failing = []*twilio.Operation{{ID: "x", Status: twilio.StatusProcessing, CreatedAt: noon}}
+		}),
+	}
+	page := func(found ...collector.SampledOperation) string {
+		v := newAccountView(0, settings, status, noon)
+		v.Sampled = collector.Sampled{Operations: found}
+		return render(t, []*accountView{v})
+	}
+	text := page(collector.SampledOperation{
+		ID: "x", Messages: []string{"1", "2", "3", "4", "5", "6", "7"},
+		Errors: []collector.ErrorCount{
+			{Code: "30007", Channel: "SMS", Count: 4, Text: "Message <filtered>"},
+			{Code: collector.NoError, Channel: "RCS", Count: 1},
+			{Code: twilio.Other, Channel: collector.NoError, Count: 1},
+			{Code: "30003", Channel: "SMS", Count: 1},
+		},
+		Tags: map[string]string{"team": "growth", "campaign": "<b>spring</b>"},
+	})
+	for _, want := range []string{
+		`<a href="https://www.twilio.com/docs/api/errors/30007" rel="noreferrer">30007 on SMS</a>:`,
+		"4 of 7 looked at. Message &lt;filtered&gt;</span>", "no error code on RCS:", "other:", "1 of 7 looked at</span>",
+		"campaign=&lt;b&gt;spring&lt;/b&gt;, team=growth</span>",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "30003") {
+		t.Errorf("more reasons than there is room for:\n%s", text)
+	}
+	for _, text := range []string{page(), page(collector.SampledOperation{ID: "y", Messages: []string{"1"}})} {
+		if strings.Contains(text, "looked at") || strings.Contains(text, `class="why"`) {
+			t.Errorf("reasons of an operation that was not looked up:\n%s", text)
+		}
+	}
+}
+
+// The page of e-mails speaks of e-mails, and of nothing that they do not have.
+func TestPageOfEmails(t *testing.T) {
+	settings := collector.Settings{Account: "a", Resource: twilio.Emails, Interval: time.Minute, Window: 24 * time.Hour}
+	status := collector.Status{
+		State: collector.StateFresh, Succeeded: noon, Current: true,
+		Snapshot: hourOf(twilio.Stats{twilio.Total: 1000, twilio.Delivered: 800, twilio.Failed: 200, twilio.Sent: 800}),
+	}
+	text := render(t, []*accountView{newAccountView(0, settings, status, noon)})
+	text, _, _ = strings.Cut(text, "What counts as wrong.")
+	for _, want := range []string{
+		"20% of e-mails failed in the last hour", "E-mails of the last 24 h, by creation", ">E-mails</th>", `data-label="E-mails"`,
+		"1,000 e-mails in 1 h", `data-label="On their way" class="n">0<`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+	_, text, _ = strings.Cut(text, "<main>")
+	if strings.Contains(strings.ToLower(text), "messages") || strings.Contains(text, "Unaddressable") {
+		t.Errorf("messages or recipients on a page of e-mails:\n%s", text)
+	}
+}
+
+// The page has colors where the alerts as shipped have severities.
+func TestThresholdsAreThoseOfAlerts(t *testing.T) {
+	rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus", "rules", "thresholds.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		record   string
+		severity severity
+		want     float64
+	}{
+		{"twilio:messages_failed_share:threshold", warning, failedWarning / 100.},
+		{"twilio:messages_failed_share:threshold", critical, failedCritical / 100.},
+		{"twilio:messages_undelivered_share:threshold", warning, undeliveredWarning / 100.},
+		{"twilio:messages_undelivered_share:threshold", critical, undeliveredCritical / 100.},
+		{"twilio:recipients_unaddressable_share:threshold", warning, unaddressableWarning / 100.},
+		{"twilio:processing_idle_seconds:threshold", critical, stuckCritical.Seconds()},
+		{"twilio:numbers_age_seconds:threshold", critical, blindCritical.Seconds()},
+	} {
+		pattern := `\n +- record: ` + tc.record + `\n +labels: \{severity: ` + tc.severity.String() + `\}\n +expr: vector\(([\d.]+)\)`
+		m := regexp.MustCompile(pattern).FindSubmatch(rules)
+		if m == nil {
+			t.Errorf("no %s of severity %s", tc.record, tc.severity)
+			continue
+		}
+		if got, err := strconv.ParseFloat(string(m[1]), 64); err != nil || got != tc.want {
+			t.Errorf("%s of severity %s is %s, the page has %v", tc.record, tc.severity, m[1], tc.want)
+		}
 	}
 }

@@ -18,18 +18,20 @@ type outcomes struct {
 }
 
 // outcomesOf sorts the messages of stats; apart says whether those that were read are counted apart from those
-// delivered, see readApart.
+// delivered, see readApart. What the API calls sent may be on its way, or may have arrived since: no more messages are on
+// their way than are left.
 func outcomesOf(s *twilio.Stats, apart bool) outcomes {
 	o := outcomes{
 		delivered:   max(s[twilio.Delivered], s[twilio.Read]),
 		undelivered: s[twilio.Undelivered],
 		failed:      s[twilio.Failed],
 		canceled:    s[twilio.Canceled],
-		onTheirWay:  sum(s[twilio.Scheduled], s[twilio.Queued], s[twilio.Sent]),
 	}
 	if apart {
 		o.delivered = sum(s[twilio.Delivered], s[twilio.Read])
 	}
+	left := max(0, s[twilio.Total]-o.all())
+	o.onTheirWay = min(left, sum(s[twilio.Scheduled], s[twilio.Queued], s[twilio.Sent]))
 	return o
 }
 
@@ -73,14 +75,16 @@ type picture struct {
 	ID     string // unique on the page
 	Title  string // what it is of
 	End    string // what stands below its right end
+	of     noun
 	bars   []outcomes
 	start  time.Time     // of the first bar
 	length time.Duration // of a bar
 }
 
-// newPicture returns the picture of bars that are each so long; nil where there are no messages.
-func newPicture(id, title string, bars []window.Bar, length time.Duration, apart bool) *picture {
-	p := &picture{ID: id, Title: title, End: "now", length: length}
+// newPicture returns the picture of a period's bars, which are each so long; nil where there are no messages.
+func newPicture(id, period string, of noun, bars []window.Bar, length time.Duration, apart bool) *picture {
+	title := fmt.Sprintf("%s of the last %s, by creation", of.Title(), period)
+	p := &picture{ID: id, Title: title, End: "now", of: of, length: length}
 	for i := range bars {
 		p.bars = append(p.bars, outcomesOf(&bars[i].Stats, apart))
 	}
@@ -144,7 +148,7 @@ func (p *picture) SVG() template.HTML {
 
 // most says what the line at the top of a picture stands for.
 func (p *picture) most(messages int64, at time.Time) string {
-	return fmt.Sprintf("%s in %s, at %s", count(messages, "message"), age(p.length), p.when(at))
+	return fmt.Sprintf("%s in %s, at %s", count(messages, string(p.of)), age(p.length), p.when(at))
 }
 
 // when writes a time of the picture.

@@ -42,6 +42,10 @@ func TestOutcomes(t *testing.T) {
 			twilio.Stats{twilio.Total: 100, twilio.Read: 100},
 			outcomes{delivered: 100},
 		},
+		"delivered is a part of sent": {
+			twilio.Stats{twilio.Total: 100, twilio.Queued: 10, twilio.Sent: 90, twilio.Delivered: 70, twilio.Read: 20, twilio.Undelivered: 5},
+			outcomes{delivered: 70, undelivered: 5, onTheirWay: 25},
+		},
 		"on their way": {
 			twilio.Stats{twilio.Total: 100, twilio.Scheduled: 20, twilio.Queued: 30, twilio.Sent: 40, twilio.Canceled: 10},
 			outcomes{canceled: 10, onTheirWay: 90},
@@ -60,9 +64,11 @@ func TestOutcomes(t *testing.T) {
 }
 
 func TestPicture(t *testing.T) {
-	p := newPicture("p", "Messages & more", barsOf(
+	p := newPicture("p", "<day>", "message", barsOf(
 		twilio.Stats{},
-		twilio.Stats{twilio.Delivered: 500, twilio.Failed: 250, twilio.Undelivered: 50, twilio.Canceled: 100, twilio.Queued: 100},
+		twilio.Stats{
+			twilio.Total: 1000, twilio.Delivered: 500, twilio.Failed: 250, twilio.Undelivered: 50, twilio.Canceled: 100, twilio.Queued: 100,
+		},
 		twilio.Stats{twilio.Delivered: 250},
 	), time.Hour, false)
 	got := string(p.SVG())
@@ -75,7 +81,7 @@ func TestPicture(t *testing.T) {
 		`<path class="canceled" d="M15 200V100"/>`,
 		`<path class="way" d="M15 100V0"/>`,
 		"Highest: 1,000 messages in 1 h, at 11:00<",
-		`<title id="p-title">Messages &amp; more</title>`,
+		`<title id="p-title">Messages of the last &lt;day&gt;, by creation</title>`,
 		`<desc id="p-desc">3 bars of 1 h each. The highest is of 1,000 messages in 1 h, at 11:00. ` +
 			`250 failed, 50 undelivered, 750 delivered, 100 canceled, 100 on their way. ` +
 			`Most failed or were undelivered of 11:00: 300.</desc>`,
@@ -105,14 +111,14 @@ func wellFormed(t *testing.T, svg string) {
 
 // There is no picture of nothing, and one of whatever an API claims.
 func TestPictureOfExtremes(t *testing.T) {
-	if p := newPicture("p", "", nil, time.Minute, false); p != nil {
+	if p := newPicture("p", "", "message", nil, time.Minute, false); p != nil {
 		t.Error("a picture without bars")
 	}
-	if p := newPicture("p", "", barsOf(twilio.Stats{twilio.Recipients: 7}), time.Hour, false); p != nil {
+	if p := newPicture("p", "", "message", barsOf(twilio.Stats{twilio.Recipients: 7}), time.Hour, false); p != nil {
 		t.Error("a picture without messages")
 	}
 	huge := twilio.Stats{twilio.Delivered: math.MaxInt64, twilio.Failed: math.MaxInt64, twilio.Queued: math.MaxInt64}
-	p := newPicture("p", "", barsOf(huge, twilio.Stats{twilio.Failed: 1}), time.Hour, false)
+	p := newPicture("p", "", "message", barsOf(huge, twilio.Stats{twilio.Failed: 1}), time.Hour, false)
 	for _, svg := range []string{string(p.SVG()), string(p.Spark())} {
 		wellFormed(t, svg)
 		if strings.Contains(svg, "NaN") || strings.Contains(svg, "V-") {
@@ -162,7 +168,7 @@ func TestWeightOfPictures(t *testing.T) {
 			stats[i][j] = int64(1_000_000 + i*1000 + j)
 		}
 	}
-	p := newPicture("picture-0-window", "Messages of the last 24 h, by creation", barsOf(stats...), 15*time.Minute, false)
+	p := newPicture("picture-0-window", "24 h", "message", barsOf(stats...), 15*time.Minute, false)
 	t.Logf("a picture has %d bytes, a spark %d", len(p.SVG()), len(p.Spark()))
 	if n := len(p.SVG()); n > 8_000 {
 		t.Errorf("a picture of %d bytes", n)

@@ -74,7 +74,7 @@ func find(settings *collector.Settings, status *collector.Status, now time.Time)
 	all := []finding{blindness(settings, status, now)}
 	if status.Current { // else nobody knows
 		all = append(all, failing(status.Snapshot), stuck(status, now))
-		for _, s := range shares(status.Snapshot) {
+		for _, s := range shares(status.Snapshot, nounOf(settings.Resource)) {
 			all = append(all, s.worst(status.Snapshot))
 		}
 	}
@@ -226,7 +226,7 @@ type share struct {
 }
 
 // shares are those that are looked at in a snapshot.
-func shares(s *window.Snapshot) []share {
+func shares(s *window.Snapshot, sent noun) []share {
 	apart := readApart(sumOf(s))
 	ended := func(s *twilio.Stats) int64 {
 		o := outcomesOf(s, apart)
@@ -236,8 +236,8 @@ func shares(s *window.Snapshot) []share {
 		return func(s *twilio.Stats) int64 { return s[of] }
 	}
 	return []share{
-		{"of messages failed", stat(twilio.Failed), ended, failedWarning, failedCritical},
-		{"of messages undelivered", stat(twilio.Undelivered), ended, undeliveredWarning, undeliveredCritical},
+		{"of " + sent.Many() + " failed", stat(twilio.Failed), ended, failedWarning, failedCritical},
+		{"of " + sent.Many() + " undelivered", stat(twilio.Undelivered), ended, undeliveredWarning, undeliveredCritical},
 		{"of recipients unaddressable", stat(twilio.Unaddressable), stat(twilio.Recipients), unaddressableWarning, 0},
 	}
 }

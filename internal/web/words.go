@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
+
+	"twilio_operations_exporter/twilio"
 )
 
 // number writes n with commas between the thousands.
@@ -23,6 +26,22 @@ func count(n int64, thing string) string {
 	}
 	return number(n) + " " + thing + "s"
 }
+
+// noun is what an account sends, in the singular.
+type noun string
+
+func nounOf(r twilio.Resource) noun {
+	if r == twilio.Emails {
+		return "e-mail"
+	}
+	return "message"
+}
+
+// Many is the noun in the plural.
+func (n noun) Many() string { return string(n) + "s" }
+
+// Title is the noun in the plural, at the beginning of a heading.
+func (n noun) Title() string { return strings.ToUpper(string(n[:1])) + n.Many()[1:] }
 
 // percent writes part of total in percent. It is 0% or 100% only where that is exact.
 func percent(part, total int64) string {
