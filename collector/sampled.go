@@ -66,6 +66,7 @@ type SampledOperation struct {
 	Lost     int64             // the messages that it had lost by then
 	Empty    int               // look-ups, the last ones, that found no message
 	Messages []string          // ids of those looked up
+	Counted  []string          // ids of those that were ever looked up, which count once in Sampled.Errors
 	Errors   []ErrorCount      // of them, the most frequent first
 	Tags     map[string]string // that are exported, and that the messages have in common
 }
@@ -99,7 +100,7 @@ func (s Sampled) Operation(id string) (SampledOperation, bool) {
 // not count again in the account's errors.
 func (s Sampled) with(op *twilio.Operation, messages []SampledMessage, at time.Time) Sampled {
 	before, _ := s.Operation(op.ID)
-	now := SampledOperation{ID: op.ID, At: at, Lost: window.Lost(&op.Stats)}
+	now := SampledOperation{ID: op.ID, At: at, Lost: window.Lost(&op.Stats), Counted: slices.Clone(before.Counted)}
 	next := Sampled{Errors: slices.Clone(s.Errors)}
 	for _, other := range s.Operations {
 		if other.ID != op.ID {
@@ -120,7 +121,8 @@ func (s Sampled) with(op *twilio.Operation, messages []SampledMessage, at time.T
 		now.Messages = append(now.Messages, m.ID)
 		now.Errors = count(now.Errors, m)
 		maps.DeleteFunc(now.Tags, func(key, value string) bool { return m.Tags[key] != value })
-		if !slices.Contains(before.Messages, m.ID) {
+		if !slices.Contains(now.Counted, m.ID) {
+			now.Counted = append(now.Counted, m.ID)
 			next.Errors = countLimited(next.Errors, m)
 		}
 	}
@@ -135,7 +137,7 @@ func (s Sampled) only(named []*twilio.Operation, at time.Time) Sampled {
 	next.Operations = nil
 	for _, op := range s.Operations {
 		isNamed := slices.ContainsFunc(named, func(n *twilio.Operation) bool { return n.ID == op.ID })
-		if isNamed || at.Sub(op.At) < forgetAfter {
+		if isNamed || at.Sub(op.At).Abs() < forgetAfter {
 			next.Operations = append(next.Operations, op)
 		}
 	}

@@ -100,6 +100,9 @@ func (s *sampler) due(op *twilio.Operation, sampled collector.Sampled, now time.
 		return true
 	}
 	age := now.Sub(before.At)
+	if age < 0 {
+		return true // the clock was set back
+	}
 	if before.Empty > 0 {
 		// Messages may lag behind the stats of their operation.
 		wait := emptyAgain << min(before.Empty-1, 10)
