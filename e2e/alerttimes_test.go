@@ -105,10 +105,10 @@ WEEK
 
 ## What is behind it
 
-A share of messages is an alert when the lower bound of Wilson's interval of it (z = 3) is above the threshold, over 5
-minutes, 15 minutes or an hour, and over six hours where less than 20 messages an hour reach an outcome. The bound is low
-where there is little to judge by: 5 of 10 gives 15.6%, 12 of 110 4.8%, 60 of 1,000 4.1%, 600 of 10,000 5.3%. One formula
-is right for every size, and chance alone gets above it in less than one of 10,000 ranges. At least 5 (critical: 10)
+A share of messages is an alert when the lower bound of Wilson's interval of it is above the threshold, over 5 minutes
+(z = 4), 15 minutes or an hour (z = 3), and over six hours where less than 20 messages an hour reach an outcome. The bound
+is low where there is little to judge by: 5 of 10 gives 15.6%, 12 of 110 4.8%, 60 of 1,000 4.1%, 600 of 10,000 5.3%. One
+formula is right for every size, and chance alone hardly ever gets above it. At least 5 (critical: 10)
 messages must have failed.
 
 It goes on for as long as the share is above the threshold in the shortest of 5, 15, 30 and 60 minutes in which four

@@ -392,7 +392,7 @@ func checkNames(t *testing.T, pages ...[]byte) {
 			t.Errorf("%s was not noticed: %v", name, problems)
 		}
 	}
-	const text = "`twilio_up` and `twilio_upp`, account: `account:twilio_{up,down}:max5m`\n```promql\ndown\n```\n"
+	const text = "`twilio_up` and `twilio_upp`, account: `account:twilio_{up,down}:max`\n```promql\ndown\n```\n"
 	if problems := k.unknownWords("text", text); len(problems) != 3 {
 		t.Errorf("of three unknown names in a text: %v", problems)
 	}

@@ -29,7 +29,7 @@ const everyScrape = 30 * time.Second
 // Prometheus would. It takes a rule at a time for hours of steps, which costs a
 // small part of taking a step at a time.
 type ruleRun struct {
-	t       *testing.T
+	t       testing.TB
 	every   time.Duration // from one step to the next
 	db      *tsdb.DB
 	queries *engine.Engine
@@ -114,7 +114,7 @@ func newRuleRun(t *testing.T, every time.Duration, files ...string) *ruleRun {
 }
 
 // newDatabase is an empty one, and what asks it.
-func newDatabase(t *testing.T) (*tsdb.DB, *engine.Engine) {
+func newDatabase(t testing.TB) (*tsdb.DB, *engine.Engine) {
 	t.Helper()
 	options := tsdb.DefaultOptions()
 	options.WALSegmentSize = -1 // nobody reads it again

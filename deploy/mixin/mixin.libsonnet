@@ -15,9 +15,10 @@ local alerts(group) = std.any([std.objectHas(rule, 'alert') for rule in group.ru
 
   _config+:: {
     // Where the links of alerts lead: the published pages of deploy/runbooks, and
-    // Grafana; without a slash at the end.
+    // Grafana, and the exporter's own page; without a slash at the end.
     runbookBase: '',
     dashboardBase: '',
+    landingBase: '',
 
     // In place of those of thresholds.yml, by the name of the record: a number, or
     // one by severity or account, as in
@@ -35,7 +36,7 @@ local alerts(group) = std.any([std.objectHas(rule, 'alert') for rule in group.ru
     if value == null then rule else rule { expr: 'vector(%g)' % value },
 
   local links(rule) = rule {
-    labels: { runbook_base: config.runbookBase, dashboard_base: config.dashboardBase },
+    labels: { runbook_base: config.runbookBase, dashboard_base: config.dashboardBase, landing_base: config.landingBase },
   },
 
   local change(rule) =

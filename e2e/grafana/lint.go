@@ -36,11 +36,21 @@ func lint(d *dashboard) []error {
 
 	for _, p := range flatten(d.Panels) {
 		for _, t := range p.Targets {
-			for _, selector := range ofAccounts.FindAllString(t.Expr, -1) {
-				if !strings.Contains(selector, `job=~"$job"`) || !strings.Contains(selector, `cluster=~"$cluster"`) {
-					errs = append(errs, fmt.Errorf("target-job-rule: panel %d %q, query %s: %s", p.ID, p.Title, t.RefID, selector))
-				}
-			}
+			errs = append(errs, ofAnyJob(fmt.Sprintf("panel %d %q, query %s", p.ID, p.Title, t.RefID), t.Expr)...)
+		}
+	}
+	for _, a := range d.Annotations.List {
+		errs = append(errs, ofAnyJob("annotation", a.Target.Expr)...)
+	}
+	return errs
+}
+
+// ofAnyJob finds selectors of accounts that look at all jobs or clusters.
+func ofAnyJob(where, expr string) []error {
+	var errs []error
+	for _, selector := range ofAccounts.FindAllString(expr, -1) {
+		if !strings.Contains(selector, `job=~"$job"`) || !strings.Contains(selector, `cluster=~"$cluster"`) {
+			errs = append(errs, fmt.Errorf("target-job-rule: %s: %s", where, selector))
 		}
 	}
 	return errs
