@@ -61,9 +61,11 @@ type Flags struct {
 
 	AutoReload time.Duration // how often to look for a change of the configuration file; 0 is never
 	Shard      Shard         // which part of the accounts Accounts and Reload return
-	Web        Web
-	LogLevel   string // debug, info, warn or error
-	LogFormat  string // logfmt or json
+
+	StoragePath string // directory for the states of accounts; "": they are not kept
+	Web         Web
+	LogLevel    string // debug, info, warn or error
+	LogFormat   string // logfmt or json
 }
 
 // Web is how the program is served.

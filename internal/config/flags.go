@@ -172,6 +172,9 @@ func (o *options) addConfigFlags(app *kingpin.Application) {
 
 func (o *options) addModeFlags(app *kingpin.Application) {
 	flags := &o.config.flags
+	app.Flag("storage.path", "Path to a directory in which to keep the state of each account over restarts. "+
+		"Without it, nothing is kept.").
+		PlaceHolder("DIRECTORY").StringVar(&flags.StoragePath)
 	app.Flag("config.check", "Validate the flags and the configuration file, then exit.").BoolVar(&flags.Check)
 	app.Flag("once", "Refresh once, print the metrics and exit. The exit status is 1 if any account failed.").
 		BoolVar(&flags.Once)
