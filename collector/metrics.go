@@ -22,6 +22,7 @@ type metric struct {
 
 	// generate emits the samples of one account, each with the values of labels.
 	generate generator
+	backfill bool // it has a past: see WriteBackfill
 
 	desc *prometheus.Desc
 }
@@ -211,6 +212,7 @@ func statMetrics() (rows []metric) {
 				help:     help,
 				kind:     counter,
 				generate: ofResources(i, func(v *view, emit emitter) { emit(float64(v.snapshot.Grown[i])) }),
+				backfill: true,
 			})
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -238,6 +239,16 @@ func (m *Manager) RefreshOnce(ctx context.Context) error {
 	refreshes.Wait()
 	m.dropTransports(nil)
 	return errors.Join(errs...)
+}
+
+// WriteBackfill refreshes every account once and writes what the counters of those that succeeded would have been before:
+// see collector.WriteBackfill. Its error says which accounts have failed. The accounts must not run.
+func (m *Manager) WriteBackfill(ctx context.Context, w io.Writer) error {
+	refreshErr := m.RefreshOnce(ctx)
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // told to stop
+	}
+	return errors.Join(refreshErr, collector.WriteBackfill(w, m.Refreshers()))
 }
 
 // Reload replaces the accounts by those of the configuration file as it is now; new accounts run until ctx ends or Stop

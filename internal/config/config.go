@@ -53,9 +53,11 @@ type Account struct {
 
 // Flags are what the command line says of the program as a whole.
 type Flags struct {
-	Demo  bool // run against the built-in simulator, whose address is not known yet: see WithDemoURL
-	Once  bool // refresh once, print the metrics and exit
-	Check bool // say that the configuration is good, and exit
+	Demo bool // run against the built-in simulator, whose address is not known yet: see WithDemoURL
+	Once bool // refresh once, print the metrics and exit
+	// Backfill: refresh once, print the counters of the window's past and exit.
+	Backfill bool
+	Check    bool // say that the configuration is good, and exit
 
 	Healthcheck *url.URL // ask this and exit; nil unless the command is healthcheck. There are no accounts then
 

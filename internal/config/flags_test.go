@@ -41,6 +41,7 @@ func TestFlags(t *testing.T) {
 		storage.path
 		config.check
 		once
+		backfill
 		demo
 		web.systemd-socket
 		web.listen-address,,:9861
