@@ -61,7 +61,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// start wires the program up and runs it until ctx ends or, with --once, until the metrics are printed.
+// start wires the program up and runs it until ctx ends or, with --once and --backfill, until all is printed.
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
 	flags := cfg.Flags()
 	var demo *simulator.Demo
@@ -88,8 +88,11 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	}
 	defer accounts.Stop()
 	server := web.New(flags.Web, accounts, registry, logger)
-	if flags.Once {
+	switch {
+	case flags.Once:
 		return server.WriteOnce(ctx, stdout)
+	case flags.Backfill:
+		return accounts.WriteBackfill(ctx, stdout)
 	}
 	return server.Serve(ctx, cfg.Toolkit(), slogger, func(address string) {
 		if flags.Demo {

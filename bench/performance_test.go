@@ -24,6 +24,7 @@ func TestPerformance(t *testing.T) {
 	}
 	var r report
 	t.Run("requests", func(t *testing.T) { r.costs = testRequests(t) })
+	t.Run("restarts", func(t *testing.T) { r.restarts = testRestarts(t) })
 	t.Run("readers", func(t *testing.T) { r.readers = testReaders(t, *full) })
 	if *full {
 		t.Run("first refresh", func(t *testing.T) { r.first = firstRefresh(t) })

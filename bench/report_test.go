@@ -15,9 +15,10 @@ import (
 
 // report is what the document shows.
 type report struct {
-	costs   []cost
-	readers map[string]measured
-	first   first
+	costs    []cost
+	restarts []restart
+	readers  map[string]measured
+	first    first
 }
 
 const (
@@ -92,6 +93,14 @@ func (r *report) markdown() string {
 		row(&b, c.name, strconv.Itoa(c.whole), fmt.Sprintf("%.1f", c.steady),
 			fmt.Sprintf("%.1f%%", 100*c.steady/float64(c.whole)),
 			thousands(c.steady*perDay), thousands(float64(c.whole)*perDay))
+	}
+
+	b.WriteString("\n### A restart with `--storage.path`\n\n")
+	row(&b, "600 operations a minute", "requests of a first refresh", "requests after a restart", "state, kB", "CPU time each write, ms")
+	row(&b, "---", "---:", "---:", "---:", "---:")
+	for _, rs := range r.restarts {
+		row(&b, rs.name, strconv.Itoa(rs.first), strconv.Itoa(rs.requests), thousands(float64(rs.bytes)/1e3),
+			fmt.Sprintf("%.1f", rs.cpu.Seconds()*1e3))
 	}
 
 	b.WriteString("\n### First refresh, 8 workers\n\n")

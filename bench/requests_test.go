@@ -137,16 +137,26 @@ type exporter struct {
 }
 
 func startExporter(ctx context.Context, s collector.Settings, client *twilio.Client) *exporter {
+	e := newExporter(s, client)
+	e.start(ctx)
+	return e
+}
+
+func newExporter(s collector.Settings, client *twilio.Client) *exporter {
 	own := collector.NewMetrics(prometheus.NewRegistry()).Account(s.Account)
 	r := collector.NewRefresher(s, client, own, log.NewNopLogger())
 	account.LookUpReasons(r, client, own, log.NewNopLogger())
+	return &exporter{Refresher: r}
+}
+
+func (e *exporter) start(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		r.Run(ctx, 0)
+		e.Run(ctx, 0)
 	}()
-	return &exporter{Refresher: r, stop: func() { cancel(); <-ended }}
+	e.stop = func() { cancel(); <-ended }
 }
 
 // check holds that the last refresh went well.

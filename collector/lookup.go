@@ -56,26 +56,26 @@ func (r *Refresher) Found(op *twilio.Operation, messages []SampledMessage) {
 // showFound shows what look-ups have found.
 func (r *Refresher) showFound() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.lookUps.found) == 0 {
+	news := r.lookUps.found
+	r.lookUps.found = nil
+	r.mu.Unlock()
+	if len(news) == 0 {
 		return
 	}
-	sampled := r.state.sampled
-	for _, f := range r.lookUps.found {
-		sampled = sampled.with(f.op, f.messages, f.at)
+
+	next := r.state
+	for _, f := range news {
+		next.sampled = next.sampled.with(f.op, f.messages, f.at)
 	}
-	r.lookUps.found = nil
-	r.state.sampled = sampled.only(r.lockedView().failing(), time.Now())
-	r.state.samples = makeSamples(r.lockedView())
+	next.sampled = next.sampled.only(r.viewOf(&next).failing(), time.Now())
+	r.show(next)
 }
 
 // startLookUp begins a look-up, unless the last refresh has failed or the last look-up has not ended yet.
 func (r *Refresher) startLookUp(ctx context.Context) {
 	l := &r.lookUps
-	r.mu.Lock()
-	failing := r.lockedView().failing()
+	failing := r.view().failing()
 	succeeded := r.state.err == nil
-	r.mu.Unlock()
 	if l.run == nil || len(failing) == 0 || !succeeded {
 		return
 	}

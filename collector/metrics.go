@@ -22,6 +22,7 @@ type metric struct {
 
 	// generate emits the samples of one account, each with the values of labels.
 	generate generator
+	backfill bool // it has a past: see WriteBackfill
 
 	desc *prometheus.Desc
 }
@@ -51,7 +52,8 @@ func (k kind) counts() bool { return k == counter || k == liveCounter }
 // view is an account as one scrape shows it. It does not change.
 type view struct {
 	settings *Settings
-	created  time.Time // the beginning of the counters
+	created  time.Time // the beginning of the counters, before restarts if that is known
+	started  time.Time // the beginning of live counters: a restart sets them to 0
 
 	up        bool
 	succeeded time.Time // the end of the last refresh that succeeded
@@ -201,7 +203,7 @@ func statMetrics() (rows []metric) {
 			})
 		}
 		if stat.Grows {
-			help := stat.Help + ": growth since the exporter started; changes while it is down are missed."
+			help := stat.Help + ": growth since the first refresh, over restarts too with --storage.path."
 			if stat.Outcome {
 				help += " A message that goes from one outcome to another is counted under both."
 			}
@@ -210,6 +212,7 @@ func statMetrics() (rows []metric) {
 				help:     help,
 				kind:     counter,
 				generate: ofResources(i, func(v *view, emit emitter) { emit(float64(v.snapshot.Grown[i])) }),
+				backfill: true,
 			})
 		}
 	}
@@ -282,11 +285,15 @@ func Unix(t time.Time) float64 {
 
 // samples passes the samples of one account to add.
 func (m *metric) samples(v *view, add func(prometheus.Metric)) {
+	created := v.created
+	if m.kind == liveCounter {
+		created = v.started
+	}
 	m.generate(v, func(value float64, labels ...string) {
 		labels = append([]string{v.settings.Account}, labels...)
 		if m.kind.counts() {
 			add(prometheus.MustNewConstMetricWithCreatedTimestamp(
-				m.desc, prometheus.CounterValue, value, v.created, labels...,
+				m.desc, prometheus.CounterValue, value, created, labels...,
 			))
 		} else {
 			add(prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, value, labels...))

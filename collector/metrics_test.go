@@ -57,13 +57,13 @@ func fixed() scraped {
 	empty := settings()
 	empty.Account, empty.Tags = "starting", s.Tags
 	read := &view{
-		settings: &s, created: created, up: true, succeeded: at, throttled: 90 * time.Second,
+		settings: &s, created: created, started: created, up: true, succeeded: at, throttled: 90 * time.Second,
 		skew: -1500 * time.Millisecond, skewKnown: true, snapshot: snapshot,
 		results: map[string]int{"success": 1001, "error": 9}, errors: noErrors(),
 	}
 	read.errors["server"], read.errors["network"] = 5, 4
 	starting := &view{
-		settings: &empty, created: created, snapshot: &window.Snapshot{},
+		settings: &empty, created: created, started: created, snapshot: &window.Snapshot{},
 		results: map[string]int{"success": 0, "error": 0}, errors: noErrors(),
 	}
 	read.sampled = Sampled{}.with(snapshot.Failing[0], []SampledMessage{

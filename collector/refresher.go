@@ -46,9 +46,11 @@ type Refresher struct {
 	client   *twilio.Client
 	metrics  *AccountMetrics
 	logger   log.Logger
-	created  time.Time
-	asked    chan struct{} // of capacity 1: a caller waits for current
-	stopped  chan struct{} // closed at the end of Run
+	created  time.Time          // of the counters, before restarts if that is known
+	started  time.Time          // of those that a restart sets to 0
+	keep     func(state []byte) // nil: states are not kept
+	asked    chan struct{}      // of capacity 1: a caller waits for current
+	stopped  chan struct{}      // closed at the end of Run
 
 	lookUps lookUps
 
@@ -67,12 +69,14 @@ type flight struct {
 	err  error
 }
 
-// state is what scrapes and pages are told of a refresher. The goroutine that refreshes writes it.
+// state is what scrapes and pages are told of a refresher. The goroutine that refreshes writes it, and nobody else: it
+// reads it without Refresher.mu.
 type state struct {
 	ticked      time.Time        // when the loop made its last step
 	nextRefresh time.Time        // when the next one is planned
 	started     time.Time        // the start of the last refresh to start
 	progress    *window.Progress // of the refresh under way, nil where there is none
+	refreshed   bool             // a refresh has ended since the start
 
 	// Of the last refresh to end.
 	requests int64
@@ -105,22 +109,27 @@ func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger l
 		metrics:  m,
 		logger:   log.With(logger, "account", s.Account),
 		created:  now,
+		started:  now,
 		asked:    make(chan struct{}, 1),
 		stopped:  make(chan struct{}),
 		lookUps:  lookUps{some: make(chan struct{}, 1), ended: make(chan struct{})},
-		window: window.New(window.Options{
-			Length:       s.Window,
-			Interval:     s.Interval,
-			MaxStaleness: s.MaxStaleness,
-			PageSize:     s.PageSize,
-			Concurrency:  s.Concurrency,
-			Named:        max(s.Named, minNamed),
-		}),
-		state: state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: noErrors()},
+		window:   window.New(s.windowOptions()),
+		state:    state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: noErrors()},
 	}
 	close(r.lookUps.ended)
 	r.state.samples = makeSamples(r.view()) // the counters are there from the start, at 0
 	return r
+}
+
+func (s *Settings) windowOptions() window.Options {
+	return window.Options{
+		Length:       s.Window,
+		Interval:     s.Interval,
+		MaxStaleness: s.MaxStaleness,
+		PageSize:     s.PageSize,
+		Concurrency:  s.Concurrency,
+		Named:        max(s.Named, minNamed),
+	}
 }
 
 // noErrors returns a counter at 0 for each reason.
@@ -267,6 +276,7 @@ func (r *Refresher) refresh(ctx context.Context) error {
 
 	err := r.read(ctx, progress, first)
 	if ctx.Err() != nil {
+		r.keepState(&r.state)
 		r.resolve(ctx.Err()) // the program stops: no failure of the API's
 		return ctx.Err()
 	}
@@ -299,10 +309,11 @@ func (r *Refresher) read(ctx context.Context, progress *window.Progress, first b
 		logger = level.Info(r.logger)
 	}
 
-	var reporter sync.WaitGroup
-	defer reporter.Wait()
+	var others sync.WaitGroup
+	defer others.Wait()
 	defer cancel()
-	reporter.Go(func() {
+	others.Go(func() { r.keepMeanwhile(ctx, first) })
+	others.Go(func() {
 		tick := time.Tick(progressEvery)
 		for {
 			select {
@@ -331,18 +342,18 @@ func (r *Refresher) end(o outcome) {
 	r.metrics.duration.Observe(o.took.Seconds())
 	r.logSkew()
 
-	r.mu.Lock()
-	first := r.state.snapshot == nil
+	first := r.state.snapshot == nil || !r.state.refreshed
 	again := r.state.err != nil
+	next := r.state
 	if o.err == nil {
-		r.state.succeed(r.window.Snapshot())
+		next.succeed(r.window.Snapshot())
 	} else {
-		r.state.fail(o.err)
+		next.fail(o.err)
 	}
-	r.state.requests = o.requests
-	r.state.progress = nil
-	r.state.samples = makeSamples(r.lockedView())
-	r.mu.Unlock()
+	next.requests = o.requests
+	next.progress = nil
+	next.refreshed = true
+	r.show(next)
 
 	logger := log.With(r.logger, "pages", o.pages, "requests", o.requests, "duration", o.took.Round(time.Millisecond))
 	if o.err != nil {
@@ -360,6 +371,16 @@ func (r *Refresher) end(o outcome) {
 	default:
 		level.Debug(logger).Log("msg", "refresh succeeded", "operations", operations)
 	}
+}
+
+// show has scrapes see another state, once that is kept.
+func (r *Refresher) show(next state) {
+	next.samples = makeSamples(r.viewOf(&next))
+	r.keepState(&next)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = next
 }
 
 // logSkew warns once when the clocks of this host and of the API differ.
@@ -408,41 +429,43 @@ func oneMore(counts map[string]int, label string) map[string]int {
 func (r *Refresher) view() *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.lockedView()
+	return r.viewOf(&r.state)
 }
 
-// lockedView is view where r.mu is held.
-func (r *Refresher) lockedView() *view {
+// viewOf is the account as a scrape shows a state.
+func (r *Refresher) viewOf(s *state) *view {
 	v := &view{
 		settings:  &r.settings,
 		created:   r.created,
-		up:        r.state.snapshot != nil && r.state.err == nil,
-		succeeded: r.state.succeeded,
+		started:   r.started,
+		up:        s.refreshed && s.err == nil,
+		succeeded: s.succeeded,
 		throttled: r.client.Throttled(),
-		snapshot:  r.state.snapshot,
-		results:   r.state.results,
-		errors:    r.state.errors,
-		sampled:   r.state.sampled,
-		samples:   r.state.samples.lasting,
+		snapshot:  s.snapshot,
+		results:   s.results,
+		errors:    s.errors,
+		sampled:   s.sampled,
+		samples:   s.samples.lasting,
 	}
 	v.skew, v.skewKnown = r.client.Skew()
 	if v.snapshot == nil {
 		v.snapshot = &window.Snapshot{}
 	}
-	if r.showable() {
-		v.samples = r.state.samples.all
+	if r.showable(s) {
+		v.samples = s.samples.all
 	}
 	return v
 }
 
 // showable reports whether gauges with a status are still shown: max(MaxAge, 2 intervals) after the last success, by the
-// wall clock or by the monotonic one, which stands still while the machine is suspended. r.mu is held.
-func (r *Refresher) showable() bool {
-	if r.state.snapshot == nil {
+// wall clock or by the monotonic one, which stands still while the machine is suspended. A success before a restart that
+// lies in the future says nothing of its age.
+func (r *Refresher) showable(s *state) bool {
+	if s.snapshot == nil {
 		return false
 	}
-	succeeded := r.state.succeeded
-	monotonic := time.Since(succeeded)
-	wall := time.Now().Round(0).Sub(succeeded.Round(0))
-	return max(monotonic, wall) <= max(r.settings.MaxAge, 2*r.settings.Interval)
+	monotonic := time.Since(s.succeeded)
+	wall := time.Now().Round(0).Sub(s.succeeded.Round(0))
+	age := max(monotonic, wall)
+	return age >= 0 && age <= max(r.settings.MaxAge, 2*r.settings.Interval)
 }

@@ -58,7 +58,7 @@ func (r *Refresher) Status() Status {
 		Err:          r.state.err,
 		Reason:       r.state.reason,
 		Snapshot:     r.state.snapshot,
-		Current:      r.showable(),
+		Current:      r.showable(&r.state),
 	}
 	if p := r.state.progress; p != nil {
 		s.PagesRead = int(p.Read.Load())
@@ -74,7 +74,7 @@ func (s *state) inAWord(retryAt time.Time) State {
 		return StateThrottled
 	case s.err != nil:
 		return StateFailing
-	case s.snapshot != nil:
+	case s.refreshed:
 		return StateFresh
 	case s.progress != nil:
 		return StateReading
@@ -100,5 +100,5 @@ func (r *Refresher) Healthy() bool {
 func (r *Refresher) Ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.settings.Interval == 0 || r.state.snapshot != nil || r.state.err != nil
+	return r.settings.Interval == 0 || r.state.refreshed
 }

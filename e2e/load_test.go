@@ -73,6 +73,7 @@ func startFleet(t *testing.T, program string, fleet *httptest.Server, names []st
 var (
 	manyAccounts = flag.Int("accounts", 100, "accounts of TestManyAccounts")
 	manyInterval = flag.Duration("accounts.interval", 5*time.Second, "their interval")
+	manyStorage  = flag.Bool("accounts.storage", false, "keep their states")
 	manyFor      = flag.Duration("accounts.for", 0,
 		"how long TestManyAccounts holds the accounts to their interval; 0: not, it only compares them with each other")
 )
@@ -99,8 +100,11 @@ func TestManyAccounts(t *testing.T) {
 	defer server.Close()
 	defer server.CloseClientConnections()
 
-	p := startFleet(t, "exporter", server, names,
-		"--collector.interval="+manyInterval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1")
+	args := []string{"--collector.interval=" + manyInterval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1"}
+	if *manyStorage {
+		args = append(args, "--storage.path="+filepath.Join(t.TempDir(), "states"))
+	}
+	p := startFleet(t, "exporter", server, names, args...)
 
 	var last map[string]string
 	var took []time.Duration

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -26,8 +27,9 @@ var decoding = twilio.NewTurns(decodedPerCore * runtime.GOMAXPROCS(0))
 type Account struct {
 	Refresher *collector.Refresher
 
-	config config.Account
-	client *twilio.Client
+	config  config.Account
+	client  *twilio.Client
+	retired atomic.Bool // another one has taken its place: it keeps no state any more
 
 	mu      sync.Mutex        // guards what follows
 	fetches map[string]*fetch // under way, by operation

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -43,6 +44,7 @@ type Manager struct {
 	config  *config.ValidatedConfig
 	metrics *collector.Metrics
 	logger  log.Logger
+	states  *states // nil: none are kept
 	current atomic.Pointer[[]*Account]
 	ready   atomic.Bool // once every account has finished a refresh
 
@@ -87,10 +89,18 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	if err := m.addTransports(configs); err != nil {
 		return nil, err
 	}
+	var err error
+	m.states, err = openStates(c.Flags().StoragePath, reg, logger)
+	if err != nil {
+		return nil, err
+	}
+	m.states.retain(configs)
+
 	list := make([]*Account, len(configs))
 	for i := range configs {
 		list[i] = m.newAccount(&configs[i])
 	}
+	m.states.resumeAll(list)
 	sharePace(list, list)
 	m.current.Store(&list)
 	m.loaded(c.Warnings())
@@ -185,7 +195,7 @@ func stagger(i, n int, interval time.Duration) time.Duration {
 	return time.Duration(i) * min(staggerStep, interval/2/time.Duration(n))
 }
 
-// Stop ends all accounts and waits for them, for a few seconds at most.
+// Stop ends all accounts and waits for them, for a few seconds at most. It is needed whether or not Start was called.
 func (m *Manager) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -194,6 +204,7 @@ func (m *Manager) Stop() {
 		m.dropTransports(nil)
 		m.running = false
 	}
+	m.states.close()
 }
 
 // end ends accounts and waits for them, for stopTimeout at most.
@@ -228,6 +239,16 @@ func (m *Manager) RefreshOnce(ctx context.Context) error {
 	refreshes.Wait()
 	m.dropTransports(nil)
 	return errors.Join(errs...)
+}
+
+// WriteBackfill refreshes every account once and writes what the counters of those that succeeded would have been before:
+// see collector.WriteBackfill. Its error says which accounts have failed. The accounts must not run.
+func (m *Manager) WriteBackfill(ctx context.Context, w io.Writer) error {
+	refreshErr := m.RefreshOnce(ctx)
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // told to stop
+	}
+	return errors.Join(refreshErr, collector.WriteBackfill(w, m.Refreshers()))
 }
 
 // Reload replaces the accounts by those of the configuration file as it is now; new accounts run until ctx ends or Stop
@@ -361,9 +382,11 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 
 	// Series are removed after the account has ended: a late request would bring them back.
 	m.end(slices.Collect(maps.Values(r.ended)))
-	for name := range r.ended {
+	for name, a := range r.ended {
+		a.retired.Store(true)
 		m.metrics.Remove(name)
 	}
+	m.states.retain(configs)
 
 	next := make([]*Account, len(configs))
 	for i := range configs {
@@ -373,6 +396,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 			r.started = append(r.started, next[i])
 		}
 	}
+	m.states.resumeAll(r.started)
 	sharePace(next, r.started)
 	start(ctx, r.started, 0)
 	m.current.Store(&next)

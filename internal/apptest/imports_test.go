@@ -16,7 +16,7 @@ var layers = [][]string{
 	{""}, // main
 	{"internal/web"},
 	{"internal/account"},
-	{"internal/config"},
+	{"internal/config", "internal/storage"},
 	{"collector"},
 	{"collector/window"},
 	{"twilio"},

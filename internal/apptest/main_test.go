@@ -225,7 +225,12 @@ func TestBadStart(t *testing.T) {
 			"--twilio.account-sid (TWILIO_ACCOUNT_SID): no account configured: " +
 				"set an Account SID (AC…), or use --config.file or --demo",
 		},
-		"bad file":  {nil, []string{"--config.file", bad}, unknown},
+		"bad file": {nil, []string{"--config.file", bad}, unknown},
+		"storage path": {
+			accountEnv(api), []string{"--storage.path", bad},
+			fmt.Sprintf("--storage.path: %[1]q cannot be used: mkdir %[1]s: not a directory: "+
+				"choose a directory that the exporter can write to, with free space", bad),
+		},
 		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, unknown},
 		"health port taken": {
 			accountEnv(api), []string{"--web.listen-address=127.0.0.1:0", "--web.health-listen-address=" + taken.Addr().String()},

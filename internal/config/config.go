@@ -53,17 +53,21 @@ type Account struct {
 
 // Flags are what the command line says of the program as a whole.
 type Flags struct {
-	Demo  bool // run against the built-in simulator, whose address is not known yet: see WithDemoURL
-	Once  bool // refresh once, print the metrics and exit
-	Check bool // say that the configuration is good, and exit
+	Demo bool // run against the built-in simulator, whose address is not known yet: see WithDemoURL
+	Once bool // refresh once, print the metrics and exit
+	// Backfill: refresh once, print the counters of the window's past and exit.
+	Backfill bool
+	Check    bool // say that the configuration is good, and exit
 
 	Healthcheck *url.URL // ask this and exit; nil unless the command is healthcheck. There are no accounts then
 
 	AutoReload time.Duration // how often to look for a change of the configuration file; 0 is never
 	Shard      Shard         // which part of the accounts Accounts and Reload return
-	Web        Web
-	LogLevel   string // debug, info, warn or error
-	LogFormat  string // logfmt or json
+
+	StoragePath string // directory for the states of accounts; "": they are not kept
+	Web         Web
+	LogLevel    string // debug, info, warn or error
+	LogFormat   string // logfmt or json
 }
 
 // Web is how the program is served.

@@ -172,9 +172,15 @@ func (o *options) addConfigFlags(app *kingpin.Application) {
 
 func (o *options) addModeFlags(app *kingpin.Application) {
 	flags := &o.config.flags
+	app.Flag("storage.path", "Path to a directory in which to keep the state of each account over restarts. "+
+		"Without it, nothing is kept.").
+		PlaceHolder("DIRECTORY").StringVar(&flags.StoragePath)
 	app.Flag("config.check", "Validate the flags and the configuration file, then exit.").BoolVar(&flags.Check)
 	app.Flag("once", "Refresh once, print the metrics and exit. The exit status is 1 if any account failed.").
 		BoolVar(&flags.Once)
+	app.Flag("backfill", "Read the window once, print the counters of its past as OpenMetrics with timestamps, for promtool, "+
+		"and exit. The exit status is 1 if any account failed.").
+		BoolVar(&flags.Backfill)
 	app.Flag("demo", "Run against a built-in simulator of the API: no account or network access is needed. "+
 		"Refreshes every 5s unless --collector.interval is set.").
 		BoolVar(&flags.Demo)
@@ -232,6 +238,8 @@ func (o *options) validateAutoReload() error {
 func (o *options) validateAccounts() (err error) {
 	c := &o.config
 	switch {
+	case c.flags.Once && c.flags.Backfill:
+		return errors.New("--once and --backfill are mutually exclusive: use one of them")
 	case c.flags.Demo:
 		return o.useDemo()
 	case c.configFile != "":

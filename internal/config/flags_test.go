@@ -38,8 +38,10 @@ func TestFlags(t *testing.T) {
 		config.auto-reload-interval,,30s
 		shard.index,TWILIO_SHARD_INDEX,0
 		shard.total,TWILIO_SHARD_TOTAL,1
+		storage.path
 		config.check
 		once
+		backfill
 		demo
 		web.systemd-socket
 		web.listen-address,,:9861

@@ -25,7 +25,7 @@ func TestDocs(t *testing.T) {
 
 // metricTables lists the metrics of a demo that has refreshed, in groups.
 func metricTables(t *testing.T) string {
-	c, err := config.Load([]string{"--demo"}, io.Discard)
+	c, err := config.Load([]string{"--demo", "--storage.path=" + t.TempDir()}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,365 @@
+package storage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const (
+	version  = 3
+	identity = "AC0123456789abcdef0123456789abcdef https://comms.twilio.com/v1 messages"
+	name     = "marketing"
+)
+
+func open(t testing.TB, path string) *Dir {
+	t.Helper()
+	d, err := Open(path, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func write(t testing.TB, d *Dir, account, content string) {
+	t.Helper()
+	if err := d.Write(account, identity, []byte(content)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantContent(t testing.TB, d *Dir, account, want string) {
+	t.Helper()
+	if got, err := d.Read(account, identity); err != nil || string(got) != want {
+		t.Errorf("%q holds %q (error %v), want %q", account, got, err, want)
+	}
+}
+
+func wantDiscarded(t testing.TB, d *Dir, want Reason) *DiscardedError {
+	t.Helper()
+	content, err := d.Read(name, identity)
+	discarded, ok := errors.AsType[*DiscardedError](err)
+	if !ok || discarded.Reason != want || content != nil {
+		t.Fatalf("content %q, error %v (%T), want one of reason %q", content, err, err, want)
+	}
+	return discarded
+}
+
+// files are the names in a directory, but for the lock.
+func files(t testing.TB, path string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if entry.Name() != lockName {
+			names = append(names, entry.Name())
+		}
+	}
+	return names
+}
+
+func TestAnyAccountName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made", "by", "open")
+	d := open(t, path)
+	long := strings.Repeat("x", 300)
+	names := []string{
+		name, "Marketing", "MARKETING", "a/b", "a_b", "a//b", "../../etc/passwd", "..", ".", "/", "", " ", "lock", "-rf",
+		".marketing", "marketing.state", "marketing.state.bad", ".x.state.1", "Größe", "日本", "a\\b", "c:d", "*?", long, long + "y",
+	}
+	for _, account := range names {
+		write(t, d, account, "state of "+account)
+	}
+	for _, account := range names {
+		wantContent(t, d, account, "state of "+account)
+	}
+
+	lower := map[string]bool{}
+	for _, file := range files(t, path) {
+		lower[strings.ToLower(file)] = true
+		if len(file) > 100 {
+			t.Errorf("a name of %d bytes: %s", len(file), file)
+		}
+	}
+	if len(lower) != len(names) {
+		t.Errorf("%d files for %d accounts, where case is ignored", len(lower), len(names))
+	}
+	if first := stateName(name); !strings.HasPrefix(first, name+"-") {
+		t.Errorf("%q is not readable", first)
+	}
+
+	for file, want := range map[string]fs.FileMode{path: 0o700, filepath.Join(path, stateName(name)): 0o600} {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has permissions %o, want %o", file, got, want)
+		}
+	}
+}
+
+func TestWriteAndRead(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	if content, err := d.Read(name, identity); !errors.Is(err, fs.ErrNotExist) || content != nil {
+		t.Errorf("before the first write there is %q, error %v", content, err)
+	}
+	for _, content := range []string{"one", "", strings.Repeat("long\n\x00", 1e5), "two"} {
+		write(t, d, name, content)
+		wantContent(t, d, name, content)
+		file, err := os.ReadFile(filepath.Join(path, stateName(name)))
+		if err != nil || int64(len(file)) != d.Size() {
+			t.Errorf("the file has %d bytes (error %v), Size says %d", len(file), err, d.Size())
+		}
+		if !bytes.HasPrefix(file, []byte("twilio_operations_exporter state 3\n")) {
+			t.Errorf("the file begins with %.60q", file)
+		}
+	}
+	write(t, d, "another", "three")
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Write(name, identity, nil); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close a write returns %v", err)
+	}
+
+	again := open(t, path)
+	if again.Size() != d.Size() {
+		t.Errorf("%d bytes after a restart, %d before", again.Size(), d.Size())
+	}
+	wantContent(t, again, name, "two")
+	wantContent(t, again, "another", "three")
+}
+
+func TestRemove(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	for _, account := range []string{"a", "b", "c"} {
+		write(t, d, account, "state")
+	}
+	if err := d.Discard("c", Corrupt, errors.New("not to be decoded")); err == nil {
+		t.Error("Discard returns no error")
+	}
+	foreign := []string{"README", "a.state", "lost+found"}
+	for _, file := range foreign {
+		if err := os.WriteFile(filepath.Join(path, file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if err := d.Retain([]string{"a", "none"}); err != nil {
+		t.Error(err)
+	}
+	want := append(slices.Clone(foreign), stateName("a"))
+	slices.Sort(want)
+	if got := files(t, path); !slices.Equal(got, want) {
+		t.Errorf("what is left is %q, want %q", got, want)
+	}
+	wantContent(t, d, "a", "state")
+
+	for range 2 { // what is gone is no error
+		if err := d.Remove("a"); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := files(t, path); !slices.Equal(got, foreign) || d.Size() != 0 {
+		t.Errorf("what is left is %q, want %q; Size says %d", got, foreign, d.Size())
+	}
+}
+
+// TestDiscard holds that a file that is anything but what was written is set aside, in the place of the one before, and
+// hinders nothing.
+func TestDiscard(t *testing.T) {
+	whole := bytes.Join(encode(version, identity, []byte("the state")), nil)
+	replace := func(old, replacement string) []byte { return bytes.Replace(whole, []byte(old), []byte(replacement), 1) }
+	for _, tt := range []struct {
+		name string
+		file []byte
+		want Reason
+	}{
+		{"empty", nil, Corrupt},
+		{"another file", []byte("accounts:\n- name: marketing\n"), Corrupt},
+		{"zeros", make([]byte, 4096), Corrupt},
+		{"longer", append(slices.Clone(whole), 0), Corrupt},
+		{"content altered", replace("the state", "the slate"), Corrupt},
+		{"identity altered", replace("AC01", "AC02"), Corrupt},
+		{"version altered", replace("state 3", "state x"), Corrupt},
+		{"an older version", bytes.Join(encode(version-1, identity, nil), nil), Version},
+		{"a later version", []byte(magic + "4\nof a form that nobody knows yet"), Version},
+		{"another account", bytes.Join(encode(version, "AC9 https://comms.twilio.com/v1 messages", nil), nil), Identity},
+		{"no identity", bytes.Join(encode(version, "", nil), nil), Identity},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := t.TempDir()
+			d := open(t, path)
+			state := filepath.Join(path, stateName(name))
+			for range 2 {
+				if err := os.WriteFile(state, tt.file, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				discarded := wantDiscarded(t, d, tt.want)
+				if discarded.File != state+badSuffix {
+					t.Errorf("it is now %s", discarded.File)
+				}
+				if kept, err := os.ReadFile(discarded.File); err != nil || !bytes.Equal(kept, tt.file) {
+					t.Errorf("set aside: %q, error %v", kept, err)
+				}
+				if got := files(t, path); len(got) != 1 {
+					t.Errorf("files %q", got)
+				}
+				if _, err := d.Read(name, identity); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("read again: %v", err)
+				}
+			}
+			write(t, d, name, "another state")
+			wantContent(t, d, name, "another state")
+		})
+	}
+}
+
+// TestCutAndFlipped holds that no file is taken for a state that lacks its end or has a bit of it flipped.
+func TestCutAndFlipped(t *testing.T) {
+	whole := bytes.Join(encode(version, identity, []byte("the state")), nil)
+	if content, err := decode(version, identity, whole); err != nil || string(content) != "the state" {
+		t.Fatalf("%q, %v", content, err)
+	}
+	for length := range whole {
+		if content, err := decode(version, identity, whole[:length]); err == nil {
+			t.Errorf("cut after %d of %d bytes: %q", length, len(whole), content)
+		}
+	}
+	for bit := range 8 * len(whole) {
+		flipped := slices.Clone(whole)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		content, err := decode(version, identity, flipped)
+		if refused, ok := errors.AsType[*refusal](err); !ok || !slices.Contains(Reasons(), refused.reason) {
+			t.Errorf("bit %d flipped: %q, error %v", bit, content, err)
+		}
+	}
+}
+
+// TestLeftovers holds that a process killed between two system calls of a write leaves nothing that stays, and nothing
+// that is taken for a state.
+func TestLeftovers(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	write(t, d, name, "before")
+	size := d.Size()
+	_ = d.Close()
+	whole := bytes.Join(encode(version, identity, []byte("after")), nil)
+	for _, written := range []int{0, 1, len(whole) - 1, len(whole)} { // created, written in part, written
+		temp := filepath.Join(path, fmt.Sprintf(".%s.%d", stateName(name), written))
+		if err := os.WriteFile(temp, whole[:written], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	foreign := filepath.Join(path, ".hidden")
+	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	d = open(t, path)
+	if got, want := files(t, path), []string{filepath.Base(foreign), stateName(name)}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	if d.Size() != size {
+		t.Errorf("Size says %d, want %d", d.Size(), size)
+	}
+	wantContent(t, d, name, "before")
+}
+
+// TestFailedWrite holds that a write that fails leaves the state before, no temporary file, and that the next succeeds.
+func TestFailedWrite(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	write(t, d, name, "before")
+	if err := d.Write(name, identity, make([]byte, maxSize)); err == nil || !strings.Contains(err.Error(), "64 MiB") {
+		t.Errorf("more than can be read was written: %v", err)
+	}
+	wantContent(t, d, name, "before")
+
+	// A directory in its place cannot be replaced.
+	state := filepath.Join(path, stateName(name))
+	if err := errors.Join(os.Remove(state), os.MkdirAll(filepath.Join(state, "sub"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Write(name, identity, []byte("after")); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if got := files(t, path); len(got) != 1 {
+		t.Errorf("files %q", got)
+	}
+	if err := os.RemoveAll(state); err != nil {
+		t.Fatal(err)
+	}
+	write(t, d, name, "after")
+	wantContent(t, d, name, "after")
+}
+
+// TestConcurrency has accounts written, read and removed side by side.
+func TestConcurrency(t *testing.T) {
+	d := open(t, t.TempDir())
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			account := fmt.Sprint("account ", i)
+			for n := range 20 {
+				content := fmt.Sprint(i, n)
+				write(t, d, account, content)
+				wantContent(t, d, account, content)
+				_ = d.Size()
+			}
+			if i%2 == 0 {
+				if err := d.Remove(account); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got := files(t, d.path); len(got) != 4 {
+		t.Errorf("files %q", got)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	whole := bytes.Join(encode(version, identity, []byte("the state")), nil)
+	f.Add(whole)
+	f.Add(whole[:len(whole)/2])
+	f.Add([]byte(magic + "3\n"))
+	f.Add([]byte(magic + "3\n\"\"\n12345678"))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		content, err := decode(version, identity, file)
+		if refused, ok := errors.AsType[*refusal](err); err != nil && (!ok || !slices.Contains(Reasons(), refused.reason)) {
+			t.Errorf("error %v", err)
+		}
+		if err == nil && !bytes.Equal(bytes.Join(encode(version, identity, content), nil), file) {
+			t.Errorf("taken for a state: %q", file)
+		}
+	})
+}
+
+func BenchmarkWrite(b *testing.B) {
+	d := open(b, b.TempDir())
+	for _, size := range []int{4 << 10, 512 << 10, 4 << 20} {
+		content := make([]byte, size)
+		b.Run(fmt.Sprintf("%d KiB", size>>10), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if err := d.Write(name, identity, content); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
