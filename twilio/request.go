@@ -56,7 +56,7 @@ func (c *Client) inTurn(next step) step {
 			if err != nil {
 				return 0, err
 			}
-			if c.cooldown.retryAt().IsZero() {
+			if !c.heldBack(r) {
 				break
 			}
 			c.gate.leaveUnsent(r.priority, ticket) // the cooldown has begun meanwhile
@@ -74,6 +74,14 @@ func (c *Client) awaitCooldown(ctx context.Context, r *request) error {
 		return c.throttledSample()
 	}
 	return c.cooldown.wait(ctx)
+}
+
+// heldBack reports whether a cooldown holds a request back.
+func (c *Client) heldBack(r *request) bool {
+	if r.priority == sampling {
+		return !c.MessagesRetryAt().IsZero()
+	}
+	return !c.cooldown.retryAt().IsZero()
 }
 
 // authenticated gives a request the credentials, as they are now. They are known to the sanitizer before anything is

@@ -16,7 +16,8 @@ import (
 // MessagesRetryAt is the local time before which no request for messages goes out, because the API said so with a 429 or
 // 503 to any request; zero when they may go out.
 func (c *Client) MessagesRetryAt() time.Time {
-	all, own := c.cooldown.retryAt(), c.sampleCooldown.retryAt()
+	all := c.cooldown.retryAt()
+	own := c.sampleCooldown.retryAt()
 	if own.After(all) {
 		return own
 	}
@@ -31,7 +32,8 @@ func (c *Client) cooldownOf(r *request) *cooldown {
 	return c.cooldown
 }
 
-// throttled is why a sample is not sent, if so. It does not wait: what would be waited for is a refresh's to know.
+// throttledSample is a *ThrottledError if a cooldown holds samples back. They do not wait for its end: only what refreshes
+// wait for is in Throttled.
 func (c *Client) throttledSample() error {
 	for _, cooldown := range []*cooldown{c.cooldown, c.sampleCooldown} {
 		if err := cooldown.lasting(); err != nil {

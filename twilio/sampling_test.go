@@ -95,6 +95,33 @@ func TestSamplesHeedTheCooldown(t *testing.T) {
 	})
 }
 
+// TestSamplesThatWaitHeedTheirCooldown holds that a sample that waits for another is not sent once the API throttles that.
+func TestSamplesThatWaitHeedTheirCooldown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
+			<-time.After(time.Second)
+			return answer(req, 429, ``, "Retry-After", "60"), nil
+		})
+		c := testClient(t, "http://api.test/v1", api)
+		const samples = 3
+		errs := make(chan error, samples)
+		for range samples {
+			go func() {
+				_, err := c.FetchMessage(t.Context(), messageA)
+				errs <- err
+			}()
+		}
+		for range samples {
+			if err := <-errs; err == nil {
+				t.Error("no error")
+			}
+		}
+		if n := len(api.requests()); n != 1 {
+			t.Errorf("%d requests, want 1", n)
+		}
+	})
+}
+
 // TestErrorsOfSamplesHoldNoText holds that what the API sends where a message is asked for is in no error and no log.
 func TestErrorsOfSamplesHoldNoText(t *testing.T) {
 	const personal = "+15550001234"
