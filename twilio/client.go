@@ -88,7 +88,7 @@ type Client struct {
 	shared    time.Duration // what requests of others had waited when the cooldown came to be shared
 	clock     clock
 	sanitizer sanitizer
-	way       step // of each request
+	roundTrip step // takes each request all the way
 
 	// Tests set these before the first request.
 	backoff  func(attempt int) time.Duration
@@ -99,7 +99,9 @@ type Client struct {
 func NewClient(o Options) *Client {
 	base := *o.BaseURL
 	// Credentials are the transport's: those in a URL end up in errors.
-	base.User, base.RawQuery, base.Fragment = nil, "", ""
+	base.User = nil
+	base.RawQuery = ""
+	base.Fragment = ""
 	if o.Logger == nil {
 		o.Logger = log.NewNopLogger()
 	}
@@ -117,7 +119,7 @@ func NewClient(o Options) *Client {
 
 		sampleCooldown: newCooldown(),
 	}
-	c.way = c.steps()
+	c.roundTrip = c.steps()
 	return c
 }
 
@@ -135,7 +137,8 @@ func (c *Client) SetPace(rate float64, inFlight int) { c.gate.set(rate, inFlight
 // ShareCooldown makes the client wait for what the API told another client of the same account. It must be called
 // before the first request.
 func (c *Client) ShareCooldown(with *Client) {
-	c.cooldown, c.sampleCooldown = with.cooldown, with.sampleCooldown
+	c.cooldown = with.cooldown
+	c.sampleCooldown = with.sampleCooldown
 	c.shared = c.cooldown.throttled()
 }
 

@@ -30,11 +30,15 @@ func (c *clock) observe(date, local time.Time) (tooLarge bool) {
 	skew := date.Round(0).Sub(local.Round(0))
 	agrees := func(with time.Duration) bool { return (skew - with).Abs() <= skewAgree }
 	if c.known && !agrees(c.skew) && (!c.doubt || !agrees(c.doubted)) {
-		c.doubted, c.doubt = skew, true
+		c.doubted = skew
+		c.doubt = true
 		return false
 	}
+
 	tooLarge = skew.Abs() > maxSkew && c.skew.Abs() <= maxSkew
-	c.skew, c.known, c.doubt = skew, true, false
+	c.skew = skew
+	c.known = true
+	c.doubt = false
 	return tooLarge
 }
 

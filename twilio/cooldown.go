@@ -34,7 +34,8 @@ func (c *cooldown) extend(until time.Time, status int) (starts bool) {
 	defer c.mu.Unlock()
 	starts = !time.Now().Before(c.until)
 	if until.After(c.until) {
-		c.until, c.status = until, status
+		c.until = until
+		c.status = status
 		close(c.changed)
 		c.changed = make(chan struct{})
 	}
@@ -83,7 +84,8 @@ func (c *cooldown) wait(ctx context.Context) error {
 	defer c.count(-1)
 	for {
 		c.mu.Lock()
-		left, changed := time.Until(c.until), c.changed
+		left := time.Until(c.until)
+		changed := c.changed
 		c.mu.Unlock()
 		if left <= 0 {
 			return nil
@@ -133,10 +135,14 @@ func retryAfter(headers []string, date time.Time) (wait time.Duration, ok bool) 
 			seconds, err := strconv.ParseFloat(value, 64)
 			decimal := strings.Trim(value, "0123456789.") == "" // ParseFloat takes more than that
 			if decimal && (err == nil || math.IsInf(seconds, 1)) {
-				wait, ok = max(wait, time.Duration(min(seconds, 1e9)*float64(time.Second))), true
+				ok = true
+				wait = max(wait, time.Duration(min(seconds, 1e9)*float64(time.Second)))
 			}
-			if at, err := http.ParseTime(value); err == nil {
-				wait, ok = max(wait, at.Sub(date)), true
+
+			at, err := http.ParseTime(value)
+			if err == nil {
+				ok = true
+				wait = max(wait, at.Sub(date))
 			}
 		}
 	}

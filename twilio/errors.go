@@ -184,7 +184,8 @@ func sanitizeDetails(details []Detail, s *sanitizer) []Detail {
 		messages = append(messages, details[i].Message)
 		contexts = append(contexts, details[i].Context)
 	}
-	messages, contexts = s.redact(messages...), s.redact(contexts...)
+	messages = s.redact(messages...)
+	contexts = s.redact(contexts...)
 
 	var all []string
 	for i := range details {

@@ -74,12 +74,12 @@ func (g *gate) set(rate float64, inFlight int) {
 	g.admit()
 }
 
-// begin notes that a refresh reads one list more, or one less.
+// begin notes that a refresh begins to read a list (+1), or ends (-1).
 func (g *gate) begin(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lists += n
-	g.admit() // without lists, the others may go sooner
+	g.admit() // while no list is read, the others may go sooner
 }
 
 // enter waits until a request may be sent, or until ctx ends. Whoever has entered must leave.
@@ -175,6 +175,7 @@ func (g *gate) first() (p priority, at time.Time, ok bool) {
 	if g.flying[refreshing]+aside >= g.places {
 		return 0, time.Time{}, false
 	}
+
 	atAside := g.next
 	if g.lists > 0 && g.nextAside.After(g.next) {
 		atAside = g.nextAside
@@ -199,8 +200,10 @@ func (g *gate) first() (p priority, at time.Time, ok bool) {
 // letOut lets out the request that has waited longest. g.mu is held.
 func (g *gate) letOut(p priority, now time.Time) {
 	t, _ := g.waiting[p].Remove(g.waiting[p].Front()).(*ticket)
-	t.before, t.after = g.next, now.Add(g.interval)
+	t.before = g.next
+	t.after = now.Add(g.interval)
 	g.next = t.after
+
 	g.flying[p]++
 	g.probed = p != refreshing
 	if g.probed {

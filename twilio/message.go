@@ -133,7 +133,8 @@ var (
 
 // decodeMessagePage fills p from a page of the list of messages. What p holds after an error is of no use.
 func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
-	p.Messages, p.Next = p.Messages[:0], ""
+	p.Messages = p.Messages[:0]
+	p.Next = ""
 	return decode(body, s, func(d *decoder) error {
 		return d.object(messagePageMembers, func(name string) error {
 			if name == "pagination" {

@@ -24,22 +24,23 @@ type request struct {
 	timeout  *pausingTimer // of the attempt under way
 }
 
-// A step takes a request a step further, by the next one. It returns the status of an answer that came whole, 0 where
-// none did, and an error unless the answer was a 200 that has been decoded.
+// A step handles a request, usually by adding something to what the next step does. It returns the status of an answer that
+// came whole, 0 where none did, and an error unless the answer was a 200 that has been decoded.
 type step func(ctx context.Context, r *request) (code int, err error)
 
-// steps is the way of a request: what is on the left is done around what is on the right.
+// steps chains the steps of a request: each is done around those to its right.
 func (c *Client) steps() step {
 	return c.retried(c.inTurn(c.authenticated(c.observed(c.impersonal(c.explained(c.inTime(c.send)))))))
 }
 
-// get sends a request, as often as it may, and has decode read the body of a 200, each time from the start where an
-// attempt breaks off.
+// get sends a request, and again as often as it may. r.decode reads the body of each 200 from its start, until one comes
+// whole.
 func (c *Client) get(ctx context.Context, r *request) error {
-	if r.url.Scheme != "http" && r.url.Scheme != "https" || r.url.Host == "" {
+	isHTTP := r.url.Scheme == "http" || r.url.Scheme == "https"
+	if !isHTTP || r.url.Host == "" {
 		return errors.New("base URL: should be http or https, with a host")
 	}
-	if _, err := c.way(ctx, r); err != nil {
+	if _, err := c.roundTrip(ctx, r); err != nil {
 		return fmt.Errorf("%s: %w", r.endpoint, err)
 	}
 	return nil
@@ -101,13 +102,13 @@ func (c *Client) authenticated(next step) step {
 		}
 		c.sanitizer.addUser(url.UserPassword(c.options.User, secret))
 
-		req := http.Request{Header: r.header}
+		req := http.Request{Header: r.header} // SetBasicAuth is a request's; only the header is of use
 		req.SetBasicAuth(c.options.User, secret)
 		return next(ctx, r)
 	}
 }
 
-// observed tells of an attempt.
+// observed reports each attempt to Options.Observe and the debug log.
 func (c *Client) observed(next step) step {
 	return func(ctx context.Context, r *request) (int, error) {
 		start := time.Now()

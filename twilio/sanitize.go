@@ -140,7 +140,8 @@ func (s *sanitizer) err(err error) error {
 
 // decodeError sanitizes the names that a DecodeError shows.
 func (s *sanitizer) decodeError(e *DecodeError) {
-	e.Pointer, e.Problem = s.text(e.Pointer, maxPointer), s.text(e.Problem, maxErrorText)
+	e.Pointer = s.text(e.Pointer, maxPointer)
+	e.Problem = s.text(e.Problem, maxErrorText)
 }
 
 // oneLine cuts a text to limit bytes and takes out what is not printable.
