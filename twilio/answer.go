@@ -41,7 +41,7 @@ func (c *Client) send(ctx context.Context, r *request) (int, error) {
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Header.Set("User-Agent", version.ComponentUserAgent("twilio_operations_exporter"))
 
-	proxy, _ := c.options.Proxy(req) // the transport tells of its error
+	proxy, _ := c.options.Proxy(req) // the transport returns its error, too
 	if proxy != nil {
 		c.sanitizer.addUser(proxy.User)
 	}
@@ -220,11 +220,11 @@ func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
 	}
 }
 
-// maxWaste is how many bytes more may go into an unzipper than come out. Stored bytes take little more than themselves,
+// maxWaste is how many bytes more may go into an unzipper than come out. Stored bytes take little more room than they hold,
 // and a header has at most some 64 KiB.
 const maxWaste = 128 << 10
 
-// An unzipper unpacks gzip. It refuses what hardly says anything, such as empty members in a row, which would keep a
+// An unzipper unpacks gzip. It refuses what holds next to nothing, such as empty members in a row, which would keep a
 // processor busy.
 type unzipper struct {
 	compressed io.Reader
@@ -269,7 +269,7 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A decodeTurn is one answer's turn to be decoded. Who waits for it does not use up its timeout.
+// A decodeTurn is one answer's turn to be decoded. Waiting for it does not use up the request's timeout.
 type decodeTurn struct {
 	ctx      context.Context //nolint:containedctx // as a body has
 	turns    *Turns
@@ -337,8 +337,8 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Turns bound how many answers are decoded at the same time, by all clients that share them: however slow the processor
-// is, memory holds no more pages than that.
+// Turns bound how many answers are decoded at the same time, by all clients that share them. However slow the processor
+// is, no more pages than that are in memory.
 type Turns struct{ places *semaphore.Weighted }
 
 // NewTurns returns turns for n answers at a time.

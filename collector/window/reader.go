@@ -98,8 +98,8 @@ func (r *reader) run(ctx context.Context) error {
 	expected := outlooks(r.state, &r.options, r.now, r.at, unread)
 	due := plan(r.state.first, expected, r.paging)
 	whole := piece{span: span{r.state.first, open}}
-	for _, minute := range expected {
-		whole.operations += minute.operations
+	for _, m := range expected {
+		whole.operations += m.operations
 	}
 	pagesOfWhole := r.paging.pages(whole.operations)
 
