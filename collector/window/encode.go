@@ -240,6 +240,7 @@ func (b *bucket) save(names *statusNames, younger *worst) savedMinute {
 	for i := range b.done {
 		saved.Done[i] = saveTotals(names.code(b.done[i].status), &b.done[i].Totals)
 	}
+	saved.InFlight = make([]savedInFlight, 0, len(b.inFlight))
 	for id, op := range b.inFlight {
 		saved.InFlight = append(saved.InFlight, savedInFlight{ID: id, Scheduled: op.Status == twilio.StatusScheduled})
 	}
