@@ -57,6 +57,8 @@ func TestLandingPage(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
+	// Reasons may have been looked up by now, or not: they link to Twilio's pages.
+	text = regexp.MustCompile(`<a href="https://www\.twilio\.com/docs/api/errors/\d+" rel="noreferrer">`).ReplaceAllString(text, "<a>")
 	if regexp.MustCompile(`(?i)<script|javascript:|\son\w+=|https?://|url\(| style=`).MatchString(text) {
 		t.Errorf("scripts, external resources or style that the policy does not admit:\n%s", text)
 	}

@@ -48,14 +48,14 @@ const (
 
 // thresholdsView are the same for the page.
 type thresholdsView struct {
-	FailingPercent, MinMessages, MinOutcomes                                                     int
+	FailingPercent, MinMessages, MinOutcomes, MinBad                                             int
 	FailedWarning, FailedCritical, UndeliveredWarning, UndeliveredCritical, UnaddressableWarning int
 	StuckAfter, StuckCritical                                                                    string
 }
 
 func newThresholdsView() thresholdsView {
 	return thresholdsView{
-		FailingPercent: 100 / window.FailingOneIn, MinMessages: window.FailingMinMessages, MinOutcomes: minOutcomes,
+		FailingPercent: 100 / window.FailingOneIn, MinMessages: window.FailingMinMessages, MinOutcomes: minOutcomes, MinBad: minBad,
 		FailedWarning: failedWarning, FailedCritical: failedCritical,
 		UndeliveredWarning: undeliveredWarning, UndeliveredCritical: undeliveredCritical,
 		UnaddressableWarning: unaddressableWarning,
