@@ -77,8 +77,7 @@ func TestPrometheusFiles(t *testing.T) {
 		if out, err := runTool(t, wrong, nil, "promtool", args...); err != nil || !strings.Contains(out, "SUCCESS") {
 			t.Fatalf("the right copy: %v\n%s", err, out)
 		}
-		text := strings.ReplaceAll(right, "and on (job, instance) (up == 0)",
-			`and on (job, instance) (up{job="nobody's"} == 0)`)
+		text := strings.ReplaceAll(right, "(instance:up:last == 0)", `(instance:up:last{job="nobody's"} == 0)`)
 		if text == right {
 			t.Fatal("the copy is not wrong")
 		}
