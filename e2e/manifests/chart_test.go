@@ -280,6 +280,7 @@ prometheusRule:
   thresholds: "groups: [{name: own, rules: []}]"
   runbookBase: "https://wiki.example.com/runbooks"
   dashboardBase: "https://grafana.example.com"
+  landingBase: "https://exporter.example.com"
 grafana:
   dashboards:
     enabled: true
@@ -310,6 +311,7 @@ extraObjects:
 		"ServiceMonitor monitoring/sms", "matchNames:\n    - twilio", "release: kube-prometheus-stack",
 		"targetLabel: cluster", "regex: operation", "PrometheusRule monitoring/sms-thresholds", "name: own\n",
 		"runbook_base: https://wiki.example.com/runbooks", "dashboard_base: https://grafana.example.com",
+		"landing_base: https://exporter.example.com",
 		"ConfigMap grafana/sms-dashboard-operations",
 		`dashboards: "yes"`, "k8s-sidecar-target-directory: Twilio", "ConfigMap /ca", "ConfigMap /" + release + "-text",
 	} {

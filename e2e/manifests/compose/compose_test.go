@@ -265,7 +265,11 @@ func checkLinks(p *types.Project) error {
 		return err
 	}
 	base := "http://localhost:" + grafana.Ports[0].Published
-	want := map[string]string{"dashboard_base": base, "runbook_base": base + "/public/runbooks"}
+	exporter := p.Services["exporter"]
+	want := map[string]string{
+		"dashboard_base": base, "runbook_base": base + "/public/runbooks",
+		"landing_base": "http://localhost:" + exporter.Ports[0].Published,
+	}
 	if len(rules.Groups) != 1 || len(rules.Groups[0].Rules) != 1 || !maps.Equal(rules.Groups[0].Rules[0].Labels, want) {
 		return fmt.Errorf("prometheus: the links of alerts are %v, want %v", rules.Groups, want)
 	}
