@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,7 +157,7 @@ func TestRestartBeforeTheSave(t *testing.T) {
 // as old ones.
 func TestRestartDuringAnOutage(t *testing.T) {
 	for _, failures := range []int{0, 1, 3} {
-		t.Run(fmt.Sprint(failures), func(t *testing.T) {
+		t.Run(strconv.Itoa(failures), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := testOptions()
 				o.MaxStaleness = 0
