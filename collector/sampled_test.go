@@ -3,6 +3,7 @@ package collector
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -98,11 +99,11 @@ func TestSampledLimits(t *testing.T) {
 		var messages []SampledMessage
 		for m := range 20 {
 			messages = append(messages, SampledMessage{
-				ID: fmt.Sprint(op, "-", m), Code: fmt.Sprint(10_000 + 20*op + m), Channel: "SMS",
+				ID: fmt.Sprint(op, "-", m), Code: strconv.Itoa(10_000 + 20*op + m), Channel: "SMS",
 			})
 		}
 		messages[0].Code, messages[0].Channel = twilio.Other, twilio.Other
-		s = s.with(lossy(fmt.Sprint(op), 100), messages, time.Now())
+		s = s.with(lossy(strconv.Itoa(op), 100), messages, time.Now())
 	}
 	for _, op := range s.Operations {
 		if len(op.Errors) > maxOperationErrors+1 || total(op.Errors) != 20 {

@@ -28,7 +28,7 @@ func wantSchema(t *testing.T, file string) {
 	}
 
 	if testutil.Update() {
-		err := os.WriteFile(file, want.Bytes(), 0o600)
+		err = os.WriteFile(file, want.Bytes(), 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
