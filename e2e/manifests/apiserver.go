@@ -21,6 +21,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/apps/statefulset"
 	"k8s.io/kubernetes/pkg/registry/core/configmap"
 	"k8s.io/kubernetes/pkg/registry/core/namespace"
+	"k8s.io/kubernetes/pkg/registry/core/persistentvolumeclaim"
 	"k8s.io/kubernetes/pkg/registry/core/pod"
 	"k8s.io/kubernetes/pkg/registry/core/secret"
 	"k8s.io/kubernetes/pkg/registry/core/service"
@@ -44,6 +45,7 @@ var strategies = map[schema.GroupKind]rest.RESTCreateStrategy{
 	{Group: "apps", Kind: "StatefulSet"}:                statefulset.Strategy,
 	{Group: "", Kind: "ConfigMap"}:                      configmap.Strategy,
 	{Group: "", Kind: "Namespace"}:                      namespace.Strategy,
+	{Group: "", Kind: "PersistentVolumeClaim"}:          persistentvolumeclaim.Strategy,
 	{Group: "", Kind: "Pod"}:                            pod.Strategy,
 	{Group: "", Kind: "Secret"}:                         secret.Strategy,
 	{Group: "", Kind: "Service"}:                        service.Strategy,
@@ -132,6 +134,12 @@ func admitPod(w *workload) error {
 		made.Labels[appsv1.ControllerRevisionHashLabelKey] = w.statefulSet.Name + "-" + hash
 		made.Labels[appsv1.StatefulSetPodNameLabel] = made.Name
 		made.Labels[appsv1.PodIndexLabel] = "0"
+		for _, claim := range w.statefulSet.Spec.VolumeClaimTemplates {
+			source := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name + "-" + made.Name}
+			made.Spec.Volumes = append(made.Spec.Volumes, corev1.Volume{
+				Name: claim.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: source},
+			})
+		}
 	} else {
 		made.Name = w.deployment.Name + "-" + hash + "-x7k2p"
 		made.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = hash

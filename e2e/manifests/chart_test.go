@@ -135,6 +135,11 @@ func TestChart(t *testing.T) {
 			"OpenShift", "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}", []string{"openshift"}, "",
 			handmade,
 		},
+		{"claim", "{persistence: {enabled: true}}", []string{"persistence"}, "", handmade},
+		{
+			"claims of shards", twoAccounts + "shards: 3\npersistence: {enabled: true}",
+			[]string{"accounts", "sharded", "sharded-persistence"}, accountsFile, accountSecrets,
+		},
 		{"PodMonitor", "{podMonitor: {enabled: true}}", []string{"podmonitor"}, "", handmade},
 		{
 			"TLS and a password", "webConfig: {existingSecret: twilio-operations-exporter-web}", []string{"web-config"}, "",
@@ -330,14 +335,17 @@ func TestChartRefusesBadValues(t *testing.T) {
 	for values, want := range map[string]string{
 		"extraArg: [--demo]": "extraArg",
 		"extraArgs: --demo":  "extraArgs",
-		"serviceMonitor: {additionalLabel: {release: x}}":   "additionalLabel",
-		"serviceMonitor: {interval: 30}":                    "interval",
-		"shards: 0":                                         "shards",
-		"shards: 2":                                         "give accounts",
-		twoAccounts + "shards: 2\nreplicaCount: 2":          "exclude each other",
-		"accounts: [{name: a, auth_token: not-to-be-here}]": "auth_token",
-		"twilio: {accountSid: marketing}":                   "accountSid",
-		"goMemoryLimit: 1G":                                 "goMemoryLimit",
+		"serviceMonitor: {additionalLabel: {release: x}}":              "additionalLabel",
+		"serviceMonitor: {interval: 30}":                               "interval",
+		"shards: 0":                                                    "shards",
+		"shards: 2":                                                    "give accounts",
+		twoAccounts + "shards: 2\nreplicaCount: 2":                     "exclude each other",
+		"replicaCount: 2\npersistence: {enabled: true}":                "used by one process",
+		"serviceMonitor: {enabled: true}\npodMonitor: {enabled: true}": "scrape each pod twice",
+		"configFile: /a\n" + twoAccounts:                               "exclude each other",
+		"accounts: [{name: a, auth_token: not-to-be-here}]":            "auth_token",
+		"twilio: {accountSid: marketing}":                              "accountSid",
+		"goMemoryLimit: 1G":                                            "goMemoryLimit",
 	} {
 		if _, err := chart(host.CopyDeploy(t), values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", values, err, want)

@@ -38,6 +38,7 @@ var Flags = []string{
 	"--once",
 	"--shard.index",
 	"--shard.total",
+	"--storage.path",
 	"--twilio.account-sid",
 	"--twilio.api-key",
 	"--twilio.api-secret-file",

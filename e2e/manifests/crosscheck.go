@@ -50,6 +50,7 @@ func (b *Bundle) Check(external map[string][]string) error {
 	}
 	for _, w := range b.workloads() {
 		c.workload(w)
+		c.storage(w)
 		c.container()
 		c.references()
 	}
@@ -163,6 +164,52 @@ func (c *checker) workload(w workload) {
 		c.addf("ServiceAccount %s: mounts its token", accounts[i].Name)
 	}
 	c.ids(w)
+}
+
+const storageFlag = "--storage.path="
+
+// storage wants the directory of the state to be a volume that can be written, and
+// one that no two pods share.
+func (c *checker) storage(w workload) {
+	ct := &c.pod.Spec.Containers[0]
+	for _, arg := range ct.Args {
+		dir, ok := strings.CutPrefix(arg, storageFlag)
+		if !ok {
+			continue
+		}
+		mounted := func(m corev1.VolumeMount) bool { return m.MountPath == dir && !m.ReadOnly }
+		i := slices.IndexFunc(ct.VolumeMounts, mounted)
+		if i < 0 {
+			c.addf("%s: argument %q: no volume that can be written is there", w.name, arg)
+			continue
+		}
+		name := ct.VolumeMounts[i].Name
+		if w.statefulSet != nil {
+			claims := w.statefulSet.Spec.VolumeClaimTemplates
+			if slices.ContainsFunc(claims, func(p corev1.PersistentVolumeClaim) bool { return p.Name == name }) {
+				continue
+			}
+		}
+		j := slices.IndexFunc(c.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
+		if j < 0 {
+			c.addf("%s: no volume %s", w.name, name)
+			continue
+		}
+		switch v := c.pod.Spec.Volumes[j]; {
+		case v.EmptyDir != nil:
+		case v.PersistentVolumeClaim != nil:
+			claim := v.PersistentVolumeClaim.ClaimName
+			named := func(p *corev1.PersistentVolumeClaim) bool { return p.Name == claim }
+			if _, external := c.external[claim]; !external && !slices.ContainsFunc(of[*corev1.PersistentVolumeClaim](c.Bundle), named) {
+				c.addf("%s: no PersistentVolumeClaim %s", w.name, claim)
+			}
+			if w.replicas > 1 || w.statefulSet != nil {
+				c.addf("%s: several pods use the claim %s", w.name, claim)
+			}
+		default:
+			c.addf("%s: the volume %s cannot keep the state", w.name, name)
+		}
+	}
 }
 
 // vaultAgent is the annotation by which the Vault agent is put into a pod.
@@ -405,6 +452,9 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 		}
 	}
 	for _, m := range ct.VolumeMounts {
+		if slices.Contains(ct.Args, storageFlag+m.MountPath) {
+			continue
+		}
 		if !m.ReadOnly || m.SubPath != "" {
 			c.addf("volume mount %s: want it read-only and whole", m.MountPath)
 		}

@@ -106,6 +106,11 @@ func TestKustomizations(t *testing.T) {
 			base + " Deployment Namespace" + dashboards + operator,
 		},
 		{"API key", "", []string{"api-key"}, apiKey, base + " Deployment"},
+		{"claim", "", []string{"persistence"}, handmade, base + " Deployment PersistentVolumeClaim"},
+		{
+			"claims of shards", "", []string{"accounts", "sharded", "sharded-persistence"},
+			map[string][]string{"twilio-operations-exporter-accounts": {"marketing", "support"}}, base + " StatefulSet ConfigMap",
+		},
 		{"OpenShift", "", []string{"openshift"}, handmade, base + " Deployment"},
 		{"PodMonitor", "", []string{"podmonitor"}, handmade, base + " Deployment PodMonitor"},
 		{"pair", "", []string{"pair"}, handmade, base + " Deployment PodDisruptionBudget"},
@@ -116,6 +121,10 @@ func TestKustomizations(t *testing.T) {
 			dir := filepath.Join(deploy, "k8s", tc.dir)
 			if tc.components != nil {
 				dir = overlay(t, deploy, tc.components...)
+				if slices.Contains(tc.components, "accounts") {
+					edit(t, filepath.Join(dir, "kustomization.yaml"), "resources:", accountsFile+"resources:")
+					write(t, filepath.Join(dir, "accounts.yml"), twoAccounts)
+				}
 			}
 			b, err := Build(dir)
 			if err != nil {
@@ -153,6 +162,7 @@ func TestMistakesAreSeen(t *testing.T) {
 		rules    = "k8s/components/prometheusrule/prometheusrule.yaml"
 		two      = "k8s/overlays/example-two-instances"
 		sharded  = "k8s/overlays/example-sharded"
+		claimed  = "k8s/overlays/test" // of the base, with the component persistence
 		tls      = "k8s/overlays/example-tls"
 		stack    = "k8s/overlays/example-kube-prometheus-stack"
 		external = "k8s/overlays/example-external-secret"
@@ -310,6 +320,18 @@ func TestMistakesAreSeen(t *testing.T) {
 			"two exporters during a rollout", base + "deployment.yaml", "type: Recreate", "type: RollingUpdate", "",
 			"two exporters",
 		},
+		{
+			"state in no volume", base + "deployment.yaml", "storage.path=/var/lib/", "storage.path=/var/cache/", "",
+			"no volume that can be written",
+		},
+		{
+			"state of two pods in one directory", "k8s/components/persistence/deployment.yaml",
+			"spec:\n  template:", "spec:\n  replicas: 2\n  template:", claimed, "several pods use the claim",
+		},
+		{
+			"no claim", "k8s/components/persistence/persistentvolumeclaim.yaml", "  name: twilio-operations-exporter\n",
+			"  name: twilio\n", claimed, "no PersistentVolumeClaim twilio-operations-exporter",
+		},
 		{"unknown flag", base + "deployment.yaml", "--twilio.auth-token-file", "--twilio.token-file", "", "no such flag"},
 		{
 			"unknown variable", base + "deployment.yaml", "name: TWILIO_ACCOUNT_SID", "name: TWILIO_SID", "",
@@ -452,6 +474,9 @@ func TestMistakesAreSeen(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			deploy := host.CopyDeploy(t)
+			if tc.overlay == claimed {
+				overlay(t, deploy, "persistence")
+			}
 			// The dashboards are large, and none of these mistakes is in them.
 			for _, d := range dashboardFiles(t) {
 				write(t, filepath.Join(deploy, "grafana", "dashboards", filepath.Base(d)), "{}")

@@ -228,6 +228,10 @@ func TestChartUpgrades(t *testing.T) {
 			[][][]byte{released(t, "helm-0.2.0/sharded.yaml"), sharded, several}, accountSecrets,
 		},
 		{"to a pair and back", [][][]byte{single, pair, single}, handmade},
+		{
+			"to a claim and back",
+			[][][]byte{released(t, "helm-0.2.0/defaults.yaml"), single, now("persistence: {enabled: true}"), single}, handmade,
+		},
 		{"to TLS and back", [][][]byte{single, now("webConfig: {existingSecret: web}"), single}, handmade},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -263,8 +267,33 @@ func TestImmutableFieldsAreSeen(t *testing.T) {
 	}
 }
 
+// TestClaimsOfShards begins to keep the state of shards on claims, as the README says.
+func TestClaimsOfShards(t *testing.T) {
+	deploy := host.CopyDeploy(t)
+	before, err := render(deploy, twoAccounts+"shards: 3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := render(deploy, twoAccounts+"shards: 3\npersistence: {enabled: true}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCluster()
+	if err := c.helm(before); err != nil {
+		t.Fatal(err)
+	}
+	seen(t, c.helm(after), "Forbidden: updates to statefulset spec")
+	c.remove("StatefulSet/twilio-operations-exporter-shard")
+	if err := c.helm(after); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.bundle().Check(accountSecrets); err != nil {
+		t.Error(err)
+	}
+}
+
 // removal is a command in README.md that removes what an overlay leaves behind.
-var removal = regexp.MustCompile(`(?m)^kubectl --namespace twilio delete (\S+) (\S+)`)
+var removal = regexp.MustCompile(`(?m)^kubectl --namespace twilio delete ([a-z,]+) (\S+)`)
 
 // TestOverlayToShardsAndBack does what deploy/k8s/README.md says.
 func TestOverlayToShardsAndBack(t *testing.T) {

@@ -158,8 +158,15 @@ global: {imageRegistry: registry.example.com, imagePullSecrets: [pull]}
 				}
 			}
 			spec := b.workloads()[0].pod.Spec
-			if got := spec.Containers[0].Args; !slices.Equal(got, tc.args) {
-				t.Errorf("arguments %q, want %q", got, tc.args)
+			args := slices.Clone(spec.Containers[0].Args)
+			kept := len(args)
+			args = slices.DeleteFunc(args, func(arg string) bool { return strings.HasPrefix(arg, storageFlag) })
+			kept -= len(args)
+			if !slices.Equal(args, tc.args) {
+				t.Errorf("arguments %q, want %q", args, tc.args)
+			}
+			if demo := slices.Contains(args, "--demo"); demo != (kept == 0) || kept > 1 {
+				t.Errorf("%d arguments %s, want one, and none of a demo", kept, storageFlag)
 			}
 			var secrets []string
 			for _, v := range spec.Volumes {

@@ -33,6 +33,10 @@ func load(t *testing.T, deploy string) (*types.Project, error) {
 // healthcheck is what the Dockerfile has.
 var healthcheck = types.HealthCheckTest{"CMD", "/usr/bin/twilio_operations_exporter", "healthcheck"}
 
+// homeDir is the one directory of the image's base that its user owns, and so the
+// only one where Docker gives the user a new volume.
+const homeDir = "/home/nonroot"
+
 // check holds a project against the files beside it.
 func check(p *types.Project) error {
 	var errs []error
@@ -88,6 +92,18 @@ func check(p *types.Project) error {
 	}
 
 	exporter := p.Services["exporter"]
+	for _, arg := range exporter.Command {
+		dir, ok := strings.CutPrefix(arg, "--storage.path=")
+		kept := func(v types.ServiceVolumeConfig) bool {
+			return v.Type == types.VolumeTypeVolume && v.Target == dir && !v.ReadOnly
+		}
+		switch {
+		case ok && !slices.ContainsFunc(exporter.Volumes, kept):
+			addf("exporter: %s: no volume is there", arg)
+		case ok && dir != homeDir:
+			addf("exporter: %s: a new volume belongs to root but at %s", arg, homeDir)
+		}
+	}
 	if c := exporter.HealthCheck; c != nil && !slices.Equal(c.Test, healthcheck) {
 		addf("exporter: the health check is %q, in the Dockerfile %q", c.Test, healthcheck)
 	}
@@ -324,6 +340,14 @@ func TestMistakesAreSeen(t *testing.T) {
 		{
 			"configuration in no mount", "compose.yaml", "--config.file=/etc/alertmanager/", "--config.file=/etc/",
 			"nothing is mounted there",
+		},
+		{
+			"state on no volume", "compose.yaml", "exporter:/home/nonroot", "exporter:/var/lib/exporter", "no volume is there",
+		},
+		{
+			"state that cannot be written", "compose.yaml",
+			"--storage.path=/home/nonroot\n    # The directory that its user owns in the image, and so the volume.\n    volumes:\n      - exporter:/home/nonroot",
+			"--storage.path=/state\n    volumes:\n      - exporter:/state", "belongs to root",
 		},
 		{
 			"health that nobody checks", "compose.yaml", "test: [CMD, /usr/bin/twilio_operations_exporter, healthcheck]",

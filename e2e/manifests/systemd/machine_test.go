@@ -37,6 +37,8 @@ exec unshare --mount --pid --fork --kill-child --uts --ipc --cgroup --mount-proc
 			mkdir -p /run/layers/$dir/upper /run/layers/$dir/work
 			mount -t overlay overlay -o lowerdir=/$dir,upperdir=/run/layers/$dir/upper,workdir=/run/layers/$dir/work /$dir
 		done
+	else
+		mount -t tmpfs -o mode=755 tmpfs /var/lib
 	fi
 	mount -t tmpfs -o mode=1777 tmpfs /tmp
 	mkdir -p /run/etc/systemd
@@ -257,6 +259,25 @@ func TestSandbox(t *testing.T) {
 		got, want = families(get(t, inside)), families(get(t, outside))
 		return slices.Contains(want, "process_start_time_seconds") && slices.Equal(got, want)
 	})
+
+	// In the sandbox, its user writes where the state is, and nowhere else.
+	const state = "/var/lib/twilio_operations_exporter"
+	pid := m.run("systemctl", "show", service, "--value", "-p", "MainPID")
+	writes := func(dir string) bool {
+		user := m.run("stat", "-c", "%u:%g", "/proc/"+pid)
+		uid, gid, _ := strings.Cut(user, ":")
+		_, err := m.try("nsenter", "--target", pid, "--mount", "--root", "--setuid", uid, "--setgid", gid,
+			"touch", dir+"/written-by-a-test")
+		return err == nil
+	}
+	if !writes(state) {
+		t.Errorf("the service cannot write to %s", state)
+	}
+	for _, dir := range []string{"/", "/etc", "/etc/twilio_operations_exporter", "/usr", "/var", "/var/lib", "/root", "/home"} {
+		if writes(dir) {
+			t.Errorf("the service can write to %s", dir)
+		}
+	}
 
 	// A configuration that no restart mends must not restart for ever.
 	values := strings.Fields(m.run("systemctl", "show", service, "--value",

@@ -169,7 +169,8 @@ func commandLine(t *testing.T, environment, credentials string, files ...string)
 			continue
 		}
 		args = append(args, strings.NewReplacer(
-			"${CREDENTIALS_DIRECTORY}", credentials, "/etc/twilio_operations_exporter", credentials).Replace(a))
+			"${CREDENTIALS_DIRECTORY}", credentials, "/etc/twilio_operations_exporter", credentials,
+			"%S/twilio_operations_exporter", credentials).Replace(a))
 	}
 	return args, env
 }

@@ -113,7 +113,8 @@ apiKey       TWILIO_API_KEY
 secretKey    the key of the Secret that is mounted for the one account, or
 secrets      whether the whole Secret is
 port, path   of the metrics
-healthPort   of the listener for probes, if there is one */}}
+healthPort   of the listener for probes, if there is one
+state        whether a volume for the state is mounted */}}
 {{- define "exporter.run" -}}
 {{- $flags := dict }}
 {{- range include "exporter.tpl" (list . .Values.extraArgs) | fromYamlArray }}
@@ -126,7 +127,7 @@ healthPort   of the listener for probes, if there is one */}}
 {{- end }}
 
 {{- $args := list }}
-{{- $run := dict "accounts" false "configMap" false "account" false "apiKey" false "secretKey" "" "secrets" false "healthPort" 0 }}
+{{- $run := dict "accounts" false "configMap" false "account" false "apiKey" false "secretKey" "" "secrets" false "healthPort" 0 "state" false }}
 {{- $_ := set $run "path" (get $flags "web.telemetry-path" | default "/metrics") }}
 {{- $_ := set $run "port" (get $flags "web.listen-address" | splitList ":" | last | default "9861" | int) }}
 {{- $foreign := or .Values.twilio.fromEnvironment (hasKey $flags "demo") }}
@@ -164,6 +165,11 @@ healthPort   of the listener for probes, if there is one */}}
 {{- end }}
 {{- end }}
 
+{{- if not (or (hasKey $flags "storage.path") (hasKey $flags "demo")) }}
+{{- $_ := set $run "state" true }}
+{{- $args = append $args "--storage.path=/var/lib/twilio_operations_exporter" }}
+{{- end }}
+
 {{- /* TLS or a password would keep the kubelet out. */}}
 {{- if .Values.webConfig.existingSecret }}
 {{- $args = append $args (printf "--web.config.file=/etc/twilio-web/%s" .Values.webConfig.key) }}
@@ -182,6 +188,18 @@ healthPort   of the listener for probes, if there is one */}}
 {{- end }}
 {{- end }}
 {{- set $run "args" $own | toYaml }}
+{{- end }}
+
+{{- /* The spec of a claim. */}}
+{{- define "exporter.claim" -}}
+accessModes:
+  {{- toYaml .Values.persistence.accessModes | nindent 2 }}
+{{- with tpl .Values.persistence.storageClass . }}
+storageClassName: {{ . | quote }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .Values.persistence.size | quote }}
 {{- end }}
 
 {{- /* (list CONTEXT MONITOR): the endpoint of a ServiceMonitor or PodMonitor. */}}
