@@ -139,6 +139,12 @@ var accountMetrics = []metric{
 		generate: ofNamed(func(op *twilio.Operation) float64 { return Unix(op.UpdatedAt) }),
 	},
 	{
+		name:     "twilio_exporter_refresh_interval_seconds",
+		help:     "Time between the starts of background refreshes; 0 when refreshing on each scrape.",
+		kind:     liveGauge,
+		generate: func(v *view, emit emitter) { emit(v.settings.Interval.Seconds()) },
+	},
+	{
 		name:   "twilio_exporter_refreshes_total",
 		help:   "Refreshes that have ended, by result.",
 		kind:   counter,

@@ -44,6 +44,9 @@ func TestTrouble(t *testing.T) {
 			settings.MinRecipients, settings.MaxRecipients = 2000, 2000
 		}
 		var flags []string
+		if name == "campaign" {
+			flags = []string{"--collector.operation-tags=campaign,team"}
+		}
 		if name == "shard" {
 			flags = []string{"--shard.total=2", "--shard.index=1"} // which takes an account of this name
 		}
@@ -269,6 +272,10 @@ func campaignFails(t *testing.T, h *hospital, a *account) {
 	named := regexp.MustCompile(`comms_operation_\w+ \([A-Z]+\): \d+ of 2000 messages failed or not delivered`)
 	if !named.MatchString(n.annotations["operations"]) {
 		t.Errorf("no operation is named: %q", n.annotations["operations"])
+	}
+	why := regexp.MustCompile(`\[campaign=\w+, team=\w+, error 300\d\d in [1-5] of 5\]`)
+	if !why.MatchString(n.annotations["operations"]) {
+		t.Errorf("no operation has its tags and the most frequent code: %q", n.annotations["operations"])
 	}
 
 	a.calm()

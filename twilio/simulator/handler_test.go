@@ -416,8 +416,8 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// FuzzList sends queries of all kinds: whatever is asked, the answer is a page
-// or the documented form of an error.
+// FuzzList sends queries of all kinds to every list: whatever is asked, the
+// answer is a page or the documented form of an error.
 func FuzzList(f *testing.F) {
 	h := NewHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{AwkwardTokens: true, Repeat: 2}})
 	f.Add("startDate=2026-03-14&endDate=2026-03-14T12:00:00Z&status=COMPLETED&pageSize=10")
@@ -428,21 +428,25 @@ func FuzzList(f *testing.F) {
 		}.Encode(),
 	)
 	f.Add("startDate=0001-01-01&endDate=9999-12-31T23:59:59.999999999-23:59")
+	f.Add("operationId=" + exampleID + "&status=FAILED&pageSize=3")
 	f.Fuzz(func(t *testing.T, query string) {
-		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/v1/Messages/Operations", nil)
-		r.URL.RawQuery = query
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		var body struct {
-			Operations []wireOperation
-			Errors     []struct{ Code int }
-		}
-		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
-			t.Fatalf("%q: %v in %s", query, err, w.Body)
-		}
-		if (w.Code == http.StatusOK) != (len(body.Errors) == 0) ||
-			w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
-			t.Errorf("%q: %d %s", query, w.Code, w.Body)
+		for _, path := range []string{"/v1/Messages/Operations", "/v1/Emails/Operations", "/v1/Messages"} {
+			r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil)
+			r.URL.RawQuery = query
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			var body struct {
+				Operations []wireOperation
+				Messages   []jsonMessage
+				Errors     []struct{ Code int }
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+				t.Fatalf("%s?%q: %v in %s", path, query, err, w.Body)
+			}
+			if (w.Code == http.StatusOK) != (len(body.Errors) == 0) ||
+				w.Code != http.StatusOK && w.Code != http.StatusBadRequest {
+				t.Errorf("%s?%q: %d %s", path, query, w.Code, w.Body)
+			}
 		}
 	})
 }
