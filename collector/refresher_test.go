@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"math"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,9 +66,21 @@ type roundTrip func(*http.Request) (*http.Response, error)
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // source is a list of operations that a test replaces.
-type source struct{ *simulator.Static }
+type source struct {
+	list atomic.Pointer[simulator.Static]
+}
 
-func (s *source) set(ops ...twilio.Operation) { s.Static = simulator.NewStatic(ops...) }
+func (s *source) set(ops ...twilio.Operation) { s.list.Store(simulator.NewStatic(ops...)) }
+
+// List implements simulator.Source.
+func (s *source) List(now time.Time, f simulator.Filter, newestFirst bool) iter.Seq[twilio.Operation] {
+	return s.list.Load().List(now, f, newestFirst)
+}
+
+// Operation implements simulator.Source.
+func (s *source) Operation(now time.Time, id string) (twilio.Operation, bool) {
+	return s.list.Load().Operation(now, id)
+}
 
 // rig is a refresher of a simulated API, with its registry and log.
 type rig struct {

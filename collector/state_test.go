@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"context"
 	"encoding/gob"
 	"errors"
 	"maps"
@@ -412,6 +413,39 @@ func TestResumeOnScrape(t *testing.T) {
 		r.run(0)
 		r.want(r.scrape(t.Context()), map[string]float64{
 			"twilio_up": 0, "twilio_messages_total": 15, "twilio_operations/COMPLETED": 3,
+		})
+	})
+}
+
+// What looking up lost messages has found is kept before it is shown, too.
+func TestResumeSampled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d disk
+		g := newRig(t, nil)
+		const counted = "twilio_errors_sampled_total/SMS/30007"
+		g.KeepStates(func(state []byte) {
+			d.keep(state)
+			shown, kept := g.scrape(t.Context())[counted], restarted(t, g, state, nil).scrape(t.Context())[counted]
+			if kept < shown {
+				t.Errorf("%v are shown, %v kept", shown, kept)
+			}
+		})
+		g.LookUpLost(func(_ context.Context, failing []*twilio.Operation) {
+			g.Found(failing[0], []SampledMessage{{ID: "comms_message_1", Code: "30007", Channel: "SMS"}})
+		})
+		ops := completed(1)
+		ops[0].Stats = twilio.Stats{twilio.Total: 100, twilio.Failed: 50}
+		g.list.set(ops...)
+		g.run(0)
+		synctest.Wait()
+		g.want(g.scrape(t.Context()), map[string]float64{counted: 1})
+		if n := len(d.kept()); n != 2 {
+			t.Errorf("kept %d times, want once after the refresh and once after the look-up", n)
+		}
+		g.stop()
+		<-g.done
+		g.want(restarted(t, g, d.last(), nil).scrape(t.Context()), map[string]float64{
+			counted: 1, "twilio_named_operation_messages_sampled/comms_operation_0": 1,
 		})
 	})
 }

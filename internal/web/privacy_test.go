@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/gob"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -104,7 +107,10 @@ func TestPrivacy(t *testing.T) {
 			testutil.SetEnv(t, map[string]string{
 				"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_BASE_URL": api.URL + "/v1",
 			})
-			c, err := config.Load([]string{"--twilio.rate-limit=0", "--collector.operation-tags=campaign,team"}, io.Discard)
+			path := t.TempDir()
+			c, err := config.Load(
+				[]string{"--twilio.rate-limit=0", "--collector.operation-tags=campaign,team", "--storage.path=" + path}, io.Discard,
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,10 +139,19 @@ func TestPrivacy(t *testing.T) {
 			refresh(t, s)
 
 			var kept bytes.Buffer
-			if err := gob.NewEncoder(&kept).Encode(accounts.Refreshers()[0].Sampled()); err != nil {
+			if err = gob.NewEncoder(&kept).Encode(accounts.Refreshers()[0].Sampled()); err != nil {
 				t.Fatal(err)
 			}
 			outputs := map[string]string{"state": kept.String(), "log": logged.String()}
+			files, err := os.ReadDir(path)
+			for _, file := range files {
+				content, readErr := os.ReadFile(filepath.Join(path, file.Name()))
+				err = errors.Join(err, readErr)
+				outputs[file.Name()] = string(content)
+			}
+			if err != nil || len(files) != 2 { // the state and the lock
+				t.Errorf("%d files are kept, error %v", len(files), err)
+			}
 			for _, path := range []string{"/metrics", "/", "/sd/operations", "/-/healthy", "/-/ready", "/probe?debug=true&target=" + op.ID} {
 				outputs[path] = get(t, s, http.MethodGet, path).Body.String()
 			}
