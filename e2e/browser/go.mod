@@ -19,7 +19,6 @@ require (
 	github.com/prometheus/common v0.73.1 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
-	golang.org/x/time v0.16.0 // indirect
 )
 
 replace twilio_operations_exporter => ../..
