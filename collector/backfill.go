@@ -69,6 +69,7 @@ func (a *past) write(out *bufio.Writer, row *metric) {
 	for minute, totals := range a.window.Minutes(a.read) {
 		samples(minute)
 		samples(minute.Add(time.Millisecond))
+		sums.Created += totals.Operations
 		sums.Grown.Add(&totals.Stats)
 	}
 	samples(a.read)

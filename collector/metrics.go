@@ -108,6 +108,13 @@ var accountMetrics = []metric{
 		generate: ofStatus(func(s *window.StatusSums) float64 { return float64(s.Operations) }),
 	},
 	{
+		name:     "twilio_operations_created_total",
+		help:     "Operations created: growth since the first refresh, over restarts too with --storage.path.",
+		kind:     counter,
+		generate: func(v *view, emit emitter) { emit(float64(v.snapshot.Created)) },
+		backfill: true,
+	},
+	{
 		name: "twilio_operations_failing",
 		help: fmt.Sprintf("Operations created within the window that have at least %d messages of which at least %d%% failed or are undelivered.",
 			window.FailingMinMessages, 100/window.FailingOneIn),

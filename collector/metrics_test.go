@@ -39,6 +39,7 @@ func fixed() scraped {
 		}
 		snapshot.Statuses = append(snapshot.Statuses, sums)
 	}
+	snapshot.Created = 3100
 	snapshot.Grown = twilio.Stats{
 		twilio.Total: 111, twilio.Recipients: 222, twilio.Unaddressable: 333, twilio.Attempts: 444, twilio.Delivered: 555, twilio.Read: 666, twilio.Undelivered: 777,
 		twilio.Failed: 888, twilio.Canceled: 999, twilio.Queued: 1, twilio.Scheduled: 2, twilio.Sent: 3,

@@ -57,6 +57,7 @@ type savedState struct {
 
 	Published bool
 	Newest    minute
+	Created   int64
 	Grown     []int64
 	Snapshot  *savedSnapshot
 }
@@ -87,8 +88,9 @@ type savedInFlight struct {
 }
 
 type savedPeak struct {
-	Stats   []int64
-	Reached int64
+	Operations int64
+	Stats      []int64
+	Reached    int64
 }
 
 type savedOperation struct {
@@ -103,6 +105,7 @@ type savedOperation struct {
 type savedSnapshot struct {
 	Time       time.Time
 	Statuses   []savedStatus
+	Created    int64
 	Grown      []int64
 	Failing    []savedOperation
 	Stuck      []savedOperation
@@ -200,7 +203,7 @@ func (s *State) save() *savedState {
 		Skew: s.skew, Number: s.number, Churn: s.churn, Asked: s.requestedPage, PageSize: float64(s.fullPage), PiecePages: s.piecePages,
 		BrokenDensity: s.brokenDensity, Unfiltered: s.unfiltered,
 		ReadReplacesDelivered: s.receipts.readReplacesDelivered, ReadKeepsDelivered: s.receipts.readKeepsDelivered,
-		Published: s.published, Newest: s.newest, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),
+		Published: s.published, Newest: s.newest, Created: s.created, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),
 	}
 	var younger worst
 	for i := range slices.Backward(s.buckets) {
@@ -246,7 +249,7 @@ func (b *bucket) save(names *statusNames, younger *worst) savedMinute {
 	}
 	saved.Failing = saveOperations(younger.keep(b.failing))
 	if b.peak != nil {
-		saved.Peak = &savedPeak{Stats: saveStats(&b.peak.Stats), Reached: b.peak.reached}
+		saved.Peak = &savedPeak{Operations: b.peak.operations, Stats: saveStats(&b.peak.Stats), Reached: b.peak.reached}
 	}
 	return saved
 }
@@ -256,7 +259,7 @@ func (s *Snapshot) save() *savedSnapshot {
 		return nil
 	}
 	saved := &savedSnapshot{
-		Time: s.Time, Grown: saveStats(&s.Grown),
+		Time: s.Time, Created: s.Created, Grown: saveStats(&s.Grown),
 		Failing: saveOperations(s.Failing), Stuck: saveOperations(s.Stuck), InFlight: saveOperations(s.InFlight),
 		FailingNow: s.FailingNow, AllStuck: s.AllStuck,
 		Bars: saveBars(s.Bars), Minutes: saveBars(s.Minutes), BarLength: s.BarLength,
@@ -364,7 +367,7 @@ func (l *loader) state(saved *savedState) State {
 		receipts: receipts{
 			readReplacesDelivered: saved.ReadReplacesDelivered, readKeepsDelivered: saved.ReadKeepsDelivered,
 		},
-		published: saved.Published, newest: saved.Newest, grown: l.statsOf(saved.Grown),
+		published: saved.Published, newest: saved.Newest, created: l.count(saved.Created), grown: l.statsOf(saved.Grown),
 		snapshot: l.snapshot(saved.Snapshot),
 	}}
 	for i := range saved.Minutes {
@@ -435,7 +438,11 @@ func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
 	l.must(len(b.done) == len(saved.Done), "a minute with a status twice")
 	b.failing = l.operations(saved.Failing)
 	if saved.Peak != nil {
-		b.peak = &peak{Stats: l.statsOf(saved.Peak.Stats), reached: l.count(saved.Peak.Reached)}
+		b.peak = &peak{
+			operations: l.count(saved.Peak.Operations),
+			Stats:      l.statsOf(saved.Peak.Stats),
+			reached:    l.count(saved.Peak.Reached),
+		}
 	}
 
 	l.must(len(saved.InFlight) == 0 || b.peak != nil, "a minute with operations in flight and no peak")
@@ -455,7 +462,7 @@ func (l *loader) snapshot(saved *savedSnapshot) *Snapshot {
 		return nil
 	}
 	s := &Snapshot{
-		Time: saved.Time, Grown: l.statsOf(saved.Grown),
+		Time: saved.Time, Created: l.count(saved.Created), Grown: l.statsOf(saved.Grown),
 		Failing: l.operations(saved.Failing), Stuck: l.operations(saved.Stuck), InFlight: l.operations(saved.InFlight),
 		FailingNow: l.count(saved.FailingNow), AllStuck: l.count(saved.AllStuck),
 		Bars: l.bars(saved.Bars), Minutes: l.bars(saved.Minutes), BarLength: saved.BarLength,

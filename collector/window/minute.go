@@ -63,11 +63,14 @@ type inFlight struct {
 
 // peak is what counters are held against.
 type peak struct {
+	operations int64
 	twilio.Stats
 	reached int64 // messages delivered or read, which a message that goes from one to the other does not change
 }
 
-func (p *peak) add(s *twilio.Stats) {
+// add adds so many operations, of these stats together.
+func (p *peak) add(operations int64, s *twilio.Stats) {
+	p.operations = twilio.AddSaturating(p.operations, operations)
 	p.Add(s)
 	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]))
 }
@@ -149,7 +152,7 @@ func (b *bucket) keepPeak() {
 // settled sums what is done.
 func (c *contents) settled() (sum peak) {
 	for i := range c.done {
-		sum.add(&c.done[i].Stats)
+		sum.add(c.done[i].Operations, &c.done[i].Stats)
 	}
 	return sum
 }
@@ -257,7 +260,7 @@ func (b *bucket) publish() (grown peak) {
 	settled := b.settled()
 	sum := settled
 	for _, op := range b.inFlight {
-		sum.add(&op.Stats)
+		sum.add(1, &op.Stats)
 	}
 	grown = b.peak.raise(&sum)
 
@@ -275,11 +278,15 @@ func (b *bucket) publish() (grown peak) {
 
 // raise makes the peak at least as high as sum in everything, and returns by how much.
 func (p *peak) raise(sum *peak) (by peak) {
+	by.operations = max(0, sum.operations-p.operations)
+	p.operations += by.operations
+
 	for stat, now := range sum.Stats {
 		excess := max(0, now-p.Stats[stat])
 		by.Stats[stat] = excess
 		p.Stats[stat] += excess
 	}
+
 	by.reached = max(0, sum.reached-p.reached)
 	p.reached += by.reached
 	return by

@@ -23,8 +23,10 @@ type Snapshot struct {
 	Time time.Time
 	// Statuses are the four documented ones, and then the others that occur.
 	Statuses []StatusSums
-	// Grown are the counters: by how much the stats have grown since the first refresh that ended well.
-	Grown twilio.Stats
+	// Created and Grown are the counters: how many operations were created, and by how much the stats have grown, since the
+	// first refresh that ended well.
+	Created int64
+	Grown   twilio.Stats
 
 	// Failing names operations for which the function [Failing] holds, at most Options.Named: those in flight or created
 	// within the last hour first, and of these and of the others the ones that lost most messages first.
@@ -124,7 +126,7 @@ func byUrgency(since minute) func(a, b *twilio.Operation) int {
 
 // snapshotAt sums the state as it is, now by the API's clock.
 func (s *state) snapshotAt(now time.Time, o Options) *Snapshot {
-	snapshot := &Snapshot{Time: now, Grown: s.grown}
+	snapshot := &Snapshot{Time: now, Created: s.created, Grown: s.grown}
 	for _, status := range documented {
 		snapshot.Statuses = append(snapshot.Statuses, StatusSums{Status: status})
 	}

@@ -33,6 +33,7 @@ type state struct {
 
 	published bool
 	newest    minute // the newest minute that held operations when it was published
+	created   int64  // operations, by which the counter of them has grown
 	grown     twilio.Stats
 	snapshot  *Snapshot
 }
@@ -246,6 +247,7 @@ func (s *state) publish() {
 			grown.Stats[twilio.Delivered] = grown.reached
 		}
 		if s.published {
+			s.created = twilio.AddSaturating(s.created, grown.operations)
 			s.grown.Add(&grown.Stats)
 		}
 	}
