@@ -92,7 +92,7 @@ func TestCredentialWarnings(t *testing.T) {
 		},
 		"long interval": {
 			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token}, []string{"--collector.interval=6m"},
-			[]string{"--collector.interval: 6m is above 5m, for which the alerts are tuned: see docs/alerts.md"},
+			[]string{"--collector.interval: 6m is above 5m: alerts work up to 30m, but end later: see docs/alerts.md"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -228,7 +228,7 @@ func (a *Account) checkInterval(in input) (warnings []string, err error) {
 		return nil, fmt.Errorf("%s: %s is longer than the window, which is %s: lower the interval or raise the window",
 			in.where(), interval, window)
 	case interval > longInterval:
-		return []string{fmt.Sprintf("%s: %s is above 5m, for which the alerts are tuned: see docs/alerts.md",
+		return []string{fmt.Sprintf("%s: %s is above 5m: alerts work up to 30m, but end later: see docs/alerts.md",
 			in.where(), interval)}, nil
 	}
 	return nil, nil
