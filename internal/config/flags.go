@@ -154,7 +154,7 @@ func (o *options) addSettings(app *kingpin.Application) {
 	for _, s := range settings {
 		in := new(input)
 		o.settings[s.flag] = in
-		o.text(app, in, s.flag, s.env, s.defaultValue, s.help)
+		o.text(app, in, s.flag, s.env, s.defaultValue, s.help).PlaceHolder(s.placeholder)
 	}
 }
 

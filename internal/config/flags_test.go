@@ -70,3 +70,16 @@ func TestFlags(t *testing.T) {
 		t.Errorf("flags (-want +got):\n%s", d)
 	}
 }
+
+// TestPlaceholders holds that --help shows what kind of value a flag without a default has, not the flag's name again.
+func TestPlaceholders(t *testing.T) {
+	app, _ := newApplication(io.Discard)
+	for _, f := range app.Model().Flags {
+		if f.Hidden || f.IsBoolFlag() || len(f.Default) > 0 {
+			continue
+		}
+		if f.PlaceHolder == "" || strings.EqualFold(f.PlaceHolder, f.Name) {
+			t.Errorf("--%s: the placeholder is %q", f.Name, f.PlaceHolder)
+		}
+	}
+}

@@ -50,6 +50,7 @@ func (in input) bad(want string) error {
 type setting struct {
 	flag, env, key string // key "": a flag only
 	defaultValue   string
+	placeholder    string // what --help shows where there is no default
 	help           string
 	set            func(a *Account, in input) error
 }
@@ -152,7 +153,7 @@ var settings = []setting{
 		set: func(a *Account, in input) error { return in.setInt(&a.Samples, 0, 20) },
 	},
 	{
-		flag: "collector.operation-tags",
+		flag: "collector.operation-tags", placeholder: "KEY,…",
 		help: "Comma-separated keys of message tags to export as labels of twilio_named_operation_info, at most 5. " +
 			"Choose tags that all messages of an operation have in common.",
 		set: func(a *Account, in input) error { return in.setTags(&a.Tags) },
