@@ -309,6 +309,8 @@ func TestLoadErrors(t *testing.T) {
 	empty, token := testutil.WriteFile(t, "empty", " \n"), testutil.WriteFile(t, "token", testutil.Token)
 	missing := filepath.Join(t.TempDir(), "missing")
 	file := testutil.WriteFile(t, "accounts.yml", "accounts: []\n")
+	short := testutil.WriteFile(t, "accounts.yml",
+		"accounts:\n- account_sid: "+testutil.SID+"\n  window: 1h\n  auth_token_file: "+token+"\n")
 	webConfig := testutil.WriteFile(t, "web.yml", "tls_server_config: {cert_file: nowhere, key_file: nowhere}\n")
 
 	webKeys := testutil.WriteFile(t, "web.yml", "foo: 1\nbar: 2\n")
@@ -623,6 +625,10 @@ func TestLoadErrors(t *testing.T) {
 		"file missing yaml": {
 			nil, []string{"--config.file", missing},
 			`--config.file: cannot read "` + missing + `" (no such file or directory): want a YAML file of accounts`,
+		},
+		"interval of the flag above the window of an account": {
+			nil, []string{"--config.file", short, "--collector.interval=2h"},
+			short + `:2: --collector.interval: 2h is longer than the window, which is 1h: lower the interval or raise the window`,
 		},
 		"auto-reload without file": {
 			account, []string{"--config.auto-reload"}, `--config.auto-reload: there is no file to reload: use --config.file`,

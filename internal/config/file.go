@@ -277,7 +277,11 @@ func (m *mapping) account(defaults *Account) (a Account, warnings []string, err 
 	if err != nil {
 		return a, nil, err
 	}
-	long, err := a.checkInterval(m.input("interval"))
+	interval := m.input("interval")
+	if interval.value == "" {
+		interval.name = "--collector.interval"
+	}
+	long, err := a.checkInterval(interval)
 	return a, slices.Concat(odd, insecure, long), err
 }
 
