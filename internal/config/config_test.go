@@ -704,6 +704,17 @@ func TestLoadQuestions(t *testing.T) {
 	}
 }
 
+// TestLoadQuestionsWithoutReader holds that an answer that nobody can read is an error, and no stack trace.
+func TestLoadQuestionsWithoutReader(t *testing.T) {
+	reader, writer := io.Pipe()
+	_ = reader.Close()
+	for _, arg := range []string{"--help", "-h", "--version"} {
+		if _, err := Load([]string{arg}, writer); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("%s: error %v, want %v", arg, err, io.ErrClosedPipe)
+		}
+	}
+}
+
 // testDefaults are the accounts' settings when no flag is given.
 func testDefaults(tb testing.TB) *Account {
 	tb.Helper()

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"twilio_operations_exporter/collector"
+	"twilio_operations_exporter/internal/usage"
 	"twilio_operations_exporter/twilio"
 )
 
@@ -45,9 +46,12 @@ const (
 // Load validates a command line and the environment. Its error is one line that names the flag, its value and what
 // would be right. The text of --help and --version goes to stdout; the error is then ErrHelp.
 func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
-	app, o := newApplication(stdout)
+	output := &usage.Output{To: stdout}
+	app, o := newApplication(output)
 	_, err := app.Parse(args)
 	switch {
+	case output.Err != nil:
+		return nil, output.Err
 	case o.answered:
 		return nil, ErrHelp
 	case err != nil:

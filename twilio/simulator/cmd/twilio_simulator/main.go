@@ -30,19 +30,22 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := kingpin.New("twilio_simulator", "Simulates Twilio's Message Operations API. "+
 		"While it runs, faults and trouble are switched by these paths:\n\n"+simulator.AdminHelp)
-	app.UsageWriter(stdout).ErrorWriter(stderr)
+	output := &usage.Output{To: stdout}
+	app.UsageWriter(output).ErrorWriter(stderr)
 	app.HelpFlag.Short('h')
 	helped := false // help ends the parser's work, not the process
 	app.Terminate(func(int) { helped = true })
 
 	flags := addFlags(app)
 	_, err := app.Parse(args)
-	if helped {
+	switch {
+	case output.Err != nil:
+		err = output.Err
+	case helped:
 		return 0
-	}
-	if err != nil {
+	case err != nil:
 		err = explain(app, args, err)
-	} else {
+	default:
 		err = flags.serve(ctx, stdout)
 	}
 	if err != nil {

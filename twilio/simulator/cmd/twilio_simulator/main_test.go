@@ -116,3 +116,15 @@ func TestFlags(t *testing.T) {
 		})
 	}
 }
+
+// TestHelpWithoutReader holds that help that nobody can read is an error, and no stack trace.
+func TestHelpWithoutReader(t *testing.T) {
+	reader, writer := io.Pipe()
+	_ = reader.Close()
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{"--help"}, writer, &stderr)
+	want := "twilio_simulator: " + io.ErrClosedPipe.Error() + "\n"
+	if code != 1 || stderr.String() != want {
+		t.Errorf("status %d, %q, want 1, %q", code, &stderr, want)
+	}
+}
