@@ -93,7 +93,7 @@ func identity(c *config.Account) string {
 
 // resumeAll has accounts go on from their states, and keep them from now on.
 func (s *states) resumeAll(list []*Account) {
-	if s == nil {
+	if s == nil || len(list) == 0 { // a reload may start no account
 		return
 	}
 	var restored atomic.Int64

@@ -197,6 +197,13 @@ func TestStatesOfReloads(t *testing.T) {
 	if got, want := stateFiles(t, path), []string{"a", "b"}; !slices.Equal(got, want) {
 		t.Errorf("states of %q, want %q", got, want)
 	}
+
+	const restored = "states restored"
+	before := p.logged(restored)
+	reload("a")
+	if got := p.logged(restored); got != before || before == 0 {
+		t.Errorf("%d lines say %q, and %d after a reload that starts no account", before, restored, got)
+	}
 }
 
 // TestStatesOfOthers holds that states of accounts that are not this process's are removed: of other shards, and of those
