@@ -235,7 +235,7 @@ func readRuleTests(t *testing.T) ruleTests {
 
 var (
 	// A name in running text; braces are alternatives, as in a shell.
-	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|instance|shards|twilio):[a-zA-Z_])` +
+	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|account_severity|instance|shards|twilio):[a-zA-Z_])` +
 		`[a-zA-Z0-9_:]*(?:\{[a-z0-9_]+(?:,[a-z0-9_]+)+\}[a-zA-Z0-9_:]*)*`)
 	braces     = regexp.MustCompile(`\{([^{}]*)\}`)
 	promqlCode = regexp.MustCompile("(?s)```promql\n(.*?)```")
@@ -401,14 +401,22 @@ func checkNames(t *testing.T, pages ...[]byte) {
 func TestWords(t *testing.T) {
 	t.Parallel()
 	const text = "`twilio_up{account=\"a\"}`, `twilio:share:threshold{severity}`, " +
-		"account_day:twilio_{a,b}:x{1h,1d}, twilio_probe_…"
+		"account_day:twilio_{a,b}:x{1h,1d}, account_severity:twilio_a:y, twilio_probe_…"
 	want := []string{
 		"twilio_up", "twilio:share:threshold",
 		"account_day:twilio_a:x1h", "account_day:twilio_a:x1d", "account_day:twilio_b:x1h", "account_day:twilio_b:x1d",
+		"account_severity:twilio_a:y",
 		"twilio_probe_",
 	}
 	if got := words(text); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+
+	// Whatever level a rule records, a text may name it.
+	for _, name := range recorded(t, filepath.Join(prometheusFiles, "rules")) {
+		if got := words("`" + name + "`"); !slices.Equal(got, []string{name}) {
+			t.Errorf("%s is taken for %q", name, got)
+		}
 	}
 }
 
