@@ -154,6 +154,20 @@ func checkPanels(t *testing.T, s *stack, d *dashboard) {
 	if err != nil || len(problems) != 1 {
 		t.Errorf("the wrong copy %v was not noticed: %v, %v", wrong.expressions, problems, err)
 	}
+
+	// So is a variable that offers nothing, but for a label cluster that nothing has.
+	for query, good := range map[string]bool{
+		`label_values(up, cluster)`:                 true,
+		`label_values(upp, cluster)`:                false,
+		`label_values(up{job="nobody's"}, cluster)`: false,
+		`label_values(cluster)`:                     false,
+		`label_values(up, clutser)`:                 false,
+	} {
+		wrong := dashboard{file: d.file, variables: []variable{{Name: "cluster", Type: "query", AllValue: ".*", Query: query}}}
+		if _, err := wrong.values(t.Context(), s); (err == nil) != good {
+			t.Errorf("the variable %s: %v", query, err)
+		}
+	}
 }
 
 // checkMetrics holds a page of metrics against promtool's rules.

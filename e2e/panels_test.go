@@ -197,7 +197,13 @@ func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, 
 				return nil, err
 			}
 			if len(offered) == 0 {
-				return nil, fmt.Errorf("%s: variable %s: %s offers nothing", d.file, v.Name, text)
+				unclustered, err := s.unclustered(ctx, m[2], parameters)
+				if err != nil {
+					return nil, err
+				}
+				if !unclustered {
+					return nil, fmt.Errorf("%s: variable %s: %s offers nothing", d.file, v.Name, text)
+				}
 			}
 			everything[v.Name] = v.AllValue
 			if v.AllValue == "" {
@@ -218,6 +224,18 @@ func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, 
 		all = append(all, with(everything, c.name, c.value))
 	}
 	return all, nil
+}
+
+// unclustered says whether a variable offers nothing because it is about the label
+// cluster, which only those add who have several: the series that it looks at must
+// be there, without the label.
+func (s *stack) unclustered(ctx context.Context, label string, selector url.Values) (bool, error) {
+	if label != "cluster" {
+		return false, nil
+	}
+	var names []string
+	err := s.ask(ctx, "/api/v1/label/__name__/values", selector, "", &names)
+	return len(selector) > 0 && len(names) > 0, err
 }
 
 // emptyPanels says which expressions of a dashboard have no series now, of
