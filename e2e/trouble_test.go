@@ -108,7 +108,8 @@ func usualHistory(a *account, now time.Time) string {
 	// Settled operations only, over more than one hour of the fast stack.
 	const minutes = 20
 	sums := totals(a.world.Sums(now, now.Add(-(minutes+1)*time.Minute), now.Add(-time.Minute)))
-	return history(a.name, fast, now, float64(sums[twilio.Delivered])/minutes, float64(sums[twilio.Attempts])/minutes)
+	usual := usualHour{a.name, float64(sums[twilio.Delivered]) / minutes, float64(sums[twilio.Attempts]) / minutes}
+	return history(fast, now, usual)
 }
 
 // totals are sums over all statuses, of what is asked about here.
@@ -121,9 +122,15 @@ func totals(sums simulator.Sums) (all twilio.Stats) {
 	return all
 }
 
+// usualHour is what an account delivers and attempts in an hour.
+type usualHour struct {
+	account             string
+	delivered, attempts float64
+}
+
 // history writes OpenMetrics of the same hourly delivery and attempts on each of
 // the seven days before now, divided, at about the time of the day that it is.
-func history(account string, divisor int, now time.Time, delivered, attempts float64) string {
+func history(divisor int, now time.Time, accounts ...usualHour) string {
 	var b strings.Builder
 	day := 24 * time.Hour / time.Duration(divisor)
 	// Prometheus looks back five minutes, whatever the divisor, and no test
@@ -131,16 +138,18 @@ func history(account string, divisor int, now time.Time, delivered, attempts flo
 	const every, before, after = time.Minute, 10 * time.Minute, 30 * time.Minute
 	for _, series := range []struct {
 		name  string
-		value float64
+		value func(usualHour) float64
 	}{
-		{"account:twilio_attempts:increase1h", attempts},
-		{"account:twilio_messages_delivered:increase1h", delivered},
+		{"account:twilio_attempts:increase1h", func(u usualHour) float64 { return u.attempts }},
+		{"account:twilio_messages_delivered:increase1h", func(u usualHour) float64 { return u.delivered }},
 	} {
 		fmt.Fprintf(&b, "# TYPE %s gauge\n", series.name)
-		for at := now.Add(-7*day - before); at.Before(now.Add(-min(day, before))); at = at.Add(every) {
-			if ago := now.Sub(at) % day; ago <= before || ago >= day-after {
-				fmt.Fprintf(&b, "%s{account=%q,job=%q} %g %.3f\n", series.name, account, job, series.value,
-					float64(at.UnixMilli())/1000)
+		for _, u := range accounts {
+			for at := now.Add(-7*day - before); at.Before(now.Add(-min(day, before))); at = at.Add(every) {
+				if ago := now.Sub(at) % day; ago <= before || ago >= day-after {
+					fmt.Fprintf(&b, "%s{account=%q,job=%q} %g %.3f\n", series.name, u.account, job, series.value(u),
+						float64(at.UnixMilli())/1000)
+				}
 			}
 		}
 	}
