@@ -150,6 +150,10 @@ func templateQueries(text string) ([]string, error) {
 // queryFunction finds the calls of query, of which none may be overlooked.
 var queryFunction = regexp.MustCompile(`\bquery\b`)
 
+// optionalLabel finds where the value of a label is put in that not everybody's
+// targets have.
+var optionalLabel = regexp.MustCompile(`\b(cluster|env|namespace|service)=%q`)
+
 // queriesBelow are the strings that are piped into query, at and below a node of
 // a template.
 func queriesBelow(node parse.Node) []string {
@@ -178,7 +182,8 @@ func queriesBelow(node parse.Node) []string {
 			queried := i+1 < len(n.Cmds) && n.Cmds[i+1].String() == "query"
 			for _, arg := range cmd.Args {
 				if s, ok := arg.(*parse.StringNode); ok && queried {
-					text := strings.ReplaceAll(s.Text, "=%q", `=~".+"`)
+					text := optionalLabel.ReplaceAllString(s.Text, `$1=~".*"`)
+					text = strings.ReplaceAll(text, "=%q", `=~".+"`)
 					queries = append(queries, strings.ReplaceAll(text, "{%s", `{account=~".+"`))
 				}
 				queries = append(queries, queriesBelow(arg)...)
@@ -422,10 +427,10 @@ func TestWords(t *testing.T) {
 
 func TestTemplateQueries(t *testing.T) {
 	t.Parallel()
-	const text = `x {{- with printf "topk(1, a{account=%q}[30m])" $labels.account | query -}} {{ "no_query" | title }}` +
+	const text = `x {{- with printf "topk(1, a{cluster=%q,account=%q}[30m])" $labels.cluster $labels.account | query -}} {{ "no_query" | title }}` +
 		`{{ else }}{{ or $value "" }} from={{ "1 * time()" | query | first | value }}{{ end }}` +
 		`{{ if (printf "b" | query) }}{{ range query_all }}{{ "c{d=\"e\"}" | query }}{{ end }}{{ end }}`
-	want := []string{`topk(1, a{account=~".+"}[30m])`, "1 * time()", "b", `c{d="e"}`}
+	want := []string{`topk(1, a{cluster=~".*",account=~".+"}[30m])`, "1 * time()", "b", `c{d="e"}`}
 	if got, err := templateQueries(text); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v\nwant %q", got, err, want)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,6 +50,9 @@ func TestTrouble(t *testing.T) {
 		}
 		if name == "shard" {
 			flags = []string{"--shard.total=2", "--shard.index=1"} // which takes an account of this name
+		}
+		if name == "acme" {
+			flags = []string{"--storage.path=" + filepath.Join(t.TempDir(), "states")} // an alert is about it
 		}
 		a := startAccount(t, name, settings, window, flags...)
 		accounts[name] = a
