@@ -53,6 +53,7 @@ func TestEmailsAndReasons(t *testing.T) {
 	exporter := start(t, "the exporter", "exporter", nil, "--config.file="+file, "--web.listen-address=127.0.0.1:0",
 		"--collector.interval=1s", "--collector.operation-tags=campaign,team")
 
+	const sampled = `twilio_named_operation_messages_sampled{account="texts",operation="comms_operation_00000000000000000000000001"} 5`
 	page := ""
 	eventually(t, "numbers and reasons", func() error {
 		body, err := get(t.Context(), exporter.url("/metrics"))
@@ -60,8 +61,8 @@ func TestEmailsAndReasons(t *testing.T) {
 		switch {
 		case err != nil:
 			return err
-		case !strings.Contains(page, "\ntwilio_named_operation_errors_sampled{"):
-			return errors.New("no reasons yet")
+		case !strings.Contains(page, "\n"+sampled+"\n"):
+			return errors.New("not all reasons yet")
 		case !strings.Contains(page, "\n"+`twilio_up{account="letters"} 1`):
 			return errors.New("no e-mails yet")
 		}
@@ -76,7 +77,7 @@ func TestEmailsAndReasons(t *testing.T) {
 		`twilio_operation_attempts{account="letters",status="PROCESSING"} 0`,
 		`twilio_operations_failing{account="letters",status="PROCESSING"} 1`,
 		`twilio_operation_recipients_unaddressable{account="texts",status="PROCESSING"} 1`,
-		`twilio_named_operation_messages_sampled{account="texts",operation="comms_operation_00000000000000000000000001"} 5`,
+		sampled,
 		`twilio_exporter_api_requests_total{account="texts",code="200",endpoint="list_messages"} 2`,
 		`twilio_exporter_api_requests_total{account="texts",code="200",endpoint="fetch_message"} 5`,
 	} {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -38,6 +39,14 @@ const (
 	paceLasts = 3 * time.Hour
 	paceAfter = 3 * time.Hour
 )
+
+// farApart are recording rules that yield only where refreshes or scrapes are far
+// apart: the shortest range with something in it is longer than usual.
+var farApart = []string{
+	"account:twilio_up_window:beyond5m", "account:twilio_up_window:beyond15m", "account:twilio_up_window:beyond30m",
+	"account:twilio_window:beyond5m", "account:twilio_window:beyond15m", "account:twilio_window:beyond30m",
+	"instance:scrape:slow",
+}
 
 // measurePaces has all messages of an account fail for hours, at each pace, and
 // returns a row of the table for each.
@@ -88,6 +97,11 @@ func measurePaces(t *testing.T, all []pace) []string {
 		r.step(at, nil)
 	}
 	r.evaluate()
+	for _, record := range farApart {
+		if !slices.ContainsFunc(r.rules, func(rule *runRule) bool { return rule.Record == record && len(rule.alive) > 0 }) {
+			t.Errorf("%s yields nothing where refreshes and scrapes are far apart", record)
+		}
+	}
 
 	var rows []string
 	for i, p := range all {

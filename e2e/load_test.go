@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/pem"
 	"flag"
 	"fmt"
@@ -19,9 +21,15 @@ import (
 
 const fleetToken = "token-of-the-fleet" // of accounts that do not exist
 
-// fleet is the API of many accounts, of which some are in trouble: the name of
-// an account, which its SID ends in, says in which.
+// fleet is the API of many accounts, by SID, of which some are in trouble: the name
+// of an account says in which.
 type fleet struct{ handlers map[string]*simulator.Handler }
+
+// fleetSID is the SID of the account of this name.
+func fleetSID(name string) string {
+	digest := sha256.Sum256([]byte(name))
+	return "AC" + hex.EncodeToString(digest[:16])
+}
 
 func newFleet(names []string) *fleet {
 	f := &fleet{handlers: make(map[string]*simulator.Handler)}
@@ -29,10 +37,10 @@ func newFleet(names []string) *fleet {
 		world := simulator.MustWorld(simulator.WorldSettings{
 			Seed: uint64(i), Rate: 200 / float64(len(names)), MaxRecipients: 100, //nolint:gosec // a small number
 		})
-		h := simulator.NewHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: fleetToken})
+		h := simulator.NewHandler(world, simulator.Settings{AccountSID: fleetSID(name), AuthToken: fleetToken})
 		switch kind, _, _ := strings.Cut(name, "-"); kind {
 		case "refused":
-			h = simulator.NewHandler(world, simulator.Settings{AccountSID: "AC" + name, AuthToken: "another"})
+			h = simulator.NewHandler(world, simulator.Settings{AccountSID: fleetSID(name), AuthToken: "another"})
 		case "hanging":
 			h.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
 		case "throttled":
@@ -40,14 +48,14 @@ func newFleet(names []string) *fleet {
 				Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour,
 			})
 		}
-		f.handlers[name] = h
+		f.handlers[fleetSID(name)] = h
 	}
 	return f
 }
 
 func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	sid, _, _ := r.BasicAuth()
-	f.handlers[strings.TrimPrefix(sid, "AC")].ServeHTTP(w, r)
+	f.handlers[sid].ServeHTTP(w, r)
 }
 
 // startFleet starts an exporter of these accounts of a fleet.
@@ -62,7 +70,7 @@ func startFleet(t *testing.T, program string, fleet *httptest.Server, names []st
 	var config strings.Builder
 	config.WriteString("accounts:\n")
 	for _, name := range names {
-		fmt.Fprintf(&config, "- {name: %[1]s, account_sid: AC%[1]s, auth_token_file: token}\n", name)
+		fmt.Fprintf(&config, "- {name: %s, account_sid: %s, auth_token_file: token}\n", name, fleetSID(name))
 	}
 	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
 	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))

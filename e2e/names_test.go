@@ -150,6 +150,10 @@ func templateQueries(text string) ([]string, error) {
 // queryFunction finds the calls of query, of which none may be overlooked.
 var queryFunction = regexp.MustCompile(`\bquery\b`)
 
+// optionalLabel finds where the value of a label is put in that not everybody's
+// targets have.
+var optionalLabel = regexp.MustCompile(`\b(cluster|env|namespace|service)=%q`)
+
 // queriesBelow are the strings that are piped into query, at and below a node of
 // a template.
 func queriesBelow(node parse.Node) []string {
@@ -178,7 +182,8 @@ func queriesBelow(node parse.Node) []string {
 			queried := i+1 < len(n.Cmds) && n.Cmds[i+1].String() == "query"
 			for _, arg := range cmd.Args {
 				if s, ok := arg.(*parse.StringNode); ok && queried {
-					text := strings.ReplaceAll(s.Text, "=%q", `=~".+"`)
+					text := optionalLabel.ReplaceAllString(s.Text, `$1=~".*"`)
+					text = strings.ReplaceAll(text, "=%q", `=~".+"`)
 					queries = append(queries, strings.ReplaceAll(text, "{%s", `{account=~".+"`))
 				}
 				queries = append(queries, queriesBelow(arg)...)
@@ -235,7 +240,7 @@ func readRuleTests(t *testing.T) ruleTests {
 
 var (
 	// A name in running text; braces are alternatives, as in a shell.
-	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|instance|shards|twilio):[a-zA-Z_])` +
+	wordInDocs = regexp.MustCompile(`\b(?:twilio_|(?:account|account_day|account_operation|account_severity|instance|shards|twilio):[a-zA-Z_])` +
 		`[a-zA-Z0-9_:]*(?:\{[a-z0-9_]+(?:,[a-z0-9_]+)+\}[a-zA-Z0-9_:]*)*`)
 	braces     = regexp.MustCompile(`\{([^{}]*)\}`)
 	promqlCode = regexp.MustCompile("(?s)```promql\n(.*?)```")
@@ -401,23 +406,31 @@ func checkNames(t *testing.T, pages ...[]byte) {
 func TestWords(t *testing.T) {
 	t.Parallel()
 	const text = "`twilio_up{account=\"a\"}`, `twilio:share:threshold{severity}`, " +
-		"account_day:twilio_{a,b}:x{1h,1d}, twilio_probe_…"
+		"account_day:twilio_{a,b}:x{1h,1d}, account_severity:twilio_a:y, twilio_probe_…"
 	want := []string{
 		"twilio_up", "twilio:share:threshold",
 		"account_day:twilio_a:x1h", "account_day:twilio_a:x1d", "account_day:twilio_b:x1h", "account_day:twilio_b:x1d",
+		"account_severity:twilio_a:y",
 		"twilio_probe_",
 	}
 	if got := words(text); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
+
+	// Whatever level a rule records, a text may name it.
+	for _, name := range recorded(t, filepath.Join(prometheusFiles, "rules")) {
+		if got := words("`" + name + "`"); !slices.Equal(got, []string{name}) {
+			t.Errorf("%s is taken for %q", name, got)
+		}
+	}
 }
 
 func TestTemplateQueries(t *testing.T) {
 	t.Parallel()
-	const text = `x {{- with printf "topk(1, a{account=%q}[30m])" $labels.account | query -}} {{ "no_query" | title }}` +
+	const text = `x {{- with printf "topk(1, a{cluster=%q,account=%q}[30m])" $labels.cluster $labels.account | query -}} {{ "no_query" | title }}` +
 		`{{ else }}{{ or $value "" }} from={{ "1 * time()" | query | first | value }}{{ end }}` +
 		`{{ if (printf "b" | query) }}{{ range query_all }}{{ "c{d=\"e\"}" | query }}{{ end }}{{ end }}`
-	want := []string{`topk(1, a{account=~".+"}[30m])`, "1 * time()", "b", `c{d="e"}`}
+	want := []string{`topk(1, a{cluster=~".*",account=~".+"}[30m])`, "1 * time()", "b", `c{d="e"}`}
 	if got, err := templateQueries(text); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v\nwant %q", got, err, want)
 	}

@@ -31,8 +31,8 @@ func TestShards(t *testing.T) {
 		}
 		name := fmt.Sprintf("account-%02d", i)
 		names = append(names, name)
-		api.handlers[name] = simulator.NewHandler(simulator.NewStatic(ops...),
-			simulator.Settings{AccountSID: "AC" + name, AuthToken: fleetToken})
+		api.handlers[fleetSID(name)] = simulator.NewHandler(simulator.NewStatic(ops...),
+			simulator.Settings{AccountSID: fleetSID(name), AuthToken: fleetToken})
 	}
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)

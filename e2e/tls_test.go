@@ -64,7 +64,7 @@ func TestScrapeByTLSAndPassword(t *testing.T) {
 			}
 			return nil
 		})
-		if seen, err := s.query(t.Context(), "twilio_up"); err != nil || len(seen) != int(tc.up) {
+		if seen, err := s.query(t.Context(), `twilio_up{account="demo"}`); err != nil || len(seen) != int(tc.up) {
 			t.Errorf("with %s: twilio_up is %v, %v", tc.passwordFile, seen, err)
 		}
 	}
