@@ -79,7 +79,7 @@ not edit it. Without the flag the test measures the first table and a part of th
 or the file is out of date.
 
 Minutes to begin count from the first scrape that shows the trouble, minutes to end from the first scrape that shows it
-mended. Add up to 90 seconds until a scrape shows what the API says, and Alertmanager's ` + "`" + `group_wait` + "`" + ` (30 s) or
+fixed. Add up to 90 seconds until a scrape shows what the API says, and Alertmanager's ` + "`" + `group_wait` + "`" + ` (30 s) or
 ` + "`" + `group_interval` + "`" + ` (5 min).
 
 TABLE
@@ -105,8 +105,8 @@ WEEK
 
 ## What is behind it
 
-A share of messages is an alert when the lower bound of Wilson's interval of it is above the threshold, over 5 minutes
-(z = 4), 15 minutes or an hour (z = 3), and over six hours where less than 20 messages an hour reach an outcome. The bound
+A share of messages is an alert when the lower bound of Wilson's interval is above the threshold, over 5 minutes
+(z = 4), 15 minutes or an hour (z = 3), and over six hours where fewer than 20 messages an hour reach an outcome. The bound
 is low where there is little to judge by: 5 of 10 gives 15.6%, 12 of 110 4.8%, 60 of 1,000 4.1%, 600 of 10,000 5.3%. One
 formula is right for every size, and chance alone hardly ever gets above it. At least 5 (critical: 10)
 messages must have failed.
@@ -118,9 +118,9 @@ an hour for one with 60 messages an hour of which half failed.
 No range is used in which two scrapes and a refresh are not sure to be: the rules measure how far apart scrapes are, and
 read ` + "`" + `twilio_exporter_refresh_interval_seconds` + "`" + `.
 
-TwilioSendingStopped compares with this hour a week ago, if the hours before and after it were like it. So nobody is told
-of a stop in the first or the last hour in which an account sends; in return the change of clocks is no alarm. A stop in
-any other hour is told within 75 minutes.
+TwilioSendingStopped compares with this hour a week ago, if the hours before and after it were like it. In return for
+no alert when clocks change, a stop in the first or the last hour in which an account sends is not noticed. A stop in any
+other hour fires within 75 minutes.
 
 All figures are in [` + "`" + `thresholds.yml` + "`" + `](../deploy/prometheus/rules/thresholds.yml), and each account may have its own; each
 alert has a [runbook](../deploy/runbooks/README.md).

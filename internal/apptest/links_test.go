@@ -98,6 +98,52 @@ func deadLinks(t *testing.T, path, text string) (dead []string) {
 	return dead
 }
 
+// secretArgument is a user with a password as an argument of curl, or in a URL.
+var secretArgument = regexp.MustCompile(`curl[^\n|]*\s(?:-u|--user)[ =]?["']?[^\s"']+:|https?://[^/\s"':]+:[^/\s"']+@`)
+
+// TestCommandsHideSecrets checks that no documented command puts a secret into
+// the process list.
+func TestCommandsHideSecrets(t *testing.T) {
+	for path, text := range documents(t) {
+		joined := strings.ReplaceAll(text, "\\\n", " ")
+		for _, command := range secretArgument.FindAllString(joined, -1) {
+			t.Errorf("%s: %s shows a secret in the process list: let curl prompt for it", path, command)
+		}
+	}
+	for command, want := range map[string]bool{
+		"curl -u SID:SECRET https://comms.twilio.com/v1":                    true,
+		`curl -sS --user="$SID:$TOKEN" https://comms.twilio.com/v1`:         true,
+		"curl https://SID:SECRET@comms.twilio.com/v1":                       true,
+		`curl -sS -u "$TWILIO_ACCOUNT_SID" 'https://comms.twilio.com/v1'`:   false,
+		"printf 'user = \"%s:%s\"' SID SECRET | curl -K - http://localhost": false,
+	} {
+		if got := secretArgument.MatchString(command); got != want {
+			t.Errorf("%s: shows a secret: %v, want %v", command, got, want)
+		}
+	}
+}
+
+// TestStatusPage checks that every mention of Twilio's status page in a runbook
+// leads there.
+func TestStatusPage(t *testing.T) {
+	mentions := 0
+	for path, text := range documents(t) {
+		if !strings.Contains(filepath.ToSlash(path), "deploy/runbooks/") {
+			continue
+		}
+		text = strings.Join(strings.Fields(text), " ")
+		all := strings.Count(text, "status page")
+		linked := strings.Count(text, "[status page](https://status.twilio.com)")
+		if all != linked {
+			t.Errorf("%s: %d of %d mentions of the status page are links", path, linked, all)
+		}
+		mentions += all
+	}
+	if mentions < 5 {
+		t.Errorf("only %d mentions of the status page", mentions)
+	}
+}
+
 // TestLinks checks the relative links of all Markdown files, fragments included.
 func TestLinks(t *testing.T) {
 	texts := documents(t)
