@@ -31,7 +31,7 @@ type Message struct {
 	ID         string
 	Status     Status            // one of its own, such as FAILED or UNDELIVERED
 	Operations []string          // ids of the operations that it is related to
-	Tags       map[string]string // at most 10, set by the sender
+	Tags       map[string]string // at most 10, set by the sender; none in a list
 	Attempts   []Attempt         // in the order in which they were made, the last 20; none in a list
 }
 
@@ -124,6 +124,7 @@ func (c *Client) FetchMessage(ctx context.Context, id string) (Message, error) {
 
 var (
 	messagePageMembers = []member{{"messages", false}, {"pagination", false}}
+	listedMembers      = []member{{"id", false}, {"status", false}, {"related", true}}
 	messageMembers     = []member{{"id", false}, {"status", false}, {"related", true}, {"tags", true}, {"attempts", true}}
 	relatedMembers     = []member{{"name", true}, {"id", true}}
 	attemptMembers     = []member{{"status", true}, {"from", true}, {"error", true}}
@@ -131,7 +132,8 @@ var (
 	errorMembers       = []member{{"code", true}, {"message", true}}
 )
 
-// decodeMessagePage fills p from a page of the list of messages. What p holds after an error is of no use.
+// decodeMessagePage fills p from a page of the list of messages. Tags and attempts are skipped: nobody needs those of a
+// list, and of a page of messages they would take much memory. What p holds after an error is of no use.
 func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 	p.Messages = p.Messages[:0]
 	p.Next = ""
@@ -142,7 +144,7 @@ func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 			}
 			return d.array(func() error {
 				p.Messages = append(p.Messages, Message{})
-				return d.message(&p.Messages[len(p.Messages)-1])
+				return d.message(&p.Messages[len(p.Messages)-1], listedMembers)
 			})
 		})
 	})
@@ -150,11 +152,12 @@ func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 
 // decodeMessage fills m from an answer that is one message.
 func decodeMessage(body io.Reader, s *sanitizer, m *Message) error {
-	return decode(body, s, func(d *decoder) error { return d.message(m) })
+	return decode(body, s, func(d *decoder) error { return d.message(m, messageMembers) })
 }
 
-func (d *decoder) message(m *Message) error {
-	return d.object(messageMembers, func(name string) error {
+// message reads the members of a message that are given.
+func (d *decoder) message(m *Message, members []member) error {
+	return d.object(members, func(name string) error {
 		switch name {
 		case "id":
 			return d.id(&m.ID)
