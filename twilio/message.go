@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
+	"unicode"
 )
 
 const (
@@ -194,7 +196,8 @@ func (d *decoder) related(m *Message) error {
 	return err
 }
 
-// tags reads the tags. Those that are longer than documented, hold a secret, or are too many are left out.
+// tags reads the tags. Those that are longer than documented, hold a secret or control characters, or are too many are
+// left out.
 func (d *decoder) tags(m *Message) error {
 	if err := d.open('{'); err != nil {
 		return err
@@ -214,7 +217,8 @@ func (d *decoder) tags(m *Message) error {
 			continue
 		}
 		value := string(text)
-		if d.sanitizer.holds(key) || d.sanitizer.holds(value) {
+		// What parses the value of a label may take a NUL for the end.
+		if strings.ContainsFunc(value, unicode.IsControl) || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
 			continue
 		}
 		if m.Tags == nil {

@@ -207,6 +207,16 @@ func TestHostileMessagePage(t *testing.T) {
 	}
 }
 
+// TestTagsWithControlCharacters holds that no such tag becomes a label.
+func TestTagsWithControlCharacters(t *testing.T) {
+	var m Message
+	body := `{"id":"m","status":"FAILED","tags":{"a":"x\u0000y","b":"x\ny","c":"x"}}`
+	err := decodeMessage(strings.NewReader(body), new(sanitizer), &m)
+	if err != nil || len(m.Tags) != 1 || m.Tags["c"] != "x" {
+		t.Errorf("tags %q, %v", m.Tags, err)
+	}
+}
+
 func FuzzDecodeMessage(f *testing.F) {
 	f.Add([]byte(lost))
 	f.Add([]byte(`{"id":"m","status":"FAILED","attempts":[{"error":{"code":"1"}}]}`))
