@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
+	"unicode"
 )
 
 const (
@@ -31,7 +33,7 @@ type Message struct {
 	ID         string
 	Status     Status            // one of its own, such as FAILED or UNDELIVERED
 	Operations []string          // ids of the operations that it is related to
-	Tags       map[string]string // at most 10, set by the sender
+	Tags       map[string]string // at most 10, set by the sender; none in a list
 	Attempts   []Attempt         // in the order in which they were made, the last 20; none in a list
 }
 
@@ -124,6 +126,7 @@ func (c *Client) FetchMessage(ctx context.Context, id string) (Message, error) {
 
 var (
 	messagePageMembers = []member{{"messages", false}, {"pagination", false}}
+	listedMembers      = []member{{"id", false}, {"status", false}, {"related", true}}
 	messageMembers     = []member{{"id", false}, {"status", false}, {"related", true}, {"tags", true}, {"attempts", true}}
 	relatedMembers     = []member{{"name", true}, {"id", true}}
 	attemptMembers     = []member{{"status", true}, {"from", true}, {"error", true}}
@@ -131,7 +134,8 @@ var (
 	errorMembers       = []member{{"code", true}, {"message", true}}
 )
 
-// decodeMessagePage fills p from a page of the list of messages. What p holds after an error is of no use.
+// decodeMessagePage fills p from a page of the list of messages. Tags and attempts are skipped: nobody needs those of a
+// list, and of a page of messages they would take much memory. What p holds after an error is of no use.
 func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 	p.Messages = p.Messages[:0]
 	p.Next = ""
@@ -142,7 +146,7 @@ func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 			}
 			return d.array(func() error {
 				p.Messages = append(p.Messages, Message{})
-				return d.message(&p.Messages[len(p.Messages)-1])
+				return d.message(&p.Messages[len(p.Messages)-1], listedMembers)
 			})
 		})
 	})
@@ -150,11 +154,12 @@ func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 
 // decodeMessage fills m from an answer that is one message.
 func decodeMessage(body io.Reader, s *sanitizer, m *Message) error {
-	return decode(body, s, func(d *decoder) error { return d.message(m) })
+	return decode(body, s, func(d *decoder) error { return d.message(m, messageMembers) })
 }
 
-func (d *decoder) message(m *Message) error {
-	return d.object(messageMembers, func(name string) error {
+// message reads the members of a message that are given.
+func (d *decoder) message(m *Message, members []member) error {
+	return d.object(members, func(name string) error {
 		switch name {
 		case "id":
 			return d.id(&m.ID)
@@ -191,7 +196,8 @@ func (d *decoder) related(m *Message) error {
 	return err
 }
 
-// tags reads the tags. Those that are longer than documented, hold a secret, or are too many are left out.
+// tags reads the tags. Those that are longer than documented, hold a secret or control characters, or are too many are
+// left out.
 func (d *decoder) tags(m *Message) error {
 	if err := d.open('{'); err != nil {
 		return err
@@ -211,7 +217,8 @@ func (d *decoder) tags(m *Message) error {
 			continue
 		}
 		value := string(text)
-		if d.sanitizer.holds(key) || d.sanitizer.holds(value) {
+		// What parses the value of a label may take a NUL for the end.
+		if strings.ContainsFunc(value, unicode.IsControl) || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
 			continue
 		}
 		if m.Tags == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -54,8 +55,9 @@ func TestMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(page.Messages[0], lostDecoded) {
-			t.Errorf("got %+v", page.Messages[0])
+		listed := Message{ID: lostDecoded.ID, Status: lostDecoded.Status, Operations: lostDecoded.Operations}
+		if !reflect.DeepEqual(page.Messages[0], listed) {
+			t.Errorf("got %+v, want %+v", page.Messages[0], listed)
 		}
 		ids = append(ids, page.Messages[1].ID)
 	}
@@ -178,6 +180,40 @@ func TestHostileMessages(t *testing.T) {
 		if len(a.Text) > maxErrorText+len("…") {
 			t.Errorf("a text of %d bytes", len(a.Text))
 		}
+	}
+}
+
+// A page of messages takes little memory, whatever they hold.
+func TestHostileMessagePage(t *testing.T) {
+	attempts := strings.Repeat("{},", maxAttempts-1) + "{}"
+	var tags []string
+	for i := range maxTags {
+		tags = append(tags, fmt.Sprintf(`"t%d":"x"`, i))
+	}
+	message := fmt.Sprintf(`{"id":"m","status":"FAILED","tags":{%s},"attempts":[%s]}`, strings.Join(tags, ","), attempts)
+	messages := strings.Repeat(message+",", maxElements-1) + message
+	body := strings.NewReader(`{"messages":[` + messages + `],"pagination":{}}`)
+
+	var p MessagePage
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := decodeMessagePage(body, new(sanitizer), &p)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(p.Messages) != maxElements {
+		t.Fatalf("%d messages, %v", len(p.Messages), err)
+	}
+	if taken := after.TotalAlloc - before.TotalAlloc; taken > 16<<20 {
+		t.Errorf("reading it took %d MB", taken>>20)
+	}
+}
+
+// TestTagsWithControlCharacters holds that no such tag becomes a label.
+func TestTagsWithControlCharacters(t *testing.T) {
+	var m Message
+	body := `{"id":"m","status":"FAILED","tags":{"a":"x\u0000y","b":"x\ny","c":"x"}}`
+	err := decodeMessage(strings.NewReader(body), new(sanitizer), &m)
+	if err != nil || len(m.Tags) != 1 || m.Tags["c"] != "x" {
+		t.Errorf("tags %q, %v", m.Tags, err)
 	}
 }
 

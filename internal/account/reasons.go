@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 	"unicode"
 
@@ -245,13 +244,12 @@ func decisive(attempts []twilio.Attempt) (decisive twilio.Attempt) {
 	return decisive
 }
 
-const (
-	maxCodeDigits   = 5         // in the code of an error; a phone number has more
-	phoneSeparators = " -.()/+" // between the digits of a phone number
-)
+// maxCodeDigits is how many digits the code of an error has; a phone number has more.
+const maxCodeDigits = 5
 
 // impersonal returns what Twilio says of an error, or nothing if it may speak of a recipient, by an address of e-mail or
-// by a phone number.
+// by a phone number. Between the digits of a phone number there may be anything but letters and
+// colons.
 func impersonal(text string) string {
 	digits := 0
 	for _, r := range text {
@@ -260,7 +258,7 @@ func impersonal(text string) string {
 			return ""
 		case unicode.IsDigit(r):
 			digits++
-		case !strings.ContainsRune(phoneSeparators, r):
+		case r == ':' || unicode.IsLetter(r):
 			digits = 0
 		}
 		if digits > maxCodeDigits {

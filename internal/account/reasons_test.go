@@ -555,6 +555,7 @@ func TestImpersonal(t *testing.T) {
 	for text, want := range map[string]bool{
 		"Message filtered": true, "Error 30007: 3 of 4": true, "": true, "12345": true,
 		"to +15550001234": false, "to (555) 000-1234": false, "1 2 3 4 5 6": false, "x@example.org": false, "１２３４５６": false,
+		"to 555·010·99": false, "to 555‑010‑99": false, "to 555_010,99": false, "to 555\u00a0010\u00a099": false,
 	} {
 		if got := impersonal(text); got != text && want || got != "" && !want {
 			t.Errorf("%q: %q", text, got)
