@@ -16,6 +16,7 @@ func TestCampaignDiscovery(t *testing.T) {
 	settings := fastWorld(41)
 	settings.Rate, settings.Lifetime = 4, 20*time.Second
 	settings.MinRecipients, settings.MaxRecipients = 2000, 2000
+	settings.BadShare = 1 // the dashboard says why messages are lost
 	a := startAccount(t, "discovered", settings, accountWindow)
 	s := startStack(t, "Prometheus (discovery)", 1, []string{a.exporter.address}, "", "", func(dir string) {
 		file := filepath.Join(dir, "prometheus.yml")
