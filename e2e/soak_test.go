@@ -55,7 +55,7 @@ func TestSoak(t *testing.T) {
 		})
 	}
 	every(1, 50*time.Millisecond, func(rnd *rand.Rand) {
-		faults := api.handlers[names[rnd.IntN(len(names))]].Faults()
+		faults := api.handlers[fleetSID(names[rnd.IntN(len(names))])].Faults()
 		faults.Clear()
 		switch fault := (simulator.Fault{Every: 1 + rnd.IntN(3)}); rnd.IntN(9) {
 		case 0, 1:
