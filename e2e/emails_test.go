@@ -51,7 +51,7 @@ func TestEmailsAndReasons(t *testing.T) {
 	file := filepath.Join(dir, "accounts.yml")
 	writeYAML(t, file, map[string]any{"accounts": []any{account("texts", "messages"), account("letters", "emails")}})
 	exporter := start(t, "the exporter", "exporter", nil, "--config.file="+file, "--web.listen-address=127.0.0.1:0",
-		"--collector.interval=1s", "--collector.operation-tags=campaign,team")
+		"--collector.interval=10s", "--collector.operation-tags=campaign,team")
 
 	const sampled = `twilio_named_operation_messages_sampled{account="texts",operation="comms_operation_00000000000000000000000001"} 5`
 	page := ""

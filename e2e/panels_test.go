@@ -398,10 +398,10 @@ func (d *dashboard) filled(ctx context.Context, s *stack) ([]expression, error) 
 // elsewhere are parts of selectors that match nothing in the fast stack, for a reason that is named, and where something
 // does match them.
 var elsewhere = map[string]string{
-	`threshold{account!=""`:                                 "no account has thresholds of its own: identity.yml",
-	`exported_account!=""`:                                  "no target has a label account: identity.yml",
-	`twilio_account_info{resource="emails"`:                 "no account sends e-mails: TestDemo, identity.yml",
-	`why="stuck"`:                                           "nothing is stuck for ten minutes of real time: hours.yml",
+	`threshold{account!=""`: "no account has thresholds of its own: identity.yml",
+	`exported_account!=""`:  "no target has a label account: identity.yml",
+	`resource="emails"`:     "no account sends e-mails: TestDemo, identity.yml",
+	`why="stuck"`:           "nothing is stuck for ten minutes of real time: hours.yml",
 	`account_operation:twilio_stuck_operation_idle_seconds`: "as before",
 }
 

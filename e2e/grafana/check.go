@@ -79,6 +79,7 @@ type dashboard struct {
 			Multi, IncludeAll bool
 			AllValue          string
 			Refresh           int
+			Query             json.RawMessage // a string or an object, by the type
 		}
 	}
 }

@@ -11,7 +11,11 @@ import (
 // the time range changes.
 const refreshOnTimeRange = 2
 
-var ofAccounts = regexp.MustCompile(`\{[^{}]*account=~"\$account\|?"[^{}]*\}`)
+var ofAccounts = regexp.MustCompile(`[\w:]*\{[^{}]*account=~"\$account\|?"[^{}]*\}`)
+
+// probe begins the names of metrics of single operations. They are of a job of their own: on a dashboard whose variable
+// job is that of the probes, what else is drawn cannot be of it.
+const probe = "twilio_probe_"
 
 // lint is modelled on Grafana's dashboard-linter; each finding names its rule.
 // What the other checks do already is not repeated: panel-datasource-rule,
@@ -20,12 +24,13 @@ var ofAccounts = regexp.MustCompile(`\{[^{}]*account=~"\$account\|?"[^{}]*\}`)
 // template-instance-rule there is the variable account: an exporter has many.
 func lint(d *dashboard) []error {
 	var errs []error
-	jobs := false
+	jobs, ofProbes := false, false
 	for _, v := range d.Templating.List {
 		if v.Type != "query" {
 			continue
 		}
 		jobs = jobs || v.Name == "job" && v.Multi && v.IncludeAll
+		ofProbes = ofProbes || v.Name == "job" && strings.Contains(string(v.Query), probe)
 		if v.Refresh != refreshOnTimeRange {
 			errs = append(errs, fmt.Errorf("template-on-time-change-reload-rule: variable %s is not asked anew", v.Name))
 		}
@@ -36,20 +41,21 @@ func lint(d *dashboard) []error {
 
 	for _, p := range flatten(d.Panels) {
 		for _, t := range p.Targets {
-			errs = append(errs, ofAnyJob(fmt.Sprintf("panel %d %q, query %s", p.ID, p.Title, t.RefID), t.Expr)...)
+			errs = append(errs, ofAnyJob(fmt.Sprintf("panel %d %q, query %s", p.ID, p.Title, t.RefID), t.Expr, ofProbes)...)
 		}
 	}
 	for _, a := range d.Annotations.List {
-		errs = append(errs, ofAnyJob("annotation", a.Target.Expr)...)
+		errs = append(errs, ofAnyJob("annotation", a.Target.Expr, ofProbes)...)
 	}
 	return errs
 }
 
 // ofAnyJob finds selectors of accounts that look at all jobs or clusters.
-func ofAnyJob(where, expr string) []error {
+func ofAnyJob(where, expr string, ofProbes bool) []error {
 	var errs []error
 	for _, selector := range ofAccounts.FindAllString(expr, -1) {
-		if !strings.Contains(selector, `job=~"$job"`) || !strings.Contains(selector, `cluster=~"$cluster"`) {
+		otherJob := ofProbes && !strings.HasPrefix(selector, probe)
+		if !otherJob && !strings.Contains(selector, `job=~"$job"`) || !strings.Contains(selector, `cluster=~"$cluster"`) {
 			errs = append(errs, fmt.Errorf("target-job-rule: %s: %s", where, selector))
 		}
 	}
