@@ -19,11 +19,14 @@ const SchemaFile = "deploy/accounts.schema.json"
 
 // Flags are the exporter's flags, sorted.
 var Flags = []string{
+	"--backfill",
 	"--collector.concurrency",
+	"--collector.failure-samples",
 	"--collector.interval",
 	"--collector.max-age",
 	"--collector.max-staleness",
 	"--collector.named-operations",
+	"--collector.operation-tags",
 	"--collector.page-size",
 	"--collector.refresh-timeout",
 	"--collector.window",
@@ -46,6 +49,7 @@ var Flags = []string{
 	"--twilio.base-url",
 	"--twilio.max-retries",
 	"--twilio.rate-limit",
+	"--twilio.resource",
 	"--twilio.timeout",
 	"--version",
 	"--web.config.file",
