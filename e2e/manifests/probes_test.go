@@ -103,7 +103,11 @@ func runContainer(t *testing.T, b *Bundle) *corev1.Container {
 		}
 	}
 	for _, arg := range program.Args {
-		if !strings.HasPrefix(arg, "--web.health-listen-address=") {
+		switch {
+		case strings.HasPrefix(arg, "--web.health-listen-address="):
+		case strings.HasPrefix(arg, storageFlag):
+			args = append(args, storageFlag+t.TempDir())
+		default:
 			args = append(args, strings.Replace(arg, "=/etc/", "="+dir+"/etc/", 1))
 		}
 	}

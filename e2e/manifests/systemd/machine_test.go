@@ -244,7 +244,8 @@ func TestSandbox(t *testing.T) {
 	write(t, token, "not a secret")
 	cmd := exec.CommandContext(t.Context(), host.Exporter(t), //nolint:gosec // built here
 		"--twilio.account-sid=AC00000000000000000000000000000000", "--twilio.auth-token-file="+token,
-		"--twilio.base-url=http://127.0.0.1:1/v1", "--web.listen-address="+outside)
+		"--twilio.base-url=http://127.0.0.1:1/v1", "--web.listen-address="+outside,
+		"--storage.path="+filepath.Join(t.TempDir(), "states"))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
