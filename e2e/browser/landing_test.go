@@ -24,17 +24,40 @@ func browse(ctx context.Context, t *testing.T) context.Context {
 	if err != nil {
 		t.Fatal("chromium is missing: sudo apt-get install chromium")
 	}
+	profile := filepath.Join(t.TempDir(), "profile")
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.ExecPath(chromium), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(profile),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
 		chromedp.WSURLReadTimeout(2*time.Minute),
 	)
 	allocator, cancelAllocator := chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancelAllocator)
 	tab, cancelTab := chromedp.NewContext(allocator)
-	t.Cleanup(cancelTab)
+	t.Cleanup(func() {
+		cancelTab()
+		cancelAllocator()
+		chromedp.FromContext(tab).Allocator.Wait()
+		removeAll(t, profile)
+	})
 	return tab
+}
+
+// removeAll removes a browser's files, which its last processes may still add to.
+func removeAll(t *testing.T, dir string) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	for {
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-deadline:
+			t.Error(err)
+			return
+		}
+	}
 }
 
 // page is what a browser shows.
