@@ -2,10 +2,8 @@ package collector
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,27 +46,6 @@ const (
 func (k kind) live() bool { return k == liveGauge || k == liveCounter }
 
 func (k kind) counts() bool { return k == counter || k == liveCounter }
-
-// view is an account as one scrape shows it. It does not change.
-type view struct {
-	settings *Settings
-	created  time.Time // the beginning of the counters, before restarts if that is known
-	started  time.Time // the beginning of live counters: a restart sets them to 0
-
-	up        bool
-	succeeded time.Time // the end of the last refresh that succeeded
-	throttled time.Duration
-	skew      time.Duration
-	skewKnown bool
-
-	snapshot *window.Snapshot // the last good one; empty before the first
-	results  map[string]int   // refreshes that have ended, by the label result
-	errors   map[string]int   // those of them that have failed, by the label reason
-
-	sampled Sampled
-
-	samples []prometheus.Metric // of the metrics that are not live
-}
 
 // metrics is the table.
 var metrics = describe(slices.Concat(accountMetrics, statMetrics(), sampledMetrics))
@@ -296,8 +273,8 @@ func Unix(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1e3
 }
 
-// samples passes the samples of one account to add.
-func (m *metric) samples(v *view, add func(prometheus.Metric)) {
+// collect passes the samples of one account to add.
+func (m *metric) collect(v *view, add func(prometheus.Metric)) {
 	created := v.created
 	if m.kind == liveCounter {
 		created = v.started
@@ -312,103 +289,4 @@ func (m *metric) samples(v *view, add func(prometheus.Metric)) {
 			add(prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, value, labels...))
 		}
 	})
-}
-
-// samples are made at the end of a refresh, and sent at every scrape.
-type samples struct{ lasting, all []prometheus.Metric } // lasting are sent also when the others are too old
-
-// makeSamples generates the samples of all metrics that are not live.
-func makeSamples(v *view) samples {
-	var gauges, counters []prometheus.Metric
-	infoMetric(v.settings.Tags).samples(v, func(sample prometheus.Metric) { gauges = append(gauges, sample) })
-	for i := range metrics {
-		row := &metrics[i]
-		switch row.kind {
-		case gauge:
-			row.samples(v, func(sample prometheus.Metric) { gauges = append(gauges, sample) })
-		case counter:
-			row.samples(v, func(sample prometheus.Metric) { counters = append(counters, sample) })
-		}
-	}
-	return samples{lasting: counters, all: slices.Concat(counters, gauges)}
-}
-
-// scraped collects the views of one scrape.
-type scraped []*view
-
-// Scrape returns a collector of these accounts' numbers as one scrape shows them: Await and Views in one.
-func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector { return Await(ctx, rs).Views() }
-
-// Awaited are accounts whose refreshes a scrape has awaited.
-type Awaited struct {
-	accounts []*Refresher
-	failed   []bool // whether the refresh of this scrape failed; nil where no account refreshes on scrapes
-}
-
-// Await refreshes those accounts that have an interval of 0, all at the same time, for as long as ctx allows.
-func Await(ctx context.Context, rs []*Refresher) *Awaited {
-	a := &Awaited{accounts: rs}
-	var wg sync.WaitGroup
-	for i, r := range rs {
-		if r.settings.Interval > 0 {
-			continue
-		}
-		if a.failed == nil {
-			a.failed = make([]bool, len(rs))
-		}
-		wg.Go(func() { a.failed[i] = r.Refresh(ctx) != nil })
-	}
-	wg.Wait()
-	return a
-}
-
-// Views returns a collector of the accounts' numbers as they are now.
-func (a *Awaited) Views() prometheus.Collector {
-	views := make(scraped, len(a.accounts))
-	for i, r := range a.accounts {
-		views[i] = r.view()
-		if r.settings.Interval == 0 {
-			views[i].up = !a.failed[i]
-		}
-	}
-	return views
-}
-
-// Current returns a collector of these accounts' numbers as they are, whatever their intervals.
-func Current(rs []*Refresher) prometheus.Collector {
-	views := make(scraped, len(rs))
-	for i, r := range rs {
-		views[i] = r.view()
-	}
-	return views
-}
-
-// Describe implements prometheus.Collector.
-func (s scraped) Describe(ch chan<- *prometheus.Desc) {
-	for i := range metrics {
-		ch <- metrics[i].desc
-	}
-	known := map[OperationTags]bool{}
-	for _, v := range s {
-		tags := v.settings.Tags
-		if !known[tags] {
-			known[tags] = true
-			ch <- infoMetric(tags).desc
-		}
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (s scraped) Collect(ch chan<- prometheus.Metric) {
-	for _, v := range s {
-		for i := range metrics {
-			row := &metrics[i]
-			if row.kind.live() {
-				row.samples(v, func(sample prometheus.Metric) { ch <- sample })
-			}
-		}
-		for _, sample := range v.samples {
-			ch <- sample
-		}
-	}
 }

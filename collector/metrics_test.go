@@ -73,8 +73,8 @@ func fixed() scraped {
 		{ID: "3", Code: NoError, Channel: "RCS", Tags: map[string]string{"campaign": "spring \"26\""}},
 	}, at)
 	read.sampled = read.sampled.with(snapshot.Failing[3], []SampledMessage{{ID: "4", Code: "30003", Channel: "SMS"}}, at) // not named
-	read.samples = makeSamples(read).all
-	starting.samples = makeSamples(starting).all
+	read.collected = collectAll(read).all
+	starting.collected = collectAll(starting).all
 	return scraped{read, starting}
 }
 
@@ -84,7 +84,7 @@ func fixedEmails() scraped {
 	s := *emails.settings
 	s.Resource = twilio.Emails
 	emails.settings, emails.sampled = &s, Sampled{}
-	emails.samples = makeSamples(&emails).all
+	emails.collected = collectAll(&emails).all
 	return scraped{&emails}
 }
 

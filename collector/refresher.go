@@ -89,7 +89,7 @@ type state struct {
 	results      map[string]int   // refreshes that have ended, by the label result
 	errors       map[string]int   // those of them that have failed, by the label reason
 	sampled      Sampled          // is shown like the snapshot
-	samples      samples
+	collected    collected
 }
 
 // outcome is how a refresh has ended.
@@ -117,7 +117,7 @@ func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger l
 		state:    state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: noErrors()},
 	}
 	close(r.lookUps.ended)
-	r.state.samples = makeSamples(r.view()) // the counters are there from the start, at 0
+	r.state.collected = collectAll(r.view()) // the counters are there from the start, at 0
 	return r
 }
 
@@ -375,7 +375,7 @@ func (r *Refresher) end(o outcome) {
 
 // show has scrapes see another state, once that is kept.
 func (r *Refresher) show(next state) {
-	next.samples = makeSamples(r.viewOf(&next))
+	next.collected = collectAll(r.viewOf(&next))
 	r.keepState(&next)
 
 	r.mu.Lock()
@@ -423,49 +423,4 @@ func oneMore(counts map[string]int, label string) map[string]int {
 	counts = maps.Clone(counts)
 	counts[label]++
 	return counts
-}
-
-// view is the account as a scrape shows it now.
-func (r *Refresher) view() *view {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.viewOf(&r.state)
-}
-
-// viewOf is the account as a scrape shows a state.
-func (r *Refresher) viewOf(s *state) *view {
-	v := &view{
-		settings:  &r.settings,
-		created:   r.created,
-		started:   r.started,
-		up:        s.refreshed && s.err == nil,
-		succeeded: s.succeeded,
-		throttled: r.client.Throttled(),
-		snapshot:  s.snapshot,
-		results:   s.results,
-		errors:    s.errors,
-		sampled:   s.sampled,
-		samples:   s.samples.lasting,
-	}
-	v.skew, v.skewKnown = r.client.Skew()
-	if v.snapshot == nil {
-		v.snapshot = &window.Snapshot{}
-	}
-	if r.showable(s) {
-		v.samples = s.samples.all
-	}
-	return v
-}
-
-// showable reports whether gauges with a status are still shown: max(MaxAge, 2 intervals) after the last success, by the
-// wall clock or by the monotonic one, which stands still while the machine is suspended. A success before a restart that
-// lies in the future says nothing of its age.
-func (r *Refresher) showable(s *state) bool {
-	if s.snapshot == nil {
-		return false
-	}
-	monotonic := time.Since(s.succeeded)
-	wall := time.Now().Round(0).Sub(s.succeeded.Round(0))
-	age := max(monotonic, wall)
-	return age >= 0 && age <= max(r.settings.MaxAge, 2*r.settings.Interval)
 }

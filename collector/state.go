@@ -63,7 +63,7 @@ func (r *Refresher) Resume(content []byte) error {
 	addKnown(r.state.results, k.Results)
 	addKnown(r.state.errors, k.Errors)
 	r.state.sampled = k.Sampled
-	r.state.samples = makeSamples(r.viewOf(&r.state))
+	r.state.collected = collectAll(r.viewOf(&r.state))
 	return nil
 }
 
