@@ -116,6 +116,7 @@ func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger l
 		window:   window.New(s.windowOptions()),
 		state:    state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: noErrors()},
 	}
+
 	close(r.lookUps.ended)
 	r.state.collected = collectAll(r.view()) // the counters are there from the start, at 0
 	return r
@@ -146,6 +147,7 @@ func noErrors() map[string]int {
 func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	defer close(r.stopped)
 	defer r.endLookUps()
+
 	next := time.Now().Add(delay)
 	for {
 		var tick <-chan time.Time
@@ -153,6 +155,7 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 			tick = time.After(time.Until(next))
 		}
 		r.ticked(next)
+
 		select {
 		case <-ctx.Done():
 			return
@@ -162,6 +165,7 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 		case <-tick:
 		case <-r.asked:
 		}
+
 		if r.awaitCooldown(ctx) {
 			r.stopLookUp()
 			started := time.Now()

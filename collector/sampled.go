@@ -179,17 +179,21 @@ func mostFrequent(counts []ErrorCount) []ErrorCount {
 			counts[i].Text = ""
 		}
 	}
+
 	slices.SortFunc(counts, func(a, b ErrorCount) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Channel, b.Channel))
 	})
+
 	if len(counts) <= maxOperationErrors {
 		return counts
 	}
+
 	kept := slices.Clone(counts[:maxOperationErrors])
 	var rest int64
 	for _, c := range counts[maxOperationErrors:] {
 		rest += c.Count
 	}
+
 	i := indexOf(kept, twilio.Other, twilio.Other)
 	if i < 0 {
 		return append(kept, ErrorCount{Code: twilio.Other, Channel: twilio.Other, Count: rest})

@@ -185,6 +185,7 @@ func (in input) checkSID(kind sid) (warnings []string, err error) {
 func (s sid) odd(value string) string {
 	odd := oddText(value)
 	lower := strings.ToLower(s.prefix)
+
 	switch {
 	case value == "":
 		return "is empty"

@@ -37,16 +37,19 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
+
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
+
 	refuse := func(reason string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New(reason)}
 	}
 	if !info.Mode().IsRegular() {
 		return refuse("not a regular file")
 	}
+
 	b, err := io.ReadAll(io.LimitReader(f, limit<<20+1))
 	switch {
 	case err != nil:

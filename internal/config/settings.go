@@ -272,16 +272,19 @@ func (in input) setTags(to *collector.OperationTags) error {
 	if in.value == "" {
 		return nil
 	}
+
 	keys := strings.Split(in.value, ",")
 	if len(keys) > len(to) {
 		return in.bad(fmt.Sprintf("a list of at most %d tag keys, such as campaign,team", len(to)))
 	}
+
 	labels := map[string]string{} // keys, by label
 	for i, key := range keys {
 		key = strings.TrimSpace(key)
 		if !validName(key) || utf8.RuneCountInString(key) > maxTagKey {
 			return in.bad("a comma-separated list of tag keys, such as campaign,team")
 		}
+
 		label := collector.TagLabel(key)
 		if other, taken := labels[label]; taken {
 			return fmt.Errorf("%s: the tags %s and %s would both be the label %s: leave one of them out",

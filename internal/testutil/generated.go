@@ -21,11 +21,14 @@ func WantGenerated(tb testing.TB, file, name, want string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	section := regexp.MustCompile(`(?s)(<!-- ` + name + `:[^\n]*-->\n).*?(<!-- /` + name + ` -->)`)
 	if !section.Match(b) {
 		tb.Fatalf("%s has no section %s", file, name)
 	}
+
 	whole := section.ReplaceAllString(string(b), "${1}"+strings.ReplaceAll(want, "$", "$$")+"${2}")
+
 	switch {
 	case whole == string(b):
 	case !*update:

@@ -26,9 +26,11 @@ func (t transport) RoundTrip(r *http.Request) (response *http.Response, err erro
 			response, err = nil, fmt.Errorf("simulated connection: %w", syscall.ECONNRESET)
 		}
 	}()
+
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
+
 	w := httptest.NewRecorder()
 	t.handler.ServeHTTP(w, r)
 	response = w.Result()

@@ -68,9 +68,11 @@ func editDistance(a, b string) int {
 	for j := range row {
 		row[j] = j
 	}
+
 	for i := range len(a) {
 		diagonal := row[0]
 		row[0] = i + 1
+
 		for j := range len(b) {
 			replaced := diagonal
 			if a[i] != b[j] {

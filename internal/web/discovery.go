@@ -42,40 +42,54 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 		writeText(w, http.StatusBadRequest, "%s", err)
 		return
 	}
+
 	groups := []targetGroup{} // not null in JSON
-	current := len(list) == 0
+	isCurrent := len(list) == 0
 	for _, a := range list {
-		if q.account != "" && q.account != a.Name() {
-			continue
-		}
 		status := a.Refresher.Status()
-		if !status.Current {
+		if !q.selects(a) || !status.Current {
 			continue
 		}
-		current = true
-		for _, op := range status.Snapshot.InFlight {
-			if op.Stats[twilio.Total] < q.minMessages || q.status != "" && q.status != string(op.Status) {
-				continue
-			}
-			groups = append(groups, targetGroup{
-				Targets: []string{op.ID},
-				Labels: map[string]string{
-					"__meta_twilio_account": a.Name(), "__meta_twilio_status": string(op.Status),
-					"__meta_twilio_messages": strconv.FormatInt(op.Stats[twilio.Total], 10),
-				},
-				size: op.Stats[twilio.Total],
-			})
-		}
+		isCurrent = true
+		groups = append(groups, q.targets(a.Name(), status.Snapshot.InFlight)...)
 	}
-	if !current {
+	if !isCurrent {
 		writeText(w, http.StatusServiceUnavailable, "There are no current numbers: no refresh has succeeded lately.")
 		return
 	}
+
 	slices.SortStableFunc(groups, func(a, b targetGroup) int { return cmp.Compare(b.size, a.size) })
+	groups = groups[:min(len(groups), q.limit)]
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(groups[:min(len(groups), q.limit)]); err != nil {
+	if err := json.NewEncoder(w).Encode(groups); err != nil {
 		level.Debug(s.logger).Log("msg", "error writing targets", "err", sanitize.OneLine(err.Error()))
 	}
+}
+
+// selects reports whether the operations of an account are asked for.
+func (q *discoveryQuery) selects(a *account.Account) bool {
+	return q.account == "" || q.account == a.Name()
+}
+
+// targets are the operations of an account that are asked for.
+func (q *discoveryQuery) targets(account string, inFlight []*twilio.Operation) (groups []targetGroup) {
+	for _, op := range inFlight {
+		messages := op.Stats[twilio.Total]
+		otherStatus := q.status != "" && q.status != string(op.Status)
+		if messages < q.minMessages || otherStatus {
+			continue
+		}
+		groups = append(groups, targetGroup{
+			Targets: []string{op.ID},
+			Labels: map[string]string{
+				"__meta_twilio_account":  account,
+				"__meta_twilio_status":   string(op.Status),
+				"__meta_twilio_messages": strconv.FormatInt(messages, 10),
+			},
+			size: messages,
+		})
+	}
+	return groups
 }
 
 // newDiscoveryQuery reads the parameters. Its error says what is expected.
@@ -85,6 +99,7 @@ func newDiscoveryQuery(values url.Values, accounts []*account.Account) (discover
 		if len(value) != 1 {
 			return q, fmt.Errorf("%s is given %d times: want it once", sanitize.Quote(name), len(value))
 		}
+
 		v := value[0]
 		var ok bool
 		var want string
@@ -95,18 +110,22 @@ func newDiscoveryQuery(values url.Values, accounts []*account.Account) (discover
 			want = "one of " + someNames(accounts)
 		case "status":
 			q.status = v
-			ok, want = v == "" || twilio.Status(v).Live(), fmt.Sprintf("%s or %s", twilio.StatusScheduled, twilio.StatusProcessing)
+			ok = v == "" || twilio.Status(v).Live()
+			want = fmt.Sprintf("%s or %s", twilio.StatusScheduled, twilio.StatusProcessing)
 		case "min_messages":
 			n, err := strconv.ParseInt(cmp.Or(v, "0"), 10, 64)
 			q.minMessages = n
-			ok, want = err == nil && n >= 0, "a whole number of 0 or more"
+			ok = err == nil && n >= 0
+			want = "a whole number of 0 or more"
 		case "limit":
 			n, err := strconv.Atoi(cmp.Or(v, strconv.Itoa(maxTargets)))
 			q.limit = n
-			ok, want = err == nil && n >= 1 && n <= maxTargets, fmt.Sprintf("a whole number from 1 to %d", maxTargets)
+			ok = err == nil && n >= 1 && n <= maxTargets
+			want = fmt.Sprintf("a whole number from 1 to %d", maxTargets)
 		default:
 			return q, fmt.Errorf("%s is unknown: want account, status, min_messages or limit", sanitize.Quote(name))
 		}
+
 		if !ok {
 			return q, fmt.Errorf("%s %s: want %s", name, sanitize.Quote(v), want)
 		}

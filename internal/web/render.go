@@ -47,11 +47,13 @@ func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int
 		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
 		return
 	}
+
 	a := &answer{ResponseWriter: w, code: http.StatusOK}
 	func() {
 		defer r.places.Release(weight)
 		h.ServeHTTP(a, req)
 	}()
+
 	setDeadlines(w)
 	r.add(a)
 	defer func() {
@@ -59,6 +61,7 @@ func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int
 		defer r.mu.Unlock()
 		r.remove(a)
 	}()
+
 	w.WriteHeader(a.code)
 	_, _ = w.Write(a.body.Bytes())
 }

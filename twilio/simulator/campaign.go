@@ -228,13 +228,17 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 // rates are the shares of this campaign's messages, or recipients, that end badly, trouble included.
 func (c *campaign) rates(r *random) (failed, undelivered, unaddressable float64) {
 	s := &c.w.s
-	failed, undelivered = min(1, s.FailedShare*2*r.float()), min(1, s.UndeliveredShare*2*r.float())
+	failed = min(1, s.FailedShare*2*r.float())
+	undelivered = min(1, s.UndeliveredShare*2*r.float())
+
 	if r.float() < s.UnaddressableShare && c.planned == 0 {
 		unaddressable = 0.05 + 0.25*r.float()
 	}
+
 	if r.float() < s.BadShare {
 		failed = 0.3
 	}
+
 	for _, t := range *c.w.trouble.Load() {
 		switch _, hit := t.hits(c); {
 		case hit && t.Kind == TroubleFailing:

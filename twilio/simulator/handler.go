@@ -67,16 +67,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.requests.Add(1)
 	h.inFlight.Add(1)
 	defer h.inFlight.Add(-1)
+
 	call := route(r.URL.Path)
 	x := &exchange{ResponseWriter: w, h: h, r: r, call: call, fault: h.faults.pick(call.endpoint)}
 	if x.fault.Latency > 0 {
 		x.wait(time.After(x.fault.Latency))
 	}
+
 	w.Header().Set("Date", h.s.Now().Add(x.fault.Offset).UTC().Format(http.TimeFormat))
 	user, password, _ := r.BasicAuth()
 	switch {
 	case x.fault.Kind == FaultStatus:
 		x.failStatus()
+
 	case x.fault.Kind == FaultReset:
 		panic(http.ErrAbortHandler)
 	case x.fault.Kind == FaultHang:

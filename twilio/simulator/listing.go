@@ -174,16 +174,21 @@ func (s *ListSettings) first(source Source, now time.Time, f Filter, after key, 
 			f.To = sorted.Add(1)
 		}
 	}
+
 	found := make([]keyed, 0, limit) // sorted
 	for op := range source.List(now, f, s.descending()) {
 		full := len(found) == limit
 		if byCreation && full && op.CreatedAt.Sub(found[limit-1].op.CreatedAt).Abs() > s.Jitter {
 			break // what follows is sorted after all found so far
 		}
+
 		k := s.key(&op)
-		if after.ID != "" && s.compare(k, after) <= 0 || full && s.compare(k, found[limit-1].key) > 0 {
+		isBefore := after.ID != "" && s.compare(k, after) <= 0
+		isBeyond := full && s.compare(k, found[limit-1].key) > 0
+		if isBefore || isBeyond {
 			continue
 		}
+
 		place := sort.Search(len(found), func(i int) bool { return s.compare(found[i].key, k) > 0 })
 		found = slices.Insert(found[:min(len(found), limit-1)], place, keyed{k, op})
 	}

@@ -267,6 +267,7 @@ func (h *Handler) allMessages(q messageQuery) iter.Seq[message] {
 				skipping = false
 				from = q.token.After.Sort + 1
 			}
+
 			for m := range messagesOf(&op, q.status, from) {
 				if !yield(m) {
 					return

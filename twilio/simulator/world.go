@@ -111,6 +111,7 @@ func NewWorld(s WorldSettings) (*World, error) {
 	s.Retention = cmp.Or(s.Retention, 168*time.Hour)
 	s.Lifetime = cmp.Or(s.Lifetime, 3*time.Minute)
 	s.ScheduledAhead = cmp.Or(s.ScheduledAhead, 24*time.Hour)
+
 	switch {
 	case !(s.Rate >= 0 && s.Rate <= 1e6):
 		return nil, &SettingError{"Rate", s.Rate, "a number of operations a minute from 0 to 1000000"}
@@ -121,13 +122,16 @@ func NewWorld(s WorldSettings) (*World, error) {
 	case s.Lifetime < time.Second:
 		return nil, &SettingError{"Lifetime", s.Lifetime, "a duration of a second or more"}
 	}
+
 	if s.Until.IsZero() {
 		s.Until = time.UnixMilli(forever)
 	}
+
 	w := &World{s: s, longest: 2*s.Lifetime.Milliseconds() + ticks}
 	if s.ScheduledShare > 0 {
 		w.longest += s.ScheduledAhead.Milliseconds()
 	}
+
 	w.trouble.Store(new([]Trouble))
 	for _, t := range s.Troubles {
 		if err := w.AddTrouble(t); err != nil {
@@ -175,19 +179,25 @@ func (w *World) List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.
 		if f.Status.Live() && !slices.ContainsFunc(*w.trouble.Load(), stuck) {
 			low = max(low, at-w.longest)
 		}
-		first, last := low/minuteMillis, (high-1)/minuteMillis
+
+		first := low / minuteMillis
+		last := (high - 1) / minuteMillis
 		for k := range last - first + 1 {
 			m := first + k
 			if newestFirst {
 				m = last - k
 			}
+
 			n := w.count(m)
 			for i := range n {
 				if newestFirst {
 					i = n - 1 - i
 				}
+
 				c := w.derive(m, i, n)
-				if c.created < low || c.created >= high || f.Status != "" && c.status(at) != f.Status {
+				outside := c.created < low || c.created >= high
+				otherStatus := f.Status != "" && c.status(at) != f.Status
+				if outside || otherStatus {
 					continue
 				}
 				if !yield(c.operation(at)) {
