@@ -100,6 +100,7 @@ func (v stateView) Single() bool { return len(v.Worst) <= 1 && v.Reload == nil }
 type programView struct {
 	Started  time.Time
 	Version  string
+	Revision string
 	Shard    string // "" where there is but one
 	Metrics  string // path
 	Profiles bool
@@ -132,8 +133,12 @@ func (s *Server) page(list []*account.Account, only string, now time.Time) *page
 		p.Waiting = someNames(s.accounts.Waiting())
 	}
 	p.Program = programView{
-		Started: s.started, Version: version.Info(), Shard: s.shard(),
-		Metrics: strings.TrimPrefix(s.settings.TelemetryPath, "/"), Profiles: s.settings.EnablePprof,
+		Started:  s.started,
+		Version:  version.Version,
+		Revision: version.GetRevision(),
+		Shard:    s.shard(),
+		Metrics:  strings.TrimPrefix(s.settings.TelemetryPath, "/"),
+		Profiles: s.settings.EnablePprof,
 	}
 	if only != "" {
 		p.Only = only
