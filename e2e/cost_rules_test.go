@@ -11,13 +11,81 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/rulefmt"
+	engine "github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/tsdb"
 )
 
-var costOf = flag.String("alerts.rules", filepath.Join(prometheusFiles, "rules"), "rules that BenchmarkRules evaluates")
+var (
+	costOf   = flag.String("alerts.rules", filepath.Join(prometheusFiles, "rules"), "rules that BenchmarkRules evaluates")
+	costThan = flag.String("alerts.than", "", "other rules, with which BenchmarkRules compares them")
+)
 
 // BenchmarkRules evaluates every rule once over 1,000 accounts with two hours of
-// samples, and reports the processor's time for it.
+// samples, and reports the processor's time for it. Rules to compare with are
+// evaluated in turns with them, so that the ratio is right on a busy machine.
 func BenchmarkRules(b *testing.B) {
+	rules := newRuleCost(b, *costOf)
+	var than *ruleCost
+	if *costThan != "" {
+		than = newRuleCost(b, *costThan)
+	}
+
+	for b.Loop() {
+		rules.evaluate(b)
+		if than != nil {
+			than.evaluate(b)
+		}
+	}
+
+	b.ReportMetric(float64(rules.cpu.Milliseconds())/float64(b.N), "cpu-ms/evaluation")
+	b.ReportMetric(float64(len(rules.exprs)), "rules")
+	if than != nil {
+		b.ReportMetric(float64(than.cpu.Milliseconds())/float64(b.N), "cpu-ms/evaluation-than")
+		b.ReportMetric(float64(len(than.exprs)), "rules-than")
+		b.ReportMetric(float64(rules.cpu)/float64(than.cpu), "times")
+	}
+}
+
+// ruleCost is a set of rules with the samples that it is evaluated over.
+type ruleCost struct {
+	db      *tsdb.DB
+	queries *engine.Engine
+	exprs   []string
+	at      time.Time
+	cpu     time.Duration // of all evaluations
+}
+
+// evaluate evaluates all rules once.
+func (c *ruleCost) evaluate(b *testing.B) {
+	b.Helper()
+	began := processorTime(b)
+	for _, expr := range c.exprs {
+		query, err := c.queries.NewInstantQuery(b.Context(), c.db, nil, expr, c.at)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if result := query.Exec(b.Context()); result.Err != nil {
+			b.Fatalf("%s: %v", expr, result.Err)
+		}
+		query.Close()
+	}
+	c.cpu += processorTime(b) - began
+}
+
+// processorTime is what this process has taken.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// newRuleCost loads the rules of a directory, and fills a database with what they
+// look at.
+func newRuleCost(b *testing.B, dir string) *ruleCost {
+	b.Helper()
 	const accounts, past = 1000, 2 * time.Hour
 	start := epoch.Add(8 * 24 * time.Hour)
 	end := start.Add(past)
@@ -45,7 +113,7 @@ func BenchmarkRules(b *testing.B) {
 	}
 	var exprs []string
 	for _, name := range []string{"thresholds.yml", "recording.yml", "alerts.yml"} {
-		groups, errs := rulefmt.ParseFile(filepath.Join(*costOf, name), false, model.LegacyValidation, promql, promslog.NewNopLogger())
+		groups, errs := rulefmt.ParseFile(filepath.Join(dir, name), false, model.LegacyValidation, promql, promslog.NewNopLogger())
 		if len(errs) > 0 {
 			b.Fatal(errs)
 		}
@@ -75,22 +143,5 @@ func BenchmarkRules(b *testing.B) {
 		}
 	}
 
-	var before, after syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
-	for b.Loop() {
-		for _, expr := range exprs {
-			query, err := queries.NewInstantQuery(b.Context(), db, nil, expr, end)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if result := query.Exec(b.Context()); result.Err != nil {
-				b.Fatalf("%s: %v", expr, result.Err)
-			}
-			query.Close()
-		}
-	}
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-	cpu := time.Duration(after.Utime.Nano() - before.Utime.Nano() + after.Stime.Nano() - before.Stime.Nano())
-	b.ReportMetric(float64(cpu.Milliseconds())/float64(b.N), "cpu-ms/evaluation")
-	b.ReportMetric(float64(len(exprs)), "rules")
+	return &ruleCost{db: db, queries: queries, exprs: exprs, at: end}
 }
