@@ -128,18 +128,22 @@ func newRuleCost(b *testing.B, dir string) *ruleCost {
 	// What recording rules would have recorded in the last minutes.
 	for at := end.Add(-4 * everyScrape); !at.After(end); at = at.Add(everyScrape) {
 		for _, rule := range r.rules {
-			if rule.Record != "" {
-				query, err := queries.NewRangeQuery(b.Context(), db, nil, rule.Expr, at, at, everyScrape)
-				if err != nil {
-					b.Fatal(err)
-				}
-				matrix, err := query.Exec(b.Context()).Matrix()
-				if err != nil {
-					b.Fatalf("%s: %v", rule.Record, err)
-				}
-				r.record(rule, matrix, at, at)
-				query.Close()
+			if rule.Record == "" {
+				continue
 			}
+
+			query, err := queries.NewRangeQuery(b.Context(), db, nil, rule.Expr, at, at, everyScrape)
+			if err != nil {
+				b.Fatal(err)
+			}
+
+			matrix, err := query.Exec(b.Context()).Matrix()
+			if err != nil {
+				b.Fatalf("%s: %v", rule.Record, err)
+			}
+
+			r.record(rule, matrix, at, at)
+			query.Close()
 		}
 	}
 
