@@ -107,10 +107,10 @@ WEEK
 
 A share of messages is an alert when a lower bound of it is above the threshold, over 5 minutes, 15 minutes or an hour,
 and over six hours where fewer than 20 messages an hour reach an outcome. The bound is low where there is little to judge
-by: 5 of 5 failures give 18%, 5 of 10 4%, 12 of 110 2.8%, 60 of 1,000 3.6%, 600 of 10,000 5.2%. One formula is right for
+by: 5 of 5 failures give 22%, 5 of 10 6.1%, 12 of 110 3.2%, 60 of 1,000 3.8%, 600 of 10,000 5.2%. One formula is right for
 every size, and chance alone hardly ever gets above it. At least 5 (critical: 10) messages must have failed.
 
-The bound is that of the share's arcsine at 3.5 standard deviations, in
+The bound is that of the share's arcsine at 3.25 standard deviations, in
 [` + "`" + `recording.yml` + "`" + `](../deploy/prometheus/rules/recording.yml). Wilson's interval is better known, but too narrow where few of
 many fail: at 3 standard deviations it raised two or three false alarms in such a week.
 
