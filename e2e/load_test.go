@@ -61,21 +61,30 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // startFleet starts an exporter of these accounts of a fleet.
 func startFleet(t *testing.T, program string, fleet *httptest.Server, names []string, args ...string) *process {
 	t.Helper()
-	dir := t.TempDir()
 	env := []string{"TWILIO_BASE_URL=" + fleet.URL + "/v1"}
 	if c := fleet.Certificate(); c != nil {
-		env = append(env, "SSL_CERT_FILE="+filepath.Join(dir, "ca.pem"))
-		writeFile(t, filepath.Join(dir, "ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		env = append(env, "SSL_CERT_FILE="+file)
+		writeFile(t, file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 	}
+	return start(t, program, program, env,
+		append(args, "--web.listen-address=127.0.0.1:0", "--config.file="+fleetConfig(t, names))...)
+}
+
+// fleetConfig is a configuration file of these accounts of a fleet.
+func fleetConfig(t *testing.T, names []string) string {
+	t.Helper()
+	dir := t.TempDir()
 	var config strings.Builder
 	config.WriteString("accounts:\n")
 	for _, name := range names {
 		fmt.Fprintf(&config, "- {name: %s, account_sid: %s, auth_token_file: token}\n", name, fleetSID(name))
 	}
 	writeFile(t, filepath.Join(dir, "token"), []byte(fleetToken))
-	writeFile(t, filepath.Join(dir, "accounts.yml"), []byte(config.String()))
-	return start(t, program, program, env,
-		append(args, "--web.listen-address=127.0.0.1:0", "--config.file="+filepath.Join(dir, "accounts.yml"))...)
+
+	file := filepath.Join(dir, "accounts.yml")
+	writeFile(t, file, []byte(config.String()))
+	return file
 }
 
 var (

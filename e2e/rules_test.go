@@ -91,7 +91,13 @@ func shippedRules() []string {
 // newRuleRun loads rules. Until the first step, history may be appended.
 func newRuleRun(t *testing.T, every time.Duration, files ...string) *ruleRun {
 	t.Helper()
-	db, queries := newDatabase(t)
+	return newRuleRunAfter(t, t.TempDir(), every, files...)
+}
+
+// newRuleRunAfter is newRuleRun with a history: the blocks in a directory.
+func newRuleRunAfter(t *testing.T, dir string, every time.Duration, files ...string) *ruleRun {
+	t.Helper()
+	db, queries := openDatabase(t, dir)
 	r := &ruleRun{t: t, every: every, db: db, queries: queries, seen: map[string]labels.Labels{}, firing: map[firing]int{}}
 	for _, file := range files {
 		groups, errs := rulefmt.ParseFile(file, false, model.LegacyValidation, promql, promslog.NewNopLogger())
@@ -116,12 +122,18 @@ func newRuleRun(t *testing.T, every time.Duration, files ...string) *ruleRun {
 // newDatabase is an empty one, and what asks it.
 func newDatabase(t testing.TB) (*tsdb.DB, *engine.Engine) {
 	t.Helper()
+	return openDatabase(t, t.TempDir())
+}
+
+// openDatabase is the one in a directory, and what asks it.
+func openDatabase(t testing.TB, dir string) (*tsdb.DB, *engine.Engine) {
+	t.Helper()
 	options := tsdb.DefaultOptions()
 	options.WALSegmentSize = -1 // nobody reads it again
 	options.MinBlockDuration = (4 * evaluatedAtOnce).Milliseconds()
 	options.MaxBlockDuration = options.MinBlockDuration
 	options.RetentionDuration = 0
-	db, err := tsdb.Open(t.TempDir(), promslog.NewNopLogger(), nil, options, nil)
+	db, err := tsdb.Open(dir, promslog.NewNopLogger(), nil, options, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"twilio_operations_exporter/twilio"
 )
 
 // simAccount is an account on an exporter of its own, as far as the rules look
@@ -71,6 +73,18 @@ func (a *simAccount) send(messages, failed, undelivered float64) {
 	a.failed += messages * failed
 	a.undelivered += messages * undelivered
 	a.delivered += messages * (1 - failed - undelivered)
+	a.succeed()
+}
+
+// count is a refresh after which the counters stand at these stats.
+func (a *simAccount) count(stats twilio.Stats) {
+	a.messages = float64(stats[twilio.Total])
+	a.recipients = float64(stats[twilio.Recipients])
+	a.unaddressable = float64(stats[twilio.Unaddressable])
+	a.attempts = float64(stats[twilio.Attempts])
+	a.delivered = float64(stats[twilio.Delivered])
+	a.undelivered = float64(stats[twilio.Undelivered])
+	a.failed = float64(stats[twilio.Failed])
 	a.succeed()
 }
 

@@ -122,23 +122,28 @@ func startStack(
 		}
 		writeFile(t, file, rules)
 	}
-	data := filepath.Join(s.dir, "data")
 	if history != "" {
 		file := filepath.Join(s.dir, "history.om")
 		writeFile(t, file, []byte(history))
-		out, err := runTool(t, s.dir, nil, "promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", file, data)
+		out, err := runTool(t, s.dir, nil, "promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", file, "data")
 		if err != nil {
 			t.Fatalf("history: %v\n%s", err, out)
 		}
 	}
+	s.run(t, name)
+	return s
+}
+
+// run starts Prometheus, or starts it again once it was ended.
+func (s *stack) run(t *testing.T, name string) {
+	t.Helper()
 	s.prometheus = start(t, name, "prometheus", nil,
-		"--config.file="+filepath.Join(s.dir, "prometheus.yml"), "--storage.tsdb.path="+data,
+		"--config.file="+filepath.Join(s.dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(s.dir, "data"),
 		"--web.listen-address=127.0.0.1:0")
 	eventually(t, name+" to be ready", func() error {
 		_, err := get(t.Context(), s.prometheus.url("/-/ready"))
 		return err
 	})
-	return s
 }
 
 // targets is a file of addresses; an empty one is none.
@@ -158,8 +163,14 @@ type sample struct {
 
 // query asks for the state of this moment.
 func (s *stack) query(ctx context.Context, expr string) ([]sample, error) {
+	return s.queryAt(ctx, expr, time.Now())
+}
+
+// queryAt asks for the state at a time.
+func (s *stack) queryAt(ctx context.Context, expr string, at time.Time) ([]sample, error) {
 	var found model.Vector
-	if err := s.ask(ctx, "/api/v1/query", url.Values{"query": {expr}}, "vector", &found); err != nil {
+	values := url.Values{"query": {expr}, "time": {at.Format(time.RFC3339Nano)}}
+	if err := s.ask(ctx, "/api/v1/query", values, "vector", &found); err != nil {
 		return nil, fmt.Errorf("%s: %w", expr, err)
 	}
 	samples := make([]sample, len(found))

@@ -119,9 +119,7 @@ func usualHistory(a *account, now time.Time) string {
 // totals are sums over all statuses, of what is asked about here.
 func totals(sums simulator.Sums) (all twilio.Stats) {
 	for _, s := range sums {
-		all[twilio.Total] += s.Stats[twilio.Total]
-		all[twilio.Attempts] += s.Stats[twilio.Attempts]
-		all[twilio.Delivered] += s.Stats[twilio.Delivered]
+		all.Add(&s.Stats)
 	}
 	return all
 }
