@@ -76,6 +76,7 @@ module/e2e/browser: chromium
 .PHONY: test-long
 test-long: cc ## what takes too long for make test: soak, load, memory at full size, many seeds
 	cd e2e && CGO_ENABLED=1 $(GO) test -run '^TestSoak$$' -v -count=1 -timeout 30m . -soak=10m
+	cd e2e && $(GO) test -run '^TestRestartsInPrometheus$$' -v -count=1 -timeout 30m . -downtime=3m
 	cd e2e && $(GO) test -run '^TestManyAccounts$$' -v -count=1 . -accounts=200 -accounts.for=1m
 	cd bench && $(GO) test -run Memory -v -count=1 -timeout 30m -full
 	$(MAKE) simulate SEEDS=80

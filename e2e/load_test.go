@@ -90,7 +90,7 @@ func fleetConfig(t *testing.T, names []string) string {
 var (
 	manyAccounts = flag.Int("accounts", 100, "accounts of TestManyAccounts")
 	manyInterval = flag.Duration("accounts.interval", 5*time.Second, "their interval")
-	manyStorage  = flag.Bool("accounts.storage", false, "keep their states")
+	manyStorage  = flag.Bool("accounts.storage", false, "run a second exporter beside the first, which keeps their states, and compare them")
 	manyFor      = flag.Duration("accounts.for", 0,
 		"how long TestManyAccounts holds the accounts to their interval; 0: not, it only compares them with each other")
 )
@@ -98,13 +98,113 @@ var (
 // enough is how often each account is refreshed in TestManyAccounts.
 const enough = 3
 
+// reasonsOfTrouble are the label reason of what is wrong with accounts, by the first part of their names.
+var reasonsOfTrouble = map[string]string{"refused": "auth", "hanging": "timeout", "throttled": "rate_limited"}
+
+// crowd is an exporter of many accounts, and what its scrapes have shown.
+type crowd struct {
+	t                         *testing.T
+	names                     []string
+	process                   *process
+	started                   time.Time
+	last                      map[string]string // scrape
+	took                      []time.Duration   // scrapes
+	worst, memory, goroutines float64           // the most; worst is the seconds since a success
+}
+
+func startCrowd(t *testing.T, api *httptest.Server, names []string, args ...string) *crowd {
+	t.Helper()
+	args = append(args, "--collector.interval="+manyInterval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1")
+	return &crowd{t: t, names: names, process: startFleet(t, "exporter", api, names, args...), started: time.Now()}
+}
+
+// failed is how many refreshes of an account have failed for a reason.
+func (c *crowd) failed(name, reason string) float64 {
+	return sampleOf(c.t, c.last, fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, name, reason))
+}
+
+// look scrapes. The error says what has not happened yet.
+func (c *crowd) look() error {
+	c.t.Helper()
+	begin := time.Now()
+	c.last = scrapeSamples(c.t, c.process.url("/metrics"))
+	c.took = append(c.took, time.Since(begin))
+	c.memory = max(c.memory, sampleOf(c.t, c.last, "process_resident_memory_bytes"))
+	c.goroutines = max(c.goroutines, sampleOf(c.t, c.last, "go_goroutines"))
+
+	var missing error
+	fewest, most := math.Inf(1), 0.0
+	for _, name := range c.names {
+		kind, _, _ := strings.Cut(name, "-")
+		if reason := reasonsOfTrouble[kind]; reason != "" {
+			if c.failed(name, reason) == 0 {
+				missing = fmt.Errorf("no refresh of %s has failed with reason %s", name, reason)
+			}
+			continue
+		}
+		n := sampleOf(c.t, c.last, `twilio_exporter_refreshes_total{account="`+name+`",result="success"}`)
+		fewest, most = min(fewest, n), max(most, n)
+		succeeded := sampleOf(c.t, c.last, `twilio_exporter_last_success_timestamp_seconds{account="`+name+`"}`)
+		c.worst = max(c.worst, float64(begin.UnixMilli())/1e3-max(succeeded, float64(c.started.Unix())))
+	}
+	// They begin within the first interval, and may be late by another.
+	if most > 3*(fewest+1) {
+		c.t.Errorf("one account without trouble was refreshed %.0f times, another one %.0f times", fewest, most)
+	}
+
+	left := *manyFor - time.Since(c.started)
+	switch {
+	case left > 0:
+		return fmt.Errorf("%v are left", left)
+	case fewest < enough:
+		return fmt.Errorf("an account was refreshed %.0f times", fewest)
+	}
+	return missing
+}
+
+// quantile is a quantile of the durations of scrapes.
+func (c *crowd) quantile(q float64) time.Duration {
+	slices.Sort(c.took)
+	return c.took[int(q*float64(len(c.took)-1))]
+}
+
+func (c *crowd) check() {
+	c.t.Helper()
+	c.t.Logf("last success at most %.1fs ago, %.0f MB resident, %.0f goroutines, scrapes' median %v and p99 %v of %d",
+		c.worst, c.memory/1e6, c.goroutines, c.quantile(0.5), c.quantile(0.99), len(c.took))
+
+	if most := max(200, 0.3*float64(len(c.names))); c.memory > most*1e6 {
+		c.t.Errorf("%.0f MB resident, want at most %.0f", c.memory/1e6, most)
+	}
+	if most := 10.0 * float64(len(c.names)); c.goroutines > most {
+		c.t.Errorf("%.0f goroutines, want at most %.0f", c.goroutines, most)
+	}
+	if *manyFor == 0 {
+		return // what follows depends on how busy the machine is
+	}
+	if most := (*manyInterval + 5*time.Second).Seconds(); c.worst > most {
+		c.t.Errorf("an account without trouble was refreshed %.1fs ago, want at most %.0fs", c.worst, most)
+	}
+	for _, name := range c.names {
+		kind, _, _ := strings.Cut(name, "-")
+		for _, reason := range []string{
+			"auth", "secret", "rate_limited", "timeout", "server", "network", "decode", "pagination", "request", "other",
+		} {
+			if want := reasonsOfTrouble[kind]; want != "" && c.failed(name, reason) > 0 != (reason == want) {
+				c.t.Errorf("%s: %v refreshes ended with reason %s", name, c.failed(name, reason), reason)
+			}
+		}
+	}
+}
+
 // TestManyAccounts runs the built program with many accounts, of which 30% are in three kinds of trouble: the others
 // must not notice. It does not run in parallel with the tests that do. The figures of docs/performance.md are those of
 //
 //	go test -run '^TestManyAccounts$' -v -count=1 -accounts=5000 -accounts.interval=1m -accounts.for=3m
+//
+// With -accounts.storage, a second program beside it keeps the states of as many accounts.
 func TestManyAccounts(t *testing.T) {
 	toolPath(t, "exporter") // time begins when it is there
-	reasons := map[string]string{"refused": "auth", "hanging": "timeout", "throttled": "rate_limited"}
 	var names []string
 	for i := range *manyAccounts {
 		kind := "good"
@@ -117,85 +217,32 @@ func TestManyAccounts(t *testing.T) {
 	defer server.Close()
 	defer server.CloseClientConnections()
 
-	args := []string{"--collector.interval=" + manyInterval.String(), "--twilio.timeout=3s", "--twilio.max-retries=1"}
+	crowds := []*crowd{startCrowd(t, server, names)}
 	if *manyStorage {
-		args = append(args, "--storage.path="+filepath.Join(t.TempDir(), "states"))
+		crowds = append(crowds, startCrowd(t, server, names, "--storage.path="+filepath.Join(t.TempDir(), "states")))
 	}
-	p := startFleet(t, "exporter", server, names, args...)
-
-	var last map[string]string
-	var took []time.Duration
-	var worst, memory, goroutines float64
-	failed := func(name, reason string) float64 {
-		return sampleOf(t, last, fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, name, reason))
-	}
-	started := time.Now()
-	look := func() error {
-		begin := time.Now()
-		last = scrapeSamples(t, p.url("/metrics"))
-		took = append(took, time.Since(begin))
-		memory = max(memory, sampleOf(t, last, "process_resident_memory_bytes"))
-		goroutines = max(goroutines, sampleOf(t, last, "go_goroutines"))
-		var missing error
-		fewest, most := math.Inf(1), 0.0
-		for _, name := range names {
-			kind, _, _ := strings.Cut(name, "-")
-			if reason := reasons[kind]; reason != "" {
-				if failed(name, reason) == 0 {
-					missing = fmt.Errorf("no refresh of %s has failed with reason %s", name, reason)
-				}
-				continue
+	for missing := true; missing; {
+		missing = false
+		for _, c := range crowds {
+			err := c.look()
+			if err != nil && time.Since(c.started) > *manyFor+patience {
+				t.Fatal(err)
 			}
-			n := sampleOf(t, last, `twilio_exporter_refreshes_total{account="`+name+`",result="success"}`)
-			fewest, most = min(fewest, n), max(most, n)
-			succeeded := sampleOf(t, last, `twilio_exporter_last_success_timestamp_seconds{account="`+name+`"}`)
-			worst = max(worst, float64(begin.UnixMilli())/1e3-max(succeeded, float64(started.Unix())))
+			missing = missing || err != nil
+			<-time.After(500 * time.Millisecond / time.Duration(len(crowds)))
 		}
-		// They begin within the first interval, and may be late by another.
-		if most > 3*(fewest+1) {
-			t.Errorf("one account without trouble was refreshed %.0f times, another one %.0f times", fewest, most)
-		}
-		switch left := *manyFor - time.Since(started); {
-		case left > 0:
-			return fmt.Errorf("%v are left", left)
-		case fewest < enough:
-			return fmt.Errorf("an account was refreshed %.0f times", fewest)
-		}
-		return missing
 	}
-	for missing := look(); missing != nil; missing = look() {
-		if time.Since(started) > *manyFor+patience {
-			t.Fatal(missing)
-		}
-		<-time.After(500 * time.Millisecond)
+	for _, c := range crowds {
+		c.check()
 	}
-	slices.Sort(took)
-	t.Logf("last success at most %.1fs ago, %.0f MB resident, %.0f goroutines, scrapes' p99 %v of %d",
-		worst, memory/1e6, goroutines, took[len(took)*99/100], len(took))
-
-	if most := max(200, 0.3*float64(len(names))); memory > most*1e6 {
-		t.Errorf("%.0f MB resident, want at most %.0f", memory/1e6, most)
-	}
-	if most := 10.0 * float64(len(names)); goroutines > most {
-		t.Errorf("%.0f goroutines, want at most %.0f", goroutines, most)
-	}
-	if *manyFor == 0 {
-		return // what follows depends on how busy the machine is
-	}
-	if most := (*manyInterval + 5*time.Second).Seconds(); worst > most {
-		t.Errorf("an account without trouble was refreshed %.1fs ago, want at most %.0fs", worst, most)
-	}
-	for _, name := range names {
-		kind, _, _ := strings.Cut(name, "-")
-		for _, reason := range []string{
-			"auth", "secret", "rate_limited", "timeout", "server", "network", "decode", "pagination", "request", "other",
-		} {
-			if want := reasons[kind]; want != "" && failed(name, reason) > 0 != (reason == want) {
-				t.Errorf("%s: %v refreshes ended with reason %s", name, failed(name, reason), reason)
-			}
-		}
+	if *manyStorage {
+		without, with := crowds[0], crowds[1]
+		t.Logf("with --storage.path: last success %.3f, scrapes' median %.3f and p99 %.3f of what they are without",
+			with.worst/without.worst, ratio(with.quantile(0.5), without.quantile(0.5)), ratio(with.quantile(0.99), without.quantile(0.99)))
 	}
 }
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
 // scrapeSamples returns the values of an exposition by name and labels.
 func scrapeSamples(t *testing.T, address string) map[string]string {

@@ -22,7 +22,10 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-var kills = flag.Int("kills", 15, "how often TestKills ends the exporter with each signal")
+var (
+	kills    = flag.Int("kills", 15, "how often TestKills ends the exporter with each signal")
+	downtime = flag.Duration("downtime", 5*time.Second, "how long TestRestartsInPrometheus leaves the exporter down, each time")
+)
 
 // growing is an account that sends on and on, and whose stats only grow: counters must come to exactly what it has grown
 // by.
@@ -96,13 +99,13 @@ func (g *growing) Operation(now time.Time, id string) (twilio.Operation, bool) {
 	return g.now().Operation(now, id)
 }
 
-// goOn lets the account grow until stop is called.
-func (g *growing) goOn(t *testing.T) (stop func()) {
+// goOn lets the account grow every so often until stop is called.
+func (g *growing) goOn(t *testing.T, every time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
 			select {
@@ -141,7 +144,7 @@ func newRestarting(t *testing.T, account simulator.Source, args ...string) (*res
 		t:   t,
 		env: []string{"TWILIO_ACCOUNT_SID=" + sid, "TWILIO_AUTH_TOKEN=" + fleetToken, "TWILIO_BASE_URL=" + server.URL + "/v1"},
 		args: append([]string{
-			"--web.listen-address=127.0.0.1:0", "--collector.window=1h", "--twilio.rate-limit=0", "--twilio.max-retries=0",
+			"--web.listen-address=127.0.0.1:0", "--collector.window=3h", "--twilio.rate-limit=0", "--twilio.max-retries=0",
 		}, args...),
 		seen: map[string]float64{},
 	}, api
@@ -233,7 +236,7 @@ func TestKills(t *testing.T) {
 				return nil
 			})
 			before := account.sum()
-			stop := account.goOn(t)
+			stop := account.goOn(t, 20*time.Millisecond)
 			api.Faults().MustAdd(simulator.Fault{
 				Kind: simulator.FaultStatus, Status: http.StatusInternalServerError, Every: 5,
 			})
@@ -292,7 +295,8 @@ func TestKills(t *testing.T) {
 }
 
 // TestRestartsInPrometheus kills an exporter five times beside a real Prometheus: increase() over all of it, the times in
-// which the exporter was down included, is what was sent, to the message.
+// which the exporter was down included, is what was sent, to the message. -downtime=3m makes them as long as those of a
+// node that is replaced.
 func TestRestartsInPrometheus(t *testing.T) {
 	t.Parallel()
 	account := newGrowing(5, 300)
@@ -316,11 +320,11 @@ func TestRestartsInPrometheus(t *testing.T) {
 	})
 
 	before := account.sum()
-	stop := account.goOn(t)
+	stop := account.goOn(t, *downtime/250)
 	for range 5 {
 		<-time.After(5 * time.Second)
 		p.kill()
-		<-time.After(5 * time.Second)
+		<-time.After(*downtime)
 		p = r.start()
 	}
 	<-time.After(2 * time.Second)
@@ -339,10 +343,11 @@ func TestRestartsInPrometheus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for expr, want := range map[string]float64{"increase(twilio_messages_total[1h] @ %.3f)": want, "resets(twilio_messages_total[1h] @ %.3f)": 0} {
+	for expr, want := range map[string]float64{"increase(twilio_messages_total[2h] @ %.3f)": want, "resets(twilio_messages_total[2h] @ %.3f)": 0} {
 		got, err := value(fmt.Sprintf(expr, at))
 		if err != nil || math.Abs(got-want) > 1e-6*want {
 			t.Errorf("%s is %v (error %v), want %v", expr, got, err, want)
 		}
 	}
+	t.Logf("5 times %v down, %.0f messages counted", *downtime, want)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"twilio_operations_exporter/twilio/simulator"
 )
@@ -111,7 +112,7 @@ func TestStorageFails(t *testing.T) {
 				}
 				return nil
 			})
-			stop := account.goOn(t)
+			stop := account.goOn(t, 20*time.Millisecond)
 			defer stop()
 
 			tt.harm(t, path)
