@@ -153,6 +153,63 @@ func TestRestartBeforeTheSave(t *testing.T) {
 	})
 }
 
+// A restart after the machine was suspended reads what has become due meanwhile, whether the state is of before that or of
+// after it.
+func TestRestartAfterASuspend(t *testing.T) {
+	for name, savedAsleep := range map[string]bool{"saved before": false, "saved after": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := testOptions()
+				api, w := busy(t, o)
+				counted := w.Snapshot().Grown
+				left := w.Save()
+
+				stopped := w.clock.monotonic()
+				w.clock.monotonic = func() time.Duration { return stopped }
+				<-time.After(o.Length / 2) // the wall clock goes on
+				if savedAsleep {
+					left = w.Save()
+				}
+				w = restarted(t, o, left)
+				api.change(func(ops []*fakeOperation) {
+					for _, op := range ops {
+						op.Stats[twilio.Read]++
+					}
+				})
+				s := refreshed(t, w, api)
+				if got, want := s.Grown[twilio.Read]-counted[twilio.Read], api.since(w.first); got != want {
+					t.Errorf("counted %d, want %d", got, want)
+				}
+			})
+		})
+	}
+}
+
+// The state of an account of which little or nothing is sent is a few kilobytes.
+func TestIdleState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, perMinute := range []int{0, 1} {
+			o := testOptions()
+			o.Length = 7 * 24 * time.Hour
+			o.PageSize = 1000
+			api := &fakeAPI{}
+			if perMinute > 0 {
+				api.fill(perMinute, 24*time.Hour, allCompleted)
+			}
+			w := New(o)
+			refreshed(t, w, api)
+			data, err := w.Save().MarshalBinary()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d bytes", len(data))
+			if most := 8_000 * (1 + perMinute); len(data) > most {
+				t.Errorf("%d bytes, want at most %d", len(data), most)
+			}
+		}
+	})
+}
+
 // As long as no answer tells the API's clock, a restarted window goes by where it was: it drops no minutes that come back
 // as old ones.
 func TestRestartDuringAnOutage(t *testing.T) {

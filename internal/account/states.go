@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"runtime"
 	"strings"
 	"sync"
@@ -169,26 +170,22 @@ func (s *states) write(name, identity string, state []byte) {
 	}
 }
 
-// retain removes the states of all accounts but these.
+// retain removes the states of all accounts but these; one that was renamed keeps its own.
 func (s *states) retain(configs []config.Account) {
 	if s == nil {
 		return
 	}
 	known := map[string]bool{}
-	names := make([]string, len(configs))
+	accounts := make([]storage.Account, len(configs))
 	for i := range configs {
-		names[i] = configs[i].Account
-		known[names[i]] = true
+		accounts[i] = storage.Account{Name: configs[i].Account, Identity: identity(&configs[i])}
+		known[configs[i].Account] = true
 	}
-	if err := s.dir.Retain(names); err != nil {
+	if err := s.dir.Retain(accounts); err != nil {
 		level.Warn(s.logger).Log("msg", "states of accounts that are gone cannot be removed", "err", err)
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name := range s.failing {
-		if !known[name] {
-			delete(s.failing, name)
-		}
-	}
+	maps.DeleteFunc(s.failing, func(name string, _ bool) bool { return !known[name] })
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"twilio_operations_exporter/internal/storage"
 	"twilio_operations_exporter/internal/testutil"
 	"twilio_operations_exporter/twilio"
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 // program is a Manager with what it has logged and counted.
@@ -183,17 +185,29 @@ func TestStatesOfReloads(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	reload("a , window: 12h, page_size: 50, interval: 1h", "c")
+	const changed = "a , window: 12h, page_size: 50, interval: 1h"
+	reload(changed)
 	if got := stateFiles(t, path); slices.Contains(got, "b") || !slices.Contains(got, "a") {
 		t.Errorf("states of %q", got)
 	}
+	reload(changed, "c")
 	p.want(map[string]float64{"twilio_messages_total/a": 9, "twilio_messages_total/c": 0})
 	p.refresh()
 	p.want(map[string]float64{"twilio_messages_total/a": 9, "twilio_messages_total/c": 0, "twilio_up/a": 1})
 
+	reload("renamed", "c")
+	p.want(map[string]float64{"twilio_messages_total/renamed": 9, "twilio_messages_total/c": 0})
+
+	reload("renamed , resource: emails", "c")
+	p.wantDiscarded("identity")
+	p.want(map[string]float64{"twilio_messages_total/renamed": 0, "twilio_messages_total/c": 0})
+
+	reload("c")
+	reload("a", "b", "c")
+	p.refresh()
 	reload("a", "b")
 	p.refresh()
-	p.want(map[string]float64{"twilio_messages_total/a": 9, "twilio_messages_total/b": 0})
+	p.want(map[string]float64{"twilio_messages_total/a": 0, "twilio_messages_total/b": 0})
 	if got, want := stateFiles(t, path), []string{"a", "b"}; !slices.Equal(got, want) {
 		t.Errorf("states of %q, want %q", got, want)
 	}
@@ -203,6 +217,34 @@ func TestStatesOfReloads(t *testing.T) {
 	reload("a")
 	if got := p.logged(restored); got != before || before == 0 {
 		t.Errorf("%d lines say %q, and %d after a reload that starts no account", before, restored, got)
+	}
+}
+
+// TestStatesOfOneSID holds that the messages and the e-mails of one SID are two accounts with a state each.
+func TestStatesOfOneSID(t *testing.T) {
+	operation := testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 7})
+	messages, emails := simulator.NewStatic(operation), simulator.NewStatic(operation)
+	server := httptest.NewServer(simulator.NewHandler(messages, simulator.Settings{Emails: emails}))
+	t.Cleanup(server.Close)
+	testutil.SetEnv(t, nil)
+	file := testutil.NewFile(t, testutil.New(t))
+	account := fmt.Sprintf("account_sid: %s, auth_token_file: token, base_url: %q", testutil.SID, server.URL+"/v1")
+	file.WriteRaw(fmt.Sprintf("accounts:\n- {name: a, %[1]s}\n- {name: b, resource: emails, %[1]s}\n", account))
+	grow := func(list *simulator.Static, by int64) {
+		list.Update(operation.ID, func(op *twilio.Operation) { op.Stats[twilio.Total] += by })
+	}
+
+	path := t.TempDir()
+	for restart := range 3 {
+		p := startProgram(t, "--config.file", file.Path, "--storage.path="+path)
+		counted := float64(restart)
+		p.want(map[string]float64{"twilio_messages_total/a": 9 * counted, "twilio_messages_total/b": 4 * counted})
+		p.refresh()
+		grow(messages, 9)
+		grow(emails, 4)
+		p.refresh()
+		p.want(map[string]float64{"twilio_messages_total/a": 9 * (counted + 1), "twilio_messages_total/b": 4 * (counted + 1)})
+		p.Stop()
 	}
 }
 
@@ -251,6 +293,8 @@ func TestWrongStates(t *testing.T) {
 	}{
 		"another SID":      {other: "account_sid: AC" + strings.Repeat("f", 32), want: "identity"},
 		"another base URL": {other: "base_url: \"http://127.0.0.1:9/v1\"", want: "identity"},
+		"another resource": {other: "resource: emails", want: "identity"},
+		"another name":     {other: "name: b"},
 		"other settings":   {other: "window: 12h, interval: 3m, page_size: 7, rate_limit: 3, max_staleness: 0.5"},
 		"empty":            {harm: func(state string) error { return os.Truncate(state, 0) }, want: "corrupt"},
 		"cut short":        {harm: func(state string) error { return os.Truncate(state, 1000) }, want: "corrupt"},
@@ -306,23 +350,24 @@ func TestWrongStates(t *testing.T) {
 			write()
 			second := startProgram(t, "--config.file", file.Path, "--storage.path="+path)
 			second.wantDiscarded(tt.want)
+			name := second.List()[0].Name()
 			messages, files := 0.0, []string{"a.bad"}
 			switch {
 			case tt.want == "" && tt.harm == nil:
-				messages, files = 9, []string{"a"}
+				messages, files = 9, []string{name}
 			case tt.want == "":
 				files = nil
 			}
-			second.want(map[string]float64{"twilio_messages_total/a": messages})
+			second.want(map[string]float64{"twilio_messages_total/" + name: messages})
 			if got := stateFiles(t, path); !slices.Equal(got, files) {
 				t.Errorf("files of %q, want %q", got, files)
 			}
 			if tt.want != "" && second.logged("state discarded") != 1 {
 				t.Errorf("log: %s", second.log)
 			}
-			if what != "another SID" && what != "another base URL" { // which the API does not know
+			if tt.want != "identity" { // which the API does not know
 				second.refresh()
-				second.want(map[string]float64{"twilio_up/a": 1, "twilio_messages_total/a": messages})
+				second.want(map[string]float64{"twilio_up/" + name: 1, "twilio_messages_total/" + name: messages})
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package apptest
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -52,4 +53,56 @@ func TestRestart(t *testing.T) {
 		values := again.scrape()
 		return values["twilio_up"+label] == "1" && values["twilio_messages_total"+label] == "8"
 	})
+}
+
+// TestStatesOfSingleRuns holds that a run that only prints, and the demo, keep nothing unless they are told to; then they
+// go on from what the run before has kept.
+func TestStatesOfSingleRuns(t *testing.T) {
+	t.Parallel()
+	operation := testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 7})
+	for name, tt := range map[string]struct {
+		args         []string
+		first, again string // in what is printed
+	}{
+		"once": {
+			[]string{"--once"},
+			fmt.Sprintf("twilio_messages_total{account=%q} 0\n", testutil.SID),
+			fmt.Sprintf("twilio_messages_total{account=%q} 5\n", testutil.SID),
+		},
+		"backfill": {
+			[]string{"--backfill"},
+			fmt.Sprintf("twilio_messages_total{account=%q} 7 ", testutil.SID),
+			fmt.Sprintf("twilio_messages_total{account=%q} 12 ", testutil.SID),
+		},
+		"demo": {
+			[]string{"--demo", "--once"},
+			"twilio_exporter_refreshes_total{account=\"demo\",result=\"success\"} 1\n",
+			"twilio_exporter_refreshes_total{account=\"demo\",result=\"success\"} 2\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api := testutil.New(t, operation)
+			dir := t.TempDir()
+			run := func(want string, args ...string) {
+				t.Helper()
+				setup := func(p *program) {
+					p.cmd.Dir = dir
+					p.cmd.Env = append(p.cmd.Env, "HOME="+dir)
+				}
+				p := executeWith(t, setup, accountEnv(api), append(args, tt.args...)...)
+				if status := p.end(); status != 0 || !strings.Contains(p.stdout.String(), want) {
+					t.Errorf("status %d, no %q in %s\n%s", status, want, p.stdout.String(), p.log.String())
+				}
+			}
+			run(tt.first)
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("it left %v (error %v)", left, err)
+			}
+
+			run(tt.first, "--storage.path=states")
+			api.List.Update(operation.ID, func(op *twilio.Operation) { op.Stats[twilio.Total] += 5 })
+			run(tt.again, "--storage.path=states")
+		})
+	}
 }

@@ -74,31 +74,49 @@ func encode(version int, identity string, content []byte) [][]byte {
 	return [][]byte{[]byte(header), content, binary.LittleEndian.AppendUint64(nil, hash.Sum64())}
 }
 
-// decode returns the content of a file. The error is a refusal.
-func decode(version int, identity string, file []byte) ([]byte, error) {
+// decode returns the identity and the content of a file. The error is a refusal.
+func decode(version int, file []byte) (identity string, content []byte, err error) {
 	rest, ok := bytes.CutPrefix(file, []byte(magic))
 	if !ok {
-		return nil, refuse(Corrupt, "not a state of this exporter")
+		return "", nil, refuse(Corrupt, "not a state of this exporter")
 	}
-	written, rest, ok := bytes.Cut(rest, []byte("\n"))
-	if number, err := strconv.Atoi(string(written)); !ok || err != nil {
-		return nil, refuse(Corrupt, "the version is not a number")
-	} else if number != version {
+	line, rest, ok := bytes.Cut(rest, []byte("\n"))
+	written, err := strconv.Atoi(string(line))
+	if !ok || err != nil {
+		return "", nil, refuse(Corrupt, "the version is not a number")
+	}
+	if written != version {
 		// Another version may have another form, so that nothing after this is looked at.
-		return nil, refuse(Version, "version %d of the state, want %d", number, version)
+		return "", nil, refuse(Version, "version %d of the state, want %d", written, version)
 	}
 
-	body := file[:max(0, len(file)-checksumSize)]
-	if len(rest) < checksumSize || binary.LittleEndian.Uint64(file[len(body):]) != xxhash.Sum64(body) {
-		return nil, refuse(Corrupt, "the checksum is wrong: cut short or altered")
+	if len(rest) < checksumSize {
+		return "", nil, refuse(Corrupt, "cut short")
 	}
-	rest = rest[:len(rest)-checksumSize]
-	quoted, content, ok := bytes.Cut(rest, []byte("\n"))
+	body := file[:len(file)-checksumSize]
+	if binary.LittleEndian.Uint64(file[len(body):]) != xxhash.Sum64(body) {
+		return "", nil, refuse(Corrupt, "the checksum is wrong: cut short or altered")
+	}
+
+	quoted, content, ok := bytes.Cut(rest[:len(rest)-checksumSize], []byte("\n"))
 	if !ok {
-		return nil, refuse(Corrupt, "no identity")
+		return "", nil, refuse(Corrupt, "no identity")
 	}
-	if string(quoted) != strconv.Quote(identity) {
-		return nil, refuse(Identity, "the state of %s, want that of %q", quoted, identity)
+	identity, err = strconv.Unquote(string(quoted))
+	if err != nil || strconv.Quote(identity) != string(quoted) {
+		return "", nil, refuse(Corrupt, "the identity is no text in quotes")
+	}
+	return identity, content, nil
+}
+
+// contentOf returns the content of a file of an identity. The error is a refusal.
+func contentOf(version int, identity string, file []byte) ([]byte, error) {
+	written, content, err := decode(version, file)
+	if err != nil {
+		return nil, err
+	}
+	if written != identity {
+		return nil, refuse(Identity, "the state of %q, want that of %q", written, identity)
 	}
 	return content, nil
 }

@@ -35,6 +35,7 @@ var ErrInUse = errors.New("used by another process")
 type Dir struct {
 	path    string
 	version int
+	flush   func(*os.File) error // to the disk: Sync, but for tests
 
 	// mu is held for reading while a file is read, written or removed, and for writing while the directory is opened or
 	// closed.
@@ -51,7 +52,7 @@ type Dir struct {
 //
 // The error is one line with the path and the remedy. It is ErrInUse where another process has the lock.
 func Open(path string, version int) (*Dir, error) {
-	d := &Dir{path: path, version: version}
+	d := &Dir{path: path, version: version, flush: (*os.File).Sync}
 	err := d.open()
 	switch {
 	case errors.Is(err, ErrInUse):
@@ -124,7 +125,7 @@ func (d *Dir) probe() error {
 		return err
 	}
 	_, err = f.Write(make([]byte, probeSize))
-	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+	return errors.Join(err, d.flush(f), f.Close(), os.Remove(f.Name()))
 }
 
 // takeStock removes temporary files that are left over and notes the sizes of the others.
@@ -242,7 +243,7 @@ func (d *Dir) replace(name string, parts [][]byte) (size int64, err error) {
 		}
 	}
 	if err == nil {
-		err = f.Sync()
+		err = d.flush(f)
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
@@ -266,7 +267,7 @@ func (d *Dir) sync() error {
 	if err != nil {
 		return err
 	}
-	err = dir.Sync()
+	err = d.flush(dir)
 	_ = dir.Close() // nothing was written to it
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
 		return nil // some network file systems have no such thing
@@ -285,7 +286,7 @@ func (d *Dir) Read(account, identity string) (content []byte, err error) {
 			return cause
 		}
 		if cause == nil {
-			content, cause = decode(d.version, identity, file)
+			content, cause = contentOf(d.version, identity, file)
 		}
 		if cause != nil {
 			return d.setAside(name, cause)
@@ -333,26 +334,66 @@ func (d *Dir) Remove(account string) error {
 	})
 }
 
-// Retain removes the files of all accounts but these.
-func (d *Dir) Retain(accounts []string) error {
+// Account is whose file one is, for [Dir.Retain].
+type Account struct{ Name, Identity string }
+
+// Retain removes the files of all accounts but these. The file of another name becomes that of an account that has none
+// and is of the same identity: it was renamed.
+func (d *Dir) Retain(accounts []Account) error {
 	return d.use(func() error {
 		entries, err := os.ReadDir(d.path)
 		if err != nil {
 			return err
 		}
-		retained := map[string]bool{}
-		for _, account := range accounts {
-			retained[stateName(account)] = true
+		present := map[string]bool{}
+		for _, entry := range entries {
+			present[entry.Name()] = true
 		}
+
+		retained := map[string]bool{}
+		heirs := map[string][]string{} // names of files that are not there, by identity
+		for _, account := range accounts {
+			name := stateName(account.Name)
+			retained[name] = true
+			if !present[name] {
+				heirs[account.Identity] = append(heirs[account.Identity], name)
+			}
+		}
+
 		var others []string
 		for _, entry := range entries {
 			name := entry.Name()
-			if stateForm.MatchString(name) && !retained[strings.TrimSuffix(name, badSuffix)] {
+			isOther := stateForm.MatchString(name) && !retained[strings.TrimSuffix(name, badSuffix)]
+			if isOther && !d.inherit(name, heirs) {
 				others = append(others, name)
 			}
 		}
 		return d.remove(others...)
 	})
+}
+
+// inherit gives a file to the first of those who wait for one of its identity, and reports whether there was one.
+func (d *Dir) inherit(name string, heirs map[string][]string) bool {
+	if len(heirs) == 0 || strings.HasSuffix(name, badSuffix) {
+		return false
+	}
+	file, err := readFile(filepath.Join(d.path, name))
+	if err != nil {
+		return false
+	}
+	identity, _, err := decode(d.version, file)
+	if err != nil || len(heirs[identity]) == 0 {
+		return false
+	}
+
+	heir := heirs[identity][0]
+	if os.Rename(filepath.Join(d.path, name), filepath.Join(d.path, heir)) != nil {
+		return false
+	}
+	heirs[identity] = heirs[identity][1:]
+	d.dropSize(name)
+	d.setSize(heir, int64(len(file)))
+	return true
 }
 
 func (d *Dir) remove(names ...string) error {

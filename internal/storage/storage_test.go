@@ -157,7 +157,7 @@ func TestRemove(t *testing.T) {
 		}
 	}
 
-	if err := d.Retain([]string{"a", "none"}); err != nil {
+	if err := d.Retain([]Account{{"a", identity}, {"none", "another"}}); err != nil {
 		t.Error(err)
 	}
 	want := append(slices.Clone(foreign), stateName("a"))
@@ -174,6 +174,37 @@ func TestRemove(t *testing.T) {
 	}
 	if got := files(t, path); !slices.Equal(got, foreign) || d.Size() != 0 {
 		t.Errorf("what is left is %q, want %q; Size says %d", got, foreign, d.Size())
+	}
+}
+
+// TestRename holds that an account that has no file takes over one of its identity that nobody else has, and no other.
+func TestRename(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	write(t, d, "kept", "its own")
+	write(t, d, "before", "before")
+	write(t, d, "corrupt", "corrupt")
+	if err := os.Truncate(filepath.Join(path, stateName("corrupt")), 30); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Write("other", "another identity", []byte("other")); err != nil {
+		t.Fatal(err)
+	}
+
+	accounts := []Account{{"kept", identity}, {"renamed", identity}, {"second", identity}, {"third", "a third identity"}}
+	if err := d.Retain(accounts); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, d, "kept", "its own")
+	wantContent(t, d, "renamed", "before")
+	want := []string{stateName("kept"), stateName("renamed")}
+	if got := files(t, path); !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	size := d.Size()
+	_ = d.Close()
+	if counted := open(t, path).Size(); counted != size {
+		t.Errorf("Size says %d, want %d", size, counted)
 	}
 }
 
@@ -230,18 +261,18 @@ func TestDiscard(t *testing.T) {
 // TestCutAndFlipped holds that no file is taken for a state that lacks its end or has a bit of it flipped.
 func TestCutAndFlipped(t *testing.T) {
 	whole := bytes.Join(encode(version, identity, []byte("the state")), nil)
-	if content, err := decode(version, identity, whole); err != nil || string(content) != "the state" {
+	if content, err := contentOf(version, identity, whole); err != nil || string(content) != "the state" {
 		t.Fatalf("%q, %v", content, err)
 	}
 	for length := range whole {
-		if content, err := decode(version, identity, whole[:length]); err == nil {
+		if content, err := contentOf(version, identity, whole[:length]); err == nil {
 			t.Errorf("cut after %d of %d bytes: %q", length, len(whole), content)
 		}
 	}
 	for bit := range 8 * len(whole) {
 		flipped := slices.Clone(whole)
 		flipped[bit/8] ^= 1 << (bit % 8)
-		content, err := decode(version, identity, flipped)
+		content, err := contentOf(version, identity, flipped)
 		if refused, ok := errors.AsType[*refusal](err); !ok || !slices.Contains(Reasons(), refused.reason) {
 			t.Errorf("bit %d flipped: %q, error %v", bit, content, err)
 		}
@@ -306,6 +337,51 @@ func TestFailedWrite(t *testing.T) {
 	wantContent(t, d, name, "after")
 }
 
+// TestFlushed holds that a write has reached the disk when it returns: the content before the file takes its name, and the
+// name after that. A disk that says no is an error, and leaves the state before.
+func TestFlushed(t *testing.T) {
+	path := t.TempDir()
+	d := open(t, path)
+	write(t, d, name, "before")
+
+	state := filepath.Join(path, stateName(name))
+	var flushed []string
+	var failing string
+	d.flush = func(f *os.File) error {
+		current, err := os.ReadFile(state)
+		if err != nil {
+			t.Error(err)
+		}
+		what := "the directory"
+		if f.Name() != path {
+			what = "a file"
+		}
+		after := bytes.Contains(current, []byte("after"))
+		flushed = append(flushed, fmt.Sprintf("%s, renamed: %t", what, after))
+		if what == failing {
+			return errors.New("an error of the disk")
+		}
+		return f.Sync()
+	}
+	write(t, d, name, "after")
+	want := []string{"a file, renamed: false", "the directory, renamed: true"}
+	if !slices.Equal(flushed, want) {
+		t.Errorf("flushed %q, want %q", flushed, want)
+	}
+
+	for _, failing = range []string{"a file", "the directory"} {
+		if err := d.Write(name, identity, []byte("after all")); err == nil {
+			t.Errorf("%s was not flushed, which is no error", failing)
+		}
+		if failing == "a file" {
+			wantContent(t, d, name, "after")
+		}
+		if got := files(t, path); len(got) != 1 {
+			t.Errorf("files %q", got)
+		}
+	}
+}
+
 // TestConcurrency has accounts written, read and removed side by side.
 func TestConcurrency(t *testing.T) {
 	d := open(t, t.TempDir())
@@ -339,7 +415,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(magic + "3\n"))
 	f.Add([]byte(magic + "3\n\"\"\n12345678"))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		content, err := decode(version, identity, file)
+		content, err := contentOf(version, identity, file)
 		if refused, ok := errors.AsType[*refusal](err); err != nil && (!ok || !slices.Contains(Reasons(), refused.reason)) {
 			t.Errorf("error %v", err)
 		}
