@@ -292,6 +292,27 @@ func TestRestartWithOtherSettings(t *testing.T) {
 	}
 }
 
+// What lists have shown of the size of pages says nothing of pages of another size.
+func TestRestartWithLargerPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		o.MaxStaleness = 0
+		api := &fakeAPI{}
+		api.fill(50, o.Length, allCompleted)
+		w := New(o)
+		refreshed(t, w, api)
+
+		o.PageSize *= 100
+		w = restarted(t, o, w.Save())
+		api.requests, api.status = 0, 0
+		refreshed(t, w, api)
+		whole := int(api.since(w.first)) / o.PageSize
+		if most := whole*106/100 + 2*o.Concurrency + api.status; api.requests > most {
+			t.Errorf("%d requests, want at most %d", api.requests, most)
+		}
+	})
+}
+
 // A first read that is killed again and again gets on if its state is saved meanwhile.
 func TestFirstReadGetsOnThroughRestarts(t *testing.T) {
 	for _, order := range fakeOrders {

@@ -220,6 +220,45 @@ func TestStatesOfReloads(t *testing.T) {
 	}
 }
 
+// TestStateOfAStoppedAccount holds that an account that has not stopped in time writes nothing in the place of another.
+func TestStateOfAStoppedAccount(t *testing.T) {
+	api := stateAPI(t)
+	testutil.SetEnv(t, nil)
+	file := testutil.NewFile(t, api, "a", "b")
+	path := t.TempDir()
+	p := startProgram(t, "--config.file", file.Path, "--storage.path="+path)
+	p.Start(context.WithoutCancel(t.Context()), 0)
+	p.refresh()
+	late := p.List()
+	file.Write("a , window: 12h")
+	if err := p.Reload(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	p.refresh()
+	states, err := filepath.Glob(filepath.Join(path, "*.state"))
+	if err != nil || len(states) != 1 {
+		t.Fatalf("states %q, error %v", states, err)
+	}
+	before, err := os.ReadFile(states[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, a := range late {
+		err = a.Refresher.RefreshOnce(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	after, err := os.ReadFile(states[0])
+	if err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the state has changed (error %v)", err)
+	}
+	if got, want := stateFiles(t, path), []string{"a"}; !slices.Equal(got, want) {
+		t.Errorf("states of %q, want %q", got, want)
+	}
+}
+
 // TestStatesOfOneSID holds that the messages and the e-mails of one SID are two accounts with a state each.
 func TestStatesOfOneSID(t *testing.T) {
 	operation := testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 7})

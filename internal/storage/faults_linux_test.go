@@ -299,6 +299,16 @@ func TestOddFiles(t *testing.T) {
 				}
 				write(t, d, name, "another")
 				wantContent(t, d, name, "another")
+
+				// The next one is set aside in its place.
+				if err := os.WriteFile(state, []byte("odd"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				_ = wantDiscarded(t, d, Corrupt)
+				kept, err := os.ReadFile(state + badSuffix)
+				if string(kept) != "odd" && what != "a directory" { // which is not empty
+					t.Errorf("set aside is %q, error %v", kept, err)
+				}
 			})
 		})
 	}

@@ -326,14 +326,6 @@ func (d *Dir) setAside(name string, cause error) error {
 	return discarded
 }
 
-// Remove removes an account's file, and the one set aside, if there are any.
-func (d *Dir) Remove(account string) error {
-	return d.use(func() error {
-		name := stateName(account)
-		return d.remove(name, name+badSuffix)
-	})
-}
-
 // Account is whose file one is, for [Dir.Retain].
 type Account struct{ Name, Identity string }
 
