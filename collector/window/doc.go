@@ -72,6 +72,6 @@
 //
 // Window.Save copies what the window knows at any time, and Restore makes a window that goes on from it, whatever
 // settings have changed (window.go). The time between them is treated like one in which the machine was suspended.
-// encode.go says how a State is written, and what is refused when it is read. Of operations in flight, id and status
+// encode.go says how a State is written, and decode.go what is refused when it is read. Of operations in flight, id and status
 // suffice, as the questions bring the rest; of failing ones, those that a snapshot may come to name.
 package window
