@@ -153,6 +153,35 @@ func TestRestartBeforeTheSave(t *testing.T) {
 	})
 }
 
+// A state of a clock that was a year ahead shows what it showed; from then on, what is new counts, and nothing else.
+func TestRestartFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions()
+		api, w := busy(t, o)
+		const year = 365 * 24 * time.Hour
+		left := w.Save()
+		left.wall = left.wall.Add(year)
+		left.first += minute(year / time.Minute)
+
+		w = restarted(t, o, left)
+		counted := w.Snapshot().Grown
+		s := refreshed(t, w, api)
+		if got, want := s.Operations(), api.since(w.first); got != want || s.Grown != counted {
+			t.Errorf("%d operations, want %d; counted %v, was %v", got, want, s.Grown, counted)
+		}
+		for i := range uint64(5) {
+			<-time.After(o.Interval)
+			op := newOperation(newRand(i), time.Now(), twilio.StatusCompleted)
+			op.Stats = twilio.Stats{twilio.Total: 7}
+			api.add(op)
+			s = refreshed(t, w, api)
+		}
+		if got := s.Grown[twilio.Total] - counted[twilio.Total]; got != 35 {
+			t.Errorf("counted %d messages, want 35", got)
+		}
+	})
+}
+
 // A restart after the machine was suspended reads what has become due meanwhile, whether the state is of before that or of
 // after it.
 func TestRestartAfterASuspend(t *testing.T) {
