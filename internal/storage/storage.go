@@ -206,6 +206,18 @@ func (d *Dir) setSize(name string, size int64) {
 	d.sizes[name] = size
 }
 
+// moveSize notes that a file has taken the place of another.
+func (d *Dir) moveSize(from, to string) {
+	d.sizesMu.Lock()
+	defer d.sizesMu.Unlock()
+	size, known := d.sizes[from]
+	delete(d.sizes, from)
+	delete(d.sizes, to)
+	if known { // it was a file
+		d.sizes[to] = size
+	}
+}
+
 func (d *Dir) dropSize(name string) {
 	d.sizesMu.Lock()
 	defer d.sizesMu.Unlock()
@@ -315,14 +327,7 @@ func (d *Dir) setAside(name string, cause error) error {
 		discarded.File, discarded.Err = filepath.Join(d.path, name), errors.Join(cause, err)
 		return discarded
 	}
-	d.sizesMu.Lock()
-	size, known := d.sizes[name]
-	delete(d.sizes, name)
-	delete(d.sizes, name+badSuffix)
-	if known {
-		d.sizes[name+badSuffix] = size
-	}
-	d.sizesMu.Unlock()
+	d.moveSize(name, name+badSuffix)
 	return discarded
 }
 
@@ -383,8 +388,7 @@ func (d *Dir) inherit(name string, heirs map[string][]string) bool {
 		return false
 	}
 	heirs[identity] = heirs[identity][1:]
-	d.dropSize(name)
-	d.setSize(heir, int64(len(file)))
+	d.moveSize(name, heir)
 	return true
 }
 
