@@ -184,6 +184,7 @@ func statMetrics() (rows []metric) {
 			labels:   []string{"status"},
 			generate: ofResources(i, ofStatus(func(s *window.StatusSums) float64 { return float64(s.Stats[i]) })),
 		})
+
 		if stat.Named {
 			rows = append(rows, metric{
 				name:     "twilio_named_operation_" + stat.Name,
@@ -192,6 +193,7 @@ func statMetrics() (rows []metric) {
 				generate: ofNamed(func(op *twilio.Operation) float64 { return float64(op.Stats[i]) }),
 			})
 		}
+
 		if stat.Grows {
 			help := stat.Help + ": growth since the first refresh, over restarts too with --storage.path."
 			if stat.Outcome {

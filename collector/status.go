@@ -46,6 +46,7 @@ type Status struct {
 func (r *Refresher) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	retryAt := r.client.RetryAt()
 	s := Status{
 		State:        r.state.inAWord(retryAt),
@@ -60,6 +61,7 @@ func (r *Refresher) Status() Status {
 		Snapshot:     r.state.snapshot,
 		Current:      r.showable(&r.state),
 	}
+
 	if p := r.state.progress; p != nil {
 		s.PagesRead = int(p.Read.Load())
 		s.PagesExpected = int(p.Expected.Load())

@@ -200,21 +200,32 @@ func (s *Snapshot) save() *savedSnapshot {
 	if s == nil {
 		return nil
 	}
+
 	saved := &savedSnapshot{
-		Time: s.Time, Created: s.Created, Grown: saveStats(&s.Grown),
-		Failing: saveOperations(s.Failing), Stuck: saveOperations(s.Stuck), InFlight: saveOperations(s.InFlight),
-		FailingNow: s.FailingNow, AllStuck: s.AllStuck,
-		Bars: saveBars(s.Bars), Minutes: saveBars(s.Minutes), BarLength: s.BarLength,
+		Time:       s.Time,
+		Created:    s.Created,
+		Grown:      saveStats(&s.Grown),
+		Failing:    saveOperations(s.Failing),
+		Stuck:      saveOperations(s.Stuck),
+		InFlight:   saveOperations(s.InFlight),
+		FailingNow: s.FailingNow,
+		AllStuck:   s.AllStuck,
+		Bars:       saveBars(s.Bars),
+		Minutes:    saveBars(s.Minutes),
+		BarLength:  s.BarLength,
 	}
+
 	if s.OldestScheduled != nil {
 		saved.OldestScheduled = saveOperations([]*twilio.Operation{s.OldestScheduled})
 	}
+
 	for i := range s.Statuses {
 		sums := &s.Statuses[i]
 		saved.Statuses = append(saved.Statuses, savedStatus{
 			Status:        sums.Status,
 			Totals:        saveTotals(0, &sums.Totals),
-			OldestCreated: sums.OldestCreated, OldestUpdated: sums.OldestUpdated,
+			OldestCreated: sums.OldestCreated,
+			OldestUpdated: sums.OldestUpdated,
 		})
 	}
 	return saved

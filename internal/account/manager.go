@@ -10,10 +10,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +30,6 @@ const (
 	// staggerStep is the time between the first refreshes of two accounts, so that they are not all refreshed in the
 	// same instant.
 	staggerStep = 100 * time.Millisecond
-	// settleTime is how long a changed configuration file must stay the same before it is reloaded.
-	settleTime = time.Second
 	// stopTimeout is how long to wait for an account that is to end. Its context has ended then, so that only what
 	// cannot be interrupted takes longer, such as a secret on a file system that does not answer.
 	stopTimeout = 3 * time.Second
@@ -68,7 +64,10 @@ type transport struct {
 func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log.Logger) (*Manager, error) {
 	metrics := promauto.With(reg)
 	m := &Manager{
-		config: c, metrics: collector.NewMetrics(reg), logger: logger, transports: map[config.HTTP]transport{},
+		config:     c,
+		metrics:    collector.NewMetrics(reg),
+		logger:     logger,
+		transports: map[config.HTTP]transport{},
 		reloadSuccessful: metrics.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_config_last_reload_successful",
 			Help: "Whether the last configuration load succeeded: 1 or 0.",
@@ -78,6 +77,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 			Help: "Unix time of the last successful configuration load.",
 		}),
 	}
+
 	shard := c.Flags().Shard
 	metrics.NewGauge(prometheus.GaugeOpts{
 		Name:        "twilio_exporter_shard_info",
@@ -89,6 +89,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	if err := m.addTransports(configs); err != nil {
 		return nil, err
 	}
+
 	var err error
 	m.states, err = openStates(c.Flags().StoragePath, reg, logger)
 	if err != nil {
@@ -249,206 +250,4 @@ func (m *Manager) WriteBackfill(ctx context.Context, w io.Writer) error {
 		return nil //nolint:nilerr // told to stop
 	}
 	return errors.Join(refreshErr, collector.WriteBackfill(w, m.Refreshers()))
-}
-
-// Reload replaces the accounts by those of the configuration file as it is now; new accounts run until ctx ends or Stop
-// is called. On error, only the metric of the last reload changes.
-func (m *Manager) Reload(ctx context.Context) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-
-	configs, warnings, err := m.config.Reload()
-	if err == nil {
-		err = m.replace(ctx, configs)
-	}
-	if err != nil {
-		m.reloadSuccessful.Set(0)
-		m.failed.Store(&FailedReload{time.Now(), err})
-		level.Error(m.logger).Log("msg", "reload failed, keeping the previous configuration", "err", err)
-		return err
-	}
-	m.loaded(warnings)
-	return nil
-}
-
-// FailedReload is when and why a reload failed.
-type FailedReload struct {
-	At  time.Time
-	Err error
-}
-
-// FailedReload returns the last reload if it failed, or else nil.
-func (m *Manager) FailedReload() *FailedReload { return m.failed.Load() }
-
-// ReloadOn reloads on every signal, until ctx ends.
-func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
-	for {
-		select {
-		case <-signals:
-			level.Info(m.logger).Log("msg", "received SIGHUP, reloading")
-			_ = m.Reload(ctx) // it has logged the reason
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// AutoReload reloads when the configuration file has changed, if the configuration says so, until ctx ends. A reload
-// that failed is tried again: what is missing, such as a secret, may be there later.
-func (m *Manager) AutoReload(ctx context.Context) {
-	interval := m.config.Flags().AutoReload
-	if interval == 0 {
-		return
-	}
-
-	loaded := m.config.Loaded()
-	failed := false
-	for wait(ctx, interval) {
-		current := m.config.Current()
-		if current == loaded && !failed {
-			continue
-		}
-		// A file that is still being written is looked at again later.
-		if !wait(ctx, min(settleTime, interval)) || m.config.Current() != current {
-			continue
-		}
-		if current != loaded {
-			level.Info(m.logger).Log("msg", "configuration file has changed, reloading")
-		}
-		loaded = current
-		failed = m.Reload(ctx) != nil
-	}
-}
-
-// wait returns false if ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// replacement is what a reload does to the accounts that run.
-type replacement struct {
-	kept    map[string]*Account // whose configuration is unchanged
-	ended   map[string]*Account // the others
-	renewed map[string]bool     // those of ended that are there with other settings
-	started []*Account
-}
-
-// newReplacement compares the accounts that run with those that are to run.
-func newReplacement(running []*Account, configs []config.Account) *replacement {
-	r := &replacement{kept: map[string]*Account{}, ended: map[string]*Account{}, renewed: map[string]bool{}}
-	for _, a := range running {
-		r.ended[a.Name()] = a
-	}
-	for i := range configs {
-		name := configs[i].Account
-		a := r.ended[name]
-		switch {
-		case a == nil: // it is new
-		case a.config == configs[i]:
-			r.kept[name] = a
-			delete(r.ended, name)
-		default:
-			r.renewed[name] = true
-		}
-	}
-	return r
-}
-
-// isStopped is true for an account that nothing takes the place of.
-func (r *replacement) isStopped(a *Account) bool {
-	return r.ended[a.Name()] == a && !r.renewed[a.Name()]
-}
-
-// replace keeps accounts whose configuration is unchanged. On error, nothing has changed.
-func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
-	if !m.running {
-		return errors.New("the accounts are not running")
-	}
-	err := m.addTransports(configs)
-	if err != nil {
-		return err
-	}
-	m.Waiting() // notes that all are ready, before others join them
-	r := newReplacement(m.List(), configs)
-
-	// Removed accounts disappear at once. One whose settings change is exported as it was until its successor is there.
-	visible := slices.DeleteFunc(slices.Clone(m.List()), r.isStopped)
-	m.current.Store(&visible)
-
-	// Series are removed after the account has ended: a late request would bring them back.
-	m.end(slices.Collect(maps.Values(r.ended)))
-	for name, a := range r.ended {
-		a.retired.Store(true)
-		m.metrics.Remove(name)
-	}
-	m.states.retain(configs)
-
-	next := make([]*Account, len(configs))
-	for i := range configs {
-		next[i] = r.kept[configs[i].Account]
-		if next[i] == nil {
-			next[i] = m.newSuccessor(&configs[i], r.ended[configs[i].Account])
-			r.started = append(r.started, next[i])
-		}
-	}
-	m.states.resumeAll(r.started)
-	sharePace(next, r.started)
-	start(ctx, r.started, 0)
-	m.current.Store(&next)
-	m.dropTransports(next)
-	m.logReplacement(r)
-	return nil
-}
-
-// newSuccessor makes an account in the place of another of its name, if there was one.
-func (m *Manager) newSuccessor(c *config.Account, before *Account) *Account {
-	a := m.newAccount(c)
-	if before != nil && before.config.BaseURL == c.BaseURL {
-		a.client.ShareCooldown(before.client) // a Retry-After outlasts a change of settings
-	}
-	return a
-}
-
-// logReplacement says which accounts a reload has changed.
-func (m *Manager) logReplacement(r *replacement) {
-	if len(r.started) == 0 && len(r.ended) == 0 {
-		level.Debug(m.logger).Log("msg", "configuration reloaded, no account has changed")
-		return
-	}
-	var started, restarted, stopped []string
-	for _, a := range r.started {
-		if r.renewed[a.Name()] {
-			restarted = append(restarted, a.Name())
-		} else {
-			started = append(started, a.Name())
-		}
-	}
-	for _, a := range r.ended {
-		if r.isStopped(a) {
-			stopped = append(stopped, a.Name())
-		}
-	}
-	level.Info(m.logger).Log(
-		"msg", "configuration reloaded",
-		"started", someNames(started),
-		"restarted", someNames(restarted),
-		"stopped", someNames(stopped),
-		"kept", someNames(slices.Collect(maps.Keys(r.kept))),
-	)
-}
-
-// someNames lists up to ten names.
-func someNames(names []string) string {
-	const most = 10
-	slices.Sort(names)
-	others := len(names) - most
-	if others > 0 {
-		names = append(names[:most:most], fmt.Sprintf("%d others", others))
-	}
-	return strings.Join(names, ", ")
 }

@@ -178,6 +178,7 @@ func (s *sampler) list(ctx context.Context, op *twilio.Operation, status twilio.
 	if lost == 0 {
 		return nil, nil
 	}
+
 	s.sent = append(s.sent, time.Now())
 	query := twilio.MessageQuery{Operation: op.ID, Status: status, PageSize: s.samples}
 	var ids []string
@@ -185,9 +186,11 @@ func (s *sampler) list(ctx context.Context, op *twilio.Operation, status twilio.
 		if err != nil {
 			return nil, err
 		}
+
 		for i := range page.Messages {
 			m := &page.Messages[i]
-			if isLost(m, op) && m.Status == status && twilio.ValidMessageID(m.ID) && !slices.Contains(ids, m.ID) {
+			isAsked := isLost(m, op) && m.Status == status
+			if isAsked && twilio.ValidMessageID(m.ID) && !slices.Contains(ids, m.ID) {
 				ids = append(ids, m.ID)
 			}
 		}

@@ -131,12 +131,14 @@ func readFile(path string) ([]byte, error) {
 	if !there.Mode().IsRegular() {
 		return nil, errNotRegular
 	}
+
 	// Without waiting, should it have become a FIFO meanwhile.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
+
 	info, err := f.Stat()
 	switch {
 	case err != nil:
@@ -146,10 +148,12 @@ func readFile(path string) ([]byte, error) {
 	case info.Size() > maxSize:
 		return nil, fmt.Errorf("larger than %d MiB", maxSize>>20)
 	}
+
 	start := make([]byte, min(info.Size(), int64(len(magic))))
 	if _, err = io.ReadFull(f, start); err != nil || string(start) != magic {
 		return start, err // nothing else is worth reading
 	}
+
 	file := make([]byte, info.Size())
 	copy(file, start)
 	_, err = io.ReadFull(f, file[len(start):])

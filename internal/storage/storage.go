@@ -134,6 +134,7 @@ func (d *Dir) takeStock() error {
 	if err != nil {
 		return err
 	}
+
 	sizes := map[string]int64{}
 	for _, entry := range entries {
 		switch name := entry.Name(); {
@@ -147,6 +148,7 @@ func (d *Dir) takeStock() error {
 			}
 		}
 	}
+
 	d.sizesMu.Lock()
 	defer d.sizesMu.Unlock()
 	d.sizes = sizes
@@ -245,15 +247,18 @@ func (d *Dir) replace(name string, parts [][]byte) (size int64, err error) {
 	if size > maxSize {
 		return 0, fmt.Errorf("the state is larger than %d MiB", maxSize>>20)
 	}
+
 	f, err := os.CreateTemp(d.path, tempPattern(name)) // with permissions 0600
 	if err != nil {
 		return 0, err
 	}
+
 	for _, part := range parts {
 		if err == nil {
 			_, err = f.Write(part)
 		}
 	}
+
 	if err == nil {
 		err = d.flush(f)
 	}
@@ -263,6 +268,7 @@ func (d *Dir) replace(name string, parts [][]byte) (size int64, err error) {
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(d.path, name))
 	}
+
 	if err != nil {
 		_ = os.Remove(f.Name()) // or else it is removed when the directory is opened again
 		return 0, err

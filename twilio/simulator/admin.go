@@ -31,6 +31,7 @@ func NewAdmin(h *Handler, world *World) http.Handler {
 			w.WriteHeader(http.StatusNoContent)
 		})
 	}
+
 	handle("POST /simulator/faults", func(r *http.Request) error {
 		var f Fault
 		if err := json.UnmarshalRead(r.Body, &f, strictly); err != nil {
@@ -38,10 +39,12 @@ func NewAdmin(h *Handler, world *World) http.Handler {
 		}
 		return h.Faults().Add(f)
 	})
+
 	handle("DELETE /simulator/faults", func(*http.Request) error {
 		h.Faults().Clear()
 		return nil
 	})
+
 	handle("POST /simulator/trouble", func(r *http.Request) error {
 		t := Trouble{Share: 1, Rate: 0.2, From: h.s.Now()}
 		if err := json.UnmarshalRead(r.Body, &t, strictly); err != nil {
@@ -49,6 +52,7 @@ func NewAdmin(h *Handler, world *World) http.Handler {
 		}
 		return world.AddTrouble(t)
 	})
+
 	handle("DELETE /simulator/trouble", func(*http.Request) error {
 		world.EndTrouble(h.s.Now())
 		return nil
