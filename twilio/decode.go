@@ -98,7 +98,10 @@ func (d *decoder) id(id *string) error {
 	}
 
 	*id = string(text)
-	if d.sanitizer.holds(*id) {
+	switch {
+	case !IsName(*id):
+		return d.wrong("holds characters that cannot be printed")
+	case d.sanitizer.holds(*id):
 		return d.wrong("holds the credentials")
 	}
 	return nil
@@ -110,10 +113,6 @@ func (d *decoder) status(status *Status) error {
 	if err != nil {
 		return err
 	}
-	if len(text) > maxText {
-		*status = StatusOther
-		return nil
-	}
 
 	// A documented one takes no allocation for each operation.
 	for _, documented := range []Status{StatusCompleted, StatusProcessing, StatusScheduled, StatusCanceled} {
@@ -123,10 +122,18 @@ func (d *decoder) status(status *Status) error {
 		}
 	}
 
-	*status = Status(text)
-	if d.sanitizer.holds(string(text)) {
+	*status = StatusOther
+	if len(text) > maxText { // not worth a copy
+		return nil
+	}
+	name := string(text)
+	switch {
+	case !IsName(name):
+		return nil
+	case d.sanitizer.holds(name):
 		return d.wrong("holds the credentials")
 	}
+	*status = Status(name)
 	return nil
 }
 

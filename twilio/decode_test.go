@@ -134,6 +134,9 @@ func TestDecodePage(t *testing.T) {
 		{"longest id", replaced(oneDecoded.ID, longID.ID), Page{[]Operation{longID}, ""}},
 		{"longest status", replaced("PROCESSING", string(long.Status)), Page{[]Operation{long}, ""}},
 		{"status too long", replaced("PROCESSING", string(long.Status)+"S"), Page{[]Operation{other}, ""}},
+		{"NUL in a status", replaced("PROCESSING", `A\u0000B`), Page{[]Operation{other}, ""}},
+		{"line feed in a status", replaced("PROCESSING", `A\nB`), Page{[]Operation{other}, ""}},
+		{"zero-width space in a status", replaced("PROCESSING", "A\u200bB"), Page{[]Operation{other}, ""}},
 		{
 			"largest number",
 			pageOf(``, strings.Replace(one, `"total":1`, `"total":9223372036854775807`, 1)),
@@ -187,6 +190,7 @@ func TestDecodePageErrors(t *testing.T) {
 		}
 		return pageOf(`"next":null`, one, strings.Replace(one, from, to, 1))
 	}
+	const unprintable = "holds characters that cannot be printed"
 	type test struct{ name, body, pointer, problem string }
 	tests := []test{
 		{"nothing", "", "", "empty"},
@@ -228,6 +232,12 @@ func TestDecodePageErrors(t *testing.T) {
 			"a number where a string should be",
 		},
 		{"id too long", replace(oneDecoded.ID, strings.Repeat("i", 65)), "/operations/1/id", "longer than 64 bytes"},
+		{"NUL in an id", replace(oneDecoded.ID, `a\u0000b`), "/operations/1/id", unprintable},
+		{"line feed in an id", replace(oneDecoded.ID, `a\nb`), "/operations/1/id", unprintable},
+		{"DEL in an id", replace(oneDecoded.ID, "a\x7fb"), "/operations/1/id", unprintable},
+		{"right-to-left mark in an id", replace(oneDecoded.ID, "a\u202eb"), "/operations/1/id", unprintable},
+		{"invalid UTF-8 in an id", replace(oneDecoded.ID, "a\xffb"), "/operations/1/id", "not JSON: invalid UTF-8"},
+		{"half a character in an id", replace(oneDecoded.ID, `a\ud800b`), "/operations/1/id", "not JSON: invalid surrogate pair `\\ud800b\",\"st` in string"},
 		{"stats twice", replace(`"stats"`, `"stats":{"total":1},"stats"`), "/operations/1/stats", "no recipients"},
 		{"stats twice, whole", replace(`"createdAt"`, `"stats":{},"createdAt"`), "/operations/1/stats", "given twice"},
 		{"pagination twice", `{"operations":[],"pagination":{},"pagination":{}}`, "/pagination", "given twice"},
@@ -524,13 +534,13 @@ func reference(body []byte) (Page, error) {
 		if op.ID == "" || op.Status == "" || op.CreatedAt.IsZero() || op.UpdatedAt.IsZero() {
 			return p, errors.New("null or zero")
 		}
-		if len(op.ID) > maxText {
-			return p, errors.New("long id")
+		if !IsName(op.ID) {
+			return p, errors.New("no id")
 		}
 		if !rfc3339.Match(created) || !rfc3339.Match(updated) {
 			return p, errors.New("not quite RFC 3339, which encoding/json lets pass")
 		}
-		if len(op.Status) > maxText {
+		if !IsName(string(op.Status)) {
 			op.Status = StatusOther
 		}
 		op.CreatedAt, op.UpdatedAt = op.CreatedAt.UTC(), op.UpdatedAt.UTC()

@@ -13,15 +13,28 @@ package twilio
 
 import (
 	"regexp"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Status is the state of an operation. The API documents four; a status that is none of them is passed on as it came,
-// if it has at most 64 bytes.
+// if it is a name.
 type Status string
 
-// StatusOther stands for a status that is longer.
+// StatusOther stands for a status that is none.
 const StatusOther Status = "other"
+
+// IsName reports whether a text can be an id or a status: at most 64 bytes of UTF-8, all of it printable. They become
+// labels, and what reads those may take a NUL or a line feed for an end.
+func IsName(s string) bool {
+	return s != "" && len(s) <= maxText && utf8.ValidString(s) && isPrintable(s)
+}
+
+func isPrintable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
 
 // The documented statuses (Operations resource, CommunicationOperationStatus).
 const (
