@@ -19,7 +19,7 @@ const (
 	maxTagKey   = 128 // characters, as documented
 	maxTagValue = 256 // characters, as documented
 	maxAttempts = 20  // kept of a message, the last ones
-	maxCode     = 10  // digits
+	maxCode     = 6   // digits; documented codes have 5, a phone number has more than 6
 	maxChannel  = 32  // letters
 
 	// Other stands for a code or a channel that is not of the documented form.
@@ -43,7 +43,7 @@ type Attempt struct {
 	Channel string // such as SMS, RCS or WHATSAPP; "" where it is not given, Other where it is not at most 32 letters
 
 	// Code is that of the error, a number that Twilio's error dictionary explains; "" where there is none, Other where
-	// it is no number. Text is for humans, cut to a sane length and without control characters.
+	// it is no number of at most 6 digits. Text is for humans, cut to a sane length and without control characters.
 	Code string
 	Text string
 }
@@ -290,11 +290,14 @@ func (d *decoder) code(code *string) error {
 		return d.wrong(kindNames[v.Kind()] + " where a number should be")
 	}
 	*code = Other
-	if len(text) <= maxCode && allOf(text, '0', '9') {
+	if isCode(text) {
 		*code = text
 	}
 	return nil
 }
+
+// isCode reports whether a text may be the code of an error.
+func isCode(text string) bool { return len(text) <= maxCode && allOf(text, '0', '9') }
 
 // channel reads the name of a channel.
 func (d *decoder) channel(channel *string) error {

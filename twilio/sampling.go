@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -59,7 +60,9 @@ func withoutText(err error) error {
 	if api, ok := errors.AsType[*Error](err); ok {
 		bare := &Error{StatusCode: api.StatusCode}
 		for _, detail := range api.Details {
-			bare.Details = append(bare.Details, Detail{Code: detail.Code})
+			if isCode(strconv.Itoa(detail.Code)) {
+				bare.Details = append(bare.Details, Detail{Code: detail.Code})
+			}
 		}
 		return bare
 	}
