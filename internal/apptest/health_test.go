@@ -1,6 +1,7 @@
 package apptest
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"net/http"
@@ -30,12 +31,8 @@ func TestHealthListener(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := serve(t, accountEnv(testutil.New(t)), "--web.config.file", webConfigWithPassword(t),
 				"--web.health-listen-address="+net.JoinHostPort(host, "0"))
-			address := regexp.MustCompile(`msg="listening for health checks" address=(\S+)`)
-			found := address.FindStringSubmatch(p.log.String())
-			if found == nil {
-				t.Fatalf("no address in the log: %s", p.log.String())
-			}
-			health := "http://" + found[1]
+			address := healthAddress(t, p)
+			health := "http://" + address
 
 			testutil.WaitFor(t, "the first refresh", func() bool {
 				_, err := testutil.Get(t.Context(), health+"/-/ready")
@@ -53,11 +50,58 @@ func TestHealthListener(t *testing.T) {
 				t.Errorf("without a password: %v", err)
 			}
 
-			check := execute(t, nil, "healthcheck", found[1])
+			check := execute(t, nil, "healthcheck", address)
 			if status := check.end(); status != 0 || check.log.String() != "" {
 				t.Errorf("status %d, stderr %q", status, check.log.String())
 			}
 		})
+	}
+}
+
+// healthAddress is where the program listens for health checks.
+func healthAddress(t *testing.T, p *program) string {
+	t.Helper()
+	address := regexp.MustCompile(`msg="listening for health checks" address=(\S+)`)
+	found := address.FindStringSubmatch(p.log.String())
+	if found == nil {
+		t.Fatalf("no address in the log: %s", p.log.String())
+	}
+	return found[1]
+}
+
+// TestHealthListenerForAnybody holds that the listener, which needs no password, tells no names of accounts, and takes no
+// more of a request than the other does.
+func TestHealthListenerForAnybody(t *testing.T) {
+	t.Parallel()
+	api := testutil.New(t)
+	release := api.Hold()
+	defer release()
+	p := serve(t, accountEnv(api), "--web.health-listen-address=127.0.0.1:0")
+	address := healthAddress(t, p)
+
+	body, err := testutil.Get(t.Context(), "http://"+address+"/-/ready")
+	if want := "Not ready, waiting for the first refresh:\n1 of 1 accounts\n"; body != want || err == nil {
+		t.Errorf("answer %q, error %v, want %q", body, err, want)
+	}
+	body, err = testutil.Get(t.Context(), p.url+"/-/ready")
+	if !strings.Contains(body, testutil.SID) || err == nil {
+		t.Errorf("answer %q, error %v, which does not name the account to those who may see it", body, err)
+	}
+
+	for head, want := range map[string]string{
+		"Content-Length: 100\r\n":                        "HTTP/1.1 413 Request Entity Too Large\r\n",
+		"X-Long: " + strings.Repeat("x", 68<<10) + "\r\n": "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+	} {
+		conn, dialErr := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+		if dialErr != nil {
+			t.Fatal(dialErr)
+		}
+		_, _ = io.WriteString(conn, "GET /-/healthy HTTP/1.1\r\nHost: exporter\r\n"+head+"\r\n") // it may be refused in the middle
+		status, readErr := bufio.NewReader(conn).ReadString('\n')
+		_ = conn.Close()
+		if status != want || readErr != nil {
+			t.Errorf("%.20s: status %q, error %v, want %q", head, status, readErr, want)
+		}
 	}
 }
 

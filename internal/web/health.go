@@ -24,29 +24,44 @@ const (
 	maxHealthAnswer    = 512 // bytes of an answer that are shown
 )
 
-func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
-	list := slices.Clone(s.accounts.List())
-	stalled := slices.DeleteFunc(list, func(a *account.Account) bool { return a.Refresher.Healthy() })
-	if len(stalled) > 0 {
-		writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", someNames(stalled))
-		return
-	}
-	writeText(w, http.StatusOK, "Healthy.")
+// describe says which accounts something is true of.
+type describe func([]*account.Account) string
+
+// handleHealth adds the paths that probes ask, with a description of the accounts that are stalled and of those that are
+// not ready.
+func (s *Server) handleHealth(mux *http.ServeMux, stalled, waiting describe) {
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		list := slices.Clone(s.accounts.List())
+		list = slices.DeleteFunc(list, func(a *account.Account) bool { return a.Refresher.Healthy() })
+		if len(list) > 0 {
+			writeText(w, http.StatusServiceUnavailable, "The refresh loop is stalled: %s", stalled(list))
+			return
+		}
+		writeText(w, http.StatusOK, "Healthy.")
+	})
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		list := s.accounts.Waiting()
+		if len(list) > 0 {
+			writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:\n%s", waiting(list))
+			return
+		}
+		writeText(w, http.StatusOK, "Ready.")
+	})
 }
 
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	waiting := s.accounts.Waiting()
-	if len(waiting) == 0 {
-		writeText(w, http.StatusOK, "Ready.")
-		return
-	}
+// howMany describes accounts to those who may not know their names.
+func (s *Server) howMany(accounts []*account.Account) string {
+	return fmt.Sprintf("%d of %d accounts", len(accounts), len(s.accounts.List()))
+}
 
-	var lines strings.Builder
-	for _, a := range waiting {
+// howFar describes accounts by their first refresh, in a line for each.
+func howFar(accounts []*account.Account) string {
+	lines := make([]string, len(accounts))
+	for i, a := range accounts {
 		status := a.Refresher.Status()
-		fmt.Fprintf(&lines, "\n%q: %s", a.Name(), progress(status.PagesRead, status.PagesExpected))
+		lines[i] = fmt.Sprintf("%q: %s", a.Name(), progress(status.PagesRead, status.PagesExpected))
 	}
-	writeText(w, http.StatusServiceUnavailable, "Not ready, waiting for the first refresh:%s", &lines)
+	return strings.Join(lines, "\n")
 }
 
 // progress describes how far a refresh is.
@@ -58,7 +73,7 @@ func progress(read, expected int) string {
 }
 
 // serveHealth serves health and readiness on an address of their own, where neither TLS nor authentication keeps probes
-// out, until stop is called.
+// out, until stop is called. It names no account, as anybody may ask.
 func (s *Server) serveHealth(ctx context.Context, logger *slog.Logger) (stop func(), err error) {
 	address := s.settings.HealthListenAddress
 	if address == "" {
@@ -71,20 +86,14 @@ func (s *Server) serveHealth(ctx context.Context, logger *slog.Logger) (stop fun
 	logger.Info("listening for health checks", "address", l.Addr().String())
 
 	mux := http.NewServeMux()
-	s.handleHealth(mux)
-	server := newHTTPServer(mux, logger)
+	s.handleHealth(mux, s.howMany, s.howMany)
+	server := newHTTPServer(bodiless(mux), logger)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(l) }) // it ends by Close
 	return func() {
 		_ = server.Close()
 		serving.Wait()
 	}, nil
-}
-
-// handleHealth adds the paths that probes ask.
-func (s *Server) handleHealth(mux *http.ServeMux) {
-	mux.HandleFunc("GET /-/healthy", s.healthy)
-	mux.HandleFunc("GET /-/ready", s.ready)
 }
 
 // CheckHealth asks an exporter whether it is healthy. Redirects are not followed, and no proxy is used.

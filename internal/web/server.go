@@ -87,7 +87,7 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 	mux.Handle("GET "+s.settings.TelemetryPath, withoutDeadlines(s.metrics))
 	mux.Handle("GET /probe", withoutDeadlines(s.probe))
 	mux.HandleFunc("GET /sd/operations", s.operations)
-	s.handleHealth(mux)
+	s.handleHealth(mux, someNames, howFar)
 	// A page of another origin must not make a browser reload.
 	mux.Handle("POST /-/reload", http.NewCrossOriginProtection().Handler(
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) }),
@@ -100,13 +100,18 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+	return bodiless(mux)
+}
+
+// bodiless refuses requests with a body, whatever their path.
+func bodiless(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if r.ContentLength != 0 {
 			refuseBody(w)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
 }
 
