@@ -29,11 +29,12 @@ const StatusOther Status = "other"
 // IsName reports whether a text can be an id or a status: at most 64 bytes of UTF-8, all of it printable. They become
 // labels, and what reads those may take a NUL or a line feed for an end.
 func IsName(s string) bool {
-	return s != "" && len(s) <= maxText && utf8.ValidString(s) && isPrintable(s)
-}
-
-func isPrintable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	fits := s != "" && len(s) <= maxText
+	if fits && allOf(s, ' ', '~') { // as all that are documented
+		return true
+	}
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	return fits && utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable)
 }
 
 // The documented statuses (Operations resource, CommunicationOperationStatus).
