@@ -161,27 +161,34 @@ type parts struct {
 	lengths  []int
 
 	ofLong *parts // the same of the secrets that have minPart bytes
-	// hints has a bit for each four bytes in a row, by hintOf, of ofLong.
-	hints [1 << 12]uint64
+	// hints are each four bytes in a row, by hintOf, of ofLong.
+	hints map[uint32]bool
 }
 
 // newParts returns the parts of secrets.
 func newParts(secrets []string) *parts {
-	p := &parts{byLength: map[int]map[string]bool{}}
-	p.ofLong = &parts{byLength: map[int]map[string]bool{}}
-	for _, secret := range secrets {
-		p.addForms(secret)
-		if len(secret) >= minPart {
-			p.ofLong.addForms(secret)
-		}
+	all := partsOf(secrets)
+	isShort := func(secret string) bool { return len(secret) < minPart }
+	all.ofLong = all
+	if slices.ContainsFunc(secrets, isShort) {
+		all.ofLong = partsOf(slices.DeleteFunc(slices.Clone(secrets), isShort))
 	}
-	for _, of := range p.ofLong.byLength {
+
+	all.hints = map[uint32]bool{}
+	for _, of := range all.ofLong.byLength {
 		for part := range of {
 			for i := range len(part) - 3 {
-				word, bit := hintOf(part[i:])
-				p.hints[word] |= bit
+				all.hints[hintOf(part[i:])] = true
 			}
 		}
+	}
+	return all
+}
+
+func partsOf(secrets []string) *parts {
+	p := &parts{byLength: map[int]map[string]bool{}}
+	for _, secret := range secrets {
+		p.addForms(secret)
 	}
 	return p
 }
@@ -254,18 +261,17 @@ func (p *parts) mark(v view, secret []bool) {
 func (p *parts) mayHold(name string) bool {
 	const step = minPart - 3
 	for i := 0; i+4 <= len(name); i += step {
-		if word, bit := hintOf(name[i:]); p.hints[word]&bit != 0 {
+		if p.hints[hintOf(name[i:])] {
 			return true
 		}
 	}
 	return false
 }
 
-// hintOf returns the bit of the first four bytes of a text, whatever their case.
-func hintOf(s string) (word int, bit uint64) {
+// hintOf returns the first four bytes of a text, whatever their case.
+func hintOf(s string) uint32 {
 	n := uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
-	n = (n | 0x20202020) * 0x9E3779B1 >> 14
-	return int(n >> 6), 1 << (n & 63)
+	return n | 0x20202020
 }
 
 // A view is a text as something else might read it. It knows where in the text each of its bytes comes from.

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -205,5 +206,27 @@ func TestSanitizedErrorsKeepTheirCause(t *testing.T) {
 	err := s.err(fmt.Errorf("reading s3cret: %w", cause))
 	if errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestKnownSecretsTakeLittle holds that what a sanitizer knows of a token takes little memory: each account has one.
+func TestKnownSecretsTakeLittle(t *testing.T) {
+	const accounts = 100
+	heap := func() uint64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	before := heap()
+	known := make([]sanitizer, accounts)
+	for i := range known {
+		known[i].add(fmt.Sprintf("%032x", i*0x9E3779B1))
+	}
+	taken := (heap() - before) / accounts
+	runtime.KeepAlive(known)
+	t.Logf("%d bytes each", taken)
+	if taken > 24<<10 {
+		t.Errorf("%d bytes each, want at most 24 KiB", taken)
 	}
 }
