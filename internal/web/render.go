@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"net/http"
 	"slices"
 	"sync"
@@ -32,8 +31,33 @@ type renderer struct {
 type answer struct {
 	http.ResponseWriter // has the header, and gets the rest at the end
 	code                int
-	body                bytes.Buffer
+	body                pieces
 }
+
+// pieces are a text in pieces. It takes as much memory as it is long; a buffer that grows takes twice as much, and leaves
+// that much behind.
+type pieces [][]byte
+
+const pieceSize = 32 << 10
+
+// Write implements io.Writer.
+func (p *pieces) Write(text []byte) (int, error) {
+	for rest := text; len(rest) > 0; {
+		last := len(*p) - 1
+		if last < 0 || len((*p)[last]) == pieceSize {
+			*p = append(*p, make([]byte, 0, pieceSize))
+			last++
+		}
+		piece := (*p)[last]
+		n := min(len(rest), pieceSize-len(piece))
+		(*p)[last] = append(piece, rest[:n]...)
+		rest = rest[n:]
+	}
+	return len(text), nil
+}
+
+// size is how many bytes of memory they take.
+func (p *pieces) size() int { return len(*p) * pieceSize }
 
 func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(renderedAtOnce)} }
 
@@ -63,7 +87,11 @@ func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int
 	}()
 
 	w.WriteHeader(a.code)
-	_, _ = w.Write(a.body.Bytes())
+	for _, piece := range a.body {
+		if _, err := w.Write(piece); err != nil {
+			return // the client has gone, or was cut off
+		}
+	}
 }
 
 // add takes in an answer. Where answers hold too much, it cuts off the oldest: they are read slowly.
@@ -71,7 +99,7 @@ func (r *renderer) add(a *answer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answers = append(r.answers, a)
-	r.held += a.body.Cap()
+	r.held += a.body.size()
 	for len(r.answers) > minHeld && r.held > maxHeld {
 		_ = http.NewResponseController(r.answers[0].ResponseWriter).SetWriteDeadline(time.Now())
 		r.remove(r.answers[0])
@@ -81,7 +109,7 @@ func (r *renderer) add(a *answer) {
 // remove takes out an answer that was not cut off. r.mu is held.
 func (r *renderer) remove(a *answer) {
 	if i := slices.Index(r.answers, a); i >= 0 {
-		r.held -= a.body.Cap()
+		r.held -= a.body.size()
 		r.answers = slices.Delete(r.answers, i, i+1)
 	}
 }

@@ -1,11 +1,13 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -59,6 +61,36 @@ func TestSlowReaders(t *testing.T) {
 	look()
 	if most < maxHeld/2 {
 		t.Errorf("no more than %d bytes were held: this test tests nothing", most)
+	}
+}
+
+// TestPieces holds that a text in pieces is what was written, and takes no more memory than that.
+func TestPieces(t *testing.T) {
+	line := []byte("twilio_operation_messages_delivered{account=\"marketing\",status=\"COMPLETED\"} 1234567\n")
+	const lines = 100_000
+	var p pieces
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range lines {
+		n, err := p.Write(line)
+		if n != len(line) || err != nil {
+			t.Fatalf("wrote %d, error %v", n, err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+
+	size := lines * len(line)
+	taken := int(after.TotalAlloc - before.TotalAlloc) //nolint:gosec // some megabytes
+	if taken > size*11/10 || p.size() > size+pieceSize {
+		t.Errorf("%d bytes take %d, and are said to take %d", size, taken, p.size())
+	}
+	if got := bytes.Join(p, nil); !bytes.Equal(got, bytes.Repeat(line, lines)) {
+		t.Errorf("%d bytes of %d, or others", len(got), size)
+	}
+	large := pieces{}
+	_, _ = large.Write(make([]byte, 3*pieceSize))
+	if _, _ = large.Write(nil); len(large) != 3 {
+		t.Errorf("%d pieces", len(large))
 	}
 }
 
