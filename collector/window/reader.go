@@ -30,8 +30,8 @@ var (
 
 // A sender that is busy without pause makes 10 operations a second, each of them to up to 10,000 recipients.
 const (
-	// MaxInFlight is how many operations can be in flight: those that a busy sender makes in 83 minutes. They take some 300
-	// bytes each.
+	// MaxInFlight is how many operations can be in flight: those that a busy sender makes in 83 minutes. They take some 400
+	// bytes each, and twice that while a refresh finds others in their place.
 	MaxInFlight = 50_000
 
 	maxPerMinute     = 1200    // operations: twice those of a busy sender
