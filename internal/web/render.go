@@ -10,11 +10,12 @@ import (
 )
 
 const (
-	// renderedAtOnce is how many accounts all scrapes together render at a time: that many take about 100 MB while they
-	// are rendered.
-	renderedAtOnce = 1000
+	// renderedAtOnce is how many accounts all scrapes together render at a time: that many take about 50 MB while they
+	// are rendered. A scrape counts as leastRendered at least, for what it takes besides.
+	renderedAtOnce = 500
+	leastRendered  = 50
 	// Answers that are written hold at most maxHeld bytes, or else minHeld answers.
-	maxHeld = 64 << 20
+	maxHeld = 16 << 20
 	minHeld = 4
 )
 
@@ -64,7 +65,7 @@ func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(re
 // render renders h's answer, which shows that many accounts, when it is its turn, and writes it. Turns come soon, as
 // rendering waits for nobody. The request waits until its client hangs up, as Prometheus does after its scrape timeout.
 func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
-	weight := int64(min(max(1, accounts), renderedAtOnce))
+	weight := int64(min(max(accounts, leastRendered), renderedAtOnce))
 	// Acquire alone would fail while the exporter stops, although places are free.
 	if !r.places.TryAcquire(weight) && r.places.Acquire(req.Context(), weight) != nil {
 		setDeadlines(w)

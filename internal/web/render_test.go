@@ -20,16 +20,24 @@ import (
 // TestSlowReaders holds that readers who do not read hold a bounded amount of
 // memory, and keep nobody else from a whole answer.
 func TestSlowReaders(t *testing.T) {
-	const size, readers = 8 << 20, 50 // 400 MB
+	const size, readers = 2 << 20, 50 // 100 MB
 	r := newRenderer()
 	var rendered atomic.Int32
 	large := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		rendered.Add(1)
 		_, _ = w.Write(make([]byte, size))
 	})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.render(w, req, 1, large)
 	}))
+	const buffered = 4 << 10 // by the system, which would take whole answers
+	server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if err := conn.(*net.TCPConn).SetWriteBuffer(buffered); err != nil {
+			t.Error(err)
+		}
+		return ctx
+	}
+	server.Start()
 	t.Cleanup(server.Close) // after those of the connections
 	most, started := 0, 0
 	look := func() {
@@ -46,6 +54,9 @@ func TestSlowReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
+		if err = conn.(*net.TCPConn).SetReadBuffer(buffered); err != nil {
+			t.Fatal(err)
+		}
 		if _, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: exporter\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
@@ -91,6 +102,34 @@ func TestPieces(t *testing.T) {
 	_, _ = large.Write(make([]byte, 3*pieceSize))
 	if _, _ = large.Write(nil); len(large) != 3 {
 		t.Errorf("%d pieces", len(large))
+	}
+}
+
+// TestFewAreRenderedAtOnce holds that scrapes are rendered a few at a time, however small they are.
+func TestFewAreRenderedAtOnce(t *testing.T) {
+	const scrapes, atOnce = 30, renderedAtOnce / leastRendered
+	r := newRenderer()
+	var rendering, most atomic.Int32
+	release := make(chan struct{})
+	h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		now := rendering.Add(1)
+		defer rendering.Add(-1)
+		for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+		}
+		<-release
+	})
+	var all sync.WaitGroup
+	for range scrapes {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+		all.Go(func() { r.render(httptest.NewRecorder(), req, 1, h) })
+	}
+	testutil.WaitFor(t, "the others to wait", func() bool {
+		return rendering.Load() == atOnce && blockedIn("semaphore.(*Weighted).Acquire(") == scrapes-atOnce
+	})
+	close(release)
+	all.Wait()
+	if n := most.Load(); n != atOnce {
+		t.Errorf("%d at a time, want %d", n, atOnce)
 	}
 }
 
