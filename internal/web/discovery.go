@@ -37,7 +37,7 @@ type discoveryQuery struct {
 // still shows count: when no selected account has any it answers 503, as Prometheus then keeps the targets it has.
 func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 	list := s.accounts.List()
-	q, err := newDiscoveryQuery(r.URL.Query(), list)
+	q, err := newDiscoveryQuery(r.URL.RawQuery, list)
 	if err != nil {
 		writeText(w, http.StatusBadRequest, "%s", err)
 		return
@@ -93,8 +93,12 @@ func (q *discoveryQuery) targets(account string, inFlight []*twilio.Operation) (
 }
 
 // newDiscoveryQuery reads the parameters. Its error says what is expected.
-func newDiscoveryQuery(values url.Values, accounts []*account.Account) (discoveryQuery, error) {
+func newDiscoveryQuery(query string, accounts []*account.Account) (discoveryQuery, error) {
 	q := discoveryQuery{limit: maxTargets}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return q, fmt.Errorf("the query cannot be read: %w", err)
+	}
 	for name, value := range values {
 		if len(value) != 1 {
 			return q, fmt.Errorf("%s is given %d times: want it once", sanitize.Quote(name), len(value))

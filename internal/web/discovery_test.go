@@ -49,6 +49,8 @@ func TestOperations(t *testing.T) {
 		t.Errorf("an account without numbers: %d %s", w.Code, w.Body)
 	}
 	for query, want := range map[string]string{
+		strings.Repeat("account=a&", 20_000): `the query cannot be read: number of URL query parameters exceeded limit`,
+
 		"account=c":         `account "c": want one of "a", "b"`,
 		"status=COMPLETED":  `status "COMPLETED": want SCHEDULED or PROCESSING`,
 		"status=x%0Ay":      `status "x\ny": want SCHEDULED or PROCESSING`,
@@ -57,6 +59,8 @@ func TestOperations(t *testing.T) {
 		"limit=0":           `limit "0": want a whole number from 1 to 200`,
 		"limit=201":         `limit "201": want a whole number from 1 to 200`,
 		"limit=1&limit=2":   `"limit" is given 2 times: want it once`,
+		"account=%":         `the query cannot be read: invalid URL escape "%"`,
+		"limit=1;account=a": `the query cannot be read: invalid semicolon separator in query`,
 		"min_message=1":     `"min_message" is unknown: want account, status, min_messages or limit`,
 	} {
 		w := get(t, s, http.MethodGet, "/sd/operations?"+query)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -121,9 +122,11 @@ func (p *probeResult) reason() string {
 // probeTarget reads the parameters. Its error says what is expected.
 func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) {
 	const example = "/probe?target=comms_operation_…&account=NAME"
-	q := r.URL.Query()
+	q, err := url.ParseQuery(r.URL.RawQuery)
 	id := q["target"]
 	switch {
+	case err != nil:
+		return nil, "", fmt.Errorf("the query cannot be read: %w: %s", err, example)
 	case len(id) != 1 || id[0] == "":
 		return nil, "", fmt.Errorf("want exactly one target, an operation ID: %s", example)
 	case !twilio.ValidOperationID(id[0]):

@@ -130,6 +130,10 @@ func TestProbeParameters(t *testing.T) {
 		"two targets": {
 			one, "target=" + id + "&target=" + id, http.StatusBadRequest, "want exactly one target, an operation ID" + usage,
 		},
+		"a query that breaks off": {
+			two, "target=" + id + "&account=a&account=b%", http.StatusBadRequest,
+			`the query cannot be read: invalid URL escape "%"` + usage,
+		},
 		"bad target": {
 			one, "target=..%2Fx", http.StatusBadRequest,
 			`target "../x" is not an operation ID: want /probe?target=comms_operation_…&account=NAME` + "\n",
