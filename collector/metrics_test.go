@@ -224,7 +224,7 @@ twilio_exporter_operations_read_total{account="b"} 0
 // text makes a label.
 func TestUndocumentedStatuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		names := []twilio.Status{`quo"te`, "new\nline", `back\slash`, "caf\u00e9", "other"}
+		names := []twilio.Status{`quo"te`, "new \"line\"", `back\slash`, "caf\u00e9", "other"}
 		for i := range 12 {
 			names = append(names, twilio.Status(fmt.Sprint("STATUS_", i)))
 		}

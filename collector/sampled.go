@@ -2,12 +2,15 @@ package collector
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/twilio"
@@ -53,11 +56,56 @@ func TagLabel(key string) string {
 const NoError = "none"
 
 // Sampled is what looking up lost messages of an account has found. It holds no address and no content. It is replaced,
-// never changed, and can be encoded by encoding/gob.
+// never changed, and can be encoded as JSON.
 type Sampled struct {
 	Operations []SampledOperation
 	Errors     []ErrorCount // of all messages ever looked up
 }
+
+// maxSampledOperations is how many operations are kept, by far: those that are named, and were lately.
+const maxSampledOperations = 1000
+
+// check refuses what looking up cannot have found. What is shown of it becomes labels, each pair of code and channel
+// once.
+func (s *Sampled) check() error {
+	if len(s.Operations) > maxSampledOperations {
+		return fmt.Errorf("messages of %d operations were looked up", len(s.Operations))
+	}
+	for i := range s.Operations {
+		op := &s.Operations[i]
+		if err := checkErrors(op.Errors, maxOperationErrors); err != nil || !twilio.IsName(op.ID) {
+			return fmt.Errorf("messages of operation %.100q were looked up: %w", op.ID, cmp.Or(err, errNoName))
+		}
+		for key, value := range op.Tags {
+			if strings.ContainsFunc(value, unicode.IsControl) {
+				return fmt.Errorf("the tag %.100q is %.100q", key, value)
+			}
+		}
+	}
+	return checkErrors(s.Errors, maxAccountErrors)
+}
+
+var errNoName = errors.New("that is no id")
+
+// checkErrors refuses counts that have not the form of what is counted, or are more than most and those of Other.
+func checkErrors(counts []ErrorCount, most int) error {
+	if len(counts) > most+1 {
+		return fmt.Errorf("%d errors were counted", len(counts))
+	}
+	for i := range counts {
+		c := &counts[i]
+		isCode := c.Code == NoError || c.Code == twilio.Other || twilio.IsErrorCode(c.Code)
+		isChannel := c.Channel == NoError || c.Channel == twilio.Other || twilio.IsChannel(c.Channel)
+		isFirst := indexOf(counts, c.Code, c.Channel) == i
+		if !isCode || !isChannel || !isFirst || c.Count < 0 || len(c.Text) > maxSampledText {
+			return fmt.Errorf("error %.100q on channel %.100q was counted %d times", c.Code, c.Channel, c.Count)
+		}
+	}
+	return nil
+}
+
+// maxSampledText is how many bytes a text of a code has, by far.
+const maxSampledText = 1000
 
 // SampledOperation is what looking up lost messages of an operation has found.
 type SampledOperation struct {

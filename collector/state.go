@@ -3,7 +3,8 @@ package collector
 import (
 	"bytes"
 	"context"
-	"encoding/gob"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 	"twilio_operations_exporter/collector/window"
 )
 
-// StateVersion is the version of the states that a Refresher keeps. Gob ignores fields that only one side has, so that a
+// StateVersion is the version of the states that a Refresher keeps. Fields that only one side has are ignored, so that a
 // field more or less is no new version; one that means something else is.
-const StateVersion = 1
+const StateVersion = 2
 
 // How often a refresh that takes long keeps what it has read by then: a first one more often, so that a program that is
 // killed again and again gets through it.
@@ -23,14 +24,41 @@ const (
 	keepFirstEvery = 5 * time.Second
 )
 
-// kept is what is kept over restarts: the window, and what a scrape shows together with it.
+// kept is what is kept over restarts: what a scrape shows together with the window, as a line of JSON, and then the window.
 type kept struct {
 	Created   time.Time // of the counters
 	Succeeded time.Time // see Status
 	Results   map[string]int
 	Errors    map[string]int
 	Sampled   Sampled
-	Window    []byte // window.State
+	Window    []byte `json:"-"` // window.State
+}
+
+// maxCount is what a counter of refreshes can have come to, by far.
+const maxCount = 1 << 40
+
+// parse reads what encode has made. It returns an error for what no Refresher can have kept.
+func (k *kept) parse(content []byte) error {
+	line, saved, ok := bytes.Cut(content, []byte("\n"))
+	if !ok {
+		return errors.New("the state breaks off")
+	}
+	if err := json.Unmarshal(line, k); err != nil {
+		return fmt.Errorf("the state cannot be read: %w", err)
+	}
+	k.Window = saved
+
+	for _, counts := range []map[string]int{k.Results, k.Errors} {
+		for label, n := range counts {
+			if n < 0 || n > maxCount {
+				return fmt.Errorf("the state has a count of %d for %.100q", n, label)
+			}
+		}
+	}
+	if year := k.Created.Year(); year < 2000 || year >= 2200 {
+		return fmt.Errorf("the state has counters of the year %d", year)
+	}
+	return k.Sampled.check()
 }
 
 // KeepStates has the refresher pass on its state after each refresh, before a scrape can see what that has changed; and
@@ -42,8 +70,8 @@ func (r *Refresher) KeepStates(keep func(state []byte)) { r.keep = keep }
 // use any more, nothing has changed. To be called before Run.
 func (r *Refresher) Resume(content []byte) error {
 	var k kept
-	if err := gob.NewDecoder(bytes.NewReader(content)).Decode(&k); err != nil {
-		return fmt.Errorf("the state cannot be decoded: %w", err)
+	if err := k.parse(content); err != nil {
+		return err
 	}
 	var saved window.State
 	if err := saved.UnmarshalBinary(k.Window); err != nil {
@@ -92,12 +120,17 @@ func (r *Refresher) encode(s *state) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var content bytes.Buffer
-	err = gob.NewEncoder(&content).Encode(kept{
+	k := kept{
 		Created: r.created, Succeeded: s.succeeded, Results: s.results, Errors: s.errors,
 		Sampled: s.sampled, Window: saved,
-	})
-	return content.Bytes(), err
+	}
+	return k.bytes()
+}
+
+// bytes is what parse reads.
+func (k *kept) bytes() ([]byte, error) {
+	line, err := json.Marshal(k)
+	return bytes.Join([][]byte{line, k.Window}, []byte("\n")), err
 }
 
 // keepMeanwhile keeps what a refresh has read, every now and then until ctx ends.

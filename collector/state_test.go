@@ -1,11 +1,10 @@
 package collector
 
 import (
-	"bytes"
 	"context"
-	"encoding/gob"
 	"errors"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -322,15 +321,15 @@ func TestResumedNumbersAge(t *testing.T) {
 func altered(t *testing.T, state []byte, change func(*kept)) []byte {
 	t.Helper()
 	var k kept
-	if err := gob.NewDecoder(bytes.NewReader(state)).Decode(&k); err != nil {
+	if err := k.parse(slices.Clone(state)); err != nil {
 		t.Fatal(err)
 	}
 	change(&k)
-	var changed bytes.Buffer
-	if err := gob.NewEncoder(&changed).Encode(k); err != nil {
+	changed, err := k.bytes()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return changed.Bytes()
+	return changed
 }
 
 // A state that is of no use changes nothing.
@@ -345,6 +344,10 @@ func TestResumeRefuses(t *testing.T) {
 		g.stop()
 		<-g.done
 
+		sms := ErrorCount{"30007", "SMS", 1, ""}
+		sampledErrors := func(counts ...ErrorCount) func(*kept) {
+			return func(k *kept) { k.Sampled.Errors = counts }
+		}
 		for _, tt := range []struct {
 			name  string
 			after time.Duration
@@ -354,6 +357,22 @@ func TestResumeRefuses(t *testing.T) {
 			{"empty", 0, nil, false},
 			{"cut short", 0, d.last()[:100], false},
 			{"no window", 0, altered(t, d.last(), func(k *kept) { k.Window = nil }), false},
+			{"counts below 0", 0, altered(t, d.last(), func(k *kept) { k.Results["success"] = -1 }), false},
+			{"counts beyond all", 0, altered(t, d.last(), func(k *kept) { k.Errors["auth"] = math.MaxInt }), false},
+			{"a map of many", 0, slices.Concat([]byte(`{"Results":{`+strings.Repeat(`"a":1,`, 1e5)), d.last()[1:]), false},
+			{"counters of no year", 0, altered(t, d.last(), func(k *kept) { k.Created = time.Time{} }), false},
+			{"a pair twice", 0, altered(t, d.last(), sampledErrors(sms, sms)), false},
+			{"a code with a NUL", 0, altered(t, d.last(), sampledErrors(ErrorCount{"1\x00", "SMS", 1, ""})), false},
+			{"a phone number", 0, altered(t, d.last(), sampledErrors(ErrorCount{"15550001234", "SMS", 1, ""})), false},
+			{"an odd channel", 0, altered(t, d.last(), sampledErrors(ErrorCount{"1", "sms\n", 1, ""})), false},
+			{"errors below 0", 0, altered(t, d.last(), sampledErrors(ErrorCount{"1", "SMS", -1, ""})), false},
+			{"many errors", 0, altered(t, d.last(), sampledErrors(make([]ErrorCount, 52)...)), false},
+			{"a nameless operation", 0, altered(t, d.last(), func(k *kept) {
+				k.Sampled.Operations = []SampledOperation{{ID: "a\nb"}}
+			}), false},
+			{"a tag with a NUL", 0, altered(t, d.last(), func(k *kept) {
+				k.Sampled.Operations = []SampledOperation{{ID: "a", Tags: map[string]string{"team": "\x00"}}}
+			}), false},
 			{"altered window", 0, altered(t, d.last(), func(k *kept) { k.Window[len(k.Window)-1]++ }), false},
 			{"older than the window", 5 * time.Hour, d.last(), true},
 		} {

@@ -290,14 +290,14 @@ func (d *decoder) code(code *string) error {
 		return d.wrong(kindNames[v.Kind()] + " where a number should be")
 	}
 	*code = Other
-	if isCode(text) {
+	if IsErrorCode(text) {
 		*code = text
 	}
 	return nil
 }
 
-// isCode reports whether a text may be the code of an error.
-func isCode(text string) bool { return len(text) <= maxCode && allOf(text, '0', '9') }
+// IsErrorCode reports whether a text may be the code of an error: a number of at most 6 digits.
+func IsErrorCode(text string) bool { return len(text) <= maxCode && allOf(text, '0', '9') }
 
 // channel reads the name of a channel.
 func (d *decoder) channel(channel *string) error {
@@ -308,11 +308,14 @@ func (d *decoder) channel(channel *string) error {
 	if err := d.short(channel, maxChannel); err != nil {
 		return err
 	}
-	if !allOf(*channel, 'A', 'Z') || d.sanitizer.holds(*channel) {
+	if !IsChannel(*channel) || d.sanitizer.holds(*channel) {
 		*channel = Other
 	}
 	return nil
 }
+
+// IsChannel reports whether a text may be the name of a channel: at most 32 capital letters.
+func IsChannel(text string) bool { return len(text) <= maxChannel && allOf(text, 'A', 'Z') }
 
 // short reads a text; Other stands for one of more than most bytes.
 func (d *decoder) short(s *string, most int) error {

@@ -60,7 +60,7 @@ func withoutText(err error) error {
 	if api, ok := errors.AsType[*Error](err); ok {
 		bare := &Error{StatusCode: api.StatusCode}
 		for _, detail := range api.Details {
-			if isCode(strconv.Itoa(detail.Code)) {
+			if IsErrorCode(strconv.Itoa(detail.Code)) {
 				bare.Details = append(bare.Details, Detail{Code: detail.Code})
 			}
 		}

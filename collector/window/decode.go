@@ -16,12 +16,11 @@ import (
 // Limits of a state. One beyond them was not written by this package.
 const (
 	maxMinutes    = int(retention/time.Minute) + int(maxAhead) + 60
-	maxIDLength   = 64   // bytes; those of statuses, too
 	maxListed     = 1000 // operations, or bars, in a list of a snapshot
 	maxNamed      = 20   // Options.Named
 	maxPageSize   = 1_000_000
 	maxSavedLive  = 3 * MaxInFlight
-	maxStateBytes = 64 << 20
+	maxStateBytes = 16 << 20
 	farMinute     = minute(1 << 32)
 	longTime      = time.Duration(1 << 61)
 )
@@ -137,7 +136,7 @@ func (l *loader) undocumented(statuses []twilio.Status) {
 	}
 	for _, s := range statuses {
 		isNew := !l.names.holds(s)
-		l.must(isNew && s != "" && len(s) <= maxIDLength, "an undocumented status %.100q", s)
+		l.must(isNew && twilio.IsName(string(s)), "an undocumented status %.100q", s)
 		l.names = append(l.names, s)
 	}
 }
@@ -247,7 +246,7 @@ func (l *loader) operations(saved []savedOperation) (ops []*twilio.Operation) {
 }
 
 func (l *loader) id(id string) {
-	l.must(id != "" && len(id) <= maxIDLength, "an operation %.100q", id)
+	l.must(twilio.IsName(id), "an operation %.100q", id)
 }
 
 func (l *loader) totals(saved *savedTotals) Totals {

@@ -99,6 +99,9 @@ func TestStatesThatAreWrong(t *testing.T) {
 		{"a status twice", func(s *savedState) { done(s).Done = append(done(s).Done, done(s).Done[0]) }, "twice"},
 		{"more failing than there are", func(s *savedState) { done(s).Done[0].Failing = 1 << 40 }, "are failing"},
 		{"operations below 0", func(s *savedState) { done(s).Done[0].Operations = -7 }, "of -7 operations"},
+		{"an id with a NUL", func(s *savedState) { inFlight(s).InFlight[0].ID = "a\x00b" }, "an operation"},
+		{"an id that is no UTF-8", func(s *savedState) { inFlight(s).InFlight[0].ID = "a\xffb" }, "an operation"},
+		{"a status with a line feed", func(s *savedState) { s.Undocumented = []twilio.Status{"A\nB"} }, "an undocumented status"},
 		{"a long id", func(s *savedState) { inFlight(s).InFlight[0].ID = strings.Repeat("a", 65) }, "an operation"},
 		{"in flight without a peak", func(s *savedState) { inFlight(s).Peak = nil }, "no peak"},
 		{"many in flight", func(s *savedState) {

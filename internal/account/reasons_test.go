@@ -3,7 +3,7 @@ package account
 import (
 	"bytes"
 	"context"
-	"encoding/gob"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -481,13 +481,13 @@ func TestReasonsCanBeKept(t *testing.T) {
 		want := g.Refresher.Sampled()
 		var file bytes.Buffer
 		var got collector.Sampled
-		if err := gob.NewEncoder(&file).Encode(want); err != nil {
+		if err := json.NewEncoder(&file).Encode(want); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(file.String(), simulator.Personal) {
 			t.Error("personal data would be kept")
 		}
-		if err := gob.NewDecoder(&file).Decode(&got); err != nil {
+		if err := json.NewDecoder(&file).Decode(&got); err != nil {
 			t.Fatal(err)
 		}
 		if found, _ := got.Operation(operationID(1)); len(found.Messages) != 5 || fmt.Sprint(got.Errors) != fmt.Sprint(want.Errors) {

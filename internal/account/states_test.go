@@ -347,7 +347,7 @@ func TestWrongStates(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				return os.WriteFile(state, bytes.Replace(b, []byte(" state 1\n"), []byte(" state 9\n"), 1), 0o600)
+				return os.WriteFile(state, bytes.Replace(b, []byte(" state 2\n"), []byte(" state 9\n"), 1), 0o600)
 			},
 			want: "version",
 		},

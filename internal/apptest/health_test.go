@@ -89,7 +89,7 @@ func TestHealthListenerForAnybody(t *testing.T) {
 	}
 
 	for head, want := range map[string]string{
-		"Content-Length: 100\r\n":                        "HTTP/1.1 413 Request Entity Too Large\r\n",
+		"Content-Length: 100\r\n":                         "HTTP/1.1 413 Request Entity Too Large\r\n",
 		"X-Long: " + strings.Repeat("x", 68<<10) + "\r\n": "HTTP/1.1 431 Request Header Fields Too Large\r\n",
 	} {
 		conn, dialErr := new(net.Dialer).DialContext(t.Context(), "tcp", address)

@@ -58,7 +58,7 @@ const maxSize = 64 << 20
 
 // A file is two lines of text, so that people can tell what it is, the content, and a checksum of all before it:
 //
-//	twilio_operations_exporter state 1
+//	twilio_operations_exporter state 2
 //	"AC0123… https://comms.twilio.com/v1 messages"
 const (
 	magic        = "twilio_operations_exporter state "
@@ -116,7 +116,7 @@ func contentOf(version int, identity string, file []byte) ([]byte, error) {
 		return nil, err
 	}
 	if written != identity {
-		return nil, refuse(Identity, "the state of %q, want that of %q", written, identity)
+		return nil, refuse(Identity, "the state of %.300q, want that of %q", written, identity)
 	}
 	return content, nil
 }

@@ -279,6 +279,16 @@ func TestCutAndFlipped(t *testing.T) {
 	}
 }
 
+// TestLongIdentity holds that the error of a file of another identity is a line that people can read, whatever the file
+// says.
+func TestLongIdentity(t *testing.T) {
+	other := bytes.Join(encode(version, strings.Repeat("x", 1<<20), nil), nil)
+	_, err := contentOf(version, identity, other)
+	if refused, ok := errors.AsType[*refusal](err); !ok || refused.reason != Identity || len(err.Error()) > 1000 {
+		t.Errorf("error %.1000v", err)
+	}
+}
+
 // TestLeftovers holds that a process killed between two system calls of a write leaves nothing that stays, and nothing
 // that is taken for a state.
 func TestLeftovers(t *testing.T) {

@@ -3,7 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -139,7 +139,7 @@ func TestPrivacy(t *testing.T) {
 			refresh(t, s)
 
 			var kept bytes.Buffer
-			if err = gob.NewEncoder(&kept).Encode(accounts.Refreshers()[0].Sampled()); err != nil {
+			if err = json.NewEncoder(&kept).Encode(accounts.Refreshers()[0].Sampled()); err != nil {
 				t.Fatal(err)
 			}
 			outputs := map[string]string{"state": kept.String(), "log": logged.String()}
