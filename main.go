@@ -42,6 +42,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		version.Version = "devel"
 	}
 	process.TuneGC()
+	// What a library logs may hold anything; start has it in the log, without its text.
+	stdlog.SetOutput(io.Discard)
 
 	cfg, err := config.Load(args, stdout)
 	switch {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"twilio_operations_exporter/internal/config"
@@ -102,6 +103,42 @@ func TestHealthListenerForAnybody(t *testing.T) {
 		if status != want || readErr != nil {
 			t.Errorf("%.20s: status %q, error %v, want %q", head, status, readErr, want)
 		}
+	}
+}
+
+// TestHealthcheckOfAnything holds that whatever answers takes little of the command, and is one short line.
+func TestHealthcheckOfAnything(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ answer, want string }{
+		"long status": {
+			"HTTP/1.1 503 " + strings.Repeat("s", 50<<10) + "\r\nContent-Length: 0\r\n\r\n",
+			`answered 503 Service Unavailable: ""`,
+		},
+		"long header": {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n", "response headers exceeded"},
+		"no HTTP":     {strings.Repeat("x", 50<<10) + "\r\n", "malformed HTTP response"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var serving sync.WaitGroup
+			defer serving.Wait()
+			defer func() { _ = l.Close() }()
+			serving.Go(func() {
+				conn, acceptErr := l.Accept()
+				if acceptErr != nil {
+					return
+				}
+				_, _ = io.WriteString(conn, tt.answer)
+				_ = conn.Close()
+			})
+			p := execute(t, nil, "healthcheck", l.Addr().String())
+			status, stderr := p.end(), p.log.String()
+			if status != 1 || !strings.Contains(stderr, tt.want) || len(stderr) > 500 {
+				t.Errorf("status %d, %d bytes on stderr: %.500q, want %q", status, len(stderr), stderr, tt.want)
+			}
+		})
 	}
 }
 

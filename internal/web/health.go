@@ -106,24 +106,25 @@ func CheckHealth(ctx context.Context, u *url.URL) error {
 	}
 	req.Close = true
 
-	resp, err := new(http.Transport).RoundTrip(req)
+	resp, err := (&http.Transport{MaxResponseHeaderBytes: maxHeader}).RoundTrip(req)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("healthcheck: %s did not answer within %v", u.Redacted(), healthcheckTimeout)
 	case err != nil:
-		return fmt.Errorf("healthcheck: %s: %w: check that the exporter listens there", u.Redacted(), err)
+		// It may quote all of an answer that is no HTTP.
+		return fmt.Errorf("healthcheck: %s: %.200s: check that the exporter listens there", u.Redacted(), err.Error())
 	}
 	defer func() { _ = resp.Body.Close() }()
 
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxHealthAnswer)) // the status says enough
+	status := strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return nil
+		return nil // whatever else it says, and when
 	case http.StatusUnauthorized, http.StatusBadRequest:
 		return fmt.Errorf("healthcheck: %s answered %s: with TLS or authentication, use --web.health-listen-address",
-			u.Redacted(), resp.Status)
-	default:
-		return fmt.Errorf("healthcheck: %s answered %s: %s",
-			u.Redacted(), resp.Status, sanitize.Quote(string(bytes.TrimSpace(answer))))
+			u.Redacted(), status)
 	}
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxHealthAnswer)) // the status says enough
+	return fmt.Errorf("healthcheck: %s answered %s: %s",
+		u.Redacted(), status, sanitize.Quote(string(bytes.TrimSpace(answer))))
 }
