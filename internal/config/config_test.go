@@ -556,7 +556,8 @@ func TestLoadErrors(t *testing.T) {
 		},
 		"web config": {
 			account, []string{"--web.config.file", webConfig},
-			`--web.config.file: "` + webConfig + `" cannot be used: failed to read cert_file (` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `): open ` + filepath.Join(filepath.Dir(webConfig), "nowhere") + `: no such file or directory`,
+			`--web.config.file: ` + webConfig + `:1: cert_file: cannot read "` + filepath.Join(filepath.Dir(webConfig), "nowhere") +
+				`" (no such file or directory): want a PEM file`,
 		},
 		"interval above the window": {
 			account, []string{"--collector.interval=2h", "--collector.window=1h"},

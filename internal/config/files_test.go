@@ -52,6 +52,11 @@ func TestOddFiles(t *testing.T) {
 			)
 		}
 	}
+	web := func(key string) func(string) string {
+		return func(file string) string {
+			return testutil.WriteFile(t, "web.yml", "tls_server_config:\n  "+key+": "+file+"\n")
+		}
+	}
 	itself := func(file string) string { return file }
 	for name, tc := range map[string]struct {
 		env  map[string]string
@@ -61,6 +66,9 @@ func TestOddFiles(t *testing.T) {
 		"token":       {map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}, "--twilio.auth-token-file", itself},
 		"file":        {nil, "--config.file", itself},
 		"web":         {account, "--web.config.file", itself},
+		"web cert":    {account, "--web.config.file", web("cert_file")},
+		"web key":     {account, "--web.config.file", web("key_file")},
+		"web CA":      {account, "--web.config.file", web("client_ca_file")},
 		"CA":          {nil, "--config.file", yml("tls_config: {ca_file: %s}")},
 		"certificate": {nil, "--config.file", yml("tls_config: {cert_file: %[1]s, key_file: %[1]s}")},
 		"API secret":  {nil, "--config.file", yml("api_key: " + testutil.Key + ", api_secret_file: %s")},

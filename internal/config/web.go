@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/config"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 	"go.yaml.in/yaml/v3"
@@ -97,6 +99,10 @@ func validateWebConfig(file string) error {
 	if err != nil {
 		return cannotRead(flag, file, err, "a YAML file")
 	}
+	err = checkTLSFiles(b, file)
+	if err != nil {
+		return err
+	}
 
 	err = web.Validate(file)
 	if err == nil {
@@ -115,6 +121,28 @@ func validateWebConfig(file string) error {
 	default:
 		return fmt.Errorf("%s: %q cannot be used: %s", flag, file, sanitize.OneLine(message))
 	}
+}
+
+// checkTLSFiles checks the files that a file of exporter-toolkit names, which would read a device without end and wait
+// for a FIFO.
+func checkTLSFiles(b []byte, file string) error {
+	var content struct {
+		TLS map[string]yaml.Node `yaml:"tls_server_config"`
+	}
+	_ = yaml.Unmarshal(b, &content) // exporter-toolkit says what is wrong
+
+	for _, key := range []string{"cert_file", "key_file", "client_ca_file"} {
+		value, given := content.TLS[key]
+		if !given || value.Value == "" {
+			continue
+		}
+		named := config.JoinDir(filepath.Dir(file), value.Value)
+		if _, err := readFile(named, maxFile); err != nil {
+			place := fmt.Sprintf("--web.config.file: %s:%d: %s", file, value.Line, key)
+			return cannotRead(place, named, err, "a PEM file")
+		}
+	}
+	return nil
 }
 
 // bcryptHash is what exporter-toolkit takes for a password.
