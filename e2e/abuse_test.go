@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -11,10 +12,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -231,6 +234,79 @@ func TestHostileScrapers(t *testing.T) {
 				t.Errorf("%d MB more, want at most 64", (peak-before)/1e6)
 			}
 		})
+	}
+}
+
+// TestUnreadStreams lets clients of an exporter with four accounts ask for 2,000 scrapes over HTTP/2, and read none: what
+// is rendered at a time, and what is held, does not depend on how small the answers are.
+func TestUnreadStreams(t *testing.T) {
+	const clients, streams = 10, 200
+	names := []string{"good-0", "good-1", "good-2", "good-3"}
+	server := httptest.NewServer(newFleet(names))
+	defer server.Close()
+	defer server.CloseClientConnections()
+	dir := t.TempDir()
+	certificate, key := selfSigned(t, "exporter.example")
+	writeFile(t, filepath.Join(dir, "tls.crt"), certificate)
+	writeFile(t, filepath.Join(dir, "tls.key"), key)
+	writeFile(t, filepath.Join(dir, "web.yml"), []byte("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"))
+	p := startFleet(t, "exporter", server, names, "--web.config.file="+filepath.Join(dir, "web.yml"))
+	address := "https://" + p.address + "/metrics"
+
+	newClient := func() *http.Client {
+		protocols := new(http.Protocols)
+		protocols.SetHTTP2(true)
+		transport := &http.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // loopback
+			Protocols:       protocols,
+			HTTP2:           &http.HTTP2Config{MaxReceiveBufferPerStream: 1, StrictMaxConcurrentRequests: true},
+		}
+		t.Cleanup(transport.CloseIdleConnections)
+		return &http.Client{Transport: transport}
+	}
+	ask := func(ctx context.Context, client *http.Client) (*http.Response, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+		if err != nil {
+			return nil, err
+		}
+		return client.Do(r)
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	before := peakMemory(t, p)
+	var asking sync.WaitGroup
+	var answered atomic.Int32
+	for range clients {
+		client := newClient()
+		for range streams {
+			asking.Go(func() {
+				response, err := ask(ctx, client)
+				if err == nil { // else it was cut off before it began
+					t.Cleanup(func() { _ = response.Body.Close() })
+					answered.Add(1)
+				}
+			})
+		}
+	}
+	asking.Wait()
+	peak := peakMemory(t, p)
+	t.Logf("at most %d MB resident, %d before; %d answers began", peak/1e6, before/1e6, answered.Load())
+	if answered.Load() < clients*streams/2 {
+		t.Errorf("%d answers began: this test tests nothing", answered.Load())
+	}
+	if peak > 150e6 {
+		t.Errorf("%d MB resident, want at most 150", peak/1e6)
+	}
+
+	stop()
+	response, err := ask(t.Context(), newClient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("status %d afterwards", response.StatusCode)
 	}
 }
 
