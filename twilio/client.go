@@ -184,6 +184,7 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 	if !ValidOperationID(id) {
 		return Operation{}, fmt.Errorf("%w: %q", ErrInvalidOperationID, oneLine(id, maxErrorText))
 	}
+
 	var op Operation
 	err := c.get(ctx, &request{
 		endpoint: EndpointFetch,

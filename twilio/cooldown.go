@@ -80,6 +80,7 @@ func (c *cooldown) wait(ctx context.Context) error {
 	if err := c.beyond(ctx); err != nil {
 		return err
 	}
+
 	c.count(+1)
 	defer c.count(-1)
 	for {
@@ -87,6 +88,7 @@ func (c *cooldown) wait(ctx context.Context) error {
 		left := time.Until(c.until)
 		changed := c.changed
 		c.mu.Unlock()
+
 		if left <= 0 {
 			return nil
 		}

@@ -47,6 +47,7 @@ type Detail struct {
 // Error is one line: status, codes and messages, and what to look at.
 func (e *Error) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
+
 	var details []string
 	for _, d := range e.Details {
 		detail := fmt.Sprintf("%d %s", d.Code, d.Message)
@@ -58,6 +59,7 @@ func (e *Error) Error() string {
 	if len(details) > 0 {
 		text += ": " + strings.Join(details, "; ")
 	}
+
 	switch {
 	case e.StatusCode == http.StatusUnauthorized:
 		text += " (check the account SID and auth token, or the API key and its secret)"

@@ -85,6 +85,7 @@ func (c *Client) Messages(ctx context.Context, q MessageQuery) iter.Seq2[*Messag
 	if q.PageSize != 0 {
 		v.Set("pageSize", strconv.Itoa(q.PageSize))
 	}
+
 	return readList(ctx, c, &listing[MessagePage]{
 		endpoint: EndpointListMessages,
 		priority: sampling,
@@ -105,6 +106,7 @@ func (c *Client) FetchMessage(ctx context.Context, id string) (Message, error) {
 	if !ValidMessageID(id) {
 		return Message{}, fmt.Errorf("%w: %q", ErrInvalidMessageID, c.sanitizer.text(id, maxErrorText))
 	}
+
 	var m Message
 	err := c.get(ctx, &request{
 		endpoint: EndpointFetchMessage,
@@ -115,6 +117,7 @@ func (c *Client) FetchMessage(ctx context.Context, id string) (Message, error) {
 			return decodeMessage(body, &c.sanitizer, &m)
 		},
 	})
+
 	if err == nil && m.ID != id {
 		err = fmt.Errorf("%s: %w", EndpointFetchMessage, &DecodeError{Pointer: "/id", Problem: "another message's"})
 	}
@@ -166,6 +169,7 @@ func (d *decoder) message(m *Message, members []member) error {
 		case "status":
 			return d.status(&m.Status)
 		}
+
 		null, err := d.null()
 		if null {
 			return err
@@ -202,25 +206,30 @@ func (d *decoder) tags(m *Message) error {
 	if err := d.open('{'); err != nil {
 		return err
 	}
+
 	for d.PeekKind() != '}' {
 		text, err := d.text()
 		if err != nil {
 			return err
 		}
+
 		key := string(text)
 		text, err = d.text()
 		if err != nil {
 			return err
 		}
+
 		// The documented lengths are in characters.
 		if len(key) > 4*maxTagKey || len(text) > 4*maxTagValue || len(m.Tags) == maxTags {
 			continue
 		}
+
 		value := string(text)
 		// What parses the value of a label may take a NUL for the end.
 		if strings.ContainsFunc(value, unicode.IsControl) || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
 			continue
 		}
+
 		if m.Tags == nil {
 			m.Tags = map[string]string{}
 		}
@@ -238,6 +247,7 @@ func (d *decoder) attempt(m *Message) error {
 		if null {
 			return err
 		}
+
 		switch name {
 		case "status":
 			return d.status(&a.Status)
@@ -250,6 +260,7 @@ func (d *decoder) attempt(m *Message) error {
 	if err != nil {
 		return err
 	}
+
 	if len(m.Attempts) == maxAttempts {
 		copy(m.Attempts, m.Attempts[1:])
 		m.Attempts = m.Attempts[:maxAttempts-1]
@@ -282,6 +293,7 @@ func (d *decoder) code(code *string) error {
 		return err
 	}
 	text := string(v[:min(len(v), maxText)])
+
 	switch v.Kind() {
 	case '"':
 		text, _ = strconv.Unquote(text)
@@ -289,6 +301,7 @@ func (d *decoder) code(code *string) error {
 	default:
 		return d.wrong(kindNames[v.Kind()] + " where a number should be")
 	}
+
 	*code = Other
 	if IsErrorCode(text) {
 		*code = text

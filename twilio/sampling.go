@@ -66,6 +66,7 @@ func withoutText(err error) error {
 		}
 		return bare
 	}
+
 	if decode, ok := errors.AsType[*DecodeError](err); ok {
 		problem := decode.Problem
 		for _, quoting := range []string{notJSON, unaskedEncoding} {
@@ -75,6 +76,7 @@ func withoutText(err error) error {
 		}
 		return &DecodeError{Pointer: documentedPart(decode.Pointer), Problem: problem}
 	}
+
 	if network, ok := errors.AsType[*NetworkError](err); ok {
 		// A transport quotes an answer that is no HTTP.
 		if _, dialled := errors.AsType[*net.OpError](network.Err); !dialled && !network.Timeout() {

@@ -306,6 +306,7 @@ func (v view) plain() view {
 		r, size := utf8.DecodeRune(v.bytes[i:])
 		broken := r == utf8.RuneError && size == 1
 		ignored := strings.ContainsRune(`\+-`, r) || unicode.IsSpace(r) || !unicode.IsPrint(r)
+
 		for j := i; j < i+size; j++ {
 			b := v.bytes[j]
 			if ignored && !broken {
@@ -343,6 +344,7 @@ func unescape(s []byte) (text string, length int) {
 	if len(s) < 2 {
 		return asItIs, 1
 	}
+
 	octet := func(start int) (string, bool) {
 		b, err := hex.DecodeString(string(s[start:min(start+2, len(s))]))
 		return string(b), err == nil && len(b) == 1
@@ -351,6 +353,7 @@ func unescape(s []byte) (text string, length int) {
 		n, err := strconv.ParseUint(string(s[start:min(start+digits, len(s))]), 16, 31)
 		return string(rune(n)), err == nil && len(s) >= start+digits //nolint:gosec // of 31 bits
 	}
+
 	switch {
 	case s[0] == '%':
 		if b, ok := octet(1); ok {

@@ -30,6 +30,7 @@ func NewTransport(tlsConfig *tls.Config, proxy func(*http.Request) (*url.URL, er
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	dialer := net.Dialer{Timeout: dialTimeout}
+
 	return &http.Transport{
 		Proxy:                  proxy,
 		DialContext:            dialer.DialContext,

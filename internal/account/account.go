@@ -130,6 +130,7 @@ func (a *Account) leave(id string, f *fetch) {
 func (a *Account) join(id string) (*fetch, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+
 	if f := a.fetches[id]; f != nil {
 		f.callers++
 		return f, nil
@@ -137,9 +138,11 @@ func (a *Account) join(id string) (*fetch, error) {
 	if a.closed {
 		return nil, context.Canceled
 	}
+
 	ctx, cancel := context.WithTimeout(a.ctx, fetchTimeout)
 	f := &fetch{done: make(chan struct{}), cancel: cancel, callers: 1}
 	a.fetches[id] = f
+
 	a.running.Go(func() {
 		defer cancel()
 		f.op, f.err = a.client.FetchOperation(ctx, id)

@@ -134,15 +134,19 @@ func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) 
 	case len(q["account"]) > 1:
 		return nil, "", fmt.Errorf("want at most one account: %s", example)
 	}
+
 	if debug := q.Get("debug"); debug != "" && debug != "true" && debug != "false" {
 		return nil, "", fmt.Errorf("debug %s: want true or false", sanitize.Quote(debug))
 	}
-	list, name := s.accounts.List(), q.Get("account")
+
+	list := s.accounts.List()
+	name := q.Get("account")
 	for _, a := range list {
 		if a.Name() == name || name == "" && len(list) == 1 {
 			return a, id[0], nil
 		}
 	}
+
 	if name == "" {
 		return nil, "", fmt.Errorf("there are several accounts: choose one of %s: %s", someNames(list), example)
 	}

@@ -38,9 +38,13 @@ const (
 // newHTTPServer returns a server without an address. It does not use the default mux, to which any library may add.
 func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: h, ErrorLog: stdlog.New(serverLog{logger}, "", 0),
-		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader,
+		Handler:           h,
+		ErrorLog:          stdlog.New(serverLog{logger}, "", 0),
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
 	}
 }
 
@@ -49,7 +53,8 @@ type serverLog struct{ *slog.Logger }
 
 // Write implements io.Writer.
 func (l serverLog) Write(message []byte) (int, error) {
-	text, severity := sanitize.OneLine(string(message)), slog.LevelDebug
+	text := sanitize.OneLine(string(message))
+	severity := slog.LevelDebug
 	if strings.HasPrefix(text, "http: panic serving") || strings.HasPrefix(text, "http: Accept error") {
 		severity = slog.LevelError
 	}
@@ -88,6 +93,7 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 	mux.Handle("GET /probe", withoutDeadlines(s.probe))
 	mux.HandleFunc("GET /sd/operations", s.operations)
 	s.handleHealth(mux, someNames, howFar)
+
 	// A page of another origin must not make a browser reload.
 	mux.Handle("POST /-/reload", http.NewCrossOriginProtection().Handler(
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.reload(ctx, w) }),
@@ -100,6 +106,7 @@ func (s *Server) Handler(ctx context.Context) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+
 	return bodiless(mux)
 }
 
@@ -139,7 +146,8 @@ func withoutDeadlines(h http.HandlerFunc) http.Handler {
 
 // setDeadlines sets the deadlines of a response that is written now, and of what is read after it.
 func setDeadlines(w http.ResponseWriter) {
-	c, now := http.NewResponseController(w), time.Now()
+	c := http.NewResponseController(w)
+	now := time.Now()
 	_ = c.SetReadDeadline(now.Add(readTimeout))
 	_ = c.SetWriteDeadline(now.Add(writeTimeout))
 }
@@ -179,6 +187,7 @@ func (s *Server) Serve(
 	defer stopHealth()
 
 	server := newHTTPServer(s.Handler(ctx), logger)
+
 	var once sync.Once
 	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on them in one call; net/http asks for
 	// the base context in between. That it is ctx ends requests that wait for the API.
@@ -190,7 +199,9 @@ func (s *Server) Serve(
 		})
 		return ctx
 	}
+
 	guardWebConfig(server, *flags.WebConfigFile, logger)
+
 	var connections sync.WaitGroup
 	server.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
@@ -200,6 +211,7 @@ func (s *Server) Serve(
 			connections.Done()
 		}
 	}
+
 	err = toolkit.ListenAndServe(server, flags, logger)
 	if ctx.Err() == nil {
 		if *flags.WebSystemdSocket {
@@ -207,6 +219,7 @@ func (s *Server) Serve(
 		}
 		return fmt.Errorf("--web.listen-address: %w: choose a free port and an address of this host", err)
 	}
+
 	stopping, stopped := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	go func() {
 		defer stopped()
@@ -231,12 +244,14 @@ func guardWebConfig(server *http.Server, file string, logger *slog.Logger) {
 		}
 		return true // exporter-toolkit tells of other errors
 	}
+
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		if !readable() {
 			_ = conn.Close()
 		}
 		return ctx
 	}
+
 	// exporter-toolkit has put its handler before the server's when the server asks for this.
 	baseContext := server.BaseContext
 	var once sync.Once
