@@ -24,6 +24,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
+const storageFlag = "--storage.path" // in errors
+
 // states keeps what accounts know in a directory, so that a restart goes on from it.
 type states struct {
 	dir    *storage.Dir
@@ -37,6 +39,19 @@ type states struct {
 	failing map[string]bool // accounts whose last write failed
 }
 
+// CheckStorage returns the error that keeping states in the directory would end with, and changes nothing. Without a path,
+// nothing is kept.
+func CheckStorage(path string) error {
+	if path == "" {
+		return nil
+	}
+	err := storage.Check(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", storageFlag, err)
+	}
+	return nil
+}
+
 // openStates opens the directory. Without a path, nothing is kept: the result is nil.
 func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*states, error) {
 	if path == "" {
@@ -44,7 +59,7 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 	}
 	dir, err := storage.Open(path, collector.StateVersion)
 	if err != nil {
-		return nil, fmt.Errorf("--storage.path: %w", err)
+		return nil, fmt.Errorf("%s: %w", storageFlag, err)
 	}
 
 	metrics := promauto.With(reg)

@@ -231,6 +231,11 @@ func TestBadStart(t *testing.T) {
 			fmt.Sprintf("--storage.path: %[1]q cannot be used: mkdir %[1]s: not a directory: "+
 				"choose a directory that the exporter can write to, with free space", bad),
 		},
+		"storage path, checked": {
+			accountEnv(api), []string{"--storage.path", bad, "--config.check"},
+			fmt.Sprintf("--storage.path: %[1]q cannot be used: mkdir %[1]s: not a directory: "+
+				"choose a directory that the exporter can write to, with free space", bad),
+		},
 		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, unknown},
 		"health port taken": {
 			accountEnv(api), []string{"--web.listen-address=127.0.0.1:0", "--web.health-listen-address=" + taken.Addr().String()},
