@@ -166,6 +166,18 @@ func TestLoadGood(t *testing.T) {
 			account, []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"},
 			func(c *ValidatedConfig) bool { return len(*c.toolkit.WebListenAddresses) == 2 },
 		},
+		"one port of two hosts": {
+			account, []string{"--web.listen-address=10.0.0.1:1", "--web.health-listen-address=127.0.0.1:1"},
+			func(c *ValidatedConfig) bool { return c.flags.Web.HealthListenAddress == "127.0.0.1:1" },
+		},
+		"any free port, twice": {
+			account, []string{"--web.listen-address=:0", "--web.health-listen-address=:0"},
+			func(c *ValidatedConfig) bool { return c.flags.Web.HealthListenAddress == ":0" },
+		},
+		"port of an address that is not used": {
+			account, []string{"--web.systemd-socket", "--web.health-listen-address=:9861"},
+			func(c *ValidatedConfig) bool { return c.flags.Web.HealthListenAddress == ":9861" },
+		},
 		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
 			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
 		}},
@@ -553,6 +565,18 @@ func TestLoadErrors(t *testing.T) {
 		"health address, vsock": {
 			account, []string{"--web.health-listen-address=vsock://:9862"},
 			`--web.health-listen-address: "vsock://:9862" is not an address to listen on, such as :9862 or 127.0.0.1:9862`,
+		},
+		"port used twice": {
+			account, []string{"--web.listen-address=:9861", "--web.health-listen-address=:9861"},
+			`--web.health-listen-address: ":9861" has the port of --web.listen-address ":9861": choose another port`,
+		},
+		"port used twice, every host": {
+			account, []string{"--web.listen-address=127.0.0.1:9861", "--web.health-listen-address=[::]:9861"},
+			`--web.health-listen-address: "[::]:9861" has the port of --web.listen-address "127.0.0.1:9861": choose another port`,
+		},
+		"port used twice, one flag": {
+			account, []string{"--web.listen-address=10.0.0.1:9861", "--web.listen-address=10.0.0.1:9861"},
+			`--web.listen-address: "10.0.0.1:9861" has the port of --web.listen-address "10.0.0.1:9861": choose another port`,
 		},
 		"web config": {
 			account, []string{"--web.config.file", webConfig},
