@@ -67,15 +67,15 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 		dir: dir, logger: log.With(logger, "storage_path", path), failing: map[string]bool{},
 		written: metrics.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_storage_last_write_timestamp_seconds",
-			Help: "Unix time at which the state of an account was last written; 0 before the first time.",
+			Help: "Unix time at which the state of an account was last written; 0 before the first write.",
 		}),
 		writeErrors: metrics.NewCounter(prometheus.CounterOpts{
 			Name: "twilio_exporter_storage_write_errors_total",
-			Help: "States of accounts that could not be written.",
+			Help: "Failed writes of the states of accounts.",
 		}),
 		discarded: metrics.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_storage_discarded_total",
-			Help: "States of accounts that were of no use when the account started, by reason.",
+			Help: "States of accounts that were discarded when the account started, by reason.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range storage.Reasons() {
@@ -83,7 +83,7 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 	}
 	metrics.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "twilio_exporter_storage_bytes",
-		Help: "Size of the files in the storage directory, those set aside included.",
+		Help: "Size of the files in the storage directory, including those set aside.",
 	}, func() float64 { return float64(dir.Size()) })
 	return s, nil
 }
