@@ -287,7 +287,7 @@ func TestQuestions(t *testing.T) {
 		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
 		"warning": {
 			[]string{"TWILIO_ACCOUNT_SID=AC" + strings.Repeat("x", 32), "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
-			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> has characters that are no`,
+			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> contains characters that are not`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -59,7 +59,7 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	case o.command == healthcheckCommand:
 		return o.validateHealthcheck()
 	case o.command != "":
-		return nil, unexpectedArgument(o.command)
+		return nil, unexpectedArgument(app, o.command)
 	}
 
 	o.trimVariables()

@@ -208,15 +208,25 @@ func (in input) setDuration(to *time.Duration, low, high time.Duration, want str
 		m, err = model.ParseDuration(in.value)
 		d = time.Duration(m)
 	}
-	_, noNumber := strconv.ParseFloat(in.value, 64)
-	switch {
-	case err != nil && noNumber == nil:
-		return fmt.Errorf("%w: add a unit: %ss", in.bad("a duration "+want), in.value)
-	case err != nil || d < low || d > high:
-		return in.bad("a duration " + want)
+	if err == nil && d >= low && d <= high {
+		*to = d
+		return nil
 	}
-	*to = d
-	return nil
+	bad := in.bad("a duration " + want)
+	if err == nil {
+		return bad
+	}
+	units := []string{"s", "m", "h"}
+	if low >= time.Minute { // then hours are more likely meant
+		slices.Reverse(units)
+	}
+	for _, unit := range units {
+		meant, err := time.ParseDuration(in.value + unit)
+		if err == nil && meant >= low && meant <= high {
+			return fmt.Errorf("%w: add a unit: %s%s", bad, in.value, unit)
+		}
+	}
+	return bad
 }
 
 // checkInterval refuses an interval above the window, as operations would come and go unseen, and warns of a long one. It
@@ -229,7 +239,7 @@ func (a *Account) checkInterval(in input) (warnings []string, err error) {
 		return nil, fmt.Errorf("%s: %s is longer than the window, which is %s: lower the interval or raise the window",
 			in.where(), interval, window)
 	case interval > longInterval:
-		return []string{fmt.Sprintf("%s: %s is above 5m: alerts work up to 30m, but end later: see docs/alerts.md",
+		return []string{fmt.Sprintf("%s: %s is above 5m: alerts work with up to 30m, but resolve later: see docs/alerts.md",
 			in.where(), interval)}, nil
 	}
 	return nil, nil
@@ -240,8 +250,7 @@ func (a *Account) checkBaseURL() (warnings []string) {
 	if strings.HasSuffix(strings.TrimSuffix(a.BaseURL.Path, "/"), "/v1") {
 		return nil
 	}
-	return []string{fmt.Sprintf("account %q: the base URL does not end in /v1, as that of the API does: %s",
-		a.Account, defaultBaseURL)}
+	return []string{fmt.Sprintf("account %q: the base URL does not end in /v1: want one such as %s", a.Account, defaultBaseURL)}
 }
 
 func (in input) setInt(to *int, low, high int) error {
@@ -298,8 +307,7 @@ func (in input) setTags(to *collector.OperationTags) error {
 
 func (in input) setOneOf(to *string, values ...string) error {
 	if !slices.Contains(values, in.value) {
-		last := len(values) - 1
-		return in.bad("one of " + strings.Join(values[:last], ", ") + " and " + values[last])
+		return in.bad("one of: " + strings.Join(values, ", "))
 	}
 	*to = in.value
 	return nil

@@ -140,7 +140,7 @@ func validateWebConfig(file string) error {
 	switch {
 	case strings.HasPrefix(message, "yaml: unmarshal errors"):
 		top := mapping{file: place, line: 1}
-		return top.typeError(err, "unexpected kind of value")
+		return top.typeError(err, "value of an unexpected type (--help links the documentation)")
 	case strings.HasPrefix(message, "yaml: "):
 		return syntaxError(b, place, err)
 	case strings.HasPrefix(message, "crypto/bcrypt: "):
