@@ -218,7 +218,7 @@ func (m *Manager) end(list []*Account) {
 		select {
 		case <-a.ended:
 		case <-timeout:
-			level.Error(m.logger).Log("msg", "account has not stopped in time, going on without it", "account", a.Name())
+			level.Error(m.logger).Log("msg", "account did not stop in time, continuing without it", "account", a.Name())
 			return
 		}
 	}

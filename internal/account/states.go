@@ -93,7 +93,7 @@ func (s *states) close() {
 		return
 	}
 	if err := s.dir.Close(); err != nil {
-		level.Warn(s.logger).Log("msg", "storage directory cannot be unlocked", "err", err)
+		level.Warn(s.logger).Log("msg", "failed to unlock the storage directory", "err", err)
 	}
 }
 
@@ -178,10 +178,10 @@ func (s *states) write(name, identity string, state []byte) {
 	}
 	switch after := len(s.failing); {
 	case before == 0 && after > 0:
-		level.Error(s.logger).Log("msg", "state cannot be written, a restart would lose what happens from now on",
-			"account", name, "err", err, "hint", "See that the directory is there, has free space and can be written.")
+		level.Error(s.logger).Log("msg", "failed to write state, a restart would lose what changes from now on",
+			"account", name, "err", err, "hint", "Check that the directory exists, is writable and has free space.")
 	case before > 0 && after == 0:
-		level.Info(s.logger).Log("msg", "state is written again")
+		level.Info(s.logger).Log("msg", "writing state succeeded again")
 	}
 }
 
@@ -197,7 +197,7 @@ func (s *states) retain(configs []config.Account) {
 		known[configs[i].Account] = true
 	}
 	if err := s.dir.Retain(accounts); err != nil {
-		level.Warn(s.logger).Log("msg", "states of accounts that are gone cannot be removed", "err", err)
+		level.Warn(s.logger).Log("msg", "failed to remove the states of accounts that no longer exist", "err", err)
 	}
 
 	s.mu.Lock()

@@ -634,7 +634,7 @@ func TestSighup(t *testing.T) {
 	flags := serve(t, accountEnv(api), "--log.level=debug")
 	flags.signal(syscall.SIGHUP)
 	testutil.WaitFor(t, "the reload", func() bool {
-		return strings.Contains(flags.log.String(), `msg="configuration reloaded, no account has changed"`)
+		return strings.Contains(flags.log.String(), `msg="configuration reloaded, no accounts changed"`)
 	})
 }
 
@@ -844,7 +844,7 @@ func TestUnsolicitedAnswer(t *testing.T) {
 	}
 	p := serve(t, env, "--collector.interval=100ms", "--log.level=debug")
 	testutil.WaitFor(t, "Go's logger to be told", func() bool {
-		return strings.Contains(p.log.String(), "message of a library, its text left out")
+		return strings.Contains(p.log.String(), "message of a library, text omitted")
 	})
 	if log := p.log.String(); strings.Contains(log, "Basic ") || strings.Contains(log, "Unsolicited") {
 		t.Errorf("logged:\n%s", log)

@@ -46,7 +46,7 @@ func TestLandingPage(t *testing.T) {
 		"2 accounts, 2 in trouble:",
 		`<td data-label="Messages" class="n">2,004</td>`,
 		`1,500 <span class="share">75%</span>`, `100 <span class="share">5%</span>`, `400 <span class="share">20%</span>`,
-		"Failing now: 1, most messages lost first", "Stuck: 1, without an update for longest first",
+		"Failing now: 1, most messages lost first", "Stuck: 1, longest without an update first",
 		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
 		`<td data-label="Lost" class="n">25%</td>`,
 		"Oldest of 1 scheduled, created 1 h ago, 1 message:",
@@ -365,7 +365,7 @@ func TestAccountView(t *testing.T) {
 			},
 			[]string{
 				"Failing now: 2 of 4, most messages lost first", "Failing earlier in the window: 1 of 68, most messages lost first",
-				"Stuck: 5 of 12, without an update for longest first", `"Created">16 h ago<`, `"Last update">2 h ago<`,
+				"Stuck: 5 of 12, longest without an update first", `"Created">16 h ago<`, `"Last update">2 h ago<`,
 			},
 		},
 		"on each scrape": {
@@ -411,7 +411,7 @@ func TestReasons(t *testing.T) {
 	})
 	for _, want := range []string{
 		`<a href="https://www.twilio.com/docs/api/errors/30007" rel="noreferrer">30007 on SMS</a>:`,
-		"4 of 7 looked at. Message &lt;filtered&gt;</span>", "no error code on RCS:", "other:", "1 of 7 looked at</span>",
+		"4 of 7 looked up. Message &lt;filtered&gt;</span>", "no error code on RCS:", "other:", "1 of 7 looked up</span>",
 		"campaign=&lt;b&gt;spring&lt;/b&gt;, team=growth</span>",
 	} {
 		if !strings.Contains(text, want) {
@@ -422,7 +422,7 @@ func TestReasons(t *testing.T) {
 		t.Errorf("more reasons than there is room for:\n%s", text)
 	}
 	for _, text := range []string{page(), page(collector.SampledOperation{ID: "y", Messages: []string{"1"}})} {
-		if strings.Contains(text, "looked at") || strings.Contains(text, `class="why"`) {
+		if strings.Contains(text, "looked up") || strings.Contains(text, `class="why"`) {
 			t.Errorf("reasons of an operation that was not looked up:\n%s", text)
 		}
 	}
