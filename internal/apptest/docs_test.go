@@ -24,7 +24,7 @@ func readText(t *testing.T, path string) string {
 }
 
 // maxReadmeWords keeps the README to what a reader wants first.
-const maxReadmeWords = 1800
+const maxReadmeWords = 1500
 
 func TestReadmeIsShort(t *testing.T) {
 	if n := len(strings.Fields(readText(t, filepath.Join(root, "README.md")))); n > maxReadmeWords {
