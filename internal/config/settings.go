@@ -68,7 +68,7 @@ var settings = []setting{
 	},
 	{
 		flag: "twilio.resource", key: "resource", defaultValue: string(twilio.Messages),
-		help: "Operations to read: those of messages or of emails.",
+		help: "Operations to read. One of: messages, emails.",
 		set: func(a *Account, in input) error {
 			return in.setOneOf((*string)(&a.Resource), string(twilio.Messages), string(twilio.Emails))
 		},
@@ -87,7 +87,7 @@ var settings = []setting{
 	},
 	{
 		flag: "twilio.rate-limit", key: "rate_limit", defaultValue: "10",
-		help: "Maximum number of requests per second and account. 0 disables the limit.",
+		help: "Maximum number of requests per second per account. 0 disables the limit.",
 		set: func(a *Account, in input) error {
 			return in.setFloat(&a.RateLimit, math.MaxFloat64, "of requests a second, 0 (no limit) or more")
 		},
@@ -113,7 +113,7 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.page-size", key: "page_size", defaultValue: "1000",
-		help: "Number of operations to request per page, at most 1000.",
+		help: "Number of operations to request per page, from 1 to 1000.",
 		set:  func(a *Account, in input) error { return in.setInt(&a.PageSize, 1, 1000) },
 	},
 	{
@@ -143,14 +143,13 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.named-operations", defaultValue: "3",
-		help: "Maximum number of failing and of stuck operations per account to export by ID, at most 20.",
+		help: "Maximum number of failing operations, and of stuck ones, to export by ID per account, from 0 to 20.",
 		set:  func(a *Account, in input) error { return in.setInt(&a.Named, 0, 20) },
 	},
 	{
 		flag: "collector.failure-samples", defaultValue: "5",
-		help: "How many lost messages of each failing operation that is exported by ID to look up for the reason, " +
-			"at most 20. 0 looks up none.",
-		set: func(a *Account, in input) error { return in.setInt(&a.Samples, 0, 20) },
+		help: "Number of lost messages to look up for the reason, for each failing operation exported by ID, from 0 to 20.",
+		set:  func(a *Account, in input) error { return in.setInt(&a.Samples, 0, 20) },
 	},
 	{
 		flag: "collector.operation-tags", placeholder: "KEY,…",

@@ -21,9 +21,9 @@ func (o *options) addWebFlags(app *kingpin.Application) {
 	o.config.toolkit = kingpinflag.AddFlags(app, ":9861")
 	o.text(app, &o.telemetryPath, "web.telemetry-path", "", "/metrics", "Path under which to expose metrics.")
 	o.text(app, &o.scrapeTimeoutOffset, "web.scrape-timeout-offset", "", "500ms",
-		"Offset to subtract from the scrape timeout announced by Prometheus.")
+		"Offset to subtract from the scrape timeout that Prometheus announces.")
 	o.text(app, &o.healthListenAddress, "web.health-listen-address", "", "",
-		"Additional address that serves only /-/healthy and /-/ready, without TLS and authentication. For probes.").
+		"Additional address that serves only /-/healthy and /-/ready, without TLS or authentication. For probes.").
 		PlaceHolder("ADDRESS")
 	app.Flag("web.enable-lifecycle", "Enable reloading the configuration file via HTTP POST to /-/reload.").
 		BoolVar(&flags.EnableLifecycle)
