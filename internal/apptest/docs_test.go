@@ -66,6 +66,14 @@ func TestArchitecture(t *testing.T) {
 		t.Error("the declarations of twilio are wrong")
 	}
 
+	for _, layer := range layers {
+		for _, dir := range layer {
+			if dir != "" && !strings.Contains(text, "(../"+dir+")") {
+				t.Errorf("the package %s is not explained", dir)
+			}
+		}
+	}
+
 	out, err := goCommand("list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all")
 	if err != nil {
 		t.Fatal(err)
