@@ -323,7 +323,7 @@ func TestAccountView(t *testing.T) {
 				Succeeded: noon.Add(-26 * time.Hour), FailingSince: noon.Add(-time.Hour), Snapshot: snapshot,
 			},
 			[]string{
-				`Refreshes have failed since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check the account SID", `critical stale"`, "✕ 26 h old</strong></th>",
+				`Refreshes have failed since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check that the account SID is right", `critical stale"`, "✕ 26 h old</strong></th>",
 				"✕ 26 h old</strong></figcaption>", ">26 h ago, 2026-02-28 10:00:00 UTC<",
 			},
 		},
