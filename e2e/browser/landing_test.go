@@ -190,7 +190,7 @@ func TestLandingPage(t *testing.T) {
 				return []account{{"marketing", newAPI(t, quietWorld(1, 35))}, {"bookings", refused}}
 			},
 			first: `^✕ 2 accounts\. bookings: no numbers yet \(credentials refused\)\.$`,
-			words: []string{"401 Unauthorized", "Check the account SID"},
+			words: []string{"401 Unauthorized", "Check that the account SID is right"},
 		},
 		{
 			name: "throttled",
