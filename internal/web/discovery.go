@@ -72,7 +72,7 @@ func (q *discoveryQuery) selects(a *account.Account) bool {
 }
 
 // targets are the operations of an account that are asked for.
-func (q *discoveryQuery) targets(account string, inFlight []*twilio.Operation) (groups []targetGroup) {
+func (q *discoveryQuery) targets(name string, inFlight []*twilio.Operation) (groups []targetGroup) {
 	for _, op := range inFlight {
 		messages := op.Stats[twilio.Total]
 		otherStatus := q.status != "" && q.status != string(op.Status)
@@ -82,7 +82,7 @@ func (q *discoveryQuery) targets(account string, inFlight []*twilio.Operation) (
 		groups = append(groups, targetGroup{
 			Targets: []string{op.ID},
 			Labels: map[string]string{
-				"__meta_twilio_account":  account,
+				"__meta_twilio_account":  name,
 				"__meta_twilio_status":   string(op.Status),
 				"__meta_twilio_messages": strconv.FormatInt(messages, 10),
 			},
