@@ -125,7 +125,7 @@ func (s *sampler) failed(err error) {
 		return
 	}
 	s.refusedUntil = time.Now().Add(refusedFor)
-	level.Warn(s.logger).Log("msg", "the API refuses to show messages, looking up no reasons of failures for an hour",
+	level.Warn(s.logger).Log("msg", "the API refuses to show messages, not looking up reasons for failures for an hour",
 		"err", err, "hint", "Allow the API key to read messages, or set --collector.failure-samples=0.")
 }
 
