@@ -284,7 +284,7 @@ func TestQuestions(t *testing.T) {
 		// It is built here without -ldflags.
 		"version": {nil, []string{"--version"}, "twilio_operations_exporter, version devel "},
 		"help":    {nil, []string{"--help"}, "usage: twilio_operations_exporter"},
-		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
+		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: 1 account, 0 warnings.\n"},
 		"warning": {
 			[]string{"TWILIO_ACCOUNT_SID=AC" + strings.Repeat("x", 32), "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
 			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> contains characters that are not`,

@@ -239,7 +239,7 @@ func (in input) checkSecret(secret string) (warnings []string, err error) {
 	if odd == "" {
 		return nil, nil
 	}
-	return []string{fmt.Sprintf("%s: the secret %s: remove what is not part of it", in.where(), odd)}, nil
+	return []string{fmt.Sprintf("%s: the secret %s: remove what does not belong to it", in.where(), odd)}, nil
 }
 
 // clearText warns of credentials that are sent unencrypted.

@@ -74,15 +74,15 @@ func TestCredentialWarnings(t *testing.T) {
 	}{
 		"white space in a token": {
 			map[string]string{"TWILIO_AUTH_TOKEN": "a b"}, nil,
-			[]string{"TWILIO_AUTH_TOKEN: the secret contains white space: remove what is not part of it"},
+			[]string{"TWILIO_AUTH_TOKEN: the secret contains white space: remove what does not belong to it"},
 		},
 		"quotes around a token": {
 			map[string]string{"TWILIO_AUTH_TOKEN": `'a'`}, nil,
-			[]string{"TWILIO_AUTH_TOKEN: the secret is quoted: remove what is not part of it"},
+			[]string{"TWILIO_AUTH_TOKEN: the secret is quoted: remove what does not belong to it"},
 		},
 		"quotes in a file": {
 			nil, []string{"--twilio.auth-token-file=" + quoted},
-			[]string{"--twilio.auth-token-file: the secret is quoted: remove what is not part of it"},
+			[]string{"--twilio.auth-token-file: the secret is quoted: remove what does not belong to it"},
 		},
 		"token and key": {
 			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "s"}, nil,

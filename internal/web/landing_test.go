@@ -50,7 +50,7 @@ func TestLandingPage(t *testing.T) {
 		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
 		`<td data-label="Lost" class="n">25%</td>`,
 		"Oldest of 1 scheduled, created 1 h ago, 1 message:",
-		"Messages of the last 24 h, by creation", "Messages of the last hour, by creation",
+		"Messages of the last 24 h, by creation time", "Messages of the last hour, by creation time",
 		`href="metrics"`, `href="-/ready"`,
 	} {
 		if !strings.Contains(text, want) {
@@ -438,7 +438,7 @@ func TestPageOfEmails(t *testing.T) {
 	text := render(t, []*accountView{newAccountView(0, settings, status, noon)})
 	text, _, _ = strings.Cut(text, "What counts as wrong.")
 	for _, want := range []string{
-		"20% of e-mails failed in the last hour", "E-mails of the last 24 h, by creation", ">E-mails</th>", `data-label="E-mails"`,
+		"20% of e-mails failed in the last hour", "E-mails of the last 24 h, by creation time", ">E-mails</th>", `data-label="E-mails"`,
 		"1,000 e-mails in 1 h", `data-label="On their way" class="n">0<`,
 	} {
 		if !strings.Contains(text, want) {

@@ -83,7 +83,7 @@ type picture struct {
 
 // newPicture returns the picture of a period's bars, which are each so long; nil where there are no messages.
 func newPicture(id, period string, of noun, bars []window.Bar, length time.Duration, apart bool) *picture {
-	title := fmt.Sprintf("%s of the last %s, by creation", of.Title(), period)
+	title := fmt.Sprintf("%s of the last %s, by creation time", of.Title(), period)
 	p := &picture{ID: id, Title: title, End: "now", of: of, length: length}
 	for i := range bars {
 		p.bars = append(p.bars, outcomesOf(&bars[i].Stats, apart))
