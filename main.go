@@ -50,7 +50,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, config.ErrHelp):
 		return 0
 	case err == nil && cfg.Flags().Check:
-		err = cfg.WriteCheck(stdout)
+		err = check(cfg, stdout)
 	case err == nil && cfg.Flags().Healthcheck != nil:
 		err = web.CheckHealth(ctx, cfg.Flags().Healthcheck)
 	case err == nil:
@@ -61,6 +61,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// check answers --config.check. What config cannot see is checked too: whether the directory of states can be used.
+func check(cfg *config.ValidatedConfig, stdout io.Writer) error {
+	err := account.CheckStorage(cfg.Flags().StoragePath)
+	if err != nil {
+		return err
+	}
+	return cfg.WriteCheck(stdout)
 }
 
 // start wires the program up and runs it until ctx ends or, with --once and --backfill, until all is printed.

@@ -57,7 +57,7 @@ func TestBackfill(t *testing.T) {
 			return lines.String()
 		}
 		for _, want := range []string{
-			"# HELP twilio_messages Messages: growth since the first refresh, over restarts too with --storage.path.\n" +
+			"# HELP twilio_messages Messages or e-mails: growth since the first refresh, across restarts if --storage.path is set.\n" +
 				"# TYPE twilio_messages counter\n" + series("twilio_messages_total", 0, 0, 20, 140, 300) + "# HELP",
 			series("twilio_messages_failed_total", 0, 0, 1, 6, 10) + "# ",
 		} {

@@ -65,13 +65,13 @@ var accountMetrics = []metric{
 	},
 	{
 		name:     "twilio_operations_window_seconds",
-		help:     "How far back operations count, by their creation.",
+		help:     "How far back operations are counted, by creation time.",
 		kind:     liveGauge,
 		generate: func(v *view, emit emitter) { emit(v.settings.Window.Seconds()) },
 	},
 	{
 		name:   "twilio_account_info",
-		help:   "Account SID and resource of the account, always 1.",
+		help:   "Account SID and resource of the account. The value is always 1.",
 		kind:   liveGauge,
 		labels: []string{"account_sid", "resource"},
 		generate: func(v *view, emit emitter) {
@@ -86,33 +86,33 @@ var accountMetrics = []metric{
 	},
 	{
 		name:     "twilio_operations_created_total",
-		help:     "Operations created: growth since the first refresh, over restarts too with --storage.path.",
+		help:     "Operations created: growth since the first refresh, across restarts if --storage.path is set.",
 		kind:     counter,
 		generate: func(v *view, emit emitter) { emit(float64(v.snapshot.Created)) },
 		backfill: true,
 	},
 	{
 		name: "twilio_operations_failing",
-		help: fmt.Sprintf("Operations created within the window that have at least %d messages of which at least %d%% failed or are undelivered.",
+		help: fmt.Sprintf("Operations created within the window that have at least %d messages or e-mails, of which at least %d%% failed or are undelivered.",
 			window.FailingMinMessages, 100/window.FailingOneIn),
 		labels:   []string{"status"},
 		generate: ofStatus(func(s *window.StatusSums) float64 { return float64(s.Failing) }),
 	},
 	{
 		name:     "twilio_operations_oldest_created_timestamp_seconds",
-		help:     "Creation of the oldest operation that is scheduled or processing; absent where there is none.",
+		help:     "Creation time of the oldest scheduled or processing operation; absent if there is none.",
 		labels:   []string{"status"},
 		generate: timeOfStatus(func(s *window.StatusSums) time.Time { return s.OldestCreated }),
 	},
 	{
 		name:     "twilio_operations_oldest_updated_timestamp_seconds",
-		help:     "Last update of the operation that has gone longest without one while scheduled or processing; absent where there is none.",
+		help:     "Last update of the scheduled or processing operation that has gone longest without one; absent if there is none.",
 		labels:   []string{"status"},
 		generate: timeOfStatus(func(s *window.StatusSums) time.Time { return s.OldestUpdated }),
 	},
 	{
 		name:     "twilio_named_operation_created_timestamp_seconds",
-		help:     "Creation of a failing or stuck operation.",
+		help:     "Creation time of a failing or stuck operation.",
 		labels:   namedLabels,
 		generate: ofNamed(func(op *twilio.Operation) float64 { return Unix(op.CreatedAt) }),
 	},
@@ -130,7 +130,7 @@ var accountMetrics = []metric{
 	},
 	{
 		name:   "twilio_exporter_refreshes_total",
-		help:   "Refreshes that have ended, by result.",
+		help:   "Refreshes that ended, by result.",
 		kind:   counter,
 		labels: []string{"result"},
 		generate: func(v *view, emit emitter) {
@@ -141,7 +141,7 @@ var accountMetrics = []metric{
 	},
 	{
 		name:   "twilio_exporter_refresh_errors_total",
-		help:   "Refreshes that have failed, by reason.",
+		help:   "Refreshes that failed, by reason.",
 		kind:   counter,
 		labels: []string{"reason"},
 		generate: func(v *view, emit emitter) {
@@ -158,13 +158,13 @@ var accountMetrics = []metric{
 	},
 	{
 		name:     "twilio_exporter_api_throttled_seconds_total",
-		help:     "Time in which requests waited because the API had answered 429 or 503.",
+		help:     "Time that requests waited because the API had answered 429 or 503.",
 		kind:     liveCounter,
 		generate: func(v *view, emit emitter) { emit(v.throttled.Seconds()) },
 	},
 	{
 		name: "twilio_exporter_clock_skew_seconds",
-		help: "The API's clock, by the Date of its last good answer, minus the local clock; absent before the first.",
+		help: "Clock of the API, from the Date header of its last good answer, minus the local clock; absent before the first answer.",
 		kind: liveGauge,
 		generate: func(v *view, emit emitter) {
 			if v.skewKnown {
@@ -195,9 +195,9 @@ func statMetrics() (rows []metric) {
 		}
 
 		if stat.Grows {
-			help := stat.Help + ": growth since the first refresh, over restarts too with --storage.path."
+			help := stat.Help + ": growth since the first refresh, across restarts if --storage.path is set."
 			if stat.Outcome {
-				help += " A message that goes from one outcome to another is counted under both."
+				help += " What goes from one outcome to another is counted under both."
 			}
 			rows = append(rows, metric{
 				name:     "twilio_" + stat.Name + "_total",

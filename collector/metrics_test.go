@@ -88,6 +88,22 @@ func fixedEmails() scraped {
 	return scraped{&emails}
 }
 
+// TestHelpOfEmails holds that no HELP of an account of e-mails speaks of messages alone.
+func TestHelpOfEmails(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(fixedEmails())
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		help := strings.ToLower(family.GetHelp())
+		if strings.Contains(help, "message") && !strings.Contains(help, "e-mail") {
+			t.Errorf("%s: %s", family.GetName(), family.GetHelp())
+		}
+	}
+}
+
 func TestExposition(t *testing.T) {
 	for _, tt := range []struct {
 		file    string

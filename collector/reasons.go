@@ -29,15 +29,14 @@ func Reasons() []Reason { return slices.Clone(reasons[:]) }
 var reasons = [...]Reason{
 	{
 		"auth", "The API refused the credentials (401 or 403).",
-		"Check the account SID, and that the auth token or the API key and its secret belong to it, " +
-			"without quotes or white space inside. " +
-			"A secret file is read again at the next refresh.",
+		"Check that the account SID is right, that the auth token, or the API key and its secret, belong to it, " +
+			"and that they contain no quotes or white space. A secret file is read again at the next refresh.",
 		func(err error) bool { return errors.Is(err, twilio.ErrUnauthorized) },
 	},
 	{
-		"secret", "The secret could not be read: its file is missing, empty, not readable, or no secret.",
-		"Check the file of --twilio.auth-token-file or --twilio.api-secret-file (auth_token_file or api_secret_file in a " +
-			"configuration file). It is read again at the next refresh.",
+		"secret", "The secret could not be read: its file is missing, empty or unreadable, or holds something else.",
+		"Check that the file of --twilio.auth-token-file or --twilio.api-secret-file (auth_token_file or api_secret_file in a " +
+			"configuration file) exists, is readable and holds the secret. It is read again at the next refresh.",
 		has[*twilio.SecretError],
 	},
 	{
@@ -47,7 +46,7 @@ var reasons = [...]Reason{
 	},
 	{
 		"timeout", "A request took longer than --twilio.timeout, or the refresh longer than --collector.refresh-timeout.",
-		"Check the latency to the API, then raise the timeout. A first refresh takes at least its pages divided by --twilio.rate-limit.",
+		"Check the latency to the API, then raise the timeout. A first refresh takes at least its number of pages divided by --twilio.rate-limit.",
 		func(err error) bool {
 			network, ok := errors.AsType[net.Error](err)
 			return errors.Is(err, context.DeadlineExceeded) || ok && network.Timeout()
@@ -59,20 +58,20 @@ var reasons = [...]Reason{
 		func(err error) bool { return statusOf(err) >= http.StatusInternalServerError },
 	},
 	{
-		"network", "There was no complete answer: name resolution, proxy, TLS, firewall or a broken connection.",
-		"Check that this host, or its proxy, reaches the API.",
+		"network", "The API did not answer, or not completely: name resolution, proxy, TLS, a firewall or the connection failed.",
+		"Check that this host, or its proxy, can reach the API.",
 		has[net.Error],
 	},
 	{
 		"decode", "The answer is not the JSON that the API documents.",
-		"Check --twilio.base-url, and for a proxy that answers in the API's place.",
+		"Check --twilio.base-url, and whether a proxy answers in place of the API.",
 		func(err error) bool {
 			tooLarge := errors.Is(err, twilio.ErrBodyTooLarge) || errors.Is(err, twilio.ErrHeaderTooLarge)
 			return tooLarge || has[*twilio.DecodeError](err) || statusOf(err)/100 == 2
 		},
 	},
 	{
-		"pagination", "The list names a page as the next that was read before, or does not end.",
+		"pagination", "The list led back to a page that was already read, or did not end.",
 		"The next refresh tries again. If it persists, report it to Twilio.",
 		func(err error) bool { return has[*twilio.PaginationError](err) || has[*window.TooManyError](err) },
 	},

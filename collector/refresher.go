@@ -393,7 +393,7 @@ func (r *Refresher) logSkew() {
 	isLarge := isKnown && skew.Abs() > maxSkew
 	if isLarge && !r.skewed {
 		level.Warn(r.logger).Log(
-			"msg", "the API's clock differs from the one of this host",
+			"msg", "the API's clock differs from that of this host",
 			"skew", skew.Round(time.Second),
 			"hint", "Check the time synchronization of this host.",
 		)

@@ -842,7 +842,7 @@ func TestSkewIsLoggedOnce(t *testing.T) {
 			}
 			return resp, err
 		})
-		const line = `level=warn account=test msg="the API's clock differs from the one of this host" skew=1m30s ` +
+		const line = `level=warn account=test msg="the API's clock differs from that of this host" skew=1m30s ` +
 			`hint="Check the time synchronization of this host."`
 		for _, step := range []struct {
 			skew  time.Duration

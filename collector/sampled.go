@@ -255,7 +255,7 @@ func mostFrequent(counts []ErrorCount) []ErrorCount {
 var sampledMetrics = []metric{
 	{
 		name:   "twilio_named_operation_messages_sampled",
-		help:   "Messages that a failing operation has lost and that were looked up.",
+		help:   "Lost messages of a failing operation that were looked up.",
 		labels: []string{"operation"},
 		generate: ofSampled(func(op *SampledOperation, emit emitter) {
 			emit(float64(len(op.Messages)), op.ID)
@@ -263,7 +263,7 @@ var sampledMetrics = []metric{
 	},
 	{
 		name:   "twilio_named_operation_errors_sampled",
-		help:   "Those of the messages of twilio_named_operation_messages_sampled that ended with this error code on this channel.",
+		help:   "Lost messages of a failing operation that were looked up and ended with this error code on this channel.",
 		labels: []string{"operation", "code", "channel"},
 		generate: ofSampled(func(op *SampledOperation, emit emitter) {
 			for _, e := range op.Errors {
@@ -313,7 +313,7 @@ func infoMetric(tags OperationTags) *metric {
 func newInfoMetric(tags *OperationTags) *metric {
 	row := metric{
 		name:   "twilio_named_operation_info",
-		help:   "Tags of a failing operation's messages, as labels, always 1.",
+		help:   "Tags of a failing operation's messages, as labels. The value is always 1.",
 		labels: []string{"operation"},
 		generate: ofSampled(func(op *SampledOperation, emit emitter) {
 			labels := []string{op.ID}

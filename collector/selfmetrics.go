@@ -42,7 +42,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"account"}),
 		sampleErrors: metrics.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_sample_errors_total",
-			Help: "Attempts to look up the lost messages of an operation that have failed, by reason.",
+			Help: "Failed attempts to look up the lost messages of an operation, by reason.",
 		}, []string{"account", "reason"}),
 	}
 }

@@ -109,7 +109,7 @@ func (r *Refresher) keepState(s *state) {
 	}
 	content, err := r.encode(s)
 	if err != nil {
-		level.Error(r.logger).Log("msg", "state cannot be encoded", "err", err)
+		level.Error(r.logger).Log("msg", "failed to encode state", "err", err)
 		return
 	}
 	r.keep(content)

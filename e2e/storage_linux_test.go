@@ -132,15 +132,15 @@ func TestStorageFails(t *testing.T) {
 
 			tt.heal(t, path)
 			eventually(t, "the end of it", func() error {
-				failures := strings.Count(p.log.String(), "state cannot be written")
-				ends := strings.Count(p.log.String(), "state is written again")
+				failures := strings.Count(p.log.String(), "failed to write state")
+				ends := strings.Count(p.log.String(), "writing state succeeded again")
 				// While the disk is full, a smaller state may fit in between.
 				if failures == 0 || ends < failures {
 					return fmt.Errorf("began to fail %d times, and ended to %d times", failures, ends)
 				}
 				return nil
 			})
-			if n := strings.Count(p.log.String(), "state cannot be written"); what == "read-only" && n != 1 {
+			if n := strings.Count(p.log.String(), "failed to write state"); what == "read-only" && n != 1 {
 				t.Errorf("logged %d times:\n%s", n, p.log.String())
 			}
 			p.kill()

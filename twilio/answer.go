@@ -216,7 +216,7 @@ func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
 		u.plain = plain
 		return u, err
 	default:
-		return nil, &DecodeError{Problem: unaskedEncoding + encoding + ", which nobody asked for"}
+		return nil, &DecodeError{Problem: unaskedEncoding + encoding + ", which was not requested"}
 	}
 }
 
@@ -245,7 +245,7 @@ type sourceOf struct{ *unzipper }
 // Read implements io.Reader.
 func (s sourceOf) Read(p []byte) (int, error) {
 	if s.in-s.out > maxWaste {
-		return 0, &DecodeError{Problem: "gzip of nothing"}
+		return 0, &DecodeError{Problem: "empty gzip"}
 	}
 	n, err := s.compressed.Read(p[:min(len(p), 4096)])
 	s.in += n

@@ -196,7 +196,7 @@ func (c *Client) FetchOperation(ctx context.Context, id string) (Operation, erro
 		},
 	})
 	if err == nil && op.ID != id {
-		err = fmt.Errorf("%s: %w", EndpointFetch, &DecodeError{Pointer: "/id", Problem: "another operation's"})
+		err = fmt.Errorf("%s: %w", EndpointFetch, &DecodeError{Pointer: "/id", Problem: "belongs to another operation"})
 	}
 	if err != nil {
 		return Operation{}, err

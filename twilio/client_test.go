@@ -253,7 +253,7 @@ func TestNonsense(t *testing.T) {
 		"not zipped":        {pageOf(``, one), "gzip", "list_operations: not the documented answer: corrupt gzip"},
 		"broken checksum":   {string(broken), "gzip", "list_operations: not the documented answer: corrupt gzip"},
 		"broken zip":        {string(gzipped[:20]) + strings.Repeat("\xff", 200), "gzip", "list_operations: not the documented answer: corrupt gzip"},
-		"another encoding":  {"???", "br", "list_operations: not the documented answer: content encoding br, which nobody asked for"},
+		"another encoding":  {"???", "br", "list_operations: not the documented answer: content encoding br, which was not requested"},
 		"a single resource": {one, "", "list_operations: not the documented answer: no operations"},
 	} {
 		t.Run(name, func(t *testing.T) {

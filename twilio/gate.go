@@ -92,7 +92,7 @@ func (g *gate) enter(ctx context.Context, p priority) (*ticket, error) {
 	g.mu.Lock()
 	if deadline, ok := ctx.Deadline(); ok && g.next.After(deadline) {
 		g.mu.Unlock()
-		return nil, fmt.Errorf("%w: the rate limit leaves no request before it", context.DeadlineExceeded)
+		return nil, fmt.Errorf("%w: the rate limit allows no request in time", context.DeadlineExceeded)
 	}
 	place := g.waiting[p].PushBack(t)
 	g.admit()

@@ -119,7 +119,7 @@ func (c *Client) FetchMessage(ctx context.Context, id string) (Message, error) {
 	})
 
 	if err == nil && m.ID != id {
-		err = fmt.Errorf("%s: %w", EndpointFetchMessage, &DecodeError{Pointer: "/id", Problem: "another message's"})
+		err = fmt.Errorf("%s: %w", EndpointFetchMessage, &DecodeError{Pointer: "/id", Problem: "belongs to another message"})
 	}
 	if err != nil {
 		return Message{}, err

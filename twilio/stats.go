@@ -63,7 +63,7 @@ type StatTable [numStats]StatRow
 // MessageStats is the table of message operations.
 var MessageStats = StatTable{
 	Total: {
-		JSON: "total", Name: "messages", Help: "Messages",
+		JSON: "total", Name: "messages", Help: "Messages or e-mails",
 		Grows: true, Named: true,
 	},
 	Recipients: {
@@ -80,32 +80,33 @@ var MessageStats = StatTable{
 		Grows: true,
 	},
 	Queued: {
-		JSON: "queued", Name: "messages_queued", Help: "Messages queued for sending",
+		JSON: "queued", Name: "messages_queued", Help: "Messages or e-mails queued for sending",
 	},
 	Sent: {
-		JSON: "sent", Name: "messages_sent", Help: "Messages sent, without a delivery receipt yet",
+		JSON: "sent", Name: "messages_sent",
+		Help: "Messages sent, without a delivery receipt yet; e-mails sent, which may include those delivered",
 	},
 	Scheduled: {
-		JSON: "scheduled", Name: "messages_scheduled", Help: "Messages to be sent in the future",
+		JSON: "scheduled", Name: "messages_scheduled", Help: "Messages or e-mails to be sent in the future",
 	},
 	Delivered: {
-		JSON: "delivered", Name: "messages_delivered", Help: "Messages delivered",
+		JSON: "delivered", Name: "messages_delivered", Help: "Messages or e-mails delivered",
 		Grows: true, Outcome: true, Named: true,
 	},
 	Read: {
-		JSON: "read", Name: "messages_read", Help: "Messages read by their recipients",
+		JSON: "read", Name: "messages_read", Help: "Messages read by their recipients, or e-mails opened",
 		Grows: true, Outcome: true,
 	},
 	Undelivered: {
-		JSON: "undelivered", Name: "messages_undelivered", Help: "Messages sent but not delivered",
+		JSON: "undelivered", Name: "messages_undelivered", Help: "Messages or e-mails sent but not delivered",
 		Grows: true, Outcome: true, Lost: true, Named: true,
 	},
 	Failed: {
-		JSON: "failed", Name: "messages_failed", Help: "Messages that failed during processing",
+		JSON: "failed", Name: "messages_failed", Help: "Messages or e-mails that failed during processing",
 		Grows: true, Outcome: true, Lost: true, Named: true,
 	},
 	Canceled: {
-		JSON: "canceled", Name: "messages_canceled", Help: "Messages canceled through the API",
+		JSON: "canceled", Name: "messages_canceled", Help: "Messages or e-mails canceled through the API",
 		Grows: true, Outcome: true,
 	},
 }

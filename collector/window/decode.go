@@ -30,7 +30,7 @@ const (
 func (s *State) UnmarshalBinary(data []byte) error {
 	compressed, ok := bytes.CutPrefix(data, []byte(stateHeader))
 	if !ok {
-		return errors.New("the state is of another format")
+		return errors.New("the state is in another format")
 	}
 	plain, err := decompress(compressed)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *State) decode(plain []byte) error {
 	l := loader{stats: statsNamed(saved.Stats)}
 	loaded := l.state(&saved)
 	if l.err != nil {
-		return fmt.Errorf("the state is none that a window can have: %w", l.err)
+		return fmt.Errorf("the state is not valid: %w", l.err)
 	}
 	*s = loaded
 	return nil

@@ -139,7 +139,7 @@ func (w *Window) Save() State {
 }
 
 // ErrOld is returned by Restore for a state that was saved longer ago than the window is long.
-var ErrOld = errors.New("the state was saved longer ago than the window is long")
+var ErrOld = errors.New("the state is older than the window")
 
 // Restore returns a window that goes on from a state, with its snapshot and counters. Minutes have aged by the time that
 // has passed by the wall clock since the state was saved; if it shows an earlier time, all are due. What has changed

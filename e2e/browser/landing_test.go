@@ -190,7 +190,7 @@ func TestLandingPage(t *testing.T) {
 				return []account{{"marketing", newAPI(t, quietWorld(1, 35))}, {"bookings", refused}}
 			},
 			first: `^✕ 2 accounts\. bookings: no numbers yet \(credentials refused\)\.$`,
-			words: []string{"401 Unauthorized", "Check the account SID"},
+			words: []string{"401 Unauthorized", "Check that the account SID is right"},
 		},
 		{
 			name: "throttled",
@@ -220,7 +220,7 @@ func TestLandingPage(t *testing.T) {
 			},
 			args:  often,
 			then:  func(accounts []account) { accounts[0].api.misbehave(0, fails) },
-			first: `^✕ 1 account\. marketing: no current numbers for \d+ s \(Twilio's API fails\)\.$`,
+			first: `^✕ 1 account\. marketing: no current numbers for \d+ s \(Twilio's API is failing\)\.$`,
 			words: []string{"s old", "500 Internal Server Error", "status.twilio.com"},
 		},
 		{

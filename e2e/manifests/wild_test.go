@@ -252,12 +252,12 @@ func TestChartREADME(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]map[string][]string{
-		"Plain":                        handmade,
-		"With a Secret that there is":  {"twilio-credentials": {"account-sid", "auth-token"}},
-		"With a file of Vault or CSI":  fromVault,
-		"On OpenShift":                 handmade,
-		"With TLS and a password":      {release: {"account-sid", "auth-token"}, "twilio-web": {"web.yml", "tls.crt", "tls.key"}},
-		"Several accounts over shards": accountSecrets,
+		"Plain":                         handmade,
+		"With an existing Secret":       {"twilio-credentials": {"account-sid", "auth-token"}},
+		"With a file from Vault or CSI": fromVault,
+		"On OpenShift":                  handmade,
+		"With TLS and a password":       {release: {"account-sid", "auth-token"}, "twilio-web": {"web.yml", "tls.crt", "tls.key"}},
+		"Several accounts and shards":   accountSecrets,
 	}
 	deploy := host.CopyDeploy(t)
 	sections := regexp.MustCompile("(?s)\n### ([^\n]+)\n.*?\n```yaml\n(.*?)```\n").FindAllSubmatch(doc, -1)

@@ -81,7 +81,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	shard := c.Flags().Shard
 	metrics.NewGauge(prometheus.GaugeOpts{
 		Name:        "twilio_exporter_shard_info",
-		Help:        "Which of how many shards of the accounts this process exports, always 1.",
+		Help:        "Index of this shard and total number of shards. The value is always 1.",
 		ConstLabels: prometheus.Labels{"shard": strconv.Itoa(shard.Index), "shards": strconv.Itoa(shard.Total)},
 	}).Set(1)
 
@@ -218,7 +218,7 @@ func (m *Manager) end(list []*Account) {
 		select {
 		case <-a.ended:
 		case <-timeout:
-			level.Error(m.logger).Log("msg", "account has not stopped in time, going on without it", "account", a.Name())
+			level.Error(m.logger).Log("msg", "account did not stop in time, continuing without it", "account", a.Name())
 			return
 		}
 	}

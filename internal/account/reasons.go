@@ -125,8 +125,8 @@ func (s *sampler) failed(err error) {
 		return
 	}
 	s.refusedUntil = time.Now().Add(refusedFor)
-	level.Warn(s.logger).Log("msg", "the API refuses to show messages, not asking for reasons of failures for an hour",
-		"err", err, "hint", "Let the API key read messages, or set --collector.failure-samples=0.")
+	level.Warn(s.logger).Log("msg", "the API refuses to show messages, not looking up reasons for failures for an hour",
+		"err", err, "hint", "Allow the API key to read messages, or set --collector.failure-samples=0.")
 }
 
 // refused reports whether an error stays as long as the account has the rights and the API that it has.

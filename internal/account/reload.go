@@ -191,7 +191,7 @@ func (m *Manager) newSuccessor(c *config.Account, before *Account) *Account {
 // logReplacement says which accounts a reload has changed.
 func (m *Manager) logReplacement(r *replacement) {
 	if len(r.started) == 0 && len(r.ended) == 0 {
-		level.Debug(m.logger).Log("msg", "configuration reloaded, no account has changed")
+		level.Debug(m.logger).Log("msg", "configuration reloaded, no accounts changed")
 		return
 	}
 

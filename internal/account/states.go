@@ -24,6 +24,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
+const storageFlag = "--storage.path" // in errors
+
 // states keeps what accounts know in a directory, so that a restart goes on from it.
 type states struct {
 	dir    *storage.Dir
@@ -37,6 +39,19 @@ type states struct {
 	failing map[string]bool // accounts whose last write failed
 }
 
+// CheckStorage returns the error that keeping states in the directory would end with, and changes nothing. Without a path,
+// nothing is kept.
+func CheckStorage(path string) error {
+	if path == "" {
+		return nil
+	}
+	err := storage.Check(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", storageFlag, err)
+	}
+	return nil
+}
+
 // openStates opens the directory. Without a path, nothing is kept: the result is nil.
 func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*states, error) {
 	if path == "" {
@@ -44,7 +59,7 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 	}
 	dir, err := storage.Open(path, collector.StateVersion)
 	if err != nil {
-		return nil, fmt.Errorf("--storage.path: %w", err)
+		return nil, fmt.Errorf("%s: %w", storageFlag, err)
 	}
 
 	metrics := promauto.With(reg)
@@ -52,15 +67,15 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 		dir: dir, logger: log.With(logger, "storage_path", path), failing: map[string]bool{},
 		written: metrics.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_storage_last_write_timestamp_seconds",
-			Help: "Unix time at which the state of an account was last written; 0 before the first time.",
+			Help: "Unix time at which the state of an account was last written; 0 before the first write.",
 		}),
 		writeErrors: metrics.NewCounter(prometheus.CounterOpts{
 			Name: "twilio_exporter_storage_write_errors_total",
-			Help: "States of accounts that could not be written.",
+			Help: "Failed writes of the states of accounts.",
 		}),
 		discarded: metrics.NewCounterVec(prometheus.CounterOpts{
 			Name: "twilio_exporter_storage_discarded_total",
-			Help: "States of accounts that were of no use when the account started, by reason.",
+			Help: "States of accounts that were discarded when the account started, by reason.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range storage.Reasons() {
@@ -68,7 +83,7 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 	}
 	metrics.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "twilio_exporter_storage_bytes",
-		Help: "Size of the files in the storage directory, those set aside included.",
+		Help: "Size of the files in the storage directory, including those set aside.",
 	}, func() float64 { return float64(dir.Size()) })
 	return s, nil
 }
@@ -78,7 +93,7 @@ func (s *states) close() {
 		return
 	}
 	if err := s.dir.Close(); err != nil {
-		level.Warn(s.logger).Log("msg", "storage directory cannot be unlocked", "err", err)
+		level.Warn(s.logger).Log("msg", "failed to unlock the storage directory", "err", err)
 	}
 }
 
@@ -163,10 +178,10 @@ func (s *states) write(name, identity string, state []byte) {
 	}
 	switch after := len(s.failing); {
 	case before == 0 && after > 0:
-		level.Error(s.logger).Log("msg", "state cannot be written, a restart would lose what happens from now on",
-			"account", name, "err", err, "hint", "See that the directory is there, has free space and can be written.")
+		level.Error(s.logger).Log("msg", "failed to write state, a restart would lose what changes from now on",
+			"account", name, "err", err, "hint", "Check that the directory exists, is writable and has free space.")
 	case before > 0 && after == 0:
-		level.Info(s.logger).Log("msg", "state is written again")
+		level.Info(s.logger).Log("msg", "writing state succeeded again")
 	}
 }
 
@@ -182,7 +197,7 @@ func (s *states) retain(configs []config.Account) {
 		known[configs[i].Account] = true
 	}
 	if err := s.dir.Retain(accounts); err != nil {
-		level.Warn(s.logger).Log("msg", "states of accounts that are gone cannot be removed", "err", err)
+		level.Warn(s.logger).Log("msg", "failed to remove the states of accounts that no longer exist", "err", err)
 	}
 
 	s.mu.Lock()

@@ -464,7 +464,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 		"twilio_messages_total/a": 3, "twilio_messages_total/b": 3, "twilio_up/a": 1,
 		"twilio_exporter_storage_write_errors_total": errs + 6,
 	})
-	if n := p.logged("cannot be written"); errs != 0 || n != 1 {
+	if n := p.logged("failed to write state"); errs != 0 || n != 1 {
 		t.Errorf("%v errors before; logged %d times: %s", errs, n, p.log)
 	}
 
@@ -474,7 +474,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 	grow(api, 1)
 	p.refresh()
 	p.want(map[string]float64{"twilio_exporter_storage_write_errors_total": 6})
-	if p.logged("written again") != 1 {
+	if p.logged("succeeded again") != 1 {
 		t.Errorf("log: %s", p.log)
 	}
 	p.Stop()

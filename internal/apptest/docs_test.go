@@ -24,7 +24,7 @@ func readText(t *testing.T, path string) string {
 }
 
 // maxReadmeWords keeps the README to what a reader wants first.
-const maxReadmeWords = 1800
+const maxReadmeWords = 1500
 
 func TestReadmeIsShort(t *testing.T) {
 	if n := len(strings.Fields(readText(t, filepath.Join(root, "README.md")))); n > maxReadmeWords {
@@ -64,6 +64,14 @@ func TestArchitecture(t *testing.T) {
 	}
 	if names := declared["twilio"]; !names["Client.Pages"] || names["Client.Sides"] || !names["decoder.operation"] {
 		t.Error("the declarations of twilio are wrong")
+	}
+
+	for _, layer := range layers {
+		for _, dir := range layer {
+			if dir != "" && !strings.Contains(text, "(../"+dir+")") {
+				t.Errorf("the package %s is not explained", dir)
+			}
+		}
 	}
 
 	out, err := goCommand("list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all")

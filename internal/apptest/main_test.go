@@ -231,6 +231,11 @@ func TestBadStart(t *testing.T) {
 			fmt.Sprintf("--storage.path: %[1]q cannot be used: mkdir %[1]s: not a directory: "+
 				"choose a directory that the exporter can write to, with free space", bad),
 		},
+		"storage path, checked": {
+			accountEnv(api), []string{"--storage.path", bad, "--config.check"},
+			fmt.Sprintf("--storage.path: %[1]q cannot be used: mkdir %[1]s: not a directory: "+
+				"choose a directory that the exporter can write to, with free space", bad),
+		},
 		"bad check": {nil, []string{"--config.file", bad, "--config.check"}, unknown},
 		"health port taken": {
 			accountEnv(api), []string{"--web.listen-address=127.0.0.1:0", "--web.health-listen-address=" + taken.Addr().String()},
@@ -279,10 +284,10 @@ func TestQuestions(t *testing.T) {
 		// It is built here without -ldflags.
 		"version": {nil, []string{"--version"}, "twilio_operations_exporter, version devel "},
 		"help":    {nil, []string{"--help"}, "usage: twilio_operations_exporter"},
-		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: accounts 1, warnings 0.\n"},
+		"check":   {accountEnv(api), []string{"--config.check"}, "The configuration is valid: 1 account, 0 warnings.\n"},
 		"warning": {
 			[]string{"TWILIO_ACCOUNT_SID=AC" + strings.Repeat("x", 32), "TWILIO_AUTH_TOKEN=t"}, []string{"--config.check"},
-			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> has characters that are no`,
+			`warning: --twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> contains characters that are not`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -629,7 +634,7 @@ func TestSighup(t *testing.T) {
 	flags := serve(t, accountEnv(api), "--log.level=debug")
 	flags.signal(syscall.SIGHUP)
 	testutil.WaitFor(t, "the reload", func() bool {
-		return strings.Contains(flags.log.String(), `msg="configuration reloaded, no account has changed"`)
+		return strings.Contains(flags.log.String(), `msg="configuration reloaded, no accounts changed"`)
 	})
 }
 
@@ -839,7 +844,7 @@ func TestUnsolicitedAnswer(t *testing.T) {
 	}
 	p := serve(t, env, "--collector.interval=100ms", "--log.level=debug")
 	testutil.WaitFor(t, "Go's logger to be told", func() bool {
-		return strings.Contains(p.log.String(), "message of a library, its text left out")
+		return strings.Contains(p.log.String(), "message of a library, text omitted")
 	})
 	if log := p.log.String(); strings.Contains(log, "Basic ") || strings.Contains(log, "Unsolicited") {
 		t.Errorf("logged:\n%s", log)

@@ -157,6 +157,15 @@ func (c *ValidatedConfig) WriteCheck(w io.Writer) error {
 	for _, warning := range c.warnings {
 		_, _ = fmt.Fprintf(w, "warning: %s\n", warning) // what cannot be written shows below
 	}
-	_, err := fmt.Fprintf(w, "The configuration is valid: accounts %d, warnings %d.\n", len(c.accounts), len(c.warnings))
+	_, err := fmt.Fprintf(w, "The configuration is valid: %s, %s.\n",
+		plural(len(c.accounts), "account"), plural(len(c.warnings), "warning"))
 	return err
+}
+
+// plural says how many there are of a thing.
+func plural(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }

@@ -144,14 +144,14 @@ func TestLoadGood(t *testing.T) {
 			map[string]string{"TWILIO_ACCOUNT_SID": "AC" + strings.Repeat("x", 32), "TWILIO_AUTH_TOKEN": "t"}, nil,
 			func(c *ValidatedConfig) bool {
 				return slices.Equal(c.warnings, []string{"--twilio.account-sid (TWILIO_ACCOUNT_SID): <34-character value, not shown> " +
-					"has characters that are no hexadecimal digits: want an Account SID (AC and 32 hexadecimal digits)"})
+					"contains characters that are not hexadecimal digits: want an Account SID (AC and 32 hexadecimal digits)"})
 			},
 		},
 		"odd key": {
 			map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_API_KEY": "SK" + strings.Repeat("x", 32), "TWILIO_API_SECRET": "t"}, nil,
 			func(c *ValidatedConfig) bool {
 				return slices.Equal(c.warnings, []string{"--twilio.api-key (TWILIO_API_KEY): <34-character value, not shown> " +
-					"has characters that are no hexadecimal digits: want the SID of an API key (SK and 32 hexadecimal digits)"})
+					"contains characters that are not hexadecimal digits: want the SID of an API key (SK and 32 hexadecimal digits)"})
 			},
 		},
 		"clear text": {
@@ -165,6 +165,18 @@ func TestLoadGood(t *testing.T) {
 		"several addresses": {
 			account, []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"},
 			func(c *ValidatedConfig) bool { return len(*c.toolkit.WebListenAddresses) == 2 },
+		},
+		"one port of two hosts": {
+			account, []string{"--web.listen-address=10.0.0.1:1", "--web.health-listen-address=127.0.0.1:1"},
+			func(c *ValidatedConfig) bool { return c.flags.Web.HealthListenAddress == "127.0.0.1:1" },
+		},
+		"any free port, twice": {
+			account, []string{"--web.listen-address=:0", "--web.health-listen-address=:0"},
+			func(c *ValidatedConfig) bool { return c.flags.Web.HealthListenAddress == ":0" },
+		},
+		"port of an address that is not used": {
+			account, []string{"--web.systemd-socket", "--web.health-listen-address=:9861"},
+			func(c *ValidatedConfig) bool { return c.flags.Web.HealthListenAddress == ":9861" },
 		},
 		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
 			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
@@ -342,6 +354,9 @@ func TestLoadErrors(t *testing.T) {
 			account, []string{"scrape"},
 			`unexpected argument <6-character value, not shown>: want flags only, or the command healthcheck (--help lists all flags)`,
 		},
+		"argument that names a flag": {
+			account, []string{"demo"}, `unexpected argument demo: did you mean --demo? (--help lists all flags)`,
+		},
 		"argument that names a file": {
 			account, []string{"@" + token},
 			fmt.Sprintf(`unexpected argument <%d-character value, not shown>: want flags only, or the command healthcheck (--help lists all flags)`,
@@ -466,6 +481,14 @@ func TestLoadErrors(t *testing.T) {
 		"timeout, no unit": {
 			account, []string{"--twilio.timeout=30"}, `--twilio.timeout: "30" is not a duration above 0, such as 30s: add a unit: 30s`,
 		},
+		"window, no unit": {
+			account, []string{"--collector.window=24"},
+			`--collector.window: "24" is not a duration from 1m to 168h (Twilio keeps operations for 7 days): add a unit: 24h`,
+		},
+		"window, no unit makes it good": {
+			account, []string{"--collector.window=-3"},
+			`--collector.window: "-3" is not a duration from 1m to 168h (Twilio keeps operations for 7 days)`,
+		},
 		"timeout, blank": {
 			account, []string{"--twilio.timeout="}, `--twilio.timeout: "" is not a duration above 0, such as 30s`,
 		},
@@ -535,9 +558,9 @@ func TestLoadErrors(t *testing.T) {
 			`--web.scrape-timeout-offset: "-1s" is not a duration of 0s or more, such as 500ms`,
 		},
 		"level": {
-			account, []string{"--log.level=loud"}, `--log.level: "loud" is not one of debug, info, warn and error`,
+			account, []string{"--log.level=loud"}, `--log.level: "loud" is not one of: debug, info, warn, error`,
 		},
-		"format": {account, []string{"--log.format=xml"}, `--log.format: "xml" is not one of logfmt and json`},
+		"format": {account, []string{"--log.format=xml"}, `--log.format: "xml" is not one of: logfmt, json`},
 		"listen": {
 			account, []string{"--web.listen-address=9861"},
 			`--web.listen-address: "9861" is not an address to listen on, such as :9861 or 127.0.0.1:9861`,
@@ -553,6 +576,18 @@ func TestLoadErrors(t *testing.T) {
 		"health address, vsock": {
 			account, []string{"--web.health-listen-address=vsock://:9862"},
 			`--web.health-listen-address: "vsock://:9862" is not an address to listen on, such as :9862 or 127.0.0.1:9862`,
+		},
+		"port used twice": {
+			account, []string{"--web.listen-address=:9861", "--web.health-listen-address=:9861"},
+			`--web.health-listen-address: ":9861" has the port of --web.listen-address ":9861": choose another port`,
+		},
+		"port used twice, every host": {
+			account, []string{"--web.listen-address=127.0.0.1:9861", "--web.health-listen-address=[::]:9861"},
+			`--web.health-listen-address: "[::]:9861" has the port of --web.listen-address "127.0.0.1:9861": choose another port`,
+		},
+		"port used twice, one flag": {
+			account, []string{"--web.listen-address=10.0.0.1:9861", "--web.listen-address=10.0.0.1:9861"},
+			`--web.listen-address: "10.0.0.1:9861" has the port of --web.listen-address "10.0.0.1:9861": choose another port`,
 		},
 		"web config": {
 			account, []string{"--web.config.file", webConfig},
@@ -580,7 +615,7 @@ func TestLoadErrors(t *testing.T) {
 			`--web.config.file: ` + webKeys + `:1: unknown key "foo" (--help links the documentation)`,
 		},
 		"web config, kind": {
-			account, []string{"--web.config.file", webKind}, `--web.config.file: ` + webKind + `:1: unexpected kind of value`,
+			account, []string{"--web.config.file", webKind}, `--web.config.file: ` + webKind + `:1: value of an unexpected type (--help links the documentation)`,
 		},
 		"web config, syntax": {
 			account, []string{"--web.config.file", webSyntax},
@@ -766,7 +801,7 @@ func TestConfigFile(t *testing.T) {
 	}
 	if want := []string{
 		filepath.Join(dir, "accounts.yml") + ":13: tls_config: insecure_skip_verify sends the credentials to whoever answers",
-		filepath.Join(dir, "accounts.yml") + `:15: account_sid: also that of account "ACffffffffffffffffffffffffffffffff": ` +
+		filepath.Join(dir, "accounts.yml") + `:15: account_sid: also used by account "ACffffffffffffffffffffffffffffffff": ` +
 			"both read the same messages",
 	}; len(accounts) != 4 || !slices.Equal(warnings, want) {
 		t.Fatalf("accounts %d, warnings %q", len(accounts), warnings)
@@ -829,27 +864,28 @@ func TestConfigFileErrors(t *testing.T) {
 	const tlsKeys = " (known keys: ca, ca_file, cert, cert_file, key, key_file, server_name, insecure_skip_verify, " +
 		"min_version, max_version)"
 	for name, tc := range map[string]struct{ yml, want string }{
-		"secret for account":       {"accounts:\n- hunter2\n", ":2: want a mapping of keys"},
+		"secret for account":       {"accounts:\n- hunter2\n", ":2: want keys and values, such as name: …"},
 		"empty":                    {"", `:1: no accounts configured: want at least one under the key accounts`},
 		"no accounts":              {"accounts: []", `:1: no accounts configured: want at least one under the key accounts`},
 		"null accounts":            {"accounts:\n", `:1: no accounts configured: want at least one under the key accounts`},
 		"accounts of another kind": {"accounts: {}", `:1: accounts: want a list of accounts`},
+		"accounts as a mapping":    {"accounts:\n  name: x\n", `:1: accounts: want a list of accounts`},
 		"null account":             {"accounts: [~]", `:1: account_sid is missing: want an Account SID (AC…)`},
-		"not a mapping":            {"- a", ":1: want a mapping of keys"},
-		"secret of two lines":      {"accounts:\n- \"hunter\\n2\"\n", ":2: want a mapping of keys"},
+		"not a mapping":            {"- a", ":1: want keys and values, such as accounts: …"},
+		"secret of two lines":      {"accounts:\n- \"hunter\\n2\"\n", ":2: want keys and values, such as name: …"},
 		"syntax":                   {"accounts:\n- a: [", ":2: not valid YAML: did not find expected node content"},
 		"tab": {
 			"accounts:\n\t- name: x\n",
 			":2: not valid YAML: indent with spaces, not tabs, and quote a value that begins with a special character",
 		},
-		"account in itself":              {"accounts: &a [*a]", ":1: want a mapping of keys"},
+		"account in itself":              {"accounts: &a [*a]", ":1: want keys and values, such as name: …"},
 		"second document":                {head + "---\naccounts: []\n", `:4: more than one YAML document: want a single one`},
 		"unknown key on top":             {head + "acounts: []\n", `:4: unknown key "acounts": did you mean accounts?`},
 		"unknown key":                    {head + "  shade: red\n", `:4: unknown key "shade"` + accountKeys},
 		"unknown null key":               {head + "  shade:\n", `:4: unknown key "shade"` + accountKeys},
 		"unknown key before a bad value": {head + "  window: x\n  shade: red\n", `:5: unknown key "shade"` + accountKeys},
 		"flag's name as key":             {head + "  timeout: 1s\n", `:4: unknown key "timeout"` + accountKeys},
-		"unknown TLS key":                {head + "  tls_config:\n    ca_fil: x\n", `:5: unknown key "ca_fil": did you mean ca_file?`},
+		"unknown TLS key":                {head + "  tls_config:\n    ca_fil: x\n", `:5: tls_config: unknown key "ca_fil": did you mean ca_file?`},
 		"duplicate key":                  {head + "  window: 1h\n  window: 2h\n", `:5: key "window" is given twice, also in line 4: remove one`},
 		"duplicate key that may be a secret": {
 			head + "  hunter2: 1\n  hunter2: 2\n", `:5: key <7-character value, not shown> is given twice, also in line 4: remove one`,
@@ -901,26 +937,26 @@ func TestConfigFileErrors(t *testing.T) {
 		},
 		"manager of secrets": {
 			head + "  tls_config:\n    server_name: x\n    cert_ref: x\n",
-			`:6: unknown key "cert_ref"` + tlsKeys,
+			`:6: tls_config: unknown key "cert_ref"` + tlsKeys,
 		},
-		"second unknown TLS key": {head + "  tls_config:\n    server_name: x\n    zeta: x\n    alpha: x\n", `:6: unknown key "zeta"` + tlsKeys},
-		"TLS version":            {head + "  tls_config: {min_version: TLS99}\n", `:4: tls_config: min_version: "TLS99" is not one of TLS10, TLS11, TLS12 and TLS13`},
+		"second unknown TLS key": {head + "  tls_config:\n    server_name: x\n    zeta: x\n    alpha: x\n", `:6: tls_config: unknown key "zeta"` + tlsKeys},
+		"TLS version":            {head + "  tls_config: {min_version: TLS99}\n", `:4: tls_config: min_version: "TLS99" is not one of: TLS10, TLS11, TLS12, TLS13`},
 		"TLS version's line": {
 			head + "  tls_config:\n    server_name: x\n    max_version: TLS9\n",
-			`:6: tls_config: max_version: "TLS9" is not one of TLS10, TLS11, TLS12 and TLS13`,
+			`:6: tls_config: max_version: "TLS9" is not one of: TLS10, TLS11, TLS12, TLS13`,
 		},
 		"TLS versions reversed": {
 			head + "  tls_config: {min_version: TLS13, max_version: TLS12}\n",
 			`:4: tls_config: max_version must be greater than or equal to min_version if both are specified`,
 		},
 		"unknown TLS key before a version": {
-			head + "  tls_config:\n    server_nme: x\n    min_version: TLS9\n", `:5: unknown key "server_nme": did you mean server_name?`,
+			head + "  tls_config:\n    server_nme: x\n    min_version: TLS9\n", `:5: tls_config: unknown key "server_nme": did you mean server_name?`,
 		},
 		"unknown TLS key after a bad value": {
-			head + "  tls_config:\n    insecure_skip_verify: maybe\n    server_nme: x\n", `:6: unknown key "server_nme": did you mean server_name?`,
+			head + "  tls_config:\n    insecure_skip_verify: maybe\n    server_nme: x\n", `:6: tls_config: unknown key "server_nme": did you mean server_name?`,
 		},
 		"list for a TLS value": {head + "  tls_config: {server_name: [x]}\n", `:4: tls_config: server_name: want a single value`},
-		"TLS not a mapping":    {head + "  tls_config: foo\n", `:4: tls_config: want a mapping of keys`},
+		"TLS not a mapping":    {head + "  tls_config: foo\n", `:4: tls_config: want keys and values, such as ca: …`},
 		"TLS of another kind":  {head + "  tls_config:\n    insecure_skip_verify: maybe\n", `:5: tls_config: insecure_skip_verify: "maybe" is not true or false`},
 		"not a CA": {
 			head + "  tls_config:\n    server_name: x\n    ca_file: token\n",

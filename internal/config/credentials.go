@@ -30,7 +30,7 @@ type login struct {
 type sid struct {
 	prefix string
 	want   string // what an error says is expected
-	hint   string // what an error says of the other kind
+	is     string // what an error says of a value of this kind in the place of the other
 }
 
 const sidLength = 34
@@ -39,12 +39,12 @@ var (
 	accountSID = sid{
 		prefix: "AC",
 		want:   "an Account SID (AC and 32 hexadecimal digits)",
-		hint:   "is an Account SID (AC…)",
+		is:     "is an Account SID (AC…)",
 	}
 	keySID = sid{
 		prefix: "SK",
 		want:   "the SID of an API key (SK and 32 hexadecimal digits)",
-		hint:   "is an API key (SK…), which goes with its secret beside the Account SID",
+		is:     "is an API key (SK…)",
 	}
 	sidDigits = regexp.MustCompile(`^[0-9a-fA-F]*$`)
 )
@@ -61,7 +61,7 @@ func (c *credentials) given() string {
 
 // apply checks the credentials and gives them to a.
 func (c *credentials) apply(a *Account) (warnings []string, err error) {
-	warnings, err = c.sid.checkSID(accountSID)
+	warnings, err = c.sid.checkSID(accountSID, c.key.name)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	a.AccountSID = c.sid.value
 	a.User = used.user.value
 	if used.file.value != "" {
-		a.Password = SecretFile(config.JoinDir(c.dir, used.file.value))
+		a.Password = SecretFile(absolute(config.JoinDir(c.dir, used.file.value)))
 	} else {
 		a.Password = config.NewInlineSecret(used.secret.value)
 	}
@@ -135,7 +135,7 @@ func (c *credentials) login() (used login, warnings []string, err error) {
 		return withToken, nil, nil
 	}
 
-	warnings, err = c.key.checkSID(keySID)
+	warnings, err = c.key.checkSID(keySID, c.sid.name)
 	if err != nil {
 		return login{}, nil, err
 	}
@@ -169,20 +169,21 @@ func (l *login) sources() string {
 }
 
 // checkSID refuses what cannot be a SID or its user of basic authentication (RFC 7617), which may be a secret that is not
-// to become the value of a label. It warns of digits that are not: the API decides what it accepts.
-func (in input) checkSID(kind sid) (warnings []string, err error) {
+// to become the value of a label. It warns of digits that are not: the API decides what it accepts. A SID of the other
+// kind belongs in the input other.
+func (in input) checkSID(kind sid, other string) (warnings []string, err error) {
 	in.hidden = true
-	switch odd := kind.odd(in.value); {
+	switch odd := kind.odd(in.value, other); {
 	case odd != "":
 		return nil, in.isOdd(odd, kind.want)
 	case !sidDigits.MatchString(in.value[len(kind.prefix):]):
-		return []string{in.isOdd("has characters that are no hexadecimal digits", kind.want).Error()}, nil
+		return []string{in.isOdd("contains characters that are not hexadecimal digits", kind.want).Error()}, nil
 	}
 	return nil, nil
 }
 
 // odd says why a value cannot be a SID of a kind, without showing it; "" if it can.
-func (s sid) odd(value string) string {
+func (s sid) odd(value, other string) string {
 	odd := oddText(value)
 	lower := strings.ToLower(s.prefix)
 
@@ -194,9 +195,9 @@ func (s sid) odd(value string) string {
 	case strings.HasPrefix(value, lower):
 		return "begins with lower-case " + lower
 	case s != keySID && strings.HasPrefix(value, keySID.prefix) && len(value) == sidLength:
-		return keySID.hint
+		return keySID.is + ", which belongs in " + other
 	case s != accountSID && strings.HasPrefix(value, accountSID.prefix) && len(value) == sidLength:
-		return accountSID.hint
+		return accountSID.is + ", which belongs in " + other
 	case !strings.HasPrefix(value, s.prefix):
 		return "does not begin with " + s.prefix
 	case strings.Contains(value, ":"):
@@ -238,7 +239,7 @@ func (in input) checkSecret(secret string) (warnings []string, err error) {
 	if odd == "" {
 		return nil, nil
 	}
-	return []string{fmt.Sprintf("%s: the secret %s: remove what is not part of it", in.where(), odd)}, nil
+	return []string{fmt.Sprintf("%s: the secret %s: remove what does not belong to it", in.where(), odd)}, nil
 }
 
 // clearText warns of credentials that are sent unencrypted.

@@ -3,6 +3,7 @@ package config
 import (
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,14 +30,17 @@ func TestOddCredentials(t *testing.T) {
 		"double quotes": {`"` + testutil.SID + `"`, "", account + "<36-character value, not shown> is quoted" + wantSID},
 		"single quotes": {"'" + testutil.SID + "'", "", account + "<36-character value, not shown> is quoted" + wantSID},
 		"API key": {
-			testutil.Key, "", account + "<34-character value, not shown> is an API key (SK…), which goes with its secret " +
-				"beside the Account SID" + wantSID,
+			testutil.Key, "", account + "<34-character value, not shown> is an API key (SK…), which belongs in " +
+				"--twilio.api-key (TWILIO_API_KEY)" + wantSID,
 		},
-		"short":       {"AC0000", "", account + "<6-character value, not shown> is not 34 characters long" + wantSID},
-		"long":        {testutil.SID + "0", "", account + "<35-character value, not shown> is not 34 characters long" + wantSID},
-		"colon":       {"AC:" + strings.Repeat("0", 31), "", account + "<34-character value, not shown> contains a colon" + wantSID},
-		"control":     {"AC\x00", "", account + "<3-character value, not shown> contains characters that cannot be shown" + wantSID},
-		"account SID": {testutil.SID, testutil.SID, key + "<34-character value, not shown> is an Account SID (AC…)" + wantKey},
+		"short":   {"AC0000", "", account + "<6-character value, not shown> is not 34 characters long" + wantSID},
+		"long":    {testutil.SID + "0", "", account + "<35-character value, not shown> is not 34 characters long" + wantSID},
+		"colon":   {"AC:" + strings.Repeat("0", 31), "", account + "<34-character value, not shown> contains a colon" + wantSID},
+		"control": {"AC\x00", "", account + "<3-character value, not shown> contains characters that cannot be shown" + wantSID},
+		"account SID": {
+			testutil.SID, testutil.SID, key + "<34-character value, not shown> is an Account SID (AC…), which belongs in " +
+				"--twilio.account-sid (TWILIO_ACCOUNT_SID)" + wantKey,
+		},
 		"lower-case key": {
 			testutil.SID, strings.ToLower(testutil.Key), key + "<34-character value, not shown> begins with lower-case sk" + wantKey,
 		},
@@ -70,15 +74,15 @@ func TestCredentialWarnings(t *testing.T) {
 	}{
 		"white space in a token": {
 			map[string]string{"TWILIO_AUTH_TOKEN": "a b"}, nil,
-			[]string{"TWILIO_AUTH_TOKEN: the secret contains white space: remove what is not part of it"},
+			[]string{"TWILIO_AUTH_TOKEN: the secret contains white space: remove what does not belong to it"},
 		},
 		"quotes around a token": {
 			map[string]string{"TWILIO_AUTH_TOKEN": `'a'`}, nil,
-			[]string{"TWILIO_AUTH_TOKEN: the secret is quoted: remove what is not part of it"},
+			[]string{"TWILIO_AUTH_TOKEN: the secret is quoted: remove what does not belong to it"},
 		},
 		"quotes in a file": {
 			nil, []string{"--twilio.auth-token-file=" + quoted},
-			[]string{"--twilio.auth-token-file: the secret is quoted: remove what is not part of it"},
+			[]string{"--twilio.auth-token-file: the secret is quoted: remove what does not belong to it"},
 		},
 		"token and key": {
 			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "s"}, nil,
@@ -87,12 +91,12 @@ func TestCredentialWarnings(t *testing.T) {
 		},
 		"base URL without the version": {
 			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token}, []string{"--twilio.base-url=https://comms.twilio.com"},
-			[]string{`account "` + testutil.SID + `": the base URL does not end in /v1, as that of the API does: ` +
+			[]string{`account "` + testutil.SID + `": the base URL does not end in /v1: want one such as ` +
 				"https://comms.twilio.com/v1"},
 		},
 		"long interval": {
 			map[string]string{"TWILIO_AUTH_TOKEN": testutil.Token}, []string{"--collector.interval=6m"},
-			[]string{"--collector.interval: 6m is above 5m: alerts work up to 30m, but end later: see docs/alerts.md"},
+			[]string{"--collector.interval: 6m is above 5m: alerts work with up to 30m, but resolve later: see docs/alerts.md"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,6 +135,35 @@ func TestPathsAreShown(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, want)
 			}
 		})
+	}
+}
+
+// TestLostPathsAreShown holds that the error of a file that is lost while the program runs shows its path as it was
+// resolved, too.
+func TestLostPathsAreShown(t *testing.T) {
+	dir := filepath.Dir(testutil.WriteFile(t, "token", "t"))
+	t.Chdir(dir)
+	accounts, _, err := parseConfigFile(
+		[]byte("accounts:\n- {account_sid: "+testutil.SID+", auth_token_file: token}\n"), "accounts.yml", testDefaults(t),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testutil.SetEnv(t, map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID})
+	fromFlags, err := Load([]string{"--twilio.auth-token-file=token"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove("token"); err != nil {
+		t.Fatal(err)
+	}
+
+	path := absolute("token")
+	for _, a := range []Account{accounts[0], fromFlags.accounts[0]} {
+		_, err := a.Password.Fetch(t.Context())
+		if err == nil || !strings.Contains(err.Error(), path) || !filepath.IsAbs(path) {
+			t.Errorf("no %s in %v", path, err)
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func newMapping(file, prefix string, n *yaml.Node, known []string) (*mapping, er
 	m := &mapping{file: file, line: n.Line, prefix: prefix, lines: keyLines(n)}
 	err := n.Decode(&m.values)
 	if err != nil {
-		return nil, m.typeError(err, "want a mapping of keys")
+		return nil, m.typeError(err, "want keys and values, such as "+known[0]+": …")
 	}
 	for key, value := range m.values {
 		if value.Kind == yaml.AliasNode {
@@ -107,9 +107,9 @@ func (m *mapping) unknownKey(key string, known []string) error {
 	}
 	shown := showKey(key)
 	if meant := usage.Nearest(key, known); meant != "" {
-		return fmt.Errorf("%sunknown key %s: did you mean %s?", in.place, shown, meant)
+		return fmt.Errorf("%s%sunknown key %s: did you mean %s?", in.place, m.prefix, shown, meant)
 	}
-	return fmt.Errorf("%sunknown key %s (known keys: %s)", in.place, shown, strings.Join(known, ", "))
+	return fmt.Errorf("%s%sunknown key %s (known keys: %s)", in.place, m.prefix, shown, strings.Join(known, ", "))
 }
 
 func showKey(key string) string {
@@ -146,7 +146,7 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 	value := top.values["accounts"]
 	err = value.Decode(&list)
 	if err != nil {
-		return nil, nil, top.typeError(err, "accounts: want a list of accounts")
+		return nil, nil, fmt.Errorf("%s: want a list of accounts", top.input("accounts").where())
 	}
 	if len(list) == 0 {
 		return nil, nil, fmt.Errorf("%s:1: no accounts configured: want at least one under the key accounts", file)
@@ -201,7 +201,7 @@ func (s *seenAccounts) add(m *mapping, a *Account) (warnings []string, err error
 	user := apiUser{sid.value, a.BaseURL.String(), a.Resource}
 	other, isShared := s.names[user]
 	if isShared {
-		return []string{fmt.Sprintf("%s: also that of account %s: both read the same %s",
+		return []string{fmt.Sprintf("%s: also used by account %s: both read the same %s",
 			sid.where(), sanitize.Quote(other), a.Resource)}, nil
 	}
 	s.names[user] = a.Account
@@ -250,7 +250,7 @@ func (m *mapping) account(defaults *Account) (a Account, warnings []string, err 
 		return a, nil, err
 	}
 	own := credentials{
-		dir:        filepath.Dir(m.file),
+		dir:        absolute(filepath.Dir(m.file)),
 		sid:        m.input("account_sid"),
 		key:        m.input("api_key"),
 		tokenFile:  m.input("auth_token_file"),

@@ -98,13 +98,21 @@ func checkFile(f input, dir, want string) (content string, err error) {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) { // without the path
 		f.hidden = !looksLikePath(f.value, resolved)
-		absolute, absErr := filepath.Abs(resolved)
-		if !f.hidden && absErr == nil {
-			f.value = absolute
+		if !f.hidden {
+			f.value = absolute(resolved)
 		}
 		return "", fmt.Errorf("%s: cannot read %s (%w): want %s", f.where(), f.show(), pathError.Err, want)
 	}
 	return content, err
+}
+
+// absolute is the path as errors show it: they may be read by somebody who does not know the working directory.
+func absolute(path string) string {
+	resolved, err := filepath.Abs(path)
+	if err != nil { // there is no working directory
+		return path
+	}
+	return resolved
 }
 
 // cannotRead is the error of a file that a flag names.

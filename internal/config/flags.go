@@ -59,7 +59,7 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	case o.command == healthcheckCommand:
 		return o.validateHealthcheck()
 	case o.command != "":
-		return nil, unexpectedArgument(o.command)
+		return nil, unexpectedArgument(app, o.command)
 	}
 
 	o.trimVariables()
@@ -96,7 +96,7 @@ func (o *options) ignoreEnvironment() {
 // newApplication defines the flags; parsing them fills the options.
 func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 	kingpin.EnableFileExpansion = false // an argument that begins with @ may be a secret, and its file another
-	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message operations, by status.")
+	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message and e-mail operations.")
 	app.UsageWriter(stdout)
 	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
@@ -163,29 +163,29 @@ func (o *options) addSettings(app *kingpin.Application) {
 }
 
 func (o *options) addConfigFlags(app *kingpin.Application) {
-	app.Flag("config.file", "Path to a YAML file of accounts. The other flags are their defaults.").
+	app.Flag("config.file", "Path to a YAML file with several accounts. Other flags are the defaults for them.").
 		PlaceHolder("FILE").StringVar(&o.config.configFile)
 	app.Flag("config.auto-reload", "Reload the configuration file automatically when its content changes.").
 		BoolVar(&o.autoReload)
 	o.text(app, &o.autoReloadInterval, "config.auto-reload-interval", "", "30s",
 		"How often to check the configuration file for changes, if automatic reload is enabled.")
 	o.text(app, &o.shardIndex, "shard.index", "TWILIO_SHARD_INDEX", "0",
-		"Index of this shard, from 0. The accounts of --config.file are distributed among the shards.")
+		"Index of this shard, starting at 0. The accounts in --config.file are distributed among the shards.")
 	o.text(app, &o.shardTotal, "shard.total", "TWILIO_SHARD_TOTAL", "1", "Total number of shards.")
 }
 
 func (o *options) addModeFlags(app *kingpin.Application) {
 	flags := &o.config.flags
-	app.Flag("storage.path", "Path to a directory in which to keep the state of each account over restarts. "+
-		"Without it, nothing is kept.").
+	app.Flag("storage.path", "Path to a directory in which to keep the state of each account across restarts. "+
+		"If not set, no state is kept.").
 		PlaceHolder("DIRECTORY").StringVar(&flags.StoragePath)
-	app.Flag("config.check", "Validate the flags and the configuration file, then exit.").BoolVar(&flags.Check)
+	app.Flag("config.check", "Validate the flags, the files that they name and the storage directory, then exit.").BoolVar(&flags.Check)
 	app.Flag("once", "Refresh once, print the metrics and exit. The exit status is 1 if any account failed.").
 		BoolVar(&flags.Once)
-	app.Flag("backfill", "Read the window once, print the counters of its past as OpenMetrics with timestamps, for promtool, "+
-		"and exit. The exit status is 1 if any account failed.").
+	app.Flag("backfill", "Read the window once, print its past as counters in OpenMetrics with timestamps, for promtool, and exit. "+
+		"The exit status is 1 if any account failed.").
 		BoolVar(&flags.Backfill)
-	app.Flag("demo", "Run against a built-in simulator of the API: no account or network access is needed. "+
+	app.Flag("demo", "Run against a built-in simulator of the API, without an account or network access. "+
 		"Refreshes every 5s unless --collector.interval is set.").
 		BoolVar(&flags.Demo)
 }

@@ -17,8 +17,8 @@ const (
 // addCommand defines what may stand beside the flags. It is no command of kingpin's: with a default one, kingpin loses
 // errors of flags.
 func (o *options) addCommand(app *kingpin.Application) {
-	app.Arg("command", "Ask a running exporter whether it is healthy, and exit with status 0 or 1. "+
-		"Without this command, the exporter runs.").
+	app.Arg("command", "Check whether a running exporter is healthy, and exit with status 0 or 1. "+
+		"Without this command, the exporter is started.").
 		PlaceHolder(healthcheckCommand).StringVar(&o.command)
 
 	o.healthcheckAddress.name = healthcheckCommand

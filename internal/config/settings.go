@@ -68,7 +68,7 @@ var settings = []setting{
 	},
 	{
 		flag: "twilio.resource", key: "resource", defaultValue: string(twilio.Messages),
-		help: "Operations to read: those of messages or of emails.",
+		help: "Operations to read. One of: messages, emails.",
 		set: func(a *Account, in input) error {
 			return in.setOneOf((*string)(&a.Resource), string(twilio.Messages), string(twilio.Emails))
 		},
@@ -87,7 +87,7 @@ var settings = []setting{
 	},
 	{
 		flag: "twilio.rate-limit", key: "rate_limit", defaultValue: "10",
-		help: "Maximum number of requests per second and account. 0 disables the limit.",
+		help: "Maximum number of requests per second per account. 0 disables the limit.",
 		set: func(a *Account, in input) error {
 			return in.setFloat(&a.RateLimit, math.MaxFloat64, "of requests a second, 0 (no limit) or more")
 		},
@@ -113,7 +113,7 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.page-size", key: "page_size", defaultValue: "1000",
-		help: "Number of operations to request per page, at most 1000.",
+		help: "Number of operations to request per page, from 1 to 1000.",
 		set:  func(a *Account, in input) error { return in.setInt(&a.PageSize, 1, 1000) },
 	},
 	{
@@ -143,14 +143,13 @@ var settings = []setting{
 	},
 	{
 		flag: "collector.named-operations", defaultValue: "3",
-		help: "Maximum number of failing and of stuck operations per account to export by ID, at most 20.",
+		help: "Maximum number of failing operations, and of stuck ones, to export by ID per account, from 0 to 20.",
 		set:  func(a *Account, in input) error { return in.setInt(&a.Named, 0, 20) },
 	},
 	{
 		flag: "collector.failure-samples", defaultValue: "5",
-		help: "How many lost messages of each failing operation that is exported by ID to look up for the reason, " +
-			"at most 20. 0 looks up none.",
-		set: func(a *Account, in input) error { return in.setInt(&a.Samples, 0, 20) },
+		help: "Number of lost messages to look up for the reason, for each failing operation exported by ID, from 0 to 20.",
+		set:  func(a *Account, in input) error { return in.setInt(&a.Samples, 0, 20) },
 	},
 	{
 		flag: "collector.operation-tags", placeholder: "KEY,…",
@@ -208,15 +207,25 @@ func (in input) setDuration(to *time.Duration, low, high time.Duration, want str
 		m, err = model.ParseDuration(in.value)
 		d = time.Duration(m)
 	}
-	_, noNumber := strconv.ParseFloat(in.value, 64)
-	switch {
-	case err != nil && noNumber == nil:
-		return fmt.Errorf("%w: add a unit: %ss", in.bad("a duration "+want), in.value)
-	case err != nil || d < low || d > high:
-		return in.bad("a duration " + want)
+	if err == nil && d >= low && d <= high {
+		*to = d
+		return nil
 	}
-	*to = d
-	return nil
+	bad := in.bad("a duration " + want)
+	if err == nil {
+		return bad
+	}
+	units := []string{"s", "m", "h"}
+	if low >= time.Minute { // then hours are more likely meant
+		slices.Reverse(units)
+	}
+	for _, unit := range units {
+		meant, err := time.ParseDuration(in.value + unit)
+		if err == nil && meant >= low && meant <= high {
+			return fmt.Errorf("%w: add a unit: %s%s", bad, in.value, unit)
+		}
+	}
+	return bad
 }
 
 // checkInterval refuses an interval above the window, as operations would come and go unseen, and warns of a long one. It
@@ -229,7 +238,7 @@ func (a *Account) checkInterval(in input) (warnings []string, err error) {
 		return nil, fmt.Errorf("%s: %s is longer than the window, which is %s: lower the interval or raise the window",
 			in.where(), interval, window)
 	case interval > longInterval:
-		return []string{fmt.Sprintf("%s: %s is above 5m: alerts work up to 30m, but end later: see docs/alerts.md",
+		return []string{fmt.Sprintf("%s: %s is above 5m: alerts work with up to 30m, but resolve later: see docs/alerts.md",
 			in.where(), interval)}, nil
 	}
 	return nil, nil
@@ -240,8 +249,7 @@ func (a *Account) checkBaseURL() (warnings []string) {
 	if strings.HasSuffix(strings.TrimSuffix(a.BaseURL.Path, "/"), "/v1") {
 		return nil
 	}
-	return []string{fmt.Sprintf("account %q: the base URL does not end in /v1, as that of the API does: %s",
-		a.Account, defaultBaseURL)}
+	return []string{fmt.Sprintf("account %q: the base URL does not end in /v1: want one such as %s", a.Account, defaultBaseURL)}
 }
 
 func (in input) setInt(to *int, low, high int) error {
@@ -298,8 +306,7 @@ func (in input) setTags(to *collector.OperationTags) error {
 
 func (in input) setOneOf(to *string, values ...string) error {
 	if !slices.Contains(values, in.value) {
-		last := len(values) - 1
-		return in.bad("one of " + strings.Join(values[:last], ", ") + " and " + values[last])
+		return in.bad("one of: " + strings.Join(values, ", "))
 	}
 	*to = in.value
 	return nil

@@ -31,7 +31,10 @@ func usageError(app *kingpin.Application, args []string, err error) error {
 }
 
 // unexpectedArgument refuses an argument where there is none.
-func unexpectedArgument(argument string) error {
+func unexpectedArgument(app *kingpin.Application, argument string) error {
+	if app.GetFlag(argument) != nil {
+		return fmt.Errorf("unexpected argument %s: did you mean --%s?%s", argument, argument, seeHelp)
+	}
 	in := input{value: argument, hidden: true} // it may be a secret without its flag
 	return fmt.Errorf("unexpected argument %s: want flags only, or the command %s%s", in.show(), healthcheckCommand, seeHelp)
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"net"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -22,9 +23,9 @@ func (o *options) addWebFlags(app *kingpin.Application) {
 	o.config.toolkit = kingpinflag.AddFlags(app, ":9861")
 	o.text(app, &o.telemetryPath, "web.telemetry-path", "", "/metrics", "Path under which to expose metrics.")
 	o.text(app, &o.scrapeTimeoutOffset, "web.scrape-timeout-offset", "", "500ms",
-		"Offset to subtract from the scrape timeout announced by Prometheus.")
+		"Offset to subtract from the scrape timeout that Prometheus announces.")
 	o.text(app, &o.healthListenAddress, "web.health-listen-address", "", "",
-		"Additional address that serves only /-/healthy and /-/ready, without TLS and authentication. For probes.").
+		"Additional address that serves only /-/healthy and /-/ready, without TLS or authentication. For probes.").
 		PlaceHolder("ADDRESS")
 	app.Flag("web.enable-lifecycle", "Enable reloading the configuration file via HTTP POST to /-/reload.").
 		BoolVar(&flags.EnableLifecycle)
@@ -73,11 +74,16 @@ func (in input) setTelemetryPath(to *string) error {
 
 func (o *options) validateAddresses() error {
 	toolkit := o.config.toolkit
+	var listeners []input
 	for _, address := range *toolkit.WebListenAddresses {
-		if !*toolkit.WebSystemdSocket && !validListenAddress(address) {
-			in := input{name: "--web.listen-address", value: address}
+		if *toolkit.WebSystemdSocket {
+			break // the addresses are not used
+		}
+		in := input{name: "--web.listen-address", value: address}
+		if !validListenAddress(address) {
 			return in.bad("an address to listen on, such as :9861 or 127.0.0.1:9861")
 		}
+		listeners = append(listeners, in)
 	}
 
 	health := o.healthListenAddress
@@ -86,7 +92,34 @@ func (o *options) validateAddresses() error {
 		return health.bad("an address to listen on, such as :9862 or 127.0.0.1:9862")
 	}
 	o.config.flags.Web.HealthListenAddress = health.value
+	return checkPorts(append(listeners, health))
+}
+
+// checkPorts refuses addresses of which only one can be listened on.
+func checkPorts(listeners []input) error {
+	for i, in := range listeners {
+		for _, other := range listeners[:i] {
+			if samePort(in.value, other.value) {
+				return fmt.Errorf("%s: %s has the port of %s %s: choose another port",
+					in.where(), in.show(), other.where(), other.show())
+			}
+		}
+	}
 	return nil
+}
+
+// samePort holds for addresses of one port, of which one is, or stands for, the host of the other.
+func samePort(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" { // not TCP, or any free port
+		return false
+	}
+	return hostA == hostB || isEveryHost(hostA) || isEveryHost(hostB)
+}
+
+func isEveryHost(host string) bool {
+	return host == "" || net.ParseIP(host).IsUnspecified()
 }
 
 // validateWebConfig validates exporter-toolkit's own file.
@@ -113,7 +146,7 @@ func validateWebConfig(file string) error {
 	switch {
 	case strings.HasPrefix(message, "yaml: unmarshal errors"):
 		top := mapping{file: place, line: 1}
-		return top.typeError(err, "unexpected kind of value")
+		return top.typeError(err, "value of an unexpected type (--help links the documentation)")
 	case strings.HasPrefix(message, "yaml: "):
 		return syntaxError(b, place, err)
 	case strings.HasPrefix(message, "crypto/bcrypt: "):

@@ -43,6 +43,6 @@ type standard struct{ log.Logger }
 
 // Write implements io.Writer.
 func (s standard) Write(message []byte) (int, error) {
-	_ = level.Debug(s.Logger).Log("msg", "message of a library, its text left out", "bytes", len(message))
+	_ = level.Debug(s.Logger).Log("msg", "message of a library, text omitted", "bytes", len(message))
 	return len(message), nil
 }

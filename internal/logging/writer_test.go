@@ -60,7 +60,7 @@ func TestWriter(t *testing.T) {
 // at debug alone that it was told something.
 func TestStandard(t *testing.T) {
 	for minLevel, want := range map[string]string{
-		"info": "", "debug": `msg="message of a library, its text left out"`,
+		"info": "", "debug": `msg="message of a library, text omitted"`,
 	} {
 		var b strings.Builder
 		logger, _ := New(&b, minLevel, "logfmt")

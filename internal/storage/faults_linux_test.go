@@ -218,6 +218,9 @@ func TestCannotBeUsed(t *testing.T) {
 				if strings.Contains(err.Error(), "\n") {
 					t.Errorf("more than a line: %q", err)
 				}
+				if got := Check(path); got == nil || !strings.Contains(got.Error(), tt.want) {
+					t.Errorf("Check: %v, want %q", got, tt.want)
+				}
 			})
 		})
 	}

@@ -58,10 +58,47 @@ func Open(path string, version int) (*Dir, error) {
 	case errors.Is(err, ErrInUse):
 		return nil, fmt.Errorf("%s is %w: stop that one, or choose another directory", sanitize.Quote(path), err)
 	case err != nil:
-		return nil, fmt.Errorf("%s cannot be used: %w: choose a directory that the exporter can write to, with free space",
-			sanitize.Quote(path), err)
+		return nil, cannotUse(path, err)
 	}
 	return d, nil
+}
+
+// Check returns the error that Open would return, without making the directory or locking it: another process may be
+// using it.
+func Check(path string) error {
+	existing, err := nearest(path)
+	if err == nil {
+		d := &Dir{path: existing, flush: (*os.File).Sync}
+		err = errors.Join(d.checkLock(), d.probe())
+	}
+	if err != nil {
+		return cannotUse(path, err)
+	}
+	return nil
+}
+
+// nearest returns the directory of that path, or the one in which the first missing one would be made.
+func nearest(path string) (string, error) {
+	path = filepath.Clean(path)
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
+		return nearest(filepath.Dir(path))
+	}
+	if err != nil {
+		return "", err
+	}
+
+	info, err := os.Stat(path)
+	isDangling := errors.Is(err, fs.ErrNotExist)
+	if isDangling || err == nil && !info.IsDir() {
+		return "", &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+	}
+	return path, err
+}
+
+func cannotUse(path string, err error) error {
+	return fmt.Errorf("%s cannot be used: %w: choose a directory that the exporter can write to, with free space",
+		sanitize.Quote(path), err)
 }
 
 // Close gives the directory free once what is under way has ended. After it, methods return os.ErrClosed.
@@ -91,13 +128,23 @@ func (d *Dir) open() error {
 	return nil
 }
 
-func (d *Dir) takeLock() error {
+// checkLock refuses a lock that is no regular file: opening a FIFO would wait.
+func (d *Dir) checkLock() error {
 	path := filepath.Join(d.path, lockName)
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() { // opening a FIFO would wait
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
 		return &fs.PathError{Op: "lock", Path: path, Err: errNotRegular}
 	}
+	return nil
+}
 
-	lock := flock.New(path)
+func (d *Dir) takeLock() error {
+	err := d.checkLock()
+	if err != nil {
+		return err
+	}
+
+	lock := flock.New(filepath.Join(d.path, lockName))
 	locked, err := lock.TryLock()
 	switch {
 	case err != nil:

@@ -68,6 +68,29 @@ func files(t testing.TB, path string) (names []string) {
 	return names
 }
 
+// TestCheck holds that a directory that can be used passes the check, which leaves it as it was.
+func TestCheck(t *testing.T) {
+	parent := t.TempDir()
+	used := filepath.Join(parent, "used")
+	d := open(t, used)
+	write(t, d, name, "state")
+	before := files(t, used)
+
+	for _, path := range []string{used, used + string(filepath.Separator), filepath.Join(parent, "to", "be", "made"), "made-here"} {
+		t.Chdir(parent)
+		if err := Check(path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if got := files(t, used); !slices.Equal(got, before) {
+		t.Errorf("files %q, want %q", got, before)
+	}
+	if got := files(t, parent); !slices.Equal(got, []string{"used"}) {
+		t.Errorf("files %q", got)
+	}
+	wantContent(t, d, name, "state")
+}
+
 func TestAnyAccountName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made", "by", "open")
 	d := open(t, path)

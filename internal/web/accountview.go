@@ -93,7 +93,7 @@ func (v *accountView) Progress() string {
 	if v.Status.State != collector.StateReading {
 		return ""
 	}
-	return "Numbers and pictures follow at the end of the first read: " +
+	return "Numbers and charts appear at the end of the first read: " +
 		progress(v.Status.PagesRead, v.Status.PagesExpected) + "."
 }
 

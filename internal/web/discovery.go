@@ -54,7 +54,7 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 		groups = append(groups, q.targets(a.Name(), status.Snapshot.InFlight)...)
 	}
 	if !isCurrent {
-		writeText(w, http.StatusServiceUnavailable, "There are no current numbers: no refresh has succeeded lately.")
+		writeText(w, http.StatusServiceUnavailable, "There are no current numbers: no refresh has succeeded within --collector.max-age.")
 		return
 	}
 

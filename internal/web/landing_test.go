@@ -46,11 +46,11 @@ func TestLandingPage(t *testing.T) {
 		"2 accounts, 2 in trouble:",
 		`<td data-label="Messages" class="n">2,004</td>`,
 		`1,500 <span class="share">75%</span>`, `100 <span class="share">5%</span>`, `400 <span class="share">20%</span>`,
-		"Failing now: 1, most messages lost first", "Stuck: 1, without an update for longest first",
+		"Failing now: 1, most messages lost first", "Stuck: 1, longest without an update first",
 		`<a href="probe?account=plain&amp;target=` + testutil.Operation(1, "", twilio.Stats{}).ID + `" rel="nofollow">`,
 		`<td data-label="Lost" class="n">25%</td>`,
 		"Oldest of 1 scheduled, created 1 h ago, 1 message:",
-		"Messages of the last 24 h, by creation", "Messages of the last hour, by creation",
+		"Messages of the last 24 h, by creation time", "Messages of the last hour, by creation time",
 		`href="metrics"`, `href="-/ready"`,
 	} {
 		if !strings.Contains(text, want) {
@@ -323,7 +323,7 @@ func TestAccountView(t *testing.T) {
 				Succeeded: noon.Add(-26 * time.Hour), FailingSince: noon.Add(-time.Hour), Snapshot: snapshot,
 			},
 			[]string{
-				`Refreshes have failed since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check the account SID", `critical stale"`, "✕ 26 h old</strong></th>",
+				`Refreshes have failed since 11:00:00 UTC: <span class="error">401:; no</span>`, "Check that the account SID is right", `critical stale"`, "✕ 26 h old</strong></th>",
 				"✕ 26 h old</strong></figcaption>", ">26 h ago, 2026-02-28 10:00:00 UTC<",
 			},
 		},
@@ -365,7 +365,7 @@ func TestAccountView(t *testing.T) {
 			},
 			[]string{
 				"Failing now: 2 of 4, most messages lost first", "Failing earlier in the window: 1 of 68, most messages lost first",
-				"Stuck: 5 of 12, without an update for longest first", `"Created">16 h ago<`, `"Last update">2 h ago<`,
+				"Stuck: 5 of 12, longest without an update first", `"Created">16 h ago<`, `"Last update">2 h ago<`,
 			},
 		},
 		"on each scrape": {
@@ -411,7 +411,7 @@ func TestReasons(t *testing.T) {
 	})
 	for _, want := range []string{
 		`<a href="https://www.twilio.com/docs/api/errors/30007" rel="noreferrer">30007 on SMS</a>:`,
-		"4 of 7 looked at. Message &lt;filtered&gt;</span>", "no error code on RCS:", "other:", "1 of 7 looked at</span>",
+		"4 of 7 looked up. Message &lt;filtered&gt;</span>", "no error code on RCS:", "other:", "1 of 7 looked up</span>",
 		"campaign=&lt;b&gt;spring&lt;/b&gt;, team=growth</span>",
 	} {
 		if !strings.Contains(text, want) {
@@ -422,7 +422,7 @@ func TestReasons(t *testing.T) {
 		t.Errorf("more reasons than there is room for:\n%s", text)
 	}
 	for _, text := range []string{page(), page(collector.SampledOperation{ID: "y", Messages: []string{"1"}})} {
-		if strings.Contains(text, "looked at") || strings.Contains(text, `class="why"`) {
+		if strings.Contains(text, "looked up") || strings.Contains(text, `class="why"`) {
 			t.Errorf("reasons of an operation that was not looked up:\n%s", text)
 		}
 	}
@@ -438,7 +438,7 @@ func TestPageOfEmails(t *testing.T) {
 	text := render(t, []*accountView{newAccountView(0, settings, status, noon)})
 	text, _, _ = strings.Cut(text, "What counts as wrong.")
 	for _, want := range []string{
-		"20% of e-mails failed in the last hour", "E-mails of the last 24 h, by creation", ">E-mails</th>", `data-label="E-mails"`,
+		"20% of e-mails failed in the last hour", "E-mails of the last 24 h, by creation time", ">E-mails</th>", `data-label="E-mails"`,
 		"1,000 e-mails in 1 h", `data-label="On their way" class="n">0<`,
 	} {
 		if !strings.Contains(text, want) {

@@ -34,7 +34,7 @@ func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	promauto.With(r).NewGauge(prometheus.GaugeOpts{
 		Name: "twilio_exporter_start_time_seconds",
-		Help: "Unix time at which the exporter started. Unlike process_start_time_seconds it needs no /proc.",
+		Help: "Unix time at which the exporter started. Unlike process_start_time_seconds, it does not depend on /proc.",
 	}).SetToCurrentTime()
 	r.MustRegister(versioncollector.NewCollector("twilio_exporter"))
 	return r

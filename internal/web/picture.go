@@ -83,7 +83,7 @@ type picture struct {
 
 // newPicture returns the picture of a period's bars, which are each so long; nil where there are no messages.
 func newPicture(id, period string, of noun, bars []window.Bar, length time.Duration, apart bool) *picture {
-	title := fmt.Sprintf("%s of the last %s, by creation", of.Title(), period)
+	title := fmt.Sprintf("%s of the last %s, by creation time", of.Title(), period)
 	p := &picture{ID: id, Title: title, End: "now", of: of, length: length}
 	for i := range bars {
 		p.bars = append(p.bars, outcomesOf(&bars[i].Stats, apart))
@@ -191,14 +191,14 @@ func (p *picture) describe() string {
 	for i := range p.bars {
 		all.add(&p.bars[i])
 	}
-	text := fmt.Sprintf("%d bars of %s each. The highest is of %s. %s failed, %s undelivered, %s delivered, %s canceled, %s on their way.",
+	text := fmt.Sprintf("%d bars of %s each. Highest: %s. %s failed, %s undelivered, %s delivered, %s canceled, %s on their way.",
 		len(p.bars), age(p.length), p.most(greatest, at), number(all.failed), number(all.undelivered),
 		number(all.delivered), number(all.canceled), number(all.onTheirWay))
 
 	worst := slices.IndexFunc(p.bars, func(o outcomes) bool { return o.lost() == p.mostLost() })
 	if lost := p.bars[worst].lost(); lost > 0 {
 		at := p.start.Add(time.Duration(worst) * p.length)
-		text += fmt.Sprintf(" Most failed or were undelivered of %s: %s.", p.when(at), number(lost))
+		text += fmt.Sprintf(" Most failed or undelivered at %s: %s.", p.when(at), number(lost))
 	}
 	return text
 }

@@ -81,10 +81,10 @@ func TestPicture(t *testing.T) {
 		`<path class="canceled" d="M15 200V100"/>`,
 		`<path class="way" d="M15 100V0"/>`,
 		"Highest: 1,000 messages in 1 h, at 11:00<",
-		`<title id="p-title">Messages of the last &lt;day&gt;, by creation</title>`,
-		`<desc id="p-desc">3 bars of 1 h each. The highest is of 1,000 messages in 1 h, at 11:00. ` +
+		`<title id="p-title">Messages of the last &lt;day&gt;, by creation time</title>`,
+		`<desc id="p-desc">3 bars of 1 h each. Highest: 1,000 messages in 1 h, at 11:00. ` +
 			`250 failed, 50 undelivered, 750 delivered, 100 canceled, 100 on their way. ` +
-			`Most failed or were undelivered of 11:00: 300.</desc>`,
+			`Most failed or undelivered at 11:00: 300.</desc>`,
 		`aria-labelledby="p-title p-desc"`,
 		`>now</text>`, `>11:00</text>`,
 	} {

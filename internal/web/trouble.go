@@ -200,15 +200,15 @@ func readSoFar(s *collector.Status) string {
 // causes say in a word or three why a refresh failed, by the label of its reason.
 var causes = map[string]string{
 	"auth":         "credentials refused",
-	"secret":       "no secret",
+	"secret":       "secret not readable",
 	"rate_limited": "throttled by Twilio",
 	"timeout":      "timeout",
-	"server":       "Twilio's API fails",
+	"server":       "Twilio's API is failing",
 	"network":      "no connection to Twilio",
-	"decode":       "an answer that is not the API's",
-	"pagination":   "a list without an end",
+	"decode":       "an unexpected answer",
+	"pagination":   "an endless list",
 	"request":      "requests refused",
-	"other":        "refreshes fail",
+	"other":        "refreshes are failing",
 }
 
 func causeOf(r collector.Reason) string {

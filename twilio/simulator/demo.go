@@ -124,7 +124,7 @@ func (d *Demo) turn(begins time.Time) []DemoEvent {
 		{time.UnixMilli(failing.created), "a campaign begins to fail", failing.id()},
 		{time.UnixMilli(failing.end), "the failing campaign has ended", failing.id()},
 		{time.UnixMilli(lastUpdate).Add(stuckAfter), "a campaign is stuck: no update for 10 minutes", stuck.id()},
-		{time.UnixMilli(nextUpdate), "the stuck campaign goes on", stuck.id()},
+		{time.UnixMilli(nextUpdate), "the stuck campaign continues", stuck.id()},
 	}
 }
 

@@ -346,7 +346,7 @@ func TestMistakesAreSeen(t *testing.T) {
 		},
 		{
 			"state that cannot be written", "compose.yaml",
-			"--storage.path=/home/nonroot\n    # The directory that its user owns in the image, and so the volume.\n    volumes:\n      - exporter:/home/nonroot",
+			"--storage.path=/home/nonroot\n    # A directory that the image's user owns, and so owns the volume.\n    volumes:\n      - exporter:/home/nonroot",
 			"--storage.path=/state\n    volumes:\n      - exporter:/state", "belongs to root",
 		},
 		{

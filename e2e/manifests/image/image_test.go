@@ -394,6 +394,7 @@ func (i *builtImage) manifests(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			i.makeVolume(t, p.Args)
 			cmd := i.command(append(slices.Clone(p.Args), "--config.check")...)
 			cmd.Env = append(cmd.Env, p.Env...)
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -407,6 +408,22 @@ func (i *builtImage) manifests(t *testing.T) {
 				t.Errorf("a window of 1s passes\n%s", out)
 			}
 		})
+	}
+}
+
+// makeVolume makes the directory that a volume is mounted at for the state of the accounts.
+func (i *builtImage) makeVolume(t *testing.T, args []string) {
+	t.Helper()
+	for _, arg := range args {
+		path, isStorage := strings.CutPrefix(arg, "--storage.path=")
+		if !isStorage {
+			continue
+		}
+		dir := filepath.Join(i.root, path)
+		err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o777)) //nolint:gosec // the image's user writes to it
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

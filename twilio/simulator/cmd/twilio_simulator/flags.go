@@ -37,29 +37,29 @@ func addFlags(app *kingpin.Application) *flags {
 		add(name, otherwise, help).SetValue(&value{name: name, want: want, parse: parse})
 	}
 
-	add("listen-address", "127.0.0.1:9862", "Address to listen on. The paths below /simulator/ need no credentials, so keep "+
-		"it a loopback address.").StringVar(&f.address)
+	add("listen-address", "127.0.0.1:9862", "Address to listen on. The paths below /simulator/ need no credentials, so use "+
+		"a loopback address.").StringVar(&f.address)
 	add("account-sid", simulator.DemoAccountSID, "Account SID or API key SID that is accepted.").
 		StringVar(&f.settings.AccountSID)
 	add("auth-token", simulator.DemoAuthToken, "Auth token that is accepted; not a secret.").
 		StringVar(&f.settings.AuthToken)
 
-	parsed("seed", "1", "The same seed gives the same operations.",
+	parsed("seed", "1", "Seed of the simulated operations: the same seed gives the same operations.",
 		"a whole number of 0 or more", unsigned(&f.world.Seed))
-	parsed("rate", "10", "Operations a minute.",
+	parsed("rate", "10", "Operations per minute.",
 		"a number", number(&f.world.Rate))
-	parsed("window", "168h", "How long operations are kept; all of it is filled from the start.",
+	parsed("window", "168h", "How long operations are kept. The window is full from the start.",
 		"a duration such as 24h", duration(&f.world.Retention))
-	parsed("lifetime", "3m", "How long an operation is processed, on average.",
+	parsed("lifetime", "3m", "Average time for which an operation is processed.",
 		"a duration such as 3m", duration(&f.world.Lifetime))
-	parsed("scheduled-share", "0.1", "Share of the operations that are scheduled ahead.",
+	parsed("scheduled-share", "0.1", "Share of operations that are scheduled ahead.",
 		"a number", number(&f.world.ScheduledShare))
 
 	list := &f.settings.List
 	choices := "one of " + strings.Join(orders(), ", ")
 	parsed("order", simulator.NewestFirst.String(), "Order of the list, "+choices+".",
 		choices, order(&list.Order))
-	parsed("jitter", "0s", "Order by creation is wrong by up to this.",
+	parsed("jitter", "0s", "Maximum time by which operations are out of order in the list.",
 		"a duration of 0 or more, such as 5s", jitter(&list.Jitter))
 	return f
 }

@@ -29,7 +29,7 @@ func main() {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := kingpin.New("twilio_simulator", "Simulates Twilio's Message Operations API. "+
-		"While it runs, faults and trouble are switched by these paths:\n\n"+simulator.AdminHelp)
+		"These paths add and remove faults and trouble while it runs:\n\n"+simulator.AdminHelp)
 	output := &usage.Output{To: stdout}
 	app.UsageWriter(output).ErrorWriter(stderr)
 	app.HelpFlag.Short('h')
