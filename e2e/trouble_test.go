@@ -34,10 +34,11 @@ func TestTrouble(t *testing.T) {
 		settings, window := fastWorld(uint64(i)+1), accountWindow
 		if name == "stuck" {
 			// For an hour already, and not yet for six, an hour of this stack's
-			// time being a minute: a warning first, then critical.
+			// time being a minute: a warning first, then critical. So many of them
+			// that the oldest is hardly younger than the trouble.
 			window = 30 * time.Minute
 			settings.Rate = 20
-			settings.Troubles = []simulator.Trouble{{Kind: simulator.TroubleStuck, Share: 0.1, From: time.Now().Add(-stuckFor)}}
+			settings.Troubles = []simulator.Trouble{{Kind: simulator.TroubleStuck, Share: 0.5, From: time.Now().Add(-stuckFor)}}
 		}
 		if name == "campaign" {
 			// Few large operations that take their time.
