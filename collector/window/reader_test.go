@@ -307,15 +307,14 @@ func TestBurstAtTheStartOfAMinute(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				<-time.After(30 * time.Second)
 				api := &fakeAPI{order: order, exclusive: true}
+				// All answers take the same time: lists of nothing end before that of the burst.
+				api.between = func(twilio.Query, int) { <-time.After(100 * time.Millisecond) }
 				start := time.Now().Truncate(time.Minute).Add(-2*time.Minute + 200*time.Millisecond)
 				for i := range 300 {
 					op := &fakeOperation{}
-					op.ID, op.Status, op.CreatedAt = fmt.Sprint(
-						"burst",
-						i,
-					), twilio.StatusCompleted, start.Add(
-						time.Duration(i)*time.Millisecond,
-					)
+					op.ID = fmt.Sprint("burst", i)
+					op.Status = twilio.StatusCompleted
+					op.CreatedAt = start.Add(time.Duration(i) * time.Millisecond)
 					api.byTime = append(api.byTime, op)
 				}
 				o := testOptions()
