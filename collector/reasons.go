@@ -71,8 +71,9 @@ var reasons = [...]Reason{
 		},
 	},
 	{
-		"pagination", "The list led back to a page that was already read, or did not end.",
-		"The next refresh tries again. If it persists, report it to Twilio.",
+		"pagination", "The list led back to a page that was already read, or did not end before a limit.",
+		"The next refresh tries again. If the account has that many operations, shorten --collector.window. " +
+			"Otherwise, if it persists, report it to Twilio.",
 		func(err error) bool { return has[*twilio.PaginationError](err) || has[*window.TooManyError](err) },
 	},
 	{

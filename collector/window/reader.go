@@ -44,8 +44,8 @@ func MaxOperations(length time.Duration) int {
 	return max(minMaxOperations, maxPerMinute*int(length/time.Minute))
 }
 
-// TooManyError ends a refresh in which the API has listed more operations than an account can have, such as in a list
-// that does not end.
+// TooManyError ends a refresh in which the API has listed more operations than an account is expected to have, such as in
+// a list that does not end.
 type TooManyError struct {
 	InFlight bool // whether those in flight were too many, or all together
 	Most     int  // the limit: [MaxInFlight] or [MaxOperations]
@@ -54,9 +54,9 @@ type TooManyError struct {
 // Error implements error.
 func (e *TooManyError) Error() string {
 	if e.InFlight {
-		return fmt.Sprintf("the API listed more than %d operations in flight, which no account has", e.Most)
+		return fmt.Sprintf("the API listed more than %d operations in flight, the most that are read", e.Most)
 	}
-	return fmt.Sprintf("the API listed more than %d operations, which no account has in its window", e.Most)
+	return fmt.Sprintf("the API listed more than %d operations, the most that are read of the window", e.Most)
 }
 
 // reader is one attempt at a refresh. It has workers read what is due from the API, and hands each list to the state.
