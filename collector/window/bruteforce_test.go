@@ -40,6 +40,7 @@ type life struct {
 	grown  twilio.Stats
 	most   map[minute]int64 // operations
 	made   int64            // operations that were counted
+	round  int              // number of the check under way
 	first  bool             // publication
 	lavish bool             // what a refresh costs does not matter
 	emails emails
@@ -248,12 +249,12 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 	for _, status := range documented {
 		want[status] = new(Totals)
 	}
-	number := l.w.number
+	l.round++
 	count := func(op *fakeOperation, as *twilio.Operation) {
-		if op.counted == number {
+		if op.counted == l.round {
 			l.t.Fatalf("%s counts twice: it is live, and its minute was read when it was not", op.ID)
 		}
-		op.counted = number
+		op.counted = l.round
 		if want[as.Status] == nil {
 			want[as.Status] = new(Totals)
 		}
@@ -276,7 +277,7 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 	}
 	for _, op := range l.api.byTime { // nothing that was there a good while is missing
 		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < retention-2*retentionSlack &&
-			op.counted != number {
+			op.counted != l.round {
 			l.t.Fatalf("%s of %v does not count", op.ID, op.CreatedAt)
 		}
 	}

@@ -127,15 +127,7 @@ func (c *churn) check(w *Window) {
 			c.t.Fatalf("minute %v was never read", m.time())
 		}
 		began := c.start.Add(s.readAt)
-		var sum Totals
-		if s.contents != nil {
-			for j := range s.done {
-				sum.merge(&s.done[j].Totals)
-			}
-			for _, op := range s.inFlight {
-				sum.add(&op.Stats)
-			}
-		}
+		sum := s.totals()
 		all.merge(&sum)
 		for k, op := range c.ops[m] {
 			times := sum.Stats[twilio.Total] >> (churnDigit * k) & (1<<churnDigit - 1)

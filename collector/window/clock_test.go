@@ -117,8 +117,11 @@ func TestProgressAcrossAStart(t *testing.T) {
 			}
 		}
 		w := New(testOptions())
-		if err := w.Refresh(t.Context(), api, p); err != nil || w.number != 2 {
-			t.Errorf("error %v after %d starts, want none after 2", err, w.number)
+		if err := w.Refresh(t.Context(), api, p); err != nil {
+			t.Fatal(err)
+		}
+		if moved := minuteOf(api.Now().Add(-4 * time.Hour)); w.first != moved {
+			t.Errorf("it did not start over: the window begins %d minutes away", w.first-moved)
 		}
 	})
 }

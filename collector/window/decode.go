@@ -19,7 +19,6 @@ const (
 	maxListed     = 1000 // operations, or bars, in a list of a snapshot
 	maxNamed      = 20   // Options.Named
 	maxPageSize   = 1_000_000
-	maxSavedLive  = 3 * MaxInFlight
 	maxStateBytes = 16 << 20
 	farMinute     = minute(1 << 32)
 	longTime      = time.Duration(1 << 61)
@@ -98,7 +97,7 @@ func (l *loader) state(saved *savedState) State {
 	l.must(saved.Newest >= beforeAll && saved.Newest < farMinute, "its newest minute is %d", saved.Newest)
 	l.must(len(saved.Minutes) <= maxMinutes, "it has %d minutes", len(saved.Minutes))
 	l.must(saved.Skew.Abs() <= 1000*time.Hour, "a clock that is off by %v", saved.Skew)
-	l.must(saved.Number >= 0 && saved.Churn >= 0, "%d refreshes, %d minutes left", saved.Number, saved.Churn)
+	l.must(saved.Churn >= 0, "%d minutes changed", saved.Churn)
 	l.must(saved.Asked >= 1 && saved.Asked <= maxPageSize, "it asked for pages of %d", saved.Asked)
 	l.must(saved.PageSize >= 1 && saved.PageSize <= maxPageSize, "it knows pages of %v", saved.PageSize)
 	l.must(saved.PiecePages >= minPiecePages && saved.PiecePages <= maxPiecePages, "pieces of %d pages", saved.PiecePages)
@@ -112,7 +111,7 @@ func (l *loader) state(saved *savedState) State {
 
 	loaded := State{clock: saved.Clock, wall: saved.Wall, state: state{
 		statuses: l.names, first: saved.First, buckets: make([]bucket, len(saved.Minutes)),
-		skew: saved.Skew, number: saved.Number, churn: saved.Churn,
+		skew: saved.Skew, churn: saved.Churn,
 		requestedPage: saved.Asked, fullPage: paging(saved.PageSize), piecePages: saved.PiecePages,
 		brokenDensity: saved.BrokenDensity, unfiltered: saved.Unfiltered,
 		receipts: receipts{
@@ -124,8 +123,6 @@ func (l *loader) state(saved *savedState) State {
 	for i := range saved.Minutes {
 		loaded.buckets[i] = l.minute(&saved.Minutes[i], saved.Clock)
 	}
-	inFlight := loaded.inFlight()
-	l.must(inFlight <= maxSavedLive, "%d operations are in flight", inFlight)
 	return loaded
 }
 
@@ -164,17 +161,17 @@ func (l *loader) coded(code int) twilio.Status {
 func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
 	l.must(saved.ReadAt >= never && saved.ReadAt <= clock, "a minute read at %v of %v", saved.ReadAt, clock)
 	b := bucket{readAt: saved.ReadAt, dirty: saved.Dirty, baseline: saved.Baseline}
-	if len(saved.Done) == 0 && len(saved.InFlight) == 0 && len(saved.Failing) == 0 && saved.Peak == nil {
+	if len(saved.Done) == 0 && len(saved.Live) == 0 && len(saved.Failing) == 0 && saved.Peak == nil {
 		return b
 	}
 
 	b.contents = &contents{}
-	b.done = make(byStatus, 0, len(saved.Done))
-	for i := range saved.Done {
-		status := l.coded(saved.Done[i].Status)
-		*b.done.of(status) = l.totals(&saved.Done[i])
+	b.done = l.byStatus(saved.Done)
+	b.live = l.byStatus(saved.Live)
+	b.liveIDs = saved.LiveIDs
+	for i := range b.live {
+		l.must(b.live[i].status.Live(), "operations in flight that are %s", b.live[i].status)
 	}
-	l.must(len(b.done) == len(saved.Done), "a minute with a status twice")
 	b.failing = l.operations(saved.Failing)
 	if saved.Peak != nil {
 		b.peak = &peak{
@@ -184,15 +181,17 @@ func (l *loader) minute(saved *savedMinute, clock time.Duration) bucket {
 		}
 	}
 
-	l.must(len(saved.InFlight) == 0 || b.peak != nil, "a minute with operations in flight and no peak")
-	for _, op := range saved.InFlight {
-		l.id(op.ID)
-		status := twilio.StatusProcessing
-		if op.Scheduled {
-			status = twilio.StatusScheduled
-		}
-		b.join(&twilio.Operation{ID: op.ID, Status: status}, 0)
+	l.must(len(saved.Live) == 0 || b.peak != nil, "a minute with operations in flight and no peak")
+	return b
+}
+
+func (l *loader) byStatus(saved []savedTotals) byStatus {
+	b := make(byStatus, 0, len(saved))
+	for i := range saved {
+		status := l.coded(saved[i].Status)
+		*b.of(status) = l.totals(&saved[i])
 	}
+	l.must(len(b) == len(saved), "a minute with a status twice")
 	return b
 }
 

@@ -16,12 +16,16 @@
 //
 // # Operations in flight
 //
-// SCHEDULED and PROCESSING operations are kept by id beside the sums of their minute (minute.go). Every refresh asks for
-// them by status over the whole window (reader.go), so they are exact. An operation that is missing from the answers has
-// moved on: its minute has it under another status by now, so the minute is marked dirty, which makes it due at once. So
-// is the minute of an operation that appears without having been known, as its sums may hold it already, and of one that
-// both questions show. A mark stays until the minute is read, even if refreshes fail. The order in which the questions
-// are answered makes no difference.
+// Every refresh asks for SCHEDULED and PROCESSING operations by status over the whole window (reader.go), so they are
+// exact. What the answers show replaces, for each minute, the sums of its operations in flight and a fingerprint of their
+// ids, the sum of their hashes (minute.go). Single operations are not kept, but for those that a snapshot names
+// (flight.go).
+//
+// A minute whose fingerprint differs is marked dirty, which makes it due at once: an operation that is gone has moved on,
+// and the minute has it under another status by now; one that has appeared may be in the minute's sums already. A mark
+// stays until the minute is read, even if refreshes fail. An operation that the answers show counts as it was then: the
+// lists that are read after them leave it out. So the order in which the questions are answered makes no difference, and
+// one that is done in between is found gone by the next refresh.
 //
 // If the API does not select by status, or refuses to, it is not asked for an hour: minutes with operations in flight are
 // read at every refresh. If so much is in flight that asking for it and reading what has left takes more requests than
@@ -37,7 +41,7 @@
 //
 // A refresh reads pieces: runs of whole minutes, each by a list of its own, from a second before its first minute to its
 // end. That is right for bounds that are inclusive, exclusive, or compared by whole seconds. A worker (reader.go) gathers
-// what the list shows in a reading (reading.go), which keeps hashes of the ids so that each counts once, and ignores what
+// what the list shows in a reading (reading.go), which holds hashes of the ids so that each counts once, and ignores what
 // lies outside the piece. When the list has ended, and not before, the minutes of the piece are replaced. Nothing is
 // concluded from the order of a list: it may be sorted, shuffled, or several lists one after the other. A request that
 // fails loses the pieces that are being read, and no others.
@@ -48,8 +52,8 @@
 // estimate. After a refresh that failed, pieces are smaller, and cut by what the lists that broke off have shown at
 // least.
 //
-// No account has a list that does not end: more than MaxOperations in a refresh, or more than MaxInFlight operations in
-// flight, are a TooManyError.
+// No account has a list that does not end: more than MaxOperations in a refresh, or more ids to hold than there is room
+// for (held.go), are a TooManyError.
 //
 // # Counters
 //
@@ -72,6 +76,6 @@
 //
 // Window.Save copies what the window knows at any time, and Restore makes a window that goes on from it, whatever
 // settings have changed (window.go). The time between them is treated like one in which the machine was suspended.
-// encode.go says how a State is written, and decode.go what is refused when it is read. Of operations in flight, id and status
-// suffice, as the questions bring the rest; of failing ones, those that a snapshot may come to name.
+// encode.go says how a State is written, and decode.go what is refused when it is read. Of failing operations, it
+// has those that a snapshot may come to name.
 package window

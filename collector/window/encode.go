@@ -28,7 +28,6 @@ type savedState struct {
 	Minutes []savedMinute
 
 	Skew          time.Duration
-	Number        int
 	Churn         int
 	Asked         int
 	PageSize      float64
@@ -52,7 +51,8 @@ type savedMinute struct {
 	Dirty    bool
 	Baseline bool
 	Done     []savedTotals
-	InFlight []savedInFlight
+	Live     []savedTotals
+	LiveIDs  uint64
 	Failing  []savedOperation
 	Peak     *savedPeak
 }
@@ -63,12 +63,6 @@ type savedTotals struct {
 	Operations int64
 	Failing    int64
 	Stats      []int64
-}
-
-// savedInFlight is an operation in flight: the next refresh asks for everything else.
-type savedInFlight struct {
-	ID        string
-	Scheduled bool
 }
 
 type savedPeak struct {
@@ -142,54 +136,40 @@ func (s *State) save() *savedState {
 	saved := &savedState{
 		Clock: s.clock, Wall: s.wall, Stats: statNames(), Undocumented: s.statuses,
 		First: s.first, Minutes: make([]savedMinute, len(s.buckets)),
-		Skew: s.skew, Number: s.number, Churn: s.churn, Asked: s.requestedPage, PageSize: float64(s.fullPage), PiecePages: s.piecePages,
+		Skew: s.skew, Churn: s.churn, Asked: s.requestedPage, PageSize: float64(s.fullPage), PiecePages: s.piecePages,
 		BrokenDensity: s.brokenDensity, Unfiltered: s.unfiltered,
 		ReadReplacesDelivered: s.receipts.readReplacesDelivered, ReadKeepsDelivered: s.receipts.readKeepsDelivered,
 		Published: s.published, Newest: s.newest, Created: s.created, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),
 	}
-	var younger worst
+	var worst ranking
 	for i := range slices.Backward(s.buckets) {
-		saved.Minutes[i] = s.buckets[i].save(&s.statuses, &younger)
+		saved.Minutes[i] = s.buckets[i].save(&s.statuses, &worst)
 	}
 	return saved
 }
 
-// worst are the failing operations that lost most messages, sorted byLost, of the minutes that were gone through, from the
-// newest on. An older operation that is not among them is named by no snapshot to come: as long as it is in the window,
-// so are they.
-type worst []*twilio.Operation
-
-// keep returns the operations of a minute, which are sorted byLost, that are among the worst so far.
-func (w *worst) keep(failing []*twilio.Operation) (kept []*twilio.Operation) {
+// amongWorst returns the operations of a minute, which are sorted byLost, that are among the worst of it and of the minutes
+// after it. Another is named by no snapshot to come: as long as it is in the window, so are those.
+func amongWorst(failing ranking, worst *ranking) (kept ranking) {
 	for _, op := range failing {
-		full := len(*w) == maxNamed
-		if full && byLost((*w)[maxNamed-1], op) < 0 {
+		if !worst.add(op, maxNamed, byLost) {
 			break
 		}
 		kept = append(kept, op)
-
-		room := (*w)[:min(len(*w), maxNamed-1)]
-		place, _ := slices.BinarySearchFunc(room, op, byLost)
-		*w = slices.Insert(room, place, op)
 	}
 	return kept
 }
 
-func (b *bucket) save(names *statusNames, younger *worst) savedMinute {
+func (b *bucket) save(names *statusNames, worst *ranking) savedMinute {
 	saved := savedMinute{ReadAt: b.readAt, Dirty: b.dirty, Baseline: b.baseline}
 	if b.contents == nil {
 		return saved
 	}
 
-	saved.Done = make([]savedTotals, len(b.done))
-	for i := range b.done {
-		saved.Done[i] = saveTotals(names.code(b.done[i].status), &b.done[i].Totals)
-	}
-	saved.InFlight = make([]savedInFlight, 0, len(b.inFlight))
-	for id, op := range b.inFlight {
-		saved.InFlight = append(saved.InFlight, savedInFlight{ID: id, Scheduled: op.Status == twilio.StatusScheduled})
-	}
-	saved.Failing = saveOperations(younger.keep(b.failing))
+	saved.Done = saveByStatus(b.done, names)
+	saved.Live = saveByStatus(b.live, names)
+	saved.LiveIDs = b.liveIDs
+	saved.Failing = saveOperations(amongWorst(b.failing, worst))
 	if b.peak != nil {
 		saved.Peak = &savedPeak{Operations: b.peak.operations, Stats: saveStats(&b.peak.Stats), Reached: b.peak.reached}
 	}
@@ -235,6 +215,14 @@ func saveBars(bars []Bar) []savedBar {
 	saved := make([]savedBar, len(bars))
 	for i := range bars {
 		saved[i] = savedBar{bars[i].Start, saveTotals(0, &bars[i].Totals)}
+	}
+	return saved
+}
+
+func saveByStatus(b byStatus, names *statusNames) []savedTotals {
+	saved := make([]savedTotals, len(b))
+	for i := range b {
+		saved[i] = saveTotals(names.code(b[i].status), &b[i].Totals)
 	}
 	return saved
 }

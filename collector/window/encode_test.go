@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,9 +56,10 @@ func TestStatesThatAreWrong(t *testing.T) {
 	done := func(s *savedState) *savedMinute {
 		return minuteWith(s, func(m *savedMinute) bool { return len(m.Done) > 0 })
 	}
-	inFlight := func(s *savedState) *savedMinute {
-		return minuteWith(s, func(m *savedMinute) bool { return len(m.InFlight) > 0 })
+	live := func(s *savedState) *savedMinute {
+		return minuteWith(s, func(m *savedMinute) bool { return len(m.Live) > 0 })
 	}
+	named := func(s *savedState) *savedOperation { return &s.Snapshot.InFlight[0] }
 	for _, tt := range []struct {
 		name   string
 		change func(*savedState)
@@ -85,7 +85,7 @@ func TestStatesThatAreWrong(t *testing.T) {
 		{"no snapshot", func(s *savedState) { s.Snapshot = nil }, "published"},
 		{"a snapshot too soon", func(s *savedState) { s.Published = false }, "published"},
 		{"a snapshot without statuses", func(s *savedState) { s.Snapshot.Statuses = nil }, "without SCHEDULED"},
-		{"a snapshot with a nameless operation", func(s *savedState) { s.Snapshot.InFlight[0].ID = "" }, "an operation"},
+		{"a snapshot with a nameless operation", func(s *savedState) { named(s).ID = "" }, "an operation"},
 		{"a long status", func(s *savedState) {
 			s.Undocumented = []twilio.Status{twilio.Status(strings.Repeat("A", 100))}
 		}, "an undocumented status"},
@@ -99,16 +99,12 @@ func TestStatesThatAreWrong(t *testing.T) {
 		{"a status twice", func(s *savedState) { done(s).Done = append(done(s).Done, done(s).Done[0]) }, "twice"},
 		{"more failing than there are", func(s *savedState) { done(s).Done[0].Failing = 1 << 40 }, "are failing"},
 		{"operations below 0", func(s *savedState) { done(s).Done[0].Operations = -7 }, "of -7 operations"},
-		{"an id with a NUL", func(s *savedState) { inFlight(s).InFlight[0].ID = "a\x00b" }, "an operation"},
-		{"an id that is no UTF-8", func(s *savedState) { inFlight(s).InFlight[0].ID = "a\xffb" }, "an operation"},
+		{"an id with a NUL", func(s *savedState) { named(s).ID = "a\x00b" }, "an operation"},
+		{"an id that is no UTF-8", func(s *savedState) { named(s).ID = "a\xffb" }, "an operation"},
 		{"a status with a line feed", func(s *savedState) { s.Undocumented = []twilio.Status{"A\nB"} }, "an undocumented status"},
-		{"a long id", func(s *savedState) { inFlight(s).InFlight[0].ID = strings.Repeat("a", 65) }, "an operation"},
-		{"in flight without a peak", func(s *savedState) { inFlight(s).Peak = nil }, "no peak"},
-		{"many in flight", func(s *savedState) {
-			for i := range maxSavedLive {
-				inFlight(s).InFlight = append(inFlight(s).InFlight, savedInFlight{ID: strconv.Itoa(i)})
-			}
-		}, "operations are in flight"},
+		{"a long id", func(s *savedState) { named(s).ID = strings.Repeat("a", 65) }, "an operation"},
+		{"in flight without a peak", func(s *savedState) { live(s).Peak = nil }, "no peak"},
+		{"in flight and completed", func(s *savedState) { live(s).Live[0].Status = 2 }, "in flight that are COMPLETED"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var s State
@@ -162,6 +158,9 @@ func TestStateOfOtherStats(t *testing.T) {
 		for i := range saved.Minutes {
 			for j := range saved.Minutes[i].Done {
 				saved.Minutes[i].Done[j].Stats = []int64{1}
+			}
+			for j := range saved.Minutes[i].Live {
+				saved.Minutes[i].Live[j].Stats = []int64{1}
 			}
 			saved.Minutes[i].Peak = &savedPeak{}
 			saved.Minutes[i].Failing = nil

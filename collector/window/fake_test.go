@@ -22,7 +22,7 @@ type fakeOperation struct {
 	twilio.Operation
 	listed time.Time // hidden from lists before
 
-	counted int // number of the refresh that a check found it in
+	counted int // number of the last check that found it
 }
 
 // fakeOrder is how a list is sorted, by an operation and its creation.

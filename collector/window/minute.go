@@ -1,8 +1,8 @@
 package window
 
 import (
-	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"twilio_operations_exporter/twilio"
@@ -47,18 +47,13 @@ type bucket struct {
 
 // contents are the operations of a minute.
 type contents struct {
-	done     byStatus            // sums of those that were not in flight when the minute was read
-	inFlight map[string]inFlight // by id
-	failing  []*twilio.Operation // the worst of those done, as many as a snapshot names
+	done    byStatus // sums of those that were not in flight when the minute was read
+	live    byStatus // sums of those in flight
+	liveIDs uint64   // sum of the hashes of their ids, which tells whether they are the same as before
+	failing ranking  // the worst of those done, as many as a snapshot names
 	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in flight, as
 	// in nearly all minutes.
 	peak *peak
-}
-
-// inFlight is an operation that is SCHEDULED or PROCESSING. Snapshots share it: it never changes, but is replaced.
-type inFlight struct {
-	*twilio.Operation
-	seen int // number of the refresh that met it last
 }
 
 // peak is what counters are held against.
@@ -68,11 +63,16 @@ type peak struct {
 	reached int64 // messages delivered or read, which a message that goes from one to the other does not change
 }
 
-// add adds so many operations, of these stats together.
-func (p *peak) add(operations int64, s *twilio.Stats) {
-	p.operations = twilio.AddSaturating(p.operations, operations)
-	p.Add(s)
-	p.reached = twilio.AddSaturating(p.reached, twilio.AddSaturating(s[twilio.Delivered], s[twilio.Read]))
+// addAll adds the totals of all statuses.
+func (p *peak) addAll(b byStatus) {
+	for i := range b {
+		stats := &b[i].Stats
+		reached := twilio.AddSaturating(stats[twilio.Delivered], stats[twilio.Read])
+
+		p.operations = twilio.AddSaturating(p.operations, b[i].Operations)
+		p.Add(stats)
+		p.reached = twilio.AddSaturating(p.reached, reached)
+	}
 }
 
 // copy returns a bucket that shares nothing that changes in place.
@@ -83,7 +83,7 @@ func (b *bucket) copy() bucket {
 	}
 
 	c := *b.contents
-	c.inFlight = maps.Clone(c.inFlight)
+	c.live = slices.Clone(c.live)
 	if c.peak != nil {
 		p := *c.peak
 		c.peak = &p
@@ -103,11 +103,7 @@ func (b *bucket) get() contents {
 // operations is how many operations the minute has.
 func (b *bucket) operations() int64 {
 	c := b.get()
-	n := int64(len(c.inFlight))
-	for i := range c.done {
-		n += c.done[i].Operations
-	}
-	return n
+	return c.done.operations() + c.live.operations()
 }
 
 // totals sum all operations of the minute.
@@ -116,8 +112,8 @@ func (b *bucket) totals() (sum Totals) {
 	for i := range c.done {
 		sum.merge(&c.done[i].Totals)
 	}
-	for _, op := range c.inFlight {
-		sum.add(&op.Stats)
+	for i := range c.live {
+		sum.merge(&c.live[i].Totals)
 	}
 	return sum
 }
@@ -144,81 +140,36 @@ func (b *bucket) keepPeak() {
 		b.contents = new(contents)
 	}
 	if b.peak == nil {
-		sum := b.settled()
-		b.peak = &sum
+		b.peak = new(peak)
+		b.peak.addAll(b.done)
 	}
 }
 
-// settled sums what is done.
-func (c *contents) settled() (sum peak) {
-	for i := range c.done {
-		sum.add(c.done[i].Operations, &c.done[i].Stats)
+// answer replaces the operations in flight by those that a refresh has found when it asked for them; found is nil for
+// none. It marks the minute if they are others than before, and reports whether it did: one that is gone has moved on, and
+// a new one may still be in the sums as something else.
+func (b *bucket) answer(found *contents) (marked bool) {
+	if found == nil && len(b.get().live) == 0 {
+		return false
 	}
-	return sum
-}
-
-// join takes in an operation in flight, or a newer view of one.
-func (c *contents) join(op *twilio.Operation, refresh int) {
-	if c.inFlight == nil {
-		c.inFlight = make(map[string]inFlight)
-	}
-	copied := *op
-	c.inFlight[op.ID] = inFlight{&copied, refresh}
-}
-
-// meet takes in an operation that a refresh has found in flight when it asked for those, and reports whether the refresh
-// had not met it before. It marks the minute if that may hold the operation as something else, or if the questions for
-// the two statuses do not agree about it.
-func (b *bucket) meet(op *twilio.Operation, refresh int) (isNew bool) {
-	known, isKnown := b.get().inFlight[op.ID]
-	isNew = !isKnown || known.seen != refresh
-	mayBeElse := !isKnown && b.readAt != never
-	bothShowIt := !isNew && known.Status != op.Status
-	if mayBeElse || bothShowIt {
-		b.mark()
+	if found == nil {
+		found = new(contents)
 	}
 
 	b.keepPeak()
-	b.join(op, refresh)
-	return isNew
-}
-
-// remove drops the operations in flight that are gone, and reports whether there were any.
-func (b *bucket) remove(gone func(inFlight) bool) bool {
-	if b.contents == nil {
-		return false
-	}
-
-	before := len(b.inFlight)
-	maps.DeleteFunc(b.inFlight, func(_ string, op inFlight) bool { return gone(op) })
-	after := len(b.inFlight)
-	if after == 0 {
-		b.inFlight = nil // a map keeps the room of all it ever held
-	}
-	return after < before
-}
-
-// leave drops the operations in flight that a refresh has not met, and marks the minute if there were any: the API has
-// them under another status by now, or they slipped through between two questions.
-func (b *bucket) leave(refresh int) (left bool) {
-	left = b.remove(func(op inFlight) bool { return op.seen != refresh })
-	if left {
+	if found.liveIDs != b.liveIDs && b.readAt != never {
 		b.mark()
+		marked = true
 	}
-	return left
+	b.live = found.live
+	b.liveIDs = found.liveIDs
+	return marked
 }
 
-// forget drops all operations in flight, and marks the minute if there were any.
-func (b *bucket) forget() {
-	forgotten := b.remove(func(inFlight) bool { return true })
-	if forgotten {
-		b.mark()
-	}
-}
-
-// apply replaces what was known by what a refresh has read, and reports whether an operation in flight has left. shown
-// is what the list has shown of the minute, nil for nothing; met reports whether an operation was anywhere in the list.
-func (b *bucket) apply(shown *contents, met func(id string) bool, at time.Duration, refresh int) (left bool) {
+// apply replaces what was known by what the list of a piece has shown; shown is nil for nothing. If the refresh has asked
+// for the operations in flight, those that it found stay as they were then: the list was read without them. If not, apply
+// reports whether operations were in flight, and are no longer all the same.
+func (b *bucket) apply(shown *contents, asked bool, at time.Duration) (churned bool) {
 	b.readAt = at
 	b.dirty = false
 	if shown == nil && b.contents == nil {
@@ -231,16 +182,16 @@ func (b *bucket) apply(shown *contents, met func(id string) bool, at time.Durati
 	b.keepPeak()
 	b.done = shown.done
 	b.failing = shown.failing
-	left = b.remove(func(op inFlight) bool {
-		_, stays := shown.inFlight[op.ID]
-		// A question of this refresh has shown it, and the list has left it out.
-		leftOut := op.seen == refresh && !met(op.ID)
-		return !stays && !leftOut
-	})
-	for _, op := range shown.inFlight {
-		b.join(op.Operation, refresh)
+	if !asked {
+		churned = len(b.live) > 0 && b.liveIDs != shown.liveIDs
+		b.live = nil
+		b.liveIDs = 0
 	}
-	return left
+	for i := range shown.live {
+		b.live.of(shown.live[i].status).merge(&shown.live[i].Totals)
+	}
+	b.liveIDs += shown.liveIDs
+	return churned
 }
 
 // mark makes the minute due.
@@ -257,14 +208,13 @@ func (b *bucket) publish() (grown peak) {
 		return peak{}
 	}
 
-	settled := b.settled()
-	sum := settled
-	for _, op := range b.inFlight {
-		sum.add(1, &op.Stats)
-	}
-	grown = b.peak.raise(&sum)
+	var done peak
+	done.addAll(b.done)
+	all := done
+	all.addAll(b.live)
+	grown = b.peak.raise(&all)
 
-	if b.inFlight == nil && *b.peak == settled {
+	if len(b.live) == 0 && *b.peak == done {
 		b.peak = nil
 	}
 	if b.peak == nil && len(b.done) == 0 {

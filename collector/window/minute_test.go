@@ -27,27 +27,31 @@ func newAt(length time.Duration) refreshes {
 
 const farthest = open - 1
 
-// asked takes in operations in flight, as the answer to a question of refresh n.
-func (f refreshes) asked(n int, ops ...twilio.Operation) {
-	f.w.number = n
+// asked has the operations in flight asked for: these are all that are found.
+func (f refreshes) asked(ops ...twilio.Operation) idSet {
+	a := &answers{findings: newFindings(f.w.options.Named), of: span{f.w.first, open}, farthest: farthest}
 	for i := range ops {
-		f.w.meet(&ops[i], farthest)
+		a.add(&ops[i], noon)
 	}
+	f.w.answer(a)
+	return a.ids
 }
 
-// reads has minute m read with these operations, by refresh n.
-func (f refreshes) reads(n int, m minute, ops ...twilio.Operation) {
-	f.w.number = n
-	r := newReading(piece{span: span{m, m + 1}}, farthest, n, f.w.options.Named, nil)
-	for i := range ops {
-		r.add(&ops[i])
-	}
-	f.w.apply(r, time.Duration(n)*time.Minute)
-}
+// reads has minute m read with these operations, by refresh n, which has not asked for those in flight.
+func (f refreshes) reads(n int, m minute, ops ...twilio.Operation) { f.readsAsked(nil, n, m, ops...) }
 
-func (f refreshes) leaves(n int) {
-	f.w.number = n
-	f.w.leave()
+// readsAsked has minute m read with these operations, by refresh n, which has asked for those in flight and found some.
+func (f refreshes) readsAsked(found idSet, n int, m minute, ops ...twilio.Operation) {
+	r := &reading{
+		findings: newFindings(f.w.options.Named),
+		piece:    piece{span: span{m, m + 1}},
+		farthest: farthest,
+		asked:    found,
+	}
+	for i := range ops {
+		r.add(&ops[i], noon)
+	}
+	f.w.apply(r, found != nil, time.Duration(n)*time.Minute)
 }
 
 func operation(id string, at time.Time, status twilio.Status, total int64) twilio.Operation {
@@ -164,14 +168,10 @@ func TestCounters(t *testing.T) {
 			[]func(refreshes, int){
 				func(f refreshes, n int) {
 					o := op("a", twilio.StatusProcessing, 100)
-					f.asked(n, o)
-					f.reads(n, m, o)
+					f.readsAsked(f.asked(o), n, m, o)
 				},
-				func(f refreshes, n int) { f.asked(n, op("a", twilio.StatusProcessing, 130)) },
-				func(f refreshes, n int) {
-					f.leaves(n)
-					f.reads(n, m, op("a", twilio.StatusCompleted, 131))
-				},
+				func(f refreshes, _ int) { f.asked(op("a", twilio.StatusProcessing, 130)) },
+				func(f refreshes, n int) { f.readsAsked(f.asked(), n, m, op("a", twilio.StatusCompleted, 131)) },
 			},
 			[]int64{0, 0, 30, 31},
 		},
@@ -338,90 +338,109 @@ func TestFailingKept(t *testing.T) {
 func TestDirty(t *testing.T) {
 	m := minuteOf(noon)
 	processing := operation("a", noon, twilio.StatusProcessing, 1)
+	scheduled := operation("a", noon, twilio.StatusScheduled, 1)
+	other := operation("b", noon, twilio.StatusProcessing, 1)
 	f := newAt(2 * time.Minute)
-	f.asked(1, processing)
+	found := f.asked(processing)
 	if got := f.w.dirty(); got != nil {
 		t.Errorf("an operation of a minute never read makes %v dirty", got)
 	}
-	f.reads(1, m, processing)
-	f.asked(2, processing)
-	f.leaves(2)
-	if got := f.w.dirty(); got != nil || f.w.at(m).operations() != 1 {
-		t.Errorf("an operation known to be in flight makes %v dirty", got)
+	f.readsAsked(found, 1, m, processing)
+
+	for _, tt := range []struct {
+		name string
+		ops  []twilio.Operation
+		want []minute
+	}{
+		{"an operation known to be in flight", []twilio.Operation{processing}, nil},
+		{"one that is in another status", []twilio.Operation{scheduled}, nil},
+		{"one that both questions show", []twilio.Operation{scheduled, processing}, nil},
+		{"one that left", nil, []minute{m}},
+		{"one that turns up", []twilio.Operation{processing, other}, []minute{m}},
+		{"one in the place of another", []twilio.Operation{other}, []minute{m}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f.readsAsked(f.asked(processing), 2, m, processing)
+			found := f.asked(tt.ops...)
+			if got := f.w.dirty(); !slices.Equal(got, tt.want) {
+				t.Errorf("%v are dirty, want %v", got, tt.want)
+			}
+			if got, want := f.w.at(m).operations(), int64(len(found)); got != want {
+				t.Errorf("%d operations in flight, want %d", got, want)
+			}
+
+			f.asked(tt.ops...)
+			if got := f.w.dirty(); !slices.Equal(got, tt.want) {
+				t.Errorf("asked again, %v are dirty, want %v", got, tt.want)
+			}
+			f.readsAsked(found, 3, m, tt.ops...)
+			if got := f.w.dirty(); got != nil {
+				t.Errorf("read, %v are dirty", got)
+			}
+		})
 	}
-	f.leaves(3)
-	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) || f.w.at(m).inFlight != nil {
-		t.Errorf("an operation that left makes %v dirty, want its minute", got)
-	}
-	f.leaves(4)
-	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) {
-		t.Errorf("never, %v are dirty", got)
-	}
-	f.reads(5, m)
-	if got := f.w.dirty(); got != nil {
-		t.Errorf("read, %v are dirty", got)
-	}
-	f.asked(6, processing)
-	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) {
-		t.Errorf("an operation that turns up in a minute that was read makes %v dirty, want its minute", got)
-	}
-	f.reads(6, m, processing)
-	scheduled := processing
-	scheduled.Status = twilio.StatusScheduled
-	f.asked(7, scheduled, processing)
-	if got := f.w.dirty(); !slices.Equal(got, []minute{m}) {
-		t.Errorf("questions that do not agree make %v dirty, want the minute", got)
-	}
-	f.asked(7, operation("b", f.w.first.time().Add(-time.Nanosecond), twilio.StatusProcessing, 1))
+}
+
+// Operations in flight of before the window are left out, and those of after its end have a minute of their own.
+func TestAskedBeyondTheWindow(t *testing.T) {
+	f := newAt(2 * time.Minute)
+	early := operation("a", f.w.first.time().Add(-time.Nanosecond), twilio.StatusProcessing, 1)
+	late := operation("b", noon.Add(time.Minute), twilio.StatusProcessing, 1)
+	f.asked(early)
 	if n := len(f.w.buckets); n != 3 {
 		t.Errorf("an operation of before the window makes it %d minutes", n)
 	}
-	f.asked(7, operation("c", noon.Add(time.Minute), twilio.StatusProcessing, 1))
-	if b := f.w.at(m + 1); b == nil || b.operations() != 1 {
+	f.asked(early, late)
+	if b := f.w.at(minuteOf(noon) + 1); b == nil || b.operations() != 1 {
 		t.Error("an operation of the minute after the window's end is not in it")
 	}
 }
 
-// A minute that is read replaces what was known of it; operations in flight stay where this refresh has met them
-// elsewhere.
+// A minute that is read replaces what was known of it; operations in flight stay as they were found when this refresh
+// asked for them.
 func TestFinish(t *testing.T) {
 	m := minuteOf(noon)
 	op := func(status twilio.Status) twilio.Operation { return operation("a", noon, status, 1) }
 	const scheduled, processing, completed = twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted
+	known := []twilio.Operation{op(scheduled)}
+	none := []twilio.Operation{}
 	tests := []struct {
-		name           string
-		asked          int // refresh that met the operation in flight before; 0 = none
-		read           []twilio.Operation
-		inFlight, done int64
+		name       string
+		asked      []twilio.Operation // nil = not asked
+		read       []twilio.Operation
+		live, done int64
 	}{
-		{"nothing", 0, nil, 0, 0},
-		{"in flight", 0, []twilio.Operation{op(scheduled)}, 1, 0},
-		{"done", 0, []twilio.Operation{op(completed)}, 0, 1},
-		{"known and in flight", 2, []twilio.Operation{op(processing)}, 1, 0},
-		{"known and done since", 2, []twilio.Operation{op(completed)}, 0, 1},
-		{"known and left off by a list that shifts", 2, nil, 1, 0},
-		{"known before and gone", 1, nil, 0, 0},
-		{"repeated", 0, []twilio.Operation{op(completed), op(completed)}, 0, 1},
-		{"repeated, done between", 0, []twilio.Operation{op(processing), op(completed), op(processing)}, 0, 1},
-		{"repeated, in flight", 0, []twilio.Operation{op(scheduled), op(processing)}, 1, 0},
+		{"nothing", nil, nil, 0, 0},
+		{"in flight", nil, []twilio.Operation{op(scheduled)}, 1, 0},
+		{"done", nil, []twilio.Operation{op(completed)}, 0, 1},
+		{"asked, and in flight", known, []twilio.Operation{op(processing)}, 1, 0},
+		{"asked, and done since", known, []twilio.Operation{op(completed)}, 1, 0},
+		{"asked, and left off by a list that shifts", known, nil, 1, 0},
+		{"asked, and in flight beside another", known, []twilio.Operation{operation("b", noon, processing, 1), op(processing)}, 2, 0},
+		{"not found when asked, and in flight since", none, []twilio.Operation{op(processing)}, 1, 0},
+		{"not found when asked, and done", none, []twilio.Operation{op(completed)}, 0, 1},
+		{"repeated", nil, []twilio.Operation{op(completed), op(completed)}, 0, 1},
+		{"repeated, done between", nil, []twilio.Operation{op(processing), op(completed), op(processing)}, 1, 0},
+		{"repeated, in flight", nil, []twilio.Operation{op(scheduled), op(processing)}, 1, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newAt(time.Minute)
-			f.reads(1, m, operation("old", noon, twilio.StatusCanceled, 5))
-			if tt.asked > 0 {
-				f.asked(tt.asked, op(scheduled))
+			f.reads(1, m, operation("old", noon, twilio.StatusCanceled, 5), operation("gone", noon, processing, 5))
+			var found idSet
+			if tt.asked != nil {
+				found = f.asked(tt.asked...)
 			}
-			f.reads(2, m, tt.read...)
+			f.readsAsked(found, 2, m, tt.read...)
 			b := f.w.at(m)
-			if got := int64(len(b.inFlight)); got != tt.inFlight {
-				t.Errorf("%d in flight, want %d", got, tt.inFlight)
+			if got := b.live.operations(); got != tt.live {
+				t.Errorf("%d in flight, want %d", got, tt.live)
 			}
-			if got := b.operations() - int64(len(b.inFlight)); got != tt.done {
+			if got := b.done.operations(); got != tt.done {
 				t.Errorf("%d done, want %d", got, tt.done)
 			}
-			if b.readAt != 2*time.Minute || tt.inFlight == 0 && b.inFlight != nil {
-				t.Errorf("read %v, in flight %v", b.readAt, b.inFlight)
+			if b.readAt != 2*time.Minute || b.dirty {
+				t.Errorf("read %v, dirty %t", b.readAt, b.dirty)
 			}
 		})
 	}
@@ -476,14 +495,16 @@ func TestMemory(t *testing.T) {
 		{"7 days, of ten times the operations", filled(7*24*time.Hour, 20, false), 5 << 20},
 		{"7 days, with as many failing campaigns in each minute as are named", filled(7*24*time.Hour, 3, true), 14 << 20},
 		{"an idle day", filled(24*time.Hour, 0, false), 60 << 10},
-		{"as many in flight as there can be", func() *Window {
+		{"a day of which all is in flight", func() *Window {
 			f := newAt(24 * time.Hour)
-			for i := range MaxInFlight {
-				at := noon.Add(-time.Duration(i) * time.Second)
-				f.asked(1, operation(fmt.Sprintf("comms_operation_0%025d", i), at, twilio.StatusProcessing, 200))
+			ops := make([]twilio.Operation, 100_000)
+			for i := range ops {
+				at := noon.Add(-time.Duration(i) * 800 * time.Millisecond)
+				ops[i] = operation(fmt.Sprintf("comms_operation_0%025d", i), at, twilio.StatusProcessing, 200)
 			}
+			f.asked(ops...)
 			return f.w
-		}, 16 << 20},
+		}, 2 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := heapOf(t, tt.build)

@@ -34,7 +34,7 @@ func outlooks(s *state, o *Options, now time.Time, at time.Duration, density flo
 		// The youngest operation of the minute is promised most.
 		youngest := (s.first + minute(i) + 1).time()
 		due := b.due(now.Sub(youngest), at, o)
-		if !asked && b.get().inFlight != nil {
+		if !asked && len(b.get().live) > 0 {
 			due = 1 // nothing else tells when they move on
 		}
 

@@ -28,37 +28,6 @@ var (
 	errClockMoved = fmt.Errorf("the API's clock moved by more than %v in each of %d attempts", clockTolerance, maxStarts)
 )
 
-// A sender that is busy without pause makes 10 operations a second, each of them to up to 10,000 recipients.
-const (
-	// MaxInFlight is how many operations can be in flight: those that a busy sender makes in 83 minutes. They take some 400
-	// bytes each, and twice that while a refresh finds others in their place.
-	MaxInFlight = 50_000
-
-	maxPerMinute     = 1200    // operations: twice those of a busy sender
-	minMaxOperations = 100_000 // MaxOperations of a short window
-)
-
-// MaxOperations is how many operations a refresh of a window lists, at most: 20 for each second of the window, but
-// 100,000 at least.
-func MaxOperations(length time.Duration) int {
-	return max(minMaxOperations, maxPerMinute*int(length/time.Minute))
-}
-
-// TooManyError ends a refresh in which the API has listed more operations than an account is expected to have, such as in
-// a list that does not end.
-type TooManyError struct {
-	InFlight bool // whether those in flight were too many, or all together
-	Most     int  // the limit: [MaxInFlight] or [MaxOperations]
-}
-
-// Error implements error.
-func (e *TooManyError) Error() string {
-	if e.InFlight {
-		return fmt.Sprintf("the API listed more than %d operations in flight, the most that are read", e.Most)
-	}
-	return fmt.Sprintf("the API listed more than %d operations, the most that are read of the window", e.Most)
-}
-
 // reader is one attempt at a refresh. It has workers read what is due from the API, and hands each list to the state.
 type reader struct {
 	// These do not change.
@@ -68,21 +37,22 @@ type reader struct {
 	at       time.Duration // the start, by the window's clock
 	now      time.Time     // the start, by the API's clock
 	began    time.Time     // the start, on the monotonic clock
-	churn    int           // minutes that operations in flight left in the refresh before
+	churn    int           // state.churn of the refresh before
 
-	// paging changes when there are no workers, who only read it.
+	// These change when there are no workers, who only read them.
 	paging paging
+	asked  idSet // operations that the questions have found in flight; nil before they were asked
 
 	// mu is the window's. While there are workers, it guards all that follows and the source of their pieces. While there
 	// are none, only changes of the state need it, as Save may read it.
-	mu       *sync.Mutex
-	state    *state
-	heard    bool // a page has come: the API answers, and its clock is known
-	fullest  int  // operations on the fullest page so far
-	more     bool // some page had a next one: pages are as full as the API makes them
-	listed   int  // operations, repeated ones included
-	inFlight int  // operations that questions have shown
-	unasked  int  // operations in flight that lists of pieces have shown
+	mu      *sync.Mutex
+	state   *state
+	heard   bool     // a page has come: the API answers, and its clock is known
+	fullest int      // operations on the fullest page so far
+	more    bool     // some page had a next one: pages are as full as the API makes them
+	answers *answers // of the questions, while they are asked
+	listed  int      // operations, repeated ones included
+	held    held     // the ids of answers or asked, and of the lists under way
 }
 
 // run reads what is due, after the operations in flight, or the whole window where that takes fewer requests.
@@ -133,17 +103,17 @@ func (r *reader) readPieces(ctx context.Context, pieces []piece, expected []outl
 	return r.readAll(ctx, queue(r.cut(pieces, count)))
 }
 
-// questions are the pieces that ask for operations in flight, by status. They are read side by side, in any order: what
-// changes its status meanwhile is taken care of by bucket.meet and bucket.leave.
+// questions are the pieces that ask for operations in flight, by status. They are read side by side, in any order: one that
+// changes its status meanwhile counts once, as it was shown first, and one that slips through marks its minute.
 func (r *reader) questions(whole span) (pieces []piece) {
 	for _, status := range liveStatuses {
 		counts := make([]float64, len(r.state.buckets))
 		question := piece{span: whole, status: status}
 		for i := range r.state.buckets {
-			for _, op := range r.state.buckets[i].get().inFlight {
-				if op.Status == status {
-					counts[i]++
-					question.operations++
+			for _, of := range r.state.buckets[i].get().live {
+				if of.status == status {
+					counts[i] = float64(of.Operations)
+					question.operations += counts[i]
 				}
 			}
 		}
@@ -161,14 +131,21 @@ func (r *reader) cut(whole []piece, count func(minute) float64) []piece {
 // ask reads the operations in flight. An API that does not select by status is asked again after filterRetry; until
 // then minutes with operations in flight are due at every refresh.
 func (r *reader) ask(ctx context.Context, questions []piece) error {
+	r.answers = &answers{
+		findings: newFindings(r.options.Named),
+		of:       span{r.state.first, open},
+		farthest: r.farthest(),
+	}
 	err := r.readAll(ctx, queue(questions))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
-		r.state.leave()
+		r.state.answer(r.answers)
+		r.asked = r.answers.ids
 		return nil
 	}
 
+	r.held.drop(len(r.answers.ids))
 	answer, isAnswer := errors.AsType[*twilio.Error](err)
 	refused := isAnswer && answer.StatusCode == http.StatusBadRequest
 	if !refused && !errors.Is(err, errUnfiltered) {
@@ -280,6 +257,7 @@ func (r *reader) next(from source) (piece, bool) {
 // it drops what it has read.
 func (r *reader) list(ctx context.Context, p piece, readOn func(*twilio.Page) bool) error {
 	gathered := r.newReading(p)
+	defer r.release(gathered)
 	for page, err := range r.api.Pages(ctx, r.query(p)) {
 		if err == nil {
 			err = r.take(gathered, page)
@@ -299,7 +277,13 @@ func (r *reader) list(ctx context.Context, p piece, readOn func(*twilio.Page) bo
 func (r *reader) newReading(p piece) *reading {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return newReading(p, r.farthest(), r.state.number, r.options.Named, slices.Clone(r.state.statuses))
+	return &reading{
+		findings: newFindings(r.options.Named),
+		piece:    p,
+		farthest: r.farthest(),
+		statuses: slices.Clone(r.state.statuses),
+		asked:    r.asked,
+	}
 }
 
 // query asks for a piece, as far as Twilio keeps operations by now.
@@ -340,11 +324,12 @@ func (r *reader) take(l *reading, page *twilio.Page) error {
 		return r.takeAnswer(l.status, page)
 	}
 
-	before := l.inFlight
+	before := len(l.ids)
+	now := r.api.Now()
 	for i := range page.Operations {
-		l.add(&page.Operations[i])
+		l.add(&page.Operations[i], now)
 	}
-	return r.countUnasked(l.inFlight - before)
+	return r.hold(len(l.ids) - before)
 }
 
 // learn keeps what a page tells, of any list.
@@ -365,40 +350,35 @@ func (r *reader) learn(page *twilio.Page) error {
 	return nil
 }
 
-// countUnasked counts operations in flight that lists of pieces have shown: they are held until the lists end.
-func (r *reader) countUnasked(n int) error {
+// hold counts ids that a list has shown, until release.
+func (r *reader) hold(ids int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unasked += n
-	if r.unasked > MaxInFlight {
-		return &TooManyError{InFlight: true, Most: MaxInFlight}
-	}
-	return nil
+	return r.held.add(ids)
 }
 
 // takeAnswer takes in a page of the operations of a status.
 func (r *reader) takeAnswer(status twilio.Status, page *twilio.Page) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := len(r.answers.ids)
+	now := r.api.Now()
 	others := 0
 	for i := range page.Operations {
 		op := &page.Operations[i]
 		if op.Status != status {
 			others++
 		}
-		if op.Status.Live() && r.state.meet(op, r.farthest()) {
-			r.inFlight++
+		if op.Status.Live() {
+			r.answers.add(op, now)
 		}
 	}
 
-	if r.inFlight > MaxInFlight {
-		return &TooManyError{InFlight: true, Most: MaxInFlight}
-	}
 	// A few may have moved on since the API selected them.
 	if page.Next != "" && 2*others > len(page.Operations) {
 		return errUnfiltered
 	}
-	return nil
+	return r.held.add(len(r.answers.ids) - before)
 }
 
 // clockMoved reports whether the API's clock is not where it was expected. Before the first refresh that ends well it is
@@ -432,7 +412,14 @@ func (r *reader) finish(l *reading) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.apply(l, r.at)
+	r.state.apply(l, r.asked != nil, r.at)
+}
+
+// release lets go of the ids of a list.
+func (r *reader) release(l *reading) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held.drop(len(l.ids))
 }
 
 // farthest is the last minute that has a bucket of its own: later ones share it.

@@ -1,88 +1,121 @@
 package window
 
 import (
-	"hash/maphash"
+	"encoding/binary"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"twilio_operations_exporter/twilio"
 )
 
-// reading gathers the operations of a piece from the pages of its list. Only the worker that reads the list uses it until
-// the list has ended.
-type reading struct {
-	piece
-	farthest minute // what is created later counts there
-	refresh  int    // number of the refresh
-	named    int    // failing operations of a minute to keep, at most
+// idHash stands for the id of an operation. It is the same in every process, as states are compared by it. A map needs 9
+// bytes for each of these, and 16 for a uint64.
+type idHash [8]byte
 
-	ids      map[uint64]struct{} // hashes: an id counts once
-	minutes  map[minute]*contents
-	statuses statusNames
-	receipts receipts
-	inFlight int // operations that were in flight when the list first showed them
+func hashID(id string) (h idHash) {
+	binary.LittleEndian.PutUint64(h[:], xxhash.Sum64String(id))
+	return h
 }
 
-var idSeed = maphash.MakeSeed()
+func (h idHash) number() uint64 { return binary.LittleEndian.Uint64(h[:]) }
 
-// newReading returns a reading that has seen no page.
-func newReading(p piece, farthest minute, refresh, named int, names statusNames) *reading {
-	return &reading{
-		piece: p, farthest: farthest, refresh: refresh, named: named, statuses: names,
-		ids:     make(map[uint64]struct{}),
+type idSet map[idHash]struct{}
+
+// findings are what lists have shown of operations. Each counts once, as it was when it was first shown.
+type findings struct {
+	ids     idSet
+	minutes map[minute]*contents
+	flight  flight
+}
+
+func newFindings(named int) findings {
+	return findings{
+		ids:     make(idSet),
 		minutes: make(map[minute]*contents),
+		flight:  flight{named: named},
 	}
 }
 
-// met reports whether the list had an operation.
-func (r *reading) met(id string) bool {
-	_, ok := r.ids[maphash.String(idSeed, id)]
-	return ok
+// isNew reports whether an operation was not shown before. From now on, it was.
+func (f *findings) isNew(id idHash) bool {
+	before := len(f.ids)
+	f.ids[id] = struct{}{}
+	return len(f.ids) > before
 }
 
-// add takes in an operation of the list. One from outside the piece is left to the list of another. One that the list
-// repeats counts once: as it was when it was first done, or else as it was last.
-func (r *reading) add(op *twilio.Operation) {
+// minute returns what was found of a minute.
+func (f *findings) minute(m minute) *contents {
+	found := f.minutes[m]
+	if found == nil {
+		found = new(contents)
+		f.minutes[m] = found
+	}
+	return found
+}
+
+// addLive takes in a new operation in flight, as it was shown at a time of the API's clock.
+func (f *findings) addLive(op *twilio.Operation, id idHash, m minute, at time.Time) {
+	found := f.minute(m)
+	found.live.of(op.Status).add(&op.Stats)
+	found.liveIDs += id.number()
+	f.flight.add(op, at)
+}
+
+// answers are what the questions for operations in flight have shown, whatever list it was on.
+type answers struct {
+	findings
+	of       span // minutes that the window holds
+	farthest minute
+}
+
+// add takes in an operation in flight.
+func (a *answers) add(op *twilio.Operation, at time.Time) {
+	m := min(minuteOf(op.CreatedAt), a.farthest)
+	id := hashID(op.ID)
+	if a.of.holds(m) && a.isNew(id) {
+		a.addLive(op, id, m, at)
+	}
+}
+
+// reading gathers the operations of a piece from the pages of its list. Only the worker that reads the list uses it until
+// the list has ended.
+type reading struct {
+	findings
+	piece
+	farthest minute // what is created later counts there
+	statuses statusNames
+	receipts receipts
+	// asked are the operations in flight that the refresh has found when it asked for them. They count as they were then,
+	// whatever the list shows.
+	asked idSet
+}
+
+// add takes in an operation of the list, as it was shown at a time of the API's clock. One from outside the piece is left
+// to the list of another.
+func (r *reading) add(op *twilio.Operation, at time.Time) {
 	m := min(minuteOf(op.CreatedAt), r.farthest)
 	if !r.holds(m) {
 		return
 	}
 
 	r.receipts.observe(&op.Stats)
-	shown := r.minutes[m]
-	if shown == nil {
-		shown = new(contents)
-		r.minutes[m] = shown
-	}
-
-	id := maphash.String(idSeed, op.ID)
-	_, repeated := r.ids[id]
-	_, wasInFlight := shown.inFlight[op.ID]
-	if repeated && !wasInFlight {
+	id := hashID(op.ID)
+	_, wasAsked := r.asked[id]
+	if wasAsked || !r.isNew(id) {
 		return
 	}
-	r.ids[id] = struct{}{}
-
 	if op.Status.Live() {
-		shown.join(op, r.refresh)
-		if !wasInFlight {
-			r.inFlight++
-		}
+		r.addLive(op, id, m, at)
 		return
 	}
 
-	delete(shown.inFlight, op.ID)
 	status := r.statuses.fold(op.Status)
-	shown.done.of(status).add(&op.Stats)
-	if r.named > 0 && Failing(&op.Stats) {
-		r.keepFailing(shown, op, status)
-	}
-}
-
-// keepFailing keeps a failing operation if it is one of the worst of its minute.
-func (r *reading) keepFailing(shown *contents, op *twilio.Operation, status twilio.Status) {
-	copied := *op
-	copied.Status = status
-	shown.failing = append(shown.failing, &copied)
-	if len(shown.failing) >= 2*r.named {
-		shown.failing = pick(shown.failing, r.named, byLost)
+	found := r.minute(m)
+	found.done.of(status).add(&op.Stats)
+	if Failing(&op.Stats) {
+		counted := *op
+		counted.Status = status
+		found.failing.add(&counted, r.flight.named, byLost)
 	}
 }

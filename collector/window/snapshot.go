@@ -1,7 +1,6 @@
 package window
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -35,8 +34,8 @@ type Snapshot struct {
 	// all is in Statuses.
 	FailingNow int64
 
-	// Stuck names PROCESSING operations without an update for [StuckAfter], at most Options.Named, the one longest
-	// without first. AllStuck is how many there are.
+	// Stuck names PROCESSING operations that had gone without an update for [StuckAfter] when they were listed, at most
+	// Options.Named, the one longest without first. AllStuck is how many there are.
 	Stuck    []*twilio.Operation
 	AllStuck int64
 
@@ -86,44 +85,6 @@ func (s *Snapshot) LastHour() (sum Totals) {
 	return sum
 }
 
-// byLost sorts operations that lost most messages first. Ids decide between equals, and are long: they are compared only
-// where they have to be.
-func byLost(a, b *twilio.Operation) int {
-	if c := cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.ID, b.ID)
-}
-
-// bySize sorts the largest operations first.
-func bySize(a, b *twilio.Operation) int {
-	if c := cmp.Compare(b.Stats[twilio.Total], a.Stats[twilio.Total]); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.ID, b.ID)
-}
-
-func byCreation(a, b *twilio.Operation) int {
-	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
-}
-
-func byUpdate(a, b *twilio.Operation) int {
-	return cmp.Or(a.UpdatedAt.Compare(b.UpdatedAt), cmp.Compare(a.ID, b.ID))
-}
-
-// byUrgency sorts operations that are in flight or were created since a minute first, and equals byLost.
-func byUrgency(since minute) func(a, b *twilio.Operation) int {
-	past := func(op *twilio.Operation) int {
-		if op.Status.Live() || minuteOf(op.CreatedAt) >= since {
-			return 0
-		}
-		return 1
-	}
-	return func(a, b *twilio.Operation) int {
-		return cmp.Or(cmp.Compare(past(a), past(b)), byLost(a, b))
-	}
-}
-
 // snapshotAt sums the state as it is, now by the API's clock.
 func (s *state) snapshotAt(now time.Time, o Options) *Snapshot {
 	snapshot := &Snapshot{Time: now, Created: s.created, Grown: s.grown}
@@ -132,24 +93,22 @@ func (s *state) snapshotAt(now time.Time, o Options) *Snapshot {
 	}
 
 	hour := minuteOf(now.Add(-recent)) // the first minute of the last hour
-	inFlight := map[twilio.Status][]*twilio.Operation{}
+	urgent := byUrgency(hour)
+	var failing ranking
 	for m, b := range s.each(span{s.first, open}) {
 		c := b.get()
-		snapshot.addDone(&c, m >= hour)
-		for _, op := range c.inFlight {
-			snapshot.addInFlight(op.Operation)
-			inFlight[op.Status] = append(inFlight[op.Status], op.Operation)
-		}
+		snapshot.addMinute(&c, m >= hour)
+		failing.addAll(c.failing, o.Named, urgent)
 	}
-
-	snapshot.Failing = pick(snapshot.Failing, o.Named, byUrgency(hour))
-	snapshot.nameInFlight(inFlight, now, o.Named)
+	failing.addAll(s.flight.failing, o.Named, urgent)
+	snapshot.Failing = failing
+	snapshot.addFlight(&s.flight)
 	snapshot.picture(s, o.Length, minuteOf(now), hour)
 	return snapshot
 }
 
-// addDone takes in the operations of a minute that are done.
-func (s *Snapshot) addDone(c *contents, isRecent bool) {
+// addMinute takes in the sums of a minute.
+func (s *Snapshot) addMinute(c *contents, isRecent bool) {
 	for i := range c.done {
 		totals := &c.done[i].Totals
 		s.of(c.done[i].status).merge(totals)
@@ -157,39 +116,29 @@ func (s *Snapshot) addDone(c *contents, isRecent bool) {
 			s.FailingNow += totals.Failing
 		}
 	}
-	s.Failing = append(s.Failing, c.failing...)
-}
-
-// addInFlight takes in an operation in flight.
-func (s *Snapshot) addInFlight(op *twilio.Operation) {
-	sums := s.of(op.Status)
-	sums.add(&op.Stats)
-	sums.OldestCreated = older(sums.OldestCreated, op.CreatedAt)
-	sums.OldestUpdated = older(sums.OldestUpdated, op.UpdatedAt)
-	if Failing(&op.Stats) {
-		s.FailingNow++
-		s.Failing = append(s.Failing, op)
+	for i := range c.live {
+		totals := &c.live[i].Totals
+		s.of(c.live[i].status).merge(totals)
+		s.FailingNow += totals.Failing
 	}
 }
 
-// nameInFlight names the operations in flight that are stuck, the largest, and the oldest. It may reorder the lists.
-func (s *Snapshot) nameInFlight(ops map[twilio.Status][]*twilio.Operation, now time.Time, named int) {
-	var stuck []*twilio.Operation
-	for _, op := range ops[twilio.StatusProcessing] {
-		if now.Sub(op.UpdatedAt) >= StuckAfter {
-			stuck = append(stuck, op)
-		}
-	}
-	s.AllStuck = int64(len(stuck))
-	s.Stuck = pick(stuck, named, byUpdate)
-
-	if scheduled := ops[twilio.StatusScheduled]; len(scheduled) > 0 {
-		s.OldestScheduled = slices.MinFunc(scheduled, byCreation)
-	}
-	for _, status := range liveStatuses {
-		s.InFlight = append(s.InFlight, pick(ops[status], MaxInFlightShown, bySize)...)
+// addFlight takes in what was kept of single operations in flight.
+func (s *Snapshot) addFlight(f *flight) {
+	for i, status := range liveStatuses {
+		kept := &f.byStatus[i]
+		sums := s.of(status)
+		sums.OldestCreated = kept.oldestCreated
+		sums.OldestUpdated = kept.oldestUpdated
+		s.InFlight = append(s.InFlight, kept.largest...)
 	}
 	slices.SortFunc(s.InFlight, bySize)
+
+	s.Stuck = f.stuck
+	s.AllStuck = f.allStuck
+	if len(f.oldestScheduled) > 0 {
+		s.OldestScheduled = f.oldestScheduled[0]
+	}
 }
 
 // picture fills the bars from a state, up to the minute of now. Operations created later, by a clock gone wrong, are in the
@@ -236,18 +185,4 @@ func (s *Snapshot) of(status twilio.Status) *StatusSums {
 		s.Statuses = append(s.Statuses, StatusSums{Status: status})
 	}
 	return &s.Statuses[i]
-}
-
-// pick returns the first n operations of a list in an order. It reorders the list.
-func pick(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) int) []*twilio.Operation {
-	slices.SortFunc(ops, order)
-	return slices.Clone(ops[:min(len(ops), n)])
-}
-
-// older returns the earlier time; the zero time stands for none.
-func older(oldest, t time.Time) time.Time {
-	if oldest.IsZero() || t.Before(oldest) {
-		return t
-	}
-	return oldest
 }

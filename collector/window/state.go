@@ -14,9 +14,8 @@ type state struct {
 	first    minute // of buckets[0]
 	buckets  []bucket
 
-	skew   time.Duration // of the API's clock to the wall clock
-	number int           // of refreshes begun, those that started over included
-	churn  int           // minutes that operations in flight left in the last refresh
+	skew  time.Duration // of the API's clock to the wall clock
+	churn int           // minutes of which other operations were in flight in the last refresh than before it
 
 	requestedPage int    // Options.PageSize of the last refresh
 	fullPage      paging // what a page of that size holds, as lists have shown
@@ -30,6 +29,7 @@ type state struct {
 	unfiltered time.Duration
 
 	receipts receipts
+	flight   flight // of the refresh under way; it is not saved, as the next one has its own
 
 	published bool
 	newest    minute // the newest minute that held operations when it was published
@@ -86,15 +86,11 @@ func (s *state) copy() state {
 	return copied
 }
 
-// begin starts a refresh of a window of a length.
-func (s *state) begin(length time.Duration, now time.Time) {
-	s.number++
+// begin starts a refresh.
+func (s *state) begin(o *Options, now time.Time) {
 	s.churn = 0
-	s.slide(length, now)
-	// A refresh that failed may have left what no account has.
-	if s.inFlight() > MaxInFlight {
-		s.forget()
-	}
+	s.flight = flight{named: o.Named}
+	s.slide(o.Length, now)
 }
 
 // end is the minute after the last one kept.
@@ -124,14 +120,6 @@ func (s *state) known() (operations float64, minutes int) {
 
 // asksByStatus reports whether the API is asked by status at a time of the window's clock.
 func (s *state) asksByStatus(at time.Duration) bool { return at >= s.unfiltered }
-
-// inFlight is how many operations are in flight.
-func (s *state) inFlight() (n int) {
-	for i := range s.buckets {
-		n += len(s.buckets[i].get().inFlight)
-	}
-	return n
-}
 
 // maxAhead is how far beyond now minutes are kept apart. What is created later, by a clock gone wrong, shares the last.
 const maxAhead = minute(24 * 60)
@@ -173,62 +161,48 @@ func (s *state) extend(m minute) {
 	}
 }
 
-// hold returns the bucket of minute m, and makes room for it if need be. m is not before the first minute. What is in
-// the farthest minute is never counted as new: as time passes, other minutes become the farthest and take it over.
-func (s *state) hold(m, farthest minute) *bucket {
-	s.extend(m)
-	b := &s.buckets[m-s.first]
-	if m == farthest {
-		b.setBaseline()
+// hold makes the state hold the minutes of which something was found. What is in the farthest minute is never counted as
+// new: as time passes, other minutes become the farthest and take it over.
+func (s *state) hold(found map[minute]*contents, farthest minute) {
+	for m := range found {
+		s.extend(m)
+		if m == farthest {
+			s.buckets[m-s.first].setBaseline()
+		}
 	}
-	return b
 }
 
-// apply replaces the minutes of a piece by what its list, read to its end, has shown. at is the start of the refresh by
-// the window's clock.
-func (s *state) apply(r *reading, at time.Duration) {
-	for m, shown := range r.minutes {
-		s.hold(m, r.farthest)
+// answer replaces the operations in flight by those that a refresh has found when it asked for them.
+func (s *state) answer(a *answers) {
+	s.hold(a.minutes, a.farthest)
+	s.flight = a.flight
+	for m, b := range s.each(a.of) {
+		if b.answer(a.minutes[m]) {
+			s.churn++
+		}
+	}
+}
+
+// apply replaces the minutes of a piece by what its list, read to its end, has shown. asked is whether the refresh has
+// asked for the operations in flight, at is its start by the window's clock.
+func (s *state) apply(r *reading, asked bool, at time.Duration) {
+	s.hold(r.minutes, r.farthest)
+	for _, shown := range r.minutes {
 		shown.done = shown.done.under(&s.statuses)
 		for _, op := range shown.failing {
 			op.Status = s.statuses.fold(op.Status)
 		}
-		shown.failing = pick(shown.failing, r.named, byLost)
 	}
 	s.receipts.merge(r.receipts)
+	s.flight.merge(&r.flight)
 
 	for m, b := range s.each(r.span) {
-		if b.apply(r.minutes[m], r.met, at, s.number) {
+		if b.apply(r.minutes[m], asked, at) {
 			s.churn++
 		}
 		if m == r.farthest {
 			b.mark() // it holds what is of later minutes, too
 		}
-	}
-}
-
-// meet takes in an operation that this refresh has found in flight, and reports whether it had not met it before.
-func (s *state) meet(op *twilio.Operation, farthest minute) (isNew bool) {
-	m := min(minuteOf(op.CreatedAt), farthest)
-	if m < s.first {
-		return false
-	}
-	return s.hold(m, farthest).meet(op, s.number)
-}
-
-// leave drops the operations in flight that no answer of this refresh has shown.
-func (s *state) leave() {
-	for i := range s.buckets {
-		if s.buckets[i].leave(s.number) {
-			s.churn++
-		}
-	}
-}
-
-// forget drops all operations in flight. Their minutes are due, and tell what has become of them.
-func (s *state) forget() {
-	for i := range s.buckets {
-		s.buckets[i].forget()
 	}
 }
 

@@ -80,6 +80,14 @@ func (b *byStatus) of(status twilio.Status) *Totals {
 	return &(*b)[len(*b)-1].Totals
 }
 
+// operations is how many operations there are.
+func (b byStatus) operations() (n int64) {
+	for i := range b {
+		n += b[i].Operations
+	}
+	return n
+}
+
 // under returns the totals by the statuses under which they count.
 func (b byStatus) under(names *statusNames) byStatus {
 	differs := func(t statusTotals) bool { return names.fold(t.status) != t.status }

@@ -99,13 +99,14 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 		// A client that was just made does not know the API's clock until there is an answer.
 		r.now = w.clock.lastWall.Add(w.skew)
 	}
-	w.begin(w.options.Length, r.now)
+	w.begin(&w.options, r.now)
 	w.mu.Unlock()
 
 	err := r.run(ctx)
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	r.held.drop(r.held.ids)
 	if r.heard {
 		w.skew = api.Now().Sub(w.clock.wall())
 		w.restored = false

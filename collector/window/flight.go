@@ -1,0 +1,135 @@
+package window
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"twilio_operations_exporter/twilio"
+)
+
+// flight is what a refresh keeps of single operations in flight, for its snapshot. Everything else about them is in the
+// sums of their minutes.
+type flight struct {
+	named int // Options.Named
+
+	byStatus        [2]liveStatus // in the order of liveStatuses
+	failing         ranking
+	stuck           ranking
+	allStuck        int64
+	oldestScheduled ranking // of one
+}
+
+// liveStatus is what is kept of the operations of a status.
+type liveStatus struct {
+	oldestCreated time.Time
+	oldestUpdated time.Time
+	largest       ranking
+}
+
+// add takes in an operation in flight, as it was shown at a time of the API's clock.
+func (f *flight) add(op *twilio.Operation, at time.Time) {
+	of := &f.byStatus[slices.Index(liveStatuses, op.Status)]
+	of.oldestCreated = older(of.oldestCreated, op.CreatedAt)
+	of.oldestUpdated = older(of.oldestUpdated, op.UpdatedAt)
+	of.largest.add(op, MaxInFlightShown, bySize)
+
+	if Failing(&op.Stats) {
+		f.failing.add(op, f.named, byLost)
+	}
+	if op.Status == twilio.StatusScheduled {
+		f.oldestScheduled.add(op, 1, byCreation)
+	}
+	if op.Status == twilio.StatusProcessing && at.Sub(op.UpdatedAt) >= StuckAfter {
+		f.allStuck++
+		f.stuck.add(op, f.named, byUpdate)
+	}
+}
+
+// merge takes in what was kept of other operations.
+func (f *flight) merge(o *flight) {
+	for i := range f.byStatus {
+		of := &f.byStatus[i]
+		other := &o.byStatus[i]
+		if len(other.largest) == 0 {
+			continue // there were none
+		}
+		of.oldestCreated = older(of.oldestCreated, other.oldestCreated)
+		of.oldestUpdated = older(of.oldestUpdated, other.oldestUpdated)
+		of.largest.addAll(other.largest, MaxInFlightShown, bySize)
+	}
+
+	f.allStuck += o.allStuck
+	f.stuck.addAll(o.stuck, f.named, byUpdate)
+	f.failing.addAll(o.failing, f.named, byLost)
+	f.oldestScheduled.addAll(o.oldestScheduled, 1, byCreation)
+}
+
+// ranking are the first operations in an order.
+type ranking []*twilio.Operation
+
+// add puts a copy of an operation in its place among the first n in an order, and reports whether it is one of them.
+func (r *ranking) add(op *twilio.Operation, n int, order func(a, b *twilio.Operation) int) bool {
+	place, _ := slices.BinarySearchFunc(*r, op, order)
+	if place >= n {
+		return false
+	}
+
+	copied := *op
+	others := (*r)[:min(len(*r), n-1)]
+	*r = slices.Insert(others, place, &copied)
+	return true
+}
+
+// addAll adds each of a list of operations.
+func (r *ranking) addAll(ops []*twilio.Operation, n int, order func(a, b *twilio.Operation) int) {
+	for _, op := range ops {
+		r.add(op, n, order)
+	}
+}
+
+// byLost sorts operations that lost most messages first. Ids decide between equals, and are long: they are compared only
+// where they have to be.
+func byLost(a, b *twilio.Operation) int {
+	if c := cmp.Compare(Lost(&b.Stats), Lost(&a.Stats)); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.ID, b.ID)
+}
+
+// bySize sorts the largest operations first.
+func bySize(a, b *twilio.Operation) int {
+	if c := cmp.Compare(b.Stats[twilio.Total], a.Stats[twilio.Total]); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.ID, b.ID)
+}
+
+func byCreation(a, b *twilio.Operation) int {
+	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+}
+
+func byUpdate(a, b *twilio.Operation) int {
+	return cmp.Or(a.UpdatedAt.Compare(b.UpdatedAt), cmp.Compare(a.ID, b.ID))
+}
+
+// byUrgency sorts operations that are in flight or were created since a minute first, and equals byLost.
+func byUrgency(since minute) func(a, b *twilio.Operation) int {
+	past := func(op *twilio.Operation) int {
+		if op.Status.Live() || minuteOf(op.CreatedAt) >= since {
+			return 0
+		}
+		return 1
+	}
+	return func(a, b *twilio.Operation) int {
+		return cmp.Or(cmp.Compare(past(a), past(b)), byLost(a, b))
+	}
+}
+
+// older returns the earlier time; the zero time stands for none.
+func older(oldest, t time.Time) time.Time {
+	if oldest.IsZero() || t.Before(oldest) {
+		return t
+	}
+	return oldest
+}
