@@ -10,8 +10,8 @@ import (
 // A refresh holds the ids of the operations in flight, and of those in the lists that it has not read to their end, so that
 // each counts once. They take some 25 bytes each.
 const (
-	ownRoom    = 125_000 // ids that each window may hold
-	sharedRoom = 500_000 // ids that all windows of the process may hold together beyond that
+	ownRoom    = 100_000 // ids that each window may hold
+	sharedRoom = 400_000 // ids that all windows of the process may hold together beyond that
 )
 
 // room is what is left of sharedRoom. One for all accounts lets one of them have a day of 10 operations a second scheduled

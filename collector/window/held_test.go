@@ -2,7 +2,12 @@ package window
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"twilio_operations_exporter/twilio"
 )
 
 // Each window has room of its own; what it needs beyond that it takes from the others, and gives it back.
@@ -17,8 +22,8 @@ func TestHeld(t *testing.T) {
 	}{
 		{"all of its own", &one, ownRoom, sharedRoom, false},
 		{"all of its own, too", &other, ownRoom, sharedRoom, false},
-		{"some that is shared", &one, 100_000, sharedRoom - 100_000, false},
-		{"less", &one, -50_000, sharedRoom - 50_000, false},
+		{"some that is shared", &one, 80_000, sharedRoom - 80_000, false},
+		{"less", &one, -30_000, sharedRoom - 50_000, false},
 		{"the rest of what is shared", &other, sharedRoom - 50_000, 0, false},
 		{"too much", &one, 1, 0, true},
 		{"all that it held", &one, -(ownRoom + 50_001), 50_000, false},
@@ -44,4 +49,41 @@ func TestHeld(t *testing.T) {
 		}
 		room.Release(int64(step.left))
 	}
+}
+
+// A first read whose first page does not tell how dense the rest is gets by with the room there is: it reads smaller pieces
+// after each refresh that had too little.
+func TestFirstReadWithLittleRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		if !room.TryAcquire(sharedRoom) {
+			t.Fatal("another test holds some of the room")
+		}
+		defer room.Release(sharedRoom)
+		o := testOptions()
+		o.Length = 24 * time.Hour
+		o.PageSize = 1000
+		api := &fakeAPI{}
+		api.between = func(twilio.Query, int) { <-time.After(100 * time.Millisecond) }
+		api.fill(200, o.Length, allCompleted)
+		quiet := api.clock().Add(-6 * time.Hour)
+		api.byTime = slices.DeleteFunc(api.byTime, func(op *fakeOperation) bool {
+			return op.CreatedAt.After(quiet) && op.CreatedAt.Second() > 0
+		})
+		w := New(o)
+
+		tries := 1
+		for w.Refresh(t.Context(), api, &Progress{}) != nil {
+			tries++
+			if tries > 4 {
+				t.Fatal("it does not get by")
+			}
+			<-time.After(o.Interval)
+		}
+		if tries == 1 {
+			t.Error("there was room enough: this test tests nothing")
+		}
+		if got, want := w.Snapshot().Operations(), api.since(w.first); got != want {
+			t.Errorf("%d operations, want %d", got, want)
+		}
+	})
 }

@@ -165,9 +165,9 @@ func widen(runs []piece, outlooks []outlook, p paging) {
 }
 
 const (
-	// maxPiecePages bounds a piece, and with it what a failure loses and how many ids are held: those of 28 full pages
-	// fit in a map just before it doubles. It is halved, down to minPiecePages, after a refresh that failed.
-	maxPiecePages = 28
+	// maxPiecePages bounds a piece, and with it what a failure loses and how many ids are held: the default of 4 workers
+	// have enough in ownRoom. It is halved, down to minPiecePages, after a refresh that failed.
+	maxPiecePages = 24
 	minPiecePages = 4
 	// worthCutting is the fewest pages, by expectation, that a piece is cut to: what just about fits on a page is not
 	// to be cut in two.
