@@ -30,32 +30,28 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 // run is the program; it returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx := process.StopContext()
-	log := logging.NewWriter(stderr)
-	defer log.Close(time.Second)
-	// Without a receiver, a hangup would end the program.
+	process.TuneGC()
+
+	// Unless it is caught, SIGHUP ends the program.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	// A reader of the log or the output that goes away must not end it either.
+
+	// So would writing a log or output that nobody reads any more.
 	signal.Ignore(syscall.SIGPIPE)
+
+	log := logging.NewWriter(stderr)
+	defer log.Close(time.Second)
+
+	// Libraries may log anything, even secrets. Once there is a logger, it notes their messages without the text.
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(io.Discard)
+
 	if version.Version == "" { // built without -ldflags
 		version.Version = "devel"
 	}
-	process.TuneGC()
-	// What a library logs may hold anything; start has it in the log, without its text.
-	stdlog.SetOutput(io.Discard)
 
-	cfg, err := config.Load(args, stdout)
-	switch {
-	case errors.Is(err, config.ErrHelp):
-		return 0
-	case err == nil && cfg.Flags().Check:
-		err = check(cfg, stdout)
-	case err == nil && cfg.Flags().Healthcheck != nil:
-		err = web.CheckHealth(ctx, cfg.Flags().Healthcheck)
-	case err == nil:
-		err = start(ctx, cfg, hangup, stdout, log)
-	}
+	err := execute(ctx, args, hangup, stdout, log)
 	if err != nil {
 		_, _ = fmt.Fprintf(log, "%s: error: %s\n", config.ProgramName, sanitize.OneLine(err.Error()))
 		return 1
@@ -63,7 +59,28 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// check answers --config.check. What config cannot see is checked too: whether the directory of states can be used.
+// execute does what the command line asks for.
+func execute(ctx context.Context, args []string, hangup <-chan os.Signal, stdout, log io.Writer) error {
+	cfg, err := config.Load(args, stdout)
+	if errors.Is(err, config.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	flags := cfg.Flags()
+	switch {
+	case flags.Check:
+		return check(cfg, stdout)
+	case flags.Healthcheck != nil:
+		return web.CheckHealth(ctx, flags.Healthcheck)
+	default:
+		return start(ctx, cfg, hangup, stdout, log)
+	}
+}
+
+// check implements --config.check. The storage directory is checked here, as config knows nothing of it but the path.
 func check(cfg *config.ValidatedConfig, stdout io.Writer) error {
 	err := account.CheckStorage(cfg.Flags().StoragePath)
 	if err != nil {
@@ -72,9 +89,17 @@ func check(cfg *config.ValidatedConfig, stdout io.Writer) error {
 	return cfg.WriteCheck(stdout)
 }
 
-// start wires the program up and runs it until ctx ends or, with --once and --backfill, until all is printed.
+// start wires the program up and runs it until ctx ends or, with --once and --backfill, until everything is printed.
 func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Signal, stdout, log io.Writer) error {
 	flags := cfg.Flags()
+	logger, slogger := logging.New(log, flags.LogLevel, flags.LogFormat)
+	stdlog.SetOutput(logging.Standard(logger))
+
+	level.Info(logger).Log(
+		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
+	)
+	defer logStop(ctx, logger)()
+
 	var demo *simulator.Demo
 	if flags.Demo {
 		demo = simulator.NewDemo()
@@ -84,13 +109,6 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		}
 		cfg = cfg.WithDemoURL(api)
 	}
-	logger, slogger := logging.New(log, flags.LogLevel, flags.LogFormat)
-	stdlog.SetFlags(0)
-	stdlog.SetOutput(logging.Standard(logger))
-	level.Info(logger).Log(
-		"msg", "starting", "version", version.Info(), "build", version.BuildContext(), "accounts", len(cfg.Accounts()),
-	)
-	defer logStop(ctx, logger)()
 
 	registry := web.NewRegistry()
 	accounts, err := account.NewManager(cfg, registry, logger)
@@ -98,6 +116,7 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 		return err
 	}
 	defer accounts.Stop()
+
 	server := web.New(flags.Web, accounts, registry, logger)
 	switch {
 	case flags.Once:
@@ -105,12 +124,11 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	case flags.Backfill:
 		return accounts.WriteBackfill(ctx, stdout)
 	}
+
 	return server.Serve(ctx, cfg.Toolkit(), slogger, func(address string) {
-		if flags.Demo {
+		if demo != nil {
 			level.Info(logger).Log("msg", "demo: open this address in a browser", "url", "http://"+address+"/")
-			go demo.Tell(ctx, func(e simulator.DemoEvent) {
-				level.Info(logger).Log("msg", "demo: "+e.Text, "operation", e.Operation)
-			})
+			go tellDemo(ctx, demo, logger)
 		}
 		accounts.Start(ctx, 0)
 		go accounts.ReloadOn(ctx, hangup)
@@ -118,7 +136,14 @@ func start(ctx context.Context, cfg *config.ValidatedConfig, hangup <-chan os.Si
 	})
 }
 
-// logStop logs why ctx ends, as soon as it does. The function that it returns waits for that.
+// tellDemo logs the events of the demo until ctx ends.
+func tellDemo(ctx context.Context, demo *simulator.Demo, logger kitlog.Logger) {
+	demo.Tell(ctx, func(e simulator.DemoEvent) {
+		level.Info(logger).Log("msg", "demo: "+e.Text, "operation", e.Operation)
+	})
+}
+
+// logStop logs the cause as soon as ctx ends. If it has ended, wait returns once that is logged.
 func logStop(ctx context.Context, logger kitlog.Logger) (wait func()) {
 	logged := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
