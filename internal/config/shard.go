@@ -11,27 +11,30 @@ import (
 // maxShards is far beyond what 10,000 accounts need.
 const maxShards = 1000
 
-// Shard is the part of the accounts of a configuration file that a process takes.
+// Shard is one process's part of the accounts in a configuration file.
 type Shard struct {
 	Index, Total int // 0 <= Index < Total
 }
 
-// owner returns the shard that an account of that name belongs to: the one of the highest hash of name and shard
-// (rendezvous hashing). A shard that is added takes names from the others, and none moves between those.
+// owner returns the shard that the account with this name belongs to: the one with the highest hash of name and shard
+// (rendezvous hashing). A new shard takes accounts from the others, which exchange none.
 func owner(name string, total int) (shard int) {
 	var key [16]byte
 	binary.LittleEndian.PutUint64(key[:8], xxhash.Sum64String(name))
+
 	var highest uint64
 	for i := range total {
 		binary.LittleEndian.PutUint64(key[8:], uint64(i)) //nolint:gosec // G115: at most maxShards
-		if hash := xxhash.Sum64(key[:]); hash > highest {
-			shard, highest = i, hash
+		hash := xxhash.Sum64(key[:])
+		if hash > highest {
+			highest = hash
+			shard = i
 		}
 	}
 	return shard
 }
 
-// filter takes out the accounts that do not belong to the shard, and returns a warning where there are none.
+// filter returns the accounts that belong to the shard, and a warning if there are none.
 func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
 	own = slices.DeleteFunc(accounts, func(a Account) bool { return owner(a.Account, s.Total) != s.Index })
 	if len(own) == 0 {
@@ -41,14 +44,19 @@ func (s Shard) filter(accounts []Account) (own []Account, warnings []string) {
 }
 
 func (o *options) validateShard() error {
-	index, total, shard := o.shardIndex, o.shardTotal, &o.config.flags.Shard
-	switch err := total.setInt(&shard.Total, 1, maxShards); {
-	case err != nil:
+	shard := &o.config.flags.Shard
+	err := o.shardTotal.setInt(&shard.Total, 1, maxShards)
+	if err != nil {
 		return err
-	case index.setInt(&shard.Index, 0, shard.Total-1) != nil:
-		return index.bad(fmt.Sprintf("a whole number from 0 that is less than %s, which is %d", total.name, shard.Total))
-	case shard.Total > 1 && o.config.configFile == "":
-		return fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total.name)
+	}
+
+	total := o.shardTotal.name
+	err = o.shardIndex.setInt(&shard.Index, 0, shard.Total-1)
+	if err != nil {
+		return o.shardIndex.bad(fmt.Sprintf("a whole number from 0 that is less than %s, which is %d", total, shard.Total))
+	}
+	if shard.Total > 1 && o.config.configFile == "" {
+		return fmt.Errorf("%s: more than one shard requires several accounts: use --config.file", total)
 	}
 	return nil
 }
