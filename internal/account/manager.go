@@ -42,7 +42,8 @@ type Manager struct {
 	logger  log.Logger
 	states  *states // nil: none are kept
 	current atomic.Pointer[[]*Account]
-	ready   atomic.Bool // once every account has finished a refresh
+	inFile  atomic.Int64 // accounts in the configuration file, those of other shards included
+	ready   atomic.Bool  // once every account has finished a refresh
 
 	mu         sync.Mutex // held by one change of the accounts at a time
 	running    bool
@@ -104,7 +105,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	m.states.resumeAll(list)
 	sharePace(list, list)
 	m.current.Store(&list)
-	m.loaded(c.Warnings())
+	m.loaded(c.InFile(), c.Warnings())
 	return m, nil
 }
 
@@ -137,10 +138,11 @@ func (m *Manager) dropTransports(list []*Account) {
 }
 
 // loaded notes that a configuration has been loaded, and logs its warnings.
-func (m *Manager) loaded(warnings []string) {
+func (m *Manager) loaded(inFile int, warnings []string) {
 	for _, w := range warnings {
 		level.Warn(m.logger).Log("msg", w)
 	}
+	m.inFile.Store(int64(inFile))
 	m.failed.Store(nil)
 	m.reloadSuccessful.Set(1)
 	m.reloadTimestamp.SetToCurrentTime()
@@ -149,9 +151,9 @@ func (m *Manager) loaded(warnings []string) {
 // List returns the current accounts, in the order of the configuration. The caller must not change it.
 func (m *Manager) List() []*Account { return *m.current.Load() }
 
-// Shard says which part of the accounts of the configuration file List is, and how many the file has.
+// Shard returns which part of the accounts in the configuration file List is, and how many accounts the file has.
 func (m *Manager) Shard() (shard config.Shard, inFile int64) {
-	return m.config.Flags().Shard, m.config.InFile()
+	return m.config.Flags().Shard, m.inFile.Load()
 }
 
 // Refreshers returns the refreshers of List.

@@ -261,6 +261,36 @@ func TestFetchAfterStop(t *testing.T) {
 	}
 }
 
+// TestFailedReloadKeepsTheCount holds that the page does not count accounts of a file that could not be loaded.
+func TestFailedReloadKeepsTheCount(t *testing.T) {
+	testutil.SetEnv(t, nil)
+	file := testutil.NewFile(t, testutil.New(t), "a", "b")
+	c, err := config.Load([]string{"--config.file", file.Path, "--shard.total=2"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewManager(c, prometheus.NewRegistry(), log.NewNopLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Write("a", "b", "c")
+	if err = m.Reload(t.Context()); err == nil {
+		t.Fatal("accounts that do not run were replaced")
+	}
+	if _, inFile := m.Shard(); inFile != 2 {
+		t.Errorf("%d accounts in the file, want 2", inFile)
+	}
+
+	m.Start(context.WithoutCancel(t.Context()), onDemand)
+	defer m.Stop()
+	if err = m.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, inFile := m.Shard(); inFile != 3 {
+		t.Errorf("%d accounts in the file, want 3", inFile)
+	}
+}
+
 // TestReloadLeavesBehind holds that a reload waits for a bounded time for an
 // account that does not end.
 func TestReloadLeavesBehind(t *testing.T) {

@@ -24,9 +24,9 @@ func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	configs, warnings, err := m.config.Reload()
+	reloaded, err := m.config.Reload()
 	if err == nil {
-		err = m.replace(ctx, configs)
+		err = m.replace(ctx, reloaded.Accounts)
 	}
 	if err != nil {
 		m.reloadSuccessful.Set(0)
@@ -34,7 +34,8 @@ func (m *Manager) Reload(ctx context.Context) error {
 		level.Error(m.logger).Log("msg", "reload failed, keeping the previous configuration", "err", err)
 		return err
 	}
-	m.loaded(warnings)
+
+	m.loaded(reloaded.InFile, reloaded.Warnings)
 	return nil
 }
 
@@ -68,15 +69,15 @@ func (m *Manager) AutoReload(ctx context.Context) {
 		return
 	}
 
-	loaded := m.config.Loaded()
+	loaded := m.config.LoadedChecksum()
 	failed := false
 	for wait(ctx, interval) {
-		current := m.config.Current()
+		current := m.config.CurrentChecksum()
 		if current == loaded && !failed {
 			continue
 		}
 		// A file that is still being written is looked at again later.
-		if !wait(ctx, min(settleTime, interval)) || m.config.Current() != current {
+		if !wait(ctx, min(settleTime, interval)) || m.config.CurrentChecksum() != current {
 			continue
 		}
 		if current != loaded {

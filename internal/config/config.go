@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/url"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/common/config"
@@ -85,7 +84,7 @@ type ValidatedConfig struct {
 	flags      Flags
 	toolkit    *web.FlagConfig
 	accounts   []Account
-	inFile     *atomic.Int64 // accounts of configFile when it was read last, those of other shards included
+	inFile     int // accounts in configFile, those of other shards included
 	warnings   []string
 	configFile string
 	checksum   [sha256.Size]byte // of configFile, no later than when it was loaded
@@ -98,17 +97,17 @@ func (c *ValidatedConfig) Flags() Flags { return c.flags }
 // Accounts returns the accounts, in the order of the file.
 func (c *ValidatedConfig) Accounts() []Account { return slices.Clone(c.accounts) }
 
-// InFile returns how many accounts the configuration file had when it was read last, those of other shards included.
-func (c *ValidatedConfig) InFile() int64 { return c.inFile.Load() }
+// InFile returns how many accounts the configuration file has, those of other shards included; 0 without a file.
+func (c *ValidatedConfig) InFile() int { return c.inFile }
 
 // Warnings returns what is allowed but looks like a mistake.
 func (c *ValidatedConfig) Warnings() []string { return slices.Clone(c.warnings) }
 
-// Loaded returns the checksum of the configuration file that was loaded.
-func (c *ValidatedConfig) Loaded() [sha256.Size]byte { return c.checksum }
+// LoadedChecksum returns the checksum of the configuration file that was loaded.
+func (c *ValidatedConfig) LoadedChecksum() [sha256.Size]byte { return c.checksum }
 
-// Current returns the checksum of the configuration file as it is now; zero, where it cannot be read.
-func (c *ValidatedConfig) Current() [sha256.Size]byte {
+// CurrentChecksum returns the checksum of the configuration file as it is now, or zero if it cannot be read.
+func (c *ValidatedConfig) CurrentChecksum() [sha256.Size]byte {
 	b, err := readFile(c.configFile, maxConfigFile)
 	if err != nil {
 		return [sha256.Size]byte{}
@@ -133,23 +132,30 @@ func (c *ValidatedConfig) WithDemoURL(u *url.URL) *ValidatedConfig {
 	return &changed
 }
 
-// Reload reads the configuration file again and returns its accounts, and what looks like a mistake in it. Without a
-// file, nothing can have changed.
-func (c *ValidatedConfig) Reload() (accounts []Account, warnings []string, err error) {
+// Reloaded is what the configuration file says when it is read again.
+type Reloaded struct {
+	Accounts []Account // of this shard, in the order of the file
+	InFile   int       // how many the file has, those of other shards included
+	Warnings []string  // what is allowed but looks like a mistake
+}
+
+// Reload reads the configuration file again. Without a file, nothing can have changed.
+func (c *ValidatedConfig) Reload() (*Reloaded, error) {
 	if c.configFile == "" {
-		return c.Accounts(), nil, nil
+		return &Reloaded{Accounts: c.Accounts()}, nil
 	}
 	b, err := readFile(c.configFile, maxConfigFile)
 	if err != nil {
-		return nil, nil, cannotRead("--config.file", c.configFile, err, "a YAML file of accounts")
+		return nil, cannotRead("--config.file", c.configFile, err, "a YAML file of accounts")
 	}
-	accounts, warnings, err = parseConfigFile(b, c.configFile, &c.defaults)
+	accounts, warnings, err := parseConfigFile(b, c.configFile, &c.defaults)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	c.inFile.Store(int64(len(accounts)))
-	accounts, none := c.flags.Shard.filter(accounts)
-	return accounts, append(warnings, none...), nil
+
+	inFile := len(accounts)
+	own, none := c.flags.Shard.filter(accounts)
+	return &Reloaded{own, inFile, append(warnings, none...)}, nil
 }
 
 // WriteCheck writes the answer to --config.check where there is nothing wrong.

@@ -287,8 +287,12 @@ func TestImmutable(t *testing.T) {
 	if (*flags.WebListenAddresses)[0] != ":9861" || *flags.WebConfigFile != "" || *flags.WebSystemdSocket {
 		t.Errorf("exporter-toolkit's settings have changed: %q", *flags.WebListenAddresses)
 	}
-	if again, _, err := c.Reload(); err != nil || !reflect.DeepEqual(again, c.Accounts()) {
-		t.Errorf("a reload of the same file differs: %+v, %v", again, err)
+	again, err := c.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(again.Accounts, c.Accounts()) {
+		t.Errorf("a reload of the same file differs: %+v", again.Accounts)
 	}
 }
 
@@ -299,11 +303,11 @@ func TestWithDemoURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = c.WithDemoURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1", Path: "/v1"})
-	accounts, _, err := c.Reload()
+	reloaded, err := c.Reload()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, a := range [][]Account{c.Accounts(), accounts} {
+	for _, a := range [][]Account{c.Accounts(), reloaded.Accounts} {
 		if len(a) != 2 || a[0].Resource != twilio.Messages || a[1].Resource != twilio.Emails {
 			t.Fatalf("%+v", a)
 		}

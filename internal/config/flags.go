@@ -7,9 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/config"
@@ -20,12 +18,12 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// options are the command line and the environment. Flags that need no check are in config at once.
+// options are the command line and the environment. Flags that need no validation are parsed straight into config.
 type options struct {
 	config     ValidatedConfig
 	own        credentials       // of the single account
 	settings   map[string]*input // by flag
-	variables  []*input          // that may come from the environment
+	variables  []*input          // those that the environment may set
 	autoReload bool
 	answered   bool // --help or --version
 
@@ -43,8 +41,8 @@ const (
 	secretVariable = "TWILIO_API_SECRET" //nolint:gosec // G101: a name
 )
 
-// Load validates a command line and the environment. Its error is one line that names the flag, its value and what
-// would be right. The text of --help and --version goes to stdout; the error is then ErrHelp.
+// Load validates the command line and the environment. Its error is one line that names the flag, its value and what is
+// expected. For --help and --version it prints the text to stdout and returns ErrHelp.
 func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	output := &usage.Output{To: stdout}
 	app, o := newApplication(output)
@@ -69,8 +67,8 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	return o.validate()
 }
 
-// trimVariables removes the white space around what comes from the environment: a Secret that was made from a file ends
-// in a line feed.
+// trimVariables removes white space around values from the environment: a Kubernetes Secret made from a file often ends in
+// a line feed.
 func (o *options) trimVariables() {
 	for _, in := range o.variables {
 		if !in.isSet {
@@ -79,7 +77,7 @@ func (o *options) trimVariables() {
 	}
 }
 
-// ignoreEnvironment undoes what variables have set: the demo has its own account and API.
+// ignoreEnvironment resets what the environment has set, as the demo has its own account and API.
 func (o *options) ignoreEnvironment() {
 	var ignored []string
 	for _, in := range o.variables {
@@ -95,14 +93,13 @@ func (o *options) ignoreEnvironment() {
 
 // newApplication defines the flags; parsing them fills the options.
 func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
-	kingpin.EnableFileExpansion = false // an argument that begins with @ may be a secret, and its file another
+	kingpin.EnableFileExpansion = false // @FILE would be replaced by the file's content, which errors might then show
 	app := kingpin.New(ProgramName, "Prometheus exporter for Twilio message and e-mail operations.")
 	app.UsageWriter(stdout)
 	app.Version(version.Print(ProgramName))
 	app.HelpFlag.Short('h')
 
 	o := &options{settings: map[string]*input{}}
-	o.config.inFile = new(atomic.Int64)
 	app.Terminate(func(int) { o.answered = true })
 	o.addCommand(app)
 	o.addSecret(&o.own.token, tokenVariable)
@@ -116,13 +113,13 @@ func newApplication(stdout io.Writer) (*kingpin.Application, *options) {
 	return app, o
 }
 
-// addSecret reads a variable that has no flag.
+// addSecret reads an environment variable that has no flag.
 func (o *options) addSecret(in *input, variable string) {
 	*in = input{name: variable, env: variable, value: os.Getenv(variable)}
 	o.variables = append(o.variables, in)
 }
 
-// text defines a flag whose value is checked later.
+// text defines a flag whose value is validated later.
 func (o *options) text(app *kingpin.Application, in *input, name, env, defaultValue, help string) *kingpin.FlagClause {
 	in.name = "--" + name
 	in.env = env
@@ -239,7 +236,7 @@ func (o *options) validateAutoReload() error {
 	return nil
 }
 
-func (o *options) validateAccounts() (err error) {
+func (o *options) validateAccounts() error {
 	c := &o.config
 	switch {
 	case c.flags.Once && c.flags.Backfill:
@@ -247,12 +244,7 @@ func (o *options) validateAccounts() (err error) {
 	case c.flags.Demo:
 		return o.useDemo()
 	case c.configFile != "":
-		if own := o.own.given(); own != "" {
-			return fmt.Errorf("--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own)
-		}
-		c.checksum = c.Current()
-		c.accounts, c.warnings, err = c.Reload()
-		return err
+		return o.useFile()
 	case o.own.sid.value == "":
 		return errors.New(o.own.sid.name + ": no account configured: set an Account SID (AC…), or use --config.file or --demo")
 	default:
@@ -260,7 +252,25 @@ func (o *options) validateAccounts() (err error) {
 	}
 }
 
-// useDemo makes the account of a demo.
+// useFile loads the accounts in the configuration file.
+func (o *options) useFile() error {
+	c := &o.config
+	if own := o.own.given(); own != "" {
+		return fmt.Errorf("--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own)
+	}
+
+	c.checksum = c.CurrentChecksum() // first: a change in between is noticed later
+	loaded, err := c.Reload()
+	if err != nil {
+		return err
+	}
+	c.accounts = loaded.Accounts
+	c.inFile = loaded.InFile
+	c.warnings = loaded.Warnings
+	return nil
+}
+
+// useDemo makes the accounts of the demo.
 func (o *options) useDemo() error {
 	c := &o.config
 	own := o.own.given()
@@ -278,6 +288,7 @@ func (o *options) useDemo() error {
 	a.AccountSID = DemoAccountSID
 	a.User = DemoAccountSID
 	a.Password = config.NewInlineSecret(DemoAuthToken)
+
 	interval := o.settings["collector.interval"]
 	if !interval.isSet {
 		a.Interval = demoInterval
@@ -289,8 +300,12 @@ func (o *options) useDemo() error {
 		a.Tags = collector.OperationTags{"campaign", "team"}
 	}
 
-	long, err := a.checkInterval(*interval)
-	c.warnings = append(c.warnings, long...)
+	warnings, err := a.checkInterval(*interval)
+	if err != nil {
+		return err
+	}
+
+	c.warnings = append(c.warnings, warnings...)
 	c.accounts = []Account{a}
 	if !o.settings["twilio.resource"].isSet {
 		emails := a
@@ -298,7 +313,7 @@ func (o *options) useDemo() error {
 		emails.Resource = twilio.Emails
 		c.accounts = append(c.accounts, emails)
 	}
-	return err
+	return nil
 }
 
 // useFlags makes the single account that flags and variables describe.
@@ -307,12 +322,16 @@ func (o *options) useFlags() error {
 	a := c.defaults
 	a.Account = o.own.sid.value
 
-	odd, err := o.own.apply(&a)
+	warnings, err := o.own.apply(&a)
 	if err != nil {
 		return err
 	}
-	long, err := a.checkInterval(*o.settings["collector.interval"])
-	c.warnings = slices.Concat(odd, long)
+	more, err := a.checkInterval(*o.settings["collector.interval"])
+	if err != nil {
+		return err
+	}
+
+	c.warnings = append(warnings, more...)
 	c.accounts = []Account{a}
-	return err
+	return nil
 }

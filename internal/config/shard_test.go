@@ -94,21 +94,24 @@ func TestShards(t *testing.T) {
 			for _, a := range c.Accounts() {
 				loaded[a.Account]++
 			}
-			again, _, err := c.Reload()
+			again, err := c.Reload()
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, a := range again {
+			if again.InFile != 20 {
+				t.Errorf("%d accounts after a reload", again.InFile)
+			}
+			for _, a := range again.Accounts {
 				reloaded[a.Account]++
 			}
 			none := slices.ContainsFunc(
 				c.Warnings(),
 				func(w string) bool { return strings.HasPrefix(w, "none of the 20 accounts belongs to shard ") },
 			)
-			if none != (len(again) == 0) {
-				t.Errorf("shard %d of %d with %d accounts: warnings %q", i, total, len(again), c.Warnings())
+			if none != (len(again.Accounts) == 0) {
+				t.Errorf("shard %d of %d with %d accounts: warnings %q", i, total, len(again.Accounts), c.Warnings())
 			}
-			if len(again) == 0 {
+			if len(again.Accounts) == 0 {
 				empty++
 			}
 		}
