@@ -1,5 +1,4 @@
-// Package config turns the command line, the environment and the configuration file into a configuration that has been
-// checked.
+// Package config turns the command line, the environment and the configuration file into a validated configuration.
 package config
 
 import (
@@ -17,10 +16,10 @@ import (
 	"twilio_operations_exporter/collector"
 )
 
-// ProgramName is the program's name as it stands in errors and the help.
+// ProgramName is the program's name in errors and in the help.
 const ProgramName = "twilio_operations_exporter"
 
-// The account that --demo shows, which only the built-in simulator knows.
+// The accounts of --demo. Only the built-in simulator knows their credentials.
 const (
 	DemoAccount      = "demo"        // value of the account label
 	DemoEmailAccount = "demo-emails" // that of its e-mails
@@ -29,16 +28,16 @@ const (
 )
 
 const (
-	// demoInterval is short, so that the numbers of a demo change visibly.
+	// demoInterval is short, so that one can watch the numbers of the demo change.
 	demoInterval = 5 * time.Second
 	maxWindow    = 168 * time.Hour // Twilio keeps operations for 7 days.
 	minInterval  = 100 * time.Millisecond
 )
 
-// ErrHelp is what Load returns when the command line asked for --help or --version and the answer has been printed.
+// ErrHelp is returned by Load after it has printed the answer to --help or --version.
 var ErrHelp = errors.New("help requested")
 
-// Account is one account as it is to be read: checked, defaults filled in.
+// Account is the validated configuration of one account, with defaults filled in.
 type Account struct {
 	collector.Settings
 	BaseURL    url.URL
@@ -50,36 +49,35 @@ type Account struct {
 	HTTP       HTTP
 }
 
-// Flags are what the command line says of the program as a whole.
+// Flags are the flags that concern the program as a whole.
 type Flags struct {
-	Demo bool // run against the built-in simulator, whose address is not known yet: see WithDemoURL
-	Once bool // refresh once, print the metrics and exit
-	// Backfill: refresh once, print the counters of the window's past and exit.
-	Backfill bool
-	Check    bool // say that the configuration is good, and exit
+	Demo     bool // run against the built-in simulator: see WithDemoURL
+	Once     bool // refresh once, print the metrics and exit
+	Backfill bool // refresh once, print the counters of the window's past and exit
+	Check    bool // validate the configuration and exit
 
 	Healthcheck *url.URL // ask this and exit; nil unless the command is healthcheck. There are no accounts then
 
-	AutoReload time.Duration // how often to look for a change of the configuration file; 0 is never
-	Shard      Shard         // which part of the accounts Accounts and Reload return
+	AutoReload time.Duration // how often to look for a change of the configuration file; 0 = never
+	Shard      Shard         // which of the accounts Accounts and Reload return
 
-	StoragePath string // directory for the states of accounts; "": they are not kept
+	StoragePath string // directory for the states of accounts; "" = they are not kept
 	Web         Web
 	LogLevel    string // debug, info, warn or error
 	LogFormat   string // logfmt or json
 }
 
-// Web is how the program is served.
+// Web are the flags of the HTTP server.
 type Web struct {
 	TelemetryPath       string
 	ScrapeTimeoutOffset time.Duration // taken off the timeout that Prometheus announces
-	HealthListenAddress string        // serves health and readiness alone, in plain HTTP; "" is off
+	HealthListenAddress string        // where to serve health and readiness alone, in plain HTTP; "" = nowhere
 	EnableLifecycle     bool          // POST /-/reload
 	EnablePprof         bool
 }
 
-// ValidatedConfig is everything the program was told. Only Load makes one, and nothing can change it, so whoever holds
-// one need not check anything.
+// ValidatedConfig is the whole configuration. Only Load makes one and nothing can change it, so its users need not
+// validate anything.
 type ValidatedConfig struct {
 	flags      Flags
 	toolkit    *web.FlagConfig
@@ -91,7 +89,7 @@ type ValidatedConfig struct {
 	defaults   Account           // of the accounts in configFile
 }
 
-// Flags returns what the command line says of the program as a whole.
+// Flags returns the flags that concern the program as a whole.
 func (c *ValidatedConfig) Flags() Flags { return c.flags }
 
 // Accounts returns the accounts, in the order of the file.
@@ -100,7 +98,7 @@ func (c *ValidatedConfig) Accounts() []Account { return slices.Clone(c.accounts)
 // InFile returns how many accounts the configuration file has, those of other shards included; 0 without a file.
 func (c *ValidatedConfig) InFile() int { return c.inFile }
 
-// Warnings returns what is allowed but looks like a mistake.
+// Warnings returns descriptions of what is allowed but looks like a mistake.
 func (c *ValidatedConfig) Warnings() []string { return slices.Clone(c.warnings) }
 
 // LoadedChecksum returns the checksum of the configuration file that was loaded.
@@ -118,11 +116,12 @@ func (c *ValidatedConfig) CurrentChecksum() [sha256.Size]byte {
 // Toolkit returns exporter-toolkit's own settings.
 func (c *ValidatedConfig) Toolkit() *web.FlagConfig {
 	addresses := slices.Clone(*c.toolkit.WebListenAddresses)
-	socket, file := *c.toolkit.WebSystemdSocket, *c.toolkit.WebConfigFile
+	socket := *c.toolkit.WebSystemdSocket
+	file := *c.toolkit.WebConfigFile
 	return &web.FlagConfig{WebListenAddresses: &addresses, WebSystemdSocket: &socket, WebConfigFile: &file}
 }
 
-// WithDemoURL returns the configuration of a demo whose API is at u.
+// WithDemoURL returns the configuration of a demo with the simulator's URL, which is not known before it listens.
 func (c *ValidatedConfig) WithDemoURL(u *url.URL) *ValidatedConfig {
 	changed := *c
 	changed.accounts = c.Accounts()
@@ -158,17 +157,17 @@ func (c *ValidatedConfig) Reload() (*Reloaded, error) {
 	return &Reloaded{own, inFile, append(warnings, none...)}, nil
 }
 
-// WriteCheck writes the answer to --config.check where there is nothing wrong.
+// WriteCheck writes what --config.check prints for a valid configuration.
 func (c *ValidatedConfig) WriteCheck(w io.Writer) error {
 	for _, warning := range c.warnings {
-		_, _ = fmt.Fprintf(w, "warning: %s\n", warning) // what cannot be written shows below
+		_, _ = fmt.Fprintf(w, "warning: %s\n", warning) // if this fails, so does the last write
 	}
 	_, err := fmt.Fprintf(w, "The configuration is valid: %s, %s.\n",
 		plural(len(c.accounts), "account"), plural(len(c.warnings), "warning"))
 	return err
 }
 
-// plural says how many there are of a thing.
+// plural is "1 thing" or "n things".
 func plural(n int, thing string) string {
 	if n != 1 {
 		thing += "s"

@@ -18,7 +18,7 @@ type credentials struct {
 	sid, key              input
 	tokenFile, secretFile input
 	token, secret         input  // from the environment; a file has none
-	dir                   string // that relative paths of files are in
+	dir                   string // base of relative paths
 }
 
 // login is how an account authenticates: a user, and its secret from a file or from the environment.
@@ -29,8 +29,8 @@ type login struct {
 // sid is a kind of SID: two letters and 32 hexadecimal digits.
 type sid struct {
 	prefix string
-	want   string // what an error says is expected
-	is     string // what an error says of a value of this kind in the place of the other
+	want   string // in errors: what is expected
+	is     string // in errors: what a value of this kind is, if the other kind is expected
 }
 
 const sidLength = 34
@@ -59,7 +59,7 @@ func (c *credentials) given() string {
 	return ""
 }
 
-// apply checks the credentials and gives them to a.
+// apply checks the credentials and sets them in a.
 func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	warnings, err = c.sid.checkSID(accountSID, c.key.name)
 	if err != nil {
@@ -70,31 +70,17 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 		return nil, err
 	}
 
-	used, odd, err := c.login()
+	used, more, err := c.login()
 	if err != nil {
 		return nil, err
 	}
-	warnings = append(warnings, odd...)
+	warnings = append(warnings, more...)
 
-	// The file that is not used is checked too, or else its absence would show only when it is needed.
-	for _, file := range []input{c.tokenFile, c.secretFile} {
-		content, err := checkFile(file, c.dir, "a file with the secret")
-		if err != nil {
-			return nil, err
-		}
-		odd, err := file.checkSecret(content)
-		if err != nil {
-			return nil, err
-		}
-		warnings = append(warnings, odd...)
+	more, err = c.checkSecrets()
+	if err != nil {
+		return nil, err
 	}
-	for _, secret := range []input{c.token, c.secret} {
-		odd, err := secret.checkSecret(secret.value)
-		if err != nil {
-			return nil, err
-		}
-		warnings = append(warnings, odd...)
-	}
+	warnings = append(warnings, more...)
 
 	a.AccountSID = c.sid.value
 	a.User = used.user.value
@@ -107,7 +93,31 @@ func (c *credentials) apply(a *Account) (warnings []string, err error) {
 	return append(warnings, clearText(a)...), nil
 }
 
-// checkSources refuses a secret that is set twice, and one of an API key that there is not.
+// checkSecrets checks all secrets that are given. A fault in one that is not used would show only when it is needed.
+func (c *credentials) checkSecrets() (warnings []string, err error) {
+	for _, file := range []input{c.tokenFile, c.secretFile} {
+		content, err := checkFile(file, c.dir, "a file with the secret")
+		if err != nil {
+			return nil, err
+		}
+		more, err := file.checkSecret(content)
+		if err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, more...)
+	}
+
+	for _, secret := range []input{c.token, c.secret} {
+		more, err := secret.checkSecret(secret.value)
+		if err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, more...)
+	}
+	return warnings, nil
+}
+
+// checkSources refuses a secret that is set twice, and an API secret without an API key.
 func (c *credentials) checkSources() error {
 	for _, both := range [][2]input{{c.tokenFile, c.token}, {c.secretFile, c.secret}} {
 		file, variable := both[0], both[1]
@@ -152,7 +162,7 @@ func (c *credentials) login() (used login, warnings []string, err error) {
 
 func (l *login) hasSecret() bool { return l.file.value != "" || l.secret.value != "" }
 
-// source names where the secret comes from.
+// source names the flag, variable or key that sets the secret.
 func (l *login) source() string {
 	if l.file.value != "" {
 		return l.file.name
@@ -160,7 +170,7 @@ func (l *login) source() string {
 	return l.secret.name
 }
 
-// sources names where the secret may come from.
+// sources names all that could set the secret.
 func (l *login) sources() string {
 	if l.secret.name == "" {
 		return l.file.name
@@ -168,30 +178,34 @@ func (l *login) sources() string {
 	return l.file.name + " or " + l.secret.name
 }
 
-// checkSID refuses what cannot be a SID or its user of basic authentication (RFC 7617), which may be a secret that is not
-// to become the value of a label. It warns of digits that are not: the API decides what it accepts. A SID of the other
-// kind belongs in the input other.
+// checkSID refuses what cannot be a SID, which is also a user name of basic authentication (RFC 7617) and the value of
+// a label: it may be a misplaced secret. Characters that are not hexadecimal digits are a warning only, as the API
+// decides what it accepts. other names the input in which a SID of the other kind belongs.
 func (in input) checkSID(kind sid, other string) (warnings []string, err error) {
 	in.hidden = true
-	switch odd := kind.odd(in.value, other); {
-	case odd != "":
-		return nil, in.isOdd(odd, kind.want)
-	case !sidDigits.MatchString(in.value[len(kind.prefix):]):
-		return []string{in.isOdd("contains characters that are not hexadecimal digits", kind.want).Error()}, nil
+	fault := kind.fault(in.value, other)
+	if fault != "" {
+		return nil, in.faulty(fault, kind.want)
+	}
+
+	digits := in.value[len(kind.prefix):]
+	if !sidDigits.MatchString(digits) {
+		warning := in.faulty("contains characters that are not hexadecimal digits", kind.want)
+		return []string{warning.Error()}, nil
 	}
 	return nil, nil
 }
 
-// odd says why a value cannot be a SID of a kind, without showing it; "" if it can.
-func (s sid) odd(value, other string) string {
-	odd := oddText(value)
+// fault says why a value cannot be a SID of this kind, without showing the value; "" if it can.
+func (s sid) fault(value, other string) string {
+	textFault := faultOfText(value)
 	lower := strings.ToLower(s.prefix)
 
 	switch {
 	case value == "":
 		return "is empty"
-	case odd != "":
-		return odd
+	case textFault != "":
+		return textFault
 	case strings.HasPrefix(value, lower):
 		return "begins with lower-case " + lower
 	case s != keySID && strings.HasPrefix(value, keySID.prefix) && len(value) == sidLength:
@@ -208,8 +222,8 @@ func (s sid) odd(value, other string) string {
 	return ""
 }
 
-// oddText says what is odd about a value that has no reason to hold anything but visible characters.
-func oddText(value string) string {
+// faultOfText says what is wrong with a value that should consist of visible characters; "" if nothing is.
+func faultOfText(value string) string {
 	switch {
 	case value == "":
 		return ""
@@ -223,23 +237,23 @@ func oddText(value string) string {
 	return ""
 }
 
-// isOdd describes the value of a credential.
-func (in input) isOdd(odd, want string) error {
-	return fmt.Errorf("%s: %s %s: want %s", in.where(), in.show(), odd, want)
+// faulty is the error of a credential with this fault.
+func (in input) faulty(fault, want string) error {
+	return fmt.Errorf("%s: %s %s: want %s", in.where(), in.show(), fault, want)
 }
 
-// checkSecret refuses a secret, which in sets, that would be refused at each request. It warns of what people do not mean
-// to be part of one.
+// checkSecret refuses a secret that is longer than the client accepts, and warns of characters that are hardly meant to
+// be part of one. in is what sets the secret.
 func (in input) checkSecret(secret string) (warnings []string, err error) {
 	if len(secret) > twilio.MaxSecret {
 		return nil, fmt.Errorf("%s: the secret has %d bytes, more than %d: want the secret and nothing else",
 			in.where(), len(secret), twilio.MaxSecret)
 	}
-	odd := oddText(secret)
-	if odd == "" {
+	fault := faultOfText(secret)
+	if fault == "" {
 		return nil, nil
 	}
-	return []string{fmt.Sprintf("%s: the secret %s: remove what does not belong to it", in.where(), odd)}, nil
+	return []string{fmt.Sprintf("%s: the secret %s: remove what does not belong to it", in.where(), fault)}, nil
 }
 
 // clearText warns of credentials that are sent unencrypted.

@@ -40,8 +40,7 @@ func accountKeys() []string {
 	return keys
 }
 
-// mapping is a mapping in the file. Its values are kept as nodes, so that errors can name their lines, and as text:
-// flags and file share their parsers.
+// mapping is a YAML mapping. Its values are kept as nodes, so that errors can name their lines.
 type mapping struct {
 	file   string
 	line   int
@@ -50,8 +49,8 @@ type mapping struct {
 	lines  map[string]int // of keys
 }
 
-// newMapping returns a mapping of known keys. All but accounts and tls_config have a single value; one that is null is
-// left out.
+// newMapping returns a mapping that has only known keys. All but accounts and tls_config are scalars. Nulls are left
+// out.
 func newMapping(file, prefix string, n *yaml.Node, known []string) (*mapping, error) {
 	m := &mapping{file: file, line: n.Line, prefix: prefix, lines: keyLines(n)}
 	err := n.Decode(&m.values)
@@ -81,7 +80,7 @@ func newMapping(file, prefix string, n *yaml.Node, known []string) (*mapping, er
 	return m, nil
 }
 
-// keyLines returns the lines of the keys of a mapping, without those that are merged into it.
+// keyLines returns the lines of a mapping's own keys; merged ones (<<) are not among them.
 func keyLines(n *yaml.Node) map[string]int {
 	if n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
 		n = n.Content[0]
@@ -89,6 +88,7 @@ func keyLines(n *yaml.Node) map[string]int {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
+
 	lines := map[string]int{}
 	if n.Kind != yaml.MappingNode {
 		return lines
@@ -99,7 +99,7 @@ func keyLines(n *yaml.Node) map[string]int {
 	return lines
 }
 
-// unknownKey says what to write instead. The key is shown only if it cannot be a value in the wrong place.
+// unknownKey says what to write instead. The key itself may be a misplaced secret: see showKey.
 func (m *mapping) unknownKey(key string, known []string) error {
 	in := m.input(key)
 	if slices.Contains(known, key+"_file") {
@@ -112,19 +112,20 @@ func (m *mapping) unknownKey(key string, known []string) error {
 	return fmt.Errorf("%s%sunknown key %s (known keys: %s)", in.place, m.prefix, shown, strings.Join(known, ", "))
 }
 
+// showKey shows a key only if it looks like one.
 func showKey(key string) string {
 	in := input{value: key, hidden: !keyForm.MatchString(key)}
 	return in.show()
 }
 
-// keys returns the keys in the order of the file: the first fault is the one that is named.
+// keys returns the keys in the order of the file, so that the first fault is the one that is reported.
 func (m *mapping) keys() []string {
 	return slices.SortedFunc(maps.Keys(m.values), func(x, y string) int {
 		return cmp.Or(cmp.Compare(m.lineOf(x), m.lineOf(y)), cmp.Compare(x, y))
 	})
 }
 
-// lineOf returns the line of a key, or that of the mapping where there is no such key.
+// lineOf returns the line of a key, or that of the mapping if there is no such key.
 func (m *mapping) lineOf(key string) int { return cmp.Or(m.lines[key], m.values[key].Line, m.line) }
 
 func (m *mapping) input(key string) input {
@@ -135,13 +136,14 @@ func (m *mapping) input(key string) input {
 	}
 }
 
-// parseConfigFile returns the accounts of a file, and what looks like a mistake in it. Every error is one line that
-// begins with file and line.
+// parseConfigFile returns the accounts in a file, and warnings of what looks like a mistake. Every error is one line
+// that begins with the file and the line in it.
 func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Account, warnings []string, err error) {
 	top, err := parseYAML(b, file)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	var list []yaml.Node
 	value := top.values["accounts"]
 	err = value.Decode(&list)
@@ -153,41 +155,41 @@ func parseConfigFile(b []byte, file string, defaults *Account) (accounts []Accou
 	}
 
 	known := accountKeys()
-	seen := seenAccounts{lines: map[string]int{}, names: map[apiUser]string{}}
+	seen := seenAccounts{lines: map[string]int{}, names: map[dataSource]string{}}
 	for i := range list {
 		m, err := newMapping(file, "", &list[i], known)
 		if err != nil {
 			return nil, nil, err
 		}
-		a, odd, err := m.account(defaults)
+		a, ownWarnings, err := m.account(defaults)
 		if err != nil {
 			return nil, nil, err
 		}
-		again, err := seen.add(m, &a)
+		duplicates, err := seen.add(m, &a)
 		if err != nil {
 			return nil, nil, err
 		}
 
 		accounts = append(accounts, a)
-		warnings = append(warnings, odd...)
-		warnings = append(warnings, again...)
+		warnings = append(warnings, ownWarnings...)
+		warnings = append(warnings, duplicates...)
 	}
 	return accounts, warnings, nil
 }
 
 // seenAccounts are the accounts of a file so far.
 type seenAccounts struct {
-	lines map[string]int     // by name
-	names map[apiUser]string // of the first account of each
+	lines map[string]int        // by name
+	names map[dataSource]string // of the first account with each
 }
 
-// apiUser is what an account reads, whatever its name.
-type apiUser struct {
+// dataSource is what an account reads.
+type dataSource struct {
 	sid, baseURL string
 	resource     twilio.Resource
 }
 
-// add refuses a name that there was before, and warns of an account that reads the same.
+// add refuses a name that is taken, and warns if another account reads the same.
 func (s *seenAccounts) add(m *mapping, a *Account) (warnings []string, err error) {
 	name := m.name()
 	line, isDuplicate := s.lines[a.Account]
@@ -198,17 +200,17 @@ func (s *seenAccounts) add(m *mapping, a *Account) (warnings []string, err error
 	s.lines[a.Account] = m.lineOf(name.name)
 
 	sid := m.input("account_sid")
-	user := apiUser{sid.value, a.BaseURL.String(), a.Resource}
-	other, isShared := s.names[user]
+	source := dataSource{sid.value, a.BaseURL.String(), a.Resource}
+	other, isShared := s.names[source]
 	if isShared {
 		return []string{fmt.Sprintf("%s: also used by account %s: both read the same %s",
 			sid.where(), sanitize.Quote(other), a.Resource)}, nil
 	}
-	s.names[user] = a.Account
+	s.names[source] = a.Account
 	return nil, nil
 }
 
-// parseYAML returns the mapping of a file of a single document.
+// parseYAML parses a file that must consist of a single document.
 func parseYAML(b []byte, file string) (*mapping, error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	var root, more yaml.Node
@@ -234,7 +236,7 @@ func trimValues(n *yaml.Node) {
 	}
 }
 
-// name is what names the account.
+// name is the input that names the account.
 func (m *mapping) name() input {
 	if name := m.input("name"); name.value != "" {
 		return name
@@ -242,13 +244,14 @@ func (m *mapping) name() input {
 	return m.input("account_sid")
 }
 
-// account returns the account that the mapping describes, and what looks like a mistake in it.
+// account returns the account that the mapping describes, and warnings of what looks like a mistake.
 func (m *mapping) account(defaults *Account) (a Account, warnings []string, err error) {
 	a = *defaults
 	err = m.applySettings(&a)
 	if err != nil {
 		return a, nil, err
 	}
+
 	own := credentials{
 		dir:        absolute(filepath.Dir(m.file)),
 		sid:        m.input("account_sid"),
@@ -259,6 +262,7 @@ func (m *mapping) account(defaults *Account) (a Account, warnings []string, err 
 	if own.sid.value == "" {
 		return a, nil, fmt.Errorf("%s is missing: want an Account SID (AC…)", own.sid.where())
 	}
+
 	name := m.name()
 	if name.name == "name" && !validName(name.value) {
 		return a, nil, name.bad("a name: want text on one line")
@@ -269,23 +273,24 @@ func (m *mapping) account(defaults *Account) (a Account, warnings []string, err 
 	if err != nil {
 		return a, nil, err
 	}
-	insecure, err := m.applyTLS(&a, own.dir)
+	ofTLS, err := m.applyTLS(&a, own.dir)
 	if err != nil {
 		return a, nil, err
 	}
-	odd, err := own.apply(&a)
+	ofCredentials, err := own.apply(&a)
 	if err != nil {
 		return a, nil, err
 	}
+
 	interval := m.input("interval")
 	if interval.value == "" {
 		interval.name = "--collector.interval"
 	}
-	long, err := a.checkInterval(interval)
-	return a, slices.Concat(odd, insecure, long), err
+	ofInterval, err := a.checkInterval(interval)
+	return a, slices.Concat(ofCredentials, ofTLS, ofInterval), err
 }
 
-// applySettings applies what the mapping sets of the table.
+// applySettings applies those keys of the mapping that are in the table of settings.
 func (m *mapping) applySettings(a *Account) error {
 	for _, key := range m.keys() {
 		i := slices.IndexFunc(settings, func(s setting) bool { return s.key == key })
@@ -315,7 +320,7 @@ func (m *mapping) applyProxy(a *Account) error {
 	return nil
 }
 
-// applyTLS applies tls_config, and warns of what looks like a mistake in it.
+// applyTLS applies tls_config, and warns of what looks like a mistake.
 func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error) {
 	value := m.values["tls_config"]
 	tls, err := newMapping(m.file, "tls_config: ", &value, tlsKeys)
@@ -323,19 +328,12 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 		return nil, err
 	}
 	for _, key := range tls.keys() {
-		in, node := tls.input(key), tls.values[key]
-		switch {
-		case key == "min_version", key == "max_version":
-			err = in.setOneOf(new(string), "TLS10", "TLS11", "TLS12", "TLS13")
-		case key == "insecure_skip_verify" && node.Decode(new(bool)) != nil:
-			err = in.bad("true or false")
-		case strings.HasSuffix(key, "_file"):
-			_, err = checkFile(in, dir, "a file in PEM format")
-		}
+		err = tls.checkTLS(key, dir)
 		if err != nil {
 			return nil, err
 		}
 	}
+
 	c, err := decodeTLS(&value, dir)
 	if err != nil {
 		message := strings.ReplaceAll(sanitize.OneLine(err.Error()), "tls_config.", "")
@@ -353,7 +351,25 @@ func (m *mapping) applyTLS(a *Account, dir string) (warnings []string, err error
 	return warnings, nil
 }
 
-// decodeTLS returns settings that can be used.
+// checkTLS checks the value of a key of tls_config, as the library's errors do not name it.
+func (m *mapping) checkTLS(key, dir string) error {
+	in := m.input(key)
+	switch key {
+	case "min_version", "max_version":
+		return in.setOneOf(new(string), "TLS10", "TLS11", "TLS12", "TLS13")
+	case "insecure_skip_verify":
+		value := m.values[key]
+		if value.Decode(new(bool)) != nil {
+			return in.bad("true or false")
+		}
+	case "ca_file", "cert_file", "key_file":
+		_, err := checkFile(in, dir, "a file in PEM format")
+		return err
+	}
+	return nil
+}
+
+// decodeTLS returns the settings if a client can be made with them.
 func decodeTLS(value *yaml.Node, dir string) (c config.TLSConfig, err error) {
 	err = value.Decode(&c)
 	if err != nil {
@@ -361,7 +377,7 @@ func decodeTLS(value *yaml.Node, dir string) (c config.TLSConfig, err error) {
 	}
 	c.SetDirectory(dir)
 
-	// Files are read as secrets are: see secretFiles.
+	// Files become references, which secretFiles reads.
 	c.CARef, c.CAFile = c.CAFile, ""
 	c.CertRef, c.CertFile = c.CertFile, ""
 	c.KeyRef, c.KeyFile = c.KeyFile, ""
@@ -379,7 +395,7 @@ var (
 	yamlType = regexp.MustCompile(`(?s)^cannot unmarshal !!\w+\b.*$`)
 )
 
-// firstYAMLError returns the first of the parser's errors, and the line that it names, 0 if none.
+// firstYAMLError returns the first of the parser's errors and the line that it names, or 0.
 func firstYAMLError(err error) (line int, message string) {
 	message = strings.TrimPrefix(err.Error(), "yaml: ")
 	message = strings.TrimPrefix(message, "unmarshal errors:\n  ")
@@ -389,7 +405,7 @@ func firstYAMLError(err error) (line int, message string) {
 	if found == nil {
 		return 0, message
 	}
-	line, _ = strconv.Atoi(found[1]) // it has digits only
+	line, _ = strconv.Atoi(found[1]) // all digits
 	return line, message[len(found[0]):]
 }
 
@@ -411,8 +427,8 @@ func syntaxError(b []byte, file string, err error) error {
 	return fmt.Errorf("%s:%d: not valid YAML: %s", file, cmp.Or(line, 1), sanitize.OneLine(message))
 }
 
-// syntaxErrorLine returns the line of a syntax error: the first up to which the text has that error, 0 if none. The
-// parser itself often names the line where the mapping begins.
+// syntaxErrorLine returns the line of a syntax error: the shortest beginning of the text that has the error ends there.
+// The parser itself often names the line where the mapping begins. It returns 0 if no beginning has the error.
 func syntaxErrorLine(b []byte, message string) int {
 	lines := bytes.SplitAfter(b, []byte("\n"))
 	hasError := func(i int) bool {
@@ -432,8 +448,8 @@ func syntaxErrorLine(b []byte, message string) int {
 	return i + 1
 }
 
-// typeError is the first of the parser's errors about values, with file and line in front and without the names of
-// YAML's and Go's types: want is what it says of a value of the wrong type.
+// typeError is the first of the parser's errors about values, with file and line in front. For a value of the wrong
+// type, want replaces the parser's text, which names types of YAML and Go and may show the value.
 func (m *mapping) typeError(err error, want string) error {
 	line, message := firstYAMLError(err)
 	if found := yamlDuplicate.FindStringSubmatch(message); found != nil {

@@ -23,20 +23,20 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// What files hold at most, in MiB: far more than any secret or certificate, and the configuration of 10,000 accounts.
+// Limits of files, in MiB.
 const (
-	maxFile       = 1
-	maxConfigFile = 4
+	maxFile       = 1 // far more than any secret or certificate
+	maxConfigFile = 4 // enough for 10,000 accounts
 )
 
-// readFile returns the contents of a regular file of at most limit MiB of text, without a byte order mark. It never
-// waits: a FIFO is opened without a writer and then refused. Its errors are of type *fs.PathError.
+// readFile returns the text in a regular file of at most limit MiB, without a byte order mark. It does not block on a
+// FIFO. Its errors are of type *fs.PathError.
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names it
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // nothing was written
 
 	info, err := f.Stat()
 	if err != nil {
@@ -62,8 +62,8 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return bytes.TrimPrefix(b, []byte("\uFEFF")), nil
 }
 
-// SecretFile is the path of a file with a secret, which is read at each use. The library's own reading waits for a
-// FIFO, has no limit and takes an empty file for an empty password.
+// SecretFile is the path of a file with a secret, which is read at each use. Unlike the library's own, it does not
+// block on a FIFO, bounds the size, and refuses an empty file.
 type SecretFile string
 
 // Fetch implements config.SecretReader. Its errors are of type *fs.PathError.
@@ -87,7 +87,8 @@ func (f SecretFile) Description() string { return "file " + string(f) }
 // Immutable implements config.SecretReader.
 func (SecretFile) Immutable() bool { return false }
 
-// checkFile reads a file of dir to report errors at startup; it is read again for each request.
+// checkFile reads a file, whose path may be relative to dir, to report errors at startup. It is read again for each
+// request.
 func checkFile(f input, dir, want string) (content string, err error) {
 	if f.value == "" {
 		return "", nil
@@ -96,7 +97,7 @@ func checkFile(f input, dir, want string) (content string, err error) {
 	content, err = SecretFile(resolved).read()
 
 	var pathError *fs.PathError
-	if errors.As(err, &pathError) { // without the path
+	if errors.As(err, &pathError) { // whose own text shows the path
 		f.hidden = !looksLikePath(f.value, resolved)
 		if !f.hidden {
 			f.value = absolute(resolved)
@@ -106,25 +107,25 @@ func checkFile(f input, dir, want string) (content string, err error) {
 	return content, err
 }
 
-// absolute is the path as errors show it: they may be read by somebody who does not know the working directory.
+// absolute makes a path absolute for errors, as not everybody who reads them knows the working directory.
 func absolute(path string) string {
 	resolved, err := filepath.Abs(path)
-	if err != nil { // there is no working directory
+	if err != nil { // the working directory is gone
 		return path
 	}
 	return resolved
 }
 
-// cannotRead is the error of a file that a flag names.
+// cannotRead is the error of a file that a flag names and that cannot be read.
 func cannotRead(flag, path string, err error, want string) error {
 	var pathError *fs.PathError
-	if errors.As(err, &pathError) { // without the path, which may hold a password
+	if errors.As(err, &pathError) { // drops the path, which may hold a password
 		err = pathError.Err
 	}
 	return fmt.Errorf("%s: cannot read %s (%w): want %s", flag, sanitize.Quote(path), err, want)
 }
 
-// looksLikePath is false for what may as well be a secret in the place of a path.
+// looksLikePath is false for what may be a secret given instead of a path.
 func looksLikePath(value, resolved string) bool {
 	if strings.ContainsFunc(value, unicode.IsControl) || strings.HasPrefix(value, "-----") {
 		return false // a certificate, say
@@ -136,8 +137,8 @@ func looksLikePath(value, resolved string) bool {
 	return err == nil
 }
 
-// secretFiles has the library read files as SecretFile does, in the place of a manager of secrets, whose names are
-// paths here.
+// secretFiles makes the library read files as SecretFile does. To the library it is a manager of secrets, whose names
+// are paths.
 type secretFiles struct{}
 
 // Fetch implements config.SecretManager.
@@ -145,13 +146,13 @@ func (secretFiles) Fetch(_ context.Context, path string) (string, error) {
 	return SecretFile(path).read()
 }
 
-// HTTP is how requests are sent, whatever their credentials. Accounts with equal settings can share a transport.
+// HTTP is how requests are sent, apart from their credentials. Accounts with equal settings can share a transport.
 type HTTP struct {
-	TLS   config.TLSConfig // the names of its references are paths
-	Proxy string           // URL; "" stands for the environment
+	TLS   config.TLSConfig // its references are paths
+	Proxy string           // URL; "" = from the environment
 }
 
-// NewTransport returns a transport, and what it takes its proxy from.
+// NewTransport returns a transport, and the function by which it chooses a proxy.
 func (h HTTP) NewTransport() (http.RoundTripper, func(*http.Request) (*url.URL, error), error) {
 	proxy, err := url.Parse(h.Proxy)
 	if err != nil {
@@ -173,14 +174,15 @@ func (h HTTP) NewTransport() (http.RoundTripper, func(*http.Request) (*url.URL, 
 	if files == (config.TLSRoundTripperSettings{}) {
 		return twilio.NewTransport(tlsConfig, fromProxy), fromProxy, nil
 	}
-	// It makes another transport when a file has changed.
+
+	// The library makes a new transport when a file has changed.
 	rt, err := config.NewTLSRoundTripper(tlsConfig, files, func(current *tls.Config) (http.RoundTripper, error) {
 		return twilio.NewTransport(current, fromProxy), nil
 	})
 	return rt, fromProxy, err
 }
 
-// tlsFile returns the contents of a file, if one is given.
+// tlsFile returns a reader of the file, or nil without a path.
 func tlsFile(path string) config.SecretReader {
 	if path == "" {
 		return nil

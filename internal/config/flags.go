@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -67,8 +68,8 @@ func Load(args []string, stdout io.Writer) (*ValidatedConfig, error) {
 	return o.validate()
 }
 
-// trimVariables removes white space around values from the environment: a Kubernetes Secret made from a file often ends in
-// a line feed.
+// trimVariables removes white space around values from the environment: a Kubernetes Secret made from a file often ends
+// in a line feed.
 func (o *options) trimVariables() {
 	for _, in := range o.variables {
 		if !in.isSet {
@@ -256,10 +257,12 @@ func (o *options) validateAccounts() error {
 func (o *options) useFile() error {
 	c := &o.config
 	if own := o.own.given(); own != "" {
-		return fmt.Errorf("--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own)
+		return fmt.Errorf(
+			"--config.file and %s are mutually exclusive: the file defines the accounts, remove one of them", own,
+		)
 	}
 
-	c.checksum = c.CurrentChecksum() // first: a change in between is noticed later
+	c.checksum = c.CurrentChecksum() // before it is parsed, so that no change goes unnoticed
 	loaded, err := c.Reload()
 	if err != nil {
 		return err
@@ -331,7 +334,7 @@ func (o *options) useFlags() error {
 		return err
 	}
 
-	c.warnings = append(warnings, more...)
+	c.warnings = slices.Concat(warnings, more)
 	c.accounts = []Account{a}
 	return nil
 }

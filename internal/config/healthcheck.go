@@ -14,8 +14,8 @@ const (
 	healthPath         = "/-/healthy"
 )
 
-// addCommand defines what may stand beside the flags. It is no command of kingpin's: with a default one, kingpin loses
-// errors of flags.
+// addCommand defines the arguments. They are not a kingpin command: with a default command, kingpin loses errors of
+// flags.
 func (o *options) addCommand(app *kingpin.Application) {
 	app.Arg("command", "Check whether a running exporter is healthy, and exit with status 0 or 1. "+
 		"Without this command, the exporter is started.").
@@ -27,7 +27,8 @@ func (o *options) addCommand(app *kingpin.Application) {
 		StringVar(&o.healthcheckAddress.value)
 }
 
-// validateHealthcheck returns the configuration of a healthcheck. It needs no account, and nothing else is validated.
+// validateHealthcheck returns the configuration of the healthcheck command, which needs no account. Nothing else is
+// validated.
 func (o *options) validateHealthcheck() (*ValidatedConfig, error) {
 	in := o.healthcheckAddress
 	if in.value == "" {
@@ -44,7 +45,7 @@ func (o *options) validateHealthcheck() (*ValidatedConfig, error) {
 	return &o.config, nil
 }
 
-// healthURL returns the URL to ask of an exporter at an address to listen on, or at a URL.
+// healthURL returns the health URL of an exporter, from its URL or from the address it listens on.
 func healthURL(address string) (u *url.URL, ok bool) {
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
@@ -54,9 +55,8 @@ func healthURL(address string) (u *url.URL, ok bool) {
 		return nil, false
 	}
 
-	// An address to listen on may leave out the host, or stand for all of them.
 	host := u.Hostname()
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+	if isEveryHost(host) {
 		host = "localhost"
 	}
 	if port := u.Port(); port != "" {

@@ -21,19 +21,19 @@ import (
 
 // input is a value and where it came from.
 type input struct {
-	place  string // "accounts.yml:3: "; none of a flag
-	name   string // "--twilio.timeout", "interval"
+	place  string // such as "accounts.yml:3: "; "" for a flag
+	name   string // such as "--twilio.timeout" or "interval"
 	value  string
 	hidden bool // it may hold a secret, if only by mistake
 
-	// Of flags: whether the command line has it, its environment variable, and its value where neither has one.
+	// For flags: whether the command line sets it, its environment variable, and its value if neither sets it.
 	isSet             bool
 	env, defaultValue string
 }
 
 func (in input) where() string { return in.place + in.name }
 
-// show is the one place that decides which values errors and warnings show.
+// show returns the value for errors and warnings, or a description of one that must not be shown.
 func (in input) show() string {
 	if in.hidden && in.value != "" {
 		return fmt.Sprintf("<%d-character value, not shown>", utf8.RuneCountInString(in.value))
@@ -45,12 +45,12 @@ func (in input) bad(want string) error {
 	return fmt.Errorf("%s: %s is not %s", in.where(), in.show(), want)
 }
 
-// setting is a value of an account that has a default. One row defines the flag, its environment variable, its key in
+// setting is a setting of an account that has a default. One row defines the flag, its environment variable, its key in
 // the file and its validation.
 type setting struct {
-	flag, env, key string // key "": a flag only
+	flag, env, key string // key "" = not in the file
 	defaultValue   string
-	placeholder    string // what --help shows where there is no default
+	placeholder    string // what --help shows if there is no default
 	help           string
 	set            func(a *Account, in input) error
 }
@@ -96,7 +96,8 @@ var settings = []setting{
 		flag: "collector.interval", key: "interval", defaultValue: "1m",
 		help: "Interval between background refreshes of an account. 0s refreshes on each scrape instead.",
 		set: func(a *Account, in input) error {
-			if in.setDuration(&a.Interval, 0, 0, "") == nil {
+			isZero := in.setDuration(&a.Interval, 0, 0, "") == nil
+			if isZero {
 				return nil
 			}
 			return in.setDuration(&a.Interval, minInterval, math.MaxInt64,
@@ -159,7 +160,7 @@ var settings = []setting{
 	},
 }
 
-// validName holds for what can be a label value that people can read.
+// validName reports whether s can be the value of a label and is readable.
 func validName(s string) bool {
 	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unicode.IsControl)
 }
@@ -177,9 +178,11 @@ func validPort(port string, low uint64) bool {
 	return err == nil && n >= low
 }
 
-// validHost checks what url.Parse does not: that there is a host, the range of the port, and "host:".
+// validHost reports whether a URL has a host, and a valid port or none. url.Parse accepts "host:" and port 99999.
 func validHost(u *url.URL) bool {
-	return u.Hostname() != "" && !strings.HasSuffix(u.Host, ":") && (u.Port() == "" || validPort(u.Port(), 1))
+	portIsMissing := strings.HasSuffix(u.Host, ":")
+	portIsValid := u.Port() == "" || validPort(u.Port(), 1)
+	return u.Hostname() != "" && !portIsMissing && portIsValid
 }
 
 func (in input) setBaseURL(to *url.URL) error {
@@ -207,18 +210,25 @@ func (in input) setDuration(to *time.Duration, low, high time.Duration, want str
 		m, err = model.ParseDuration(in.value)
 		d = time.Duration(m)
 	}
-	if err == nil && d >= low && d <= high {
-		*to = d
-		return nil
-	}
+
 	bad := in.bad("a duration " + want)
-	if err == nil {
+	switch {
+	case err != nil:
+		return in.suggestUnit(bad, low, high)
+	case d < low || d > high:
 		return bad
 	}
+	*to = d
+	return nil
+}
+
+// suggestUnit adds to the error of a duration the unit that is probably missing.
+func (in input) suggestUnit(bad error, low, high time.Duration) error {
 	units := []string{"s", "m", "h"}
-	if low >= time.Minute { // then hours are more likely meant
-		slices.Reverse(units)
+	if low >= time.Minute {
+		units = []string{"h", "m", "s"}
 	}
+
 	for _, unit := range units {
 		meant, err := time.ParseDuration(in.value + unit)
 		if err == nil && meant >= low && meant <= high {
@@ -228,8 +238,8 @@ func (in input) setDuration(to *time.Duration, low, high time.Duration, want str
 	return bad
 }
 
-// checkInterval refuses an interval above the window, as operations would come and go unseen, and warns of a long one. It
-// is that of in, or the default.
+// checkInterval refuses an interval above the window, as operations would come and go unseen, and warns of a long one.
+// in is what sets the interval.
 func (a *Account) checkInterval(in input) (warnings []string, err error) {
 	interval := model.Duration(a.Interval)
 	window := model.Duration(a.Window)
@@ -264,17 +274,18 @@ func (in input) setInt(to *int, low, high int) error {
 // setFloat accepts numbers from 0 to high.
 func (in input) setFloat(to *float64, high float64, want string) error {
 	f, err := strconv.ParseFloat(in.value, 64)
-	if err != nil || !(f >= 0 && f <= high) { // the form that is false for NaN
+	inRange := f >= 0 && f <= high // false for NaN
+	if err != nil || !inRange {
 		return in.bad("a number " + want)
 	}
 	*to = f
 	return nil
 }
 
-// maxTagKey is how many characters the key of a tag has, at most.
+// maxTagKey is the most characters that the key of a tag may have, as documented.
 const maxTagKey = 128
 
-// setTags accepts keys of tags, between commas.
+// setTags accepts a comma-separated list of tag keys.
 func (in input) setTags(to *collector.OperationTags) error {
 	*to = collector.OperationTags{}
 	if in.value == "" {
@@ -286,7 +297,7 @@ func (in input) setTags(to *collector.OperationTags) error {
 		return in.bad(fmt.Sprintf("a list of at most %d tag keys, such as campaign,team", len(to)))
 	}
 
-	labels := map[string]string{} // keys, by label
+	labels := map[string]string{} // keys by label
 	for i, key := range keys {
 		key = strings.TrimSpace(key)
 		if !validName(key) || utf8.RuneCountInString(key) > maxTagKey {

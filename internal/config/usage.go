@@ -12,8 +12,8 @@ import (
 
 const seeHelp = " (--help lists all flags)"
 
-// usageError says what is wrong with a command line that kingpin refuses, and what was probably meant. An argument is
-// not shown: it may be a secret.
+// usageError explains why kingpin refuses a command line, and says what was probably meant. It shows no arguments, as
+// one may be a secret.
 func usageError(app *kingpin.Application, args []string, err error) error {
 	message := sanitize.OneLine(err.Error())
 	if strings.HasPrefix(message, "unexpected ") {
@@ -30,16 +30,16 @@ func usageError(app *kingpin.Application, args []string, err error) error {
 	return fmt.Errorf("%s%s", message, seeHelp)
 }
 
-// unexpectedArgument refuses an argument where there is none.
+// unexpectedArgument is the error of an argument that is no command.
 func unexpectedArgument(app *kingpin.Application, argument string) error {
 	if app.GetFlag(argument) != nil {
 		return fmt.Errorf("unexpected argument %s: did you mean --%s?%s", argument, argument, seeHelp)
 	}
-	in := input{value: argument, hidden: true} // it may be a secret without its flag
+	in := input{value: argument, hidden: true} // it may be a secret
 	return fmt.Errorf("unexpected argument %s: want flags only, or the command %s%s", in.show(), healthcheckCommand, seeHelp)
 }
 
-// secretHint says how to pass a secret that was passed as a flag.
+// secretHint says how to pass a secret that was passed as the value of a flag.
 func secretHint(args []string) string {
 	variables := map[string]string{"--twilio.auth-token": tokenVariable, "--twilio.api-secret": secretVariable}
 	for _, arg := range args {

@@ -77,7 +77,7 @@ func (o *options) validateAddresses() error {
 	var listeners []input
 	for _, address := range *toolkit.WebListenAddresses {
 		if *toolkit.WebSystemdSocket {
-			break // the addresses are not used
+			break // its sockets replace the addresses
 		}
 		in := input{name: "--web.listen-address", value: address}
 		if !validListenAddress(address) {
@@ -95,7 +95,7 @@ func (o *options) validateAddresses() error {
 	return checkPorts(append(listeners, health))
 }
 
-// checkPorts refuses addresses of which only one can be listened on.
+// checkPorts refuses addresses that exclude each other.
 func checkPorts(listeners []input) error {
 	for i, in := range listeners {
 		for _, other := range listeners[:i] {
@@ -108,11 +108,13 @@ func checkPorts(listeners []input) error {
 	return nil
 }
 
-// samePort holds for addresses of one port, of which one is, or stands for, the host of the other.
+// samePort reports whether two addresses have the same port, on the same host or on one that stands for all.
 func samePort(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
-	if errA != nil || errB != nil || portA != portB || portA == "0" { // not TCP, or any free port
+	isTCP := errA == nil && errB == nil
+	isFixed := portA != "0" // which is any free port
+	if !isTCP || !isFixed || portA != portB {
 		return false
 	}
 	return hostA == hostB || isEveryHost(hostA) || isEveryHost(hostB)
@@ -128,6 +130,7 @@ func validateWebConfig(file string) error {
 		return nil
 	}
 	const flag = "--web.config.file"
+
 	b, err := readFile(file, maxFile)
 	if err != nil {
 		return cannotRead(flag, file, err, "a YAML file")
@@ -141,6 +144,7 @@ func validateWebConfig(file string) error {
 	if err == nil {
 		return nil
 	}
+
 	place := flag + ": " + file
 	message := err.Error()
 	switch {
@@ -156,13 +160,13 @@ func validateWebConfig(file string) error {
 	}
 }
 
-// checkTLSFiles checks the files that a file of exporter-toolkit names, which would read a device without end and wait
-// for a FIFO.
+// checkTLSFiles checks the files that exporter-toolkit's file names. exporter-toolkit would read a device forever and
+// block on a FIFO.
 func checkTLSFiles(b []byte, file string) error {
 	var content struct {
 		TLS map[string]yaml.Node `yaml:"tls_server_config"`
 	}
-	_ = yaml.Unmarshal(b, &content) // exporter-toolkit says what is wrong
+	_ = yaml.Unmarshal(b, &content) // exporter-toolkit reports errors
 
 	for _, key := range []string{"cert_file", "key_file", "client_ca_file"} {
 		value, given := content.TLS[key]
@@ -178,7 +182,7 @@ func checkTLSFiles(b []byte, file string) error {
 	return nil
 }
 
-// bcryptHash is what exporter-toolkit takes for a password.
+// bcryptHash is the form of a password that exporter-toolkit accepts.
 var bcryptHash = regexp.MustCompile(`^\$2[aby]?\$\d\d\$[./A-Za-z0-9]{53}$`)
 
 // plainPassword names the first user whose password is not a hash.
@@ -186,7 +190,7 @@ func plainPassword(b []byte, file string) error {
 	var content struct {
 		Users yaml.Node `yaml:"basic_auth_users"`
 	}
-	_ = yaml.Unmarshal(b, &content) // exporter-toolkit has read it
+	_ = yaml.Unmarshal(b, &content) // exporter-toolkit has parsed it before
 	pairs := content.Users.Content
 	for i := 0; i+1 < len(pairs); i += 2 {
 		user, password := pairs[i], pairs[i+1]
