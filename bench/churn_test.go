@@ -168,7 +168,7 @@ func churnTable(counts []*namedSeries, sampled *sampledSeries) string {
 func exportedNames(t *testing.T, e *exporter) (series []string) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector.Scrape(t.Context(), []*collector.Refresher{e.Refresher}))
+	registry.MustRegister(collector.Current([]*collector.Refresher{e.Refresher}))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

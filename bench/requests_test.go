@@ -163,7 +163,7 @@ func (e *exporter) start(ctx context.Context) {
 func (e *exporter) check(t *testing.T) {
 	t.Helper()
 	if s := e.Status(); s.Snapshot == nil || s.Err != nil {
-		t.Fatalf("state %s: %v", s.State, s.Err)
+		t.Fatalf("phase %s: %v", s.Phase, s.Err)
 	}
 }
 
@@ -171,7 +171,7 @@ func (e *exporter) check(t *testing.T) {
 func (e *exporter) operations(t *testing.T) int {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector.Scrape(t.Context(), []*collector.Refresher{e.Refresher}))
+	registry.MustRegister(collector.Current([]*collector.Refresher{e.Refresher}))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -11,35 +11,35 @@ import (
 	"twilio_operations_exporter/collector/window"
 )
 
-// view is an account as one scrape shows it. It does not change.
+// view is an account as one scrape shows it.
 type view struct {
 	settings *Settings
-	created  time.Time // the beginning of the counters, before restarts if that is known
-	started  time.Time // the beginning of live counters: a restart sets them to 0
+	created  time.Time // when the counters began; with a kept state, before the restart
+	started  time.Time // when the live counters began, which every restart resets
 
 	up        bool
-	succeeded time.Time // the end of the last refresh that succeeded
+	succeeded time.Time // end of the last refresh that succeeded
 	throttled time.Duration
 	skew      time.Duration
 	skewKnown bool
 
 	snapshot *window.Snapshot // the last good one; empty before the first
-	results  map[string]int   // refreshes that have ended, by the label result
-	errors   map[string]int   // those of them that have failed, by the label reason
+	results  map[string]int   // refreshes that ended, by the label result
+	errors   map[string]int   // refreshes that failed, by the label reason
 
 	sampled Sampled
 
 	collected []prometheus.Metric // samples of the metrics that are not live
 }
 
-// view is the account as a scrape shows it now.
+// view returns the account as a scrape shows it now.
 func (r *Refresher) view() *view {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.viewOf(&r.state)
 }
 
-// viewOf is the account as a scrape shows a state.
+// viewOf returns the account as a scrape would show it in a state.
 func (r *Refresher) viewOf(s *state) *view {
 	v := &view{
 		settings:  &r.settings,
@@ -64,9 +64,9 @@ func (r *Refresher) viewOf(s *state) *view {
 	return v
 }
 
-// showable reports whether gauges with a status are still shown: max(MaxAge, 2 intervals) after the last success, by the
-// wall clock or by the monotonic one, which stands still while the machine is suspended. A success before a restart that
-// lies in the future says nothing of its age.
+// showable reports whether gauges with a status are still exported: for max(MaxAge, 2 intervals) after the last success.
+// Both clocks count, as the monotonic one stands still while the machine is suspended. If the last success was before a
+// restart and lies in the future, its age is unknown, and they are not.
 func (r *Refresher) showable(s *state) bool {
 	if s.snapshot == nil {
 		return false
@@ -77,41 +77,41 @@ func (r *Refresher) showable(s *state) bool {
 	return age >= 0 && age <= max(r.settings.MaxAge, 2*r.settings.Interval)
 }
 
-// collected are the samples that are made at the end of a refresh, and sent at every scrape.
+// collected are samples that are made once at the end of a refresh and sent at every scrape.
 type collected struct {
 	all     []prometheus.Metric
-	lasting []prometheus.Metric // those that are sent also when the others are too old
+	lasting []prometheus.Metric // those that never get too old to be sent
 }
 
 // collectAll generates the samples of all metrics that are not live.
 func collectAll(v *view) collected {
 	var gauges, counters []prometheus.Metric
-	infoMetric(v.settings.Tags).collect(v, func(sample prometheus.Metric) { gauges = append(gauges, sample) })
+	addGauge := func(sample prometheus.Metric) { gauges = append(gauges, sample) }
+	addCounter := func(sample prometheus.Metric) { counters = append(counters, sample) }
+
+	infoMetric(v.settings.Tags).collect(v, addGauge)
 	for i := range metrics {
 		row := &metrics[i]
 		switch row.kind {
 		case gauge:
-			row.collect(v, func(sample prometheus.Metric) { gauges = append(gauges, sample) })
+			row.collect(v, addGauge)
 		case counter:
-			row.collect(v, func(sample prometheus.Metric) { counters = append(counters, sample) })
+			row.collect(v, addCounter)
 		}
 	}
 	return collected{all: slices.Concat(counters, gauges), lasting: counters}
 }
 
-// scraped collects the views of one scrape.
+// scraped are the accounts as one scrape shows them. It implements prometheus.Collector.
 type scraped []*view
 
-// Scrape returns a collector of these accounts' numbers as one scrape shows them: Await and Views in one.
-func Scrape(ctx context.Context, rs []*Refresher) prometheus.Collector { return Await(ctx, rs).Views() }
-
-// Awaited are accounts whose refreshes a scrape has awaited.
+// Awaited are accounts that have been refreshed for a scrape, if they refresh on each scrape.
 type Awaited struct {
 	accounts []*Refresher
-	failed   []bool // whether the refresh of this scrape failed; nil where no account refreshes on scrapes
+	failed   []bool // whether that refresh failed, by account; nil if no account refreshes on scrapes
 }
 
-// Await refreshes those accounts that have an interval of 0, all at the same time, for as long as ctx allows.
+// Await concurrently refreshes the accounts with an interval of 0. It returns when all are done or ctx ends.
 func Await(ctx context.Context, rs []*Refresher) *Awaited {
 	a := &Awaited{accounts: rs}
 	var wg sync.WaitGroup
@@ -128,7 +128,7 @@ func Await(ctx context.Context, rs []*Refresher) *Awaited {
 	return a
 }
 
-// Views returns a collector of the accounts' numbers as they are now.
+// Views returns a collector of the accounts as they are now.
 func (a *Awaited) Views() prometheus.Collector {
 	views := make(scraped, len(a.accounts))
 	for i, r := range a.accounts {
@@ -140,7 +140,7 @@ func (a *Awaited) Views() prometheus.Collector {
 	return views
 }
 
-// Current returns a collector of these accounts' numbers as they are, whatever their intervals.
+// Current returns a collector of the accounts as they are now, without refreshing any.
 func Current(rs []*Refresher) prometheus.Collector {
 	views := make(scraped, len(rs))
 	for i, r := range rs {

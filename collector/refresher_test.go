@@ -175,7 +175,7 @@ func (g *rig) run(delay time.Duration) {
 // scrape returns the samples of a scrape by series, histograms aside.
 func (g *rig) scrape(ctx context.Context) map[string]float64 {
 	g.t.Helper()
-	return g.gather(Scrape(ctx, []*Refresher{g.Refresher}))
+	return g.gather(Await(ctx, []*Refresher{g.Refresher}).Views())
 }
 
 func (g *rig) gather(c prometheus.Collector) map[string]float64 {
@@ -282,8 +282,8 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 				"twilio_exporter_refreshes_total/success": 0, "twilio_exporter_refreshes_total/error": 0,
 			})
 		}
-		if st := g.Status(); st.State != StateReading || st.Current || g.Ready() {
-			t.Errorf("state %q, current %t, ready %t", st.State, st.Current, g.Ready())
+		if st := g.Status(); st.Phase != PhaseReading || st.Current || g.Ready() {
+			t.Errorf("phase %q, current %t, ready %t", st.Phase, st.Current, g.Ready())
 		}
 		wait(10 * time.Second)
 		for range 100 {
@@ -299,8 +299,8 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("scrapes waited: %v went by", took)
 		}
-		if st := g.Status(); st.State != StateFresh || !st.Current || !g.Ready() {
-			t.Errorf("state %q, current %t, ready %t", st.State, st.Current, g.Ready())
+		if st := g.Status(); st.Phase != PhaseFresh || !st.Current || !g.Ready() {
+			t.Errorf("phase %q, current %t, ready %t", st.Phase, st.Current, g.Ready())
 		}
 	})
 }
@@ -335,7 +335,7 @@ func TestScrapeShowsOneMoment(t *testing.T) {
 			},
 		} {
 			g.fail(tt.fault...)
-			before := Scrape(t.Context(), []*Refresher{g.Refresher})
+			before := Await(t.Context(), []*Refresher{g.Refresher}).Views()
 			_ = g.RefreshOnce(t.Context())
 			g.want(g.gather(before), tt.before)
 			g.want(g.scrape(t.Context()), tt.after)
@@ -420,7 +420,7 @@ func TestScrapeOfSeveralAccountsWaitsForAllAtOnce(t *testing.T) {
 		}
 		start := time.Now()
 		reg := prometheus.NewPedanticRegistry()
-		reg.MustRegister(Scrape(t.Context(), rs))
+		reg.MustRegister(Await(t.Context(), rs).Views())
 		if d := time.Since(start); d != time.Second {
 			t.Errorf("took %v, want 1s", d)
 		}
@@ -478,8 +478,8 @@ func TestMaxAge(t *testing.T) {
 						"twilio_operations_failing/COMPLETED": 0,
 					},
 				)
-				if st := g.Status(); !st.Current || st.State != StateFailing || st.Reason.Label != "server" {
-					t.Errorf("current %t, state %q, reason %q", st.Current, st.State, st.Reason.Label)
+				if st := g.Status(); !st.Current || st.Phase != PhaseFailing || st.Reason.Label != "server" {
+					t.Errorf("current %t, phase %q, reason %q", st.Current, st.Phase, st.Reason.Label)
 				}
 				wait(time.Millisecond)
 				got = g.scrape(t.Context())
@@ -508,8 +508,8 @@ func TestThrottledInBackgroundMode(t *testing.T) {
 			}
 		}
 		g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": 50 * 60})
-		if st := g.Status(); st.State != StateThrottled || len(g.lists()) != 0 || g.Ready() {
-			t.Fatalf("state %q, %d requests, ready %t before Retry-After", st.State, len(g.lists()), g.Ready())
+		if st := g.Status(); st.Phase != PhaseThrottled || len(g.lists()) != 0 || g.Ready() {
+			t.Fatalf("phase %q, %d requests, ready %t before Retry-After", st.Phase, len(g.lists()), g.Ready())
 		}
 		if wait(time.Until(g.client.RetryAt())); len(g.lists()) != 1 {
 			t.Errorf("%d requests after Retry-After, want 1", len(g.lists()))
@@ -517,8 +517,8 @@ func TestThrottledInBackgroundMode(t *testing.T) {
 		if wait(30 * time.Second); len(g.lists()) != 2 {
 			t.Errorf("%d requests at the tick that follows, want 2", len(g.lists()))
 		}
-		if st := g.Status(); st.State != StateFresh || !st.RetryAt.IsZero() {
-			t.Errorf("state %q, retry at %v", st.State, st.RetryAt)
+		if st := g.Status(); st.Phase != PhaseFresh || !st.RetryAt.IsZero() {
+			t.Errorf("phase %q, retry at %v", st.Phase, st.RetryAt)
 		}
 	})
 }

@@ -103,8 +103,8 @@ func TestResume(t *testing.T) {
 		if !r.created.Equal(created) {
 			t.Errorf("the counters were created at %v, now at %v", created, r.created)
 		}
-		if s := r.Status(); r.Ready() || s.State != StateStarting || !s.Current {
-			t.Errorf("ready %t, state %s, current %t", r.Ready(), s.State, s.Current)
+		if s := r.Status(); r.Ready() || s.Phase != PhaseStarting || !s.Current {
+			t.Errorf("ready %t, phase %s, current %t", r.Ready(), s.Phase, s.Current)
 		}
 
 		r.list.set(append(grown(ops, 7), twilio.Operation{
@@ -117,8 +117,8 @@ func TestResume(t *testing.T) {
 			"twilio_up": 1, "twilio_messages_total": 15 + 6 + 100, "twilio_exporter_refreshes_total/success": 3,
 			"twilio_exporter_refreshes_total/error": 1, "twilio_operation_messages/COMPLETED": 151,
 		})
-		if s := r.Status(); !r.Ready() || s.State != StateFresh {
-			t.Errorf("ready %t, state %s", r.Ready(), s.State)
+		if s := r.Status(); !r.Ready() || s.Phase != PhaseFresh {
+			t.Errorf("ready %t, phase %s", r.Ready(), s.Phase)
 		}
 	})
 }

@@ -6,38 +6,37 @@ import (
 	"twilio_operations_exporter/collector/window"
 )
 
-// State is an account's state in a word.
-type State string
+// Phase sums up the state of an account in a word.
+type Phase string
 
-// The states, of which the first that applies holds.
+// The phases. If several apply, it is the first of them.
 const (
-	StateThrottled State = "throttled" // no request goes out before Status.RetryAt
-	StateFailing   State = "failing"   // the last refresh to end failed
-	StateFresh     State = "fresh"     // it succeeded
-	StateReading   State = "reading"   // the first refresh is under way
-	StateStarting  State = "starting"  // it has not begun
+	PhaseThrottled Phase = "throttled" // no request goes out before Status.RetryAt
+	PhaseFailing   Phase = "failing"   // the last refresh to end failed
+	PhaseFresh     Phase = "fresh"     // the last refresh to end succeeded
+	PhaseReading   Phase = "reading"   // the first refresh is under way
+	PhaseStarting  Phase = "starting"  // the first refresh has not begun
 )
 
-// Status is an account's state for the landing page; metrics have it in numbers. Times are by the local clock, zero where
-// there is none.
+// Status is the state of an account for the landing page. Times are by the local clock and zero if there is none.
 type Status struct {
-	State State
+	Phase Phase
 
-	Started      time.Time // the start of the last refresh to start
-	Succeeded    time.Time // the end of the last that succeeded
-	FailingSince time.Time // the end of the first that has failed since
-	NextRefresh  time.Time // when the next is planned; of no meaning without an interval
-	RetryAt      time.Time // when the API lets requests through again
+	Started      time.Time // start of the last refresh to start
+	Succeeded    time.Time // end of the last refresh that succeeded
+	FailingSince time.Time // end of the first refresh that failed since
+	NextRefresh  time.Time // when the next refresh is planned; meaningless without an interval
+	RetryAt      time.Time // when the API accepts requests again
 
-	// PagesRead and PagesExpected say how far the refresh under way is.
+	// Progress of the refresh under way.
 	PagesRead, PagesExpected int
 
-	// Of the last refresh to end: the requests it made, retries included, and why it failed.
+	// About the last refresh to end: the requests it made, including retries, and why it failed.
 	Requests int64
 	Err      error
 	Reason   Reason
 
-	// Snapshot is the last good one, nil before the first. Current is false when it is too old to be shown in metrics.
+	// Snapshot is the last good one, nil before the first. Current is false if it is too old to be exported.
 	Snapshot *window.Snapshot
 	Current  bool
 }
@@ -49,7 +48,7 @@ func (r *Refresher) Status() Status {
 
 	retryAt := r.client.RetryAt()
 	s := Status{
-		State:        r.state.inAWord(retryAt),
+		Phase:        r.state.phase(retryAt),
 		Started:      r.state.started,
 		Succeeded:    r.state.succeeded,
 		FailingSince: r.state.failingSince,
@@ -69,27 +68,27 @@ func (r *Refresher) Status() Status {
 	return s
 }
 
-// inAWord names the state of an account whose API lets requests through at retryAt.
-func (s *state) inAWord(retryAt time.Time) State {
+// phase is the phase of an account whose API accepts requests from retryAt on.
+func (s *state) phase(retryAt time.Time) Phase {
 	switch {
 	case !retryAt.IsZero():
-		return StateThrottled
+		return PhaseThrottled
 	case s.err != nil:
-		return StateFailing
+		return PhaseFailing
 	case s.refreshed:
-		return StateFresh
+		return PhaseFresh
 	case s.progress != nil:
-		return StateReading
+		return PhaseReading
 	default:
-		return StateStarting
+		return PhaseStarting
 	}
 }
 
-// Settings returns what the refresher was made with.
+// Settings returns the settings that the refresher was made with.
 func (r *Refresher) Settings() Settings { return r.settings }
 
-// Healthy is false when the refresh loop is stalled: when it has made no step for max(3 intervals, interval + refresh
-// timeout). There is no loop with an interval of 0.
+// Healthy reports whether the refresh loop is alive. It is stalled if it has not ticked for max(3 intervals, interval +
+// refresh timeout). With an interval of 0 there is no loop.
 func (r *Refresher) Healthy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,7 +97,7 @@ func (r *Refresher) Healthy() bool {
 	return interval == 0 || time.Since(r.state.ticked) <= longest
 }
 
-// Ready is true once a refresh has ended, well or badly; at once with an interval of 0.
+// Ready reports whether a refresh has ended, successfully or not. With an interval of 0, an account is always ready.
 func (r *Refresher) Ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

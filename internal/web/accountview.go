@@ -90,7 +90,7 @@ func (v *accountView) Short() string {
 
 // Progress says how far the first read is, "" where none is under way.
 func (v *accountView) Progress() string {
-	if v.Status.State != collector.StateReading {
+	if v.Status.Phase != collector.PhaseReading {
 		return ""
 	}
 	return "Numbers and charts appear at the end of the first read: " +

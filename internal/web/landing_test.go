@@ -154,7 +154,7 @@ func TestFind(t *testing.T) {
 	failed := errors.New("it failed")
 	now := noon.Add(5 * time.Second)
 	fresh := func(s *window.Snapshot) collector.Status {
-		return collector.Status{State: collector.StateFresh, Succeeded: noon, Snapshot: s, Current: true}
+		return collector.Status{Phase: collector.PhaseFresh, Succeeded: noon, Snapshot: s, Current: true}
 	}
 	for name, tc := range map[string]struct {
 		settings collector.Settings
@@ -162,65 +162,65 @@ func TestFind(t *testing.T) {
 		level    severity
 		want     string
 	}{
-		"starting":   {settings, collector.Status{State: collector.StateStarting}, waiting, "first read has not begun."},
-		"no scrape":  {onScrape, collector.Status{State: collector.StateStarting}, waiting, "no numbers before the first scrape."},
-		"first read": {settings, collector.Status{State: collector.StateReading}, waiting, "first read under way."},
+		"starting":   {settings, collector.Status{Phase: collector.PhaseStarting}, waiting, "first read has not begun."},
+		"no scrape":  {onScrape, collector.Status{Phase: collector.PhaseStarting}, waiting, "no numbers before the first scrape."},
+		"first read": {settings, collector.Status{Phase: collector.PhaseReading}, waiting, "first read under way."},
 		"first read, so far": {
-			settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100},
+			settings, collector.Status{Phase: collector.PhaseReading, PagesRead: 40, PagesExpected: 100},
 			waiting, "first read under way (40%).",
 		},
 		"first read, of more than expected": {
-			settings, collector.Status{State: collector.StateReading, PagesRead: 101, PagesExpected: 100},
+			settings, collector.Status{Phase: collector.PhaseReading, PagesRead: 101, PagesExpected: 100},
 			waiting, "first read under way (99%).",
 		},
 		"refused": {
-			settings, collector.Status{State: collector.StateFailing, Err: failed, Reason: reason("auth")},
+			settings, collector.Status{Phase: collector.PhaseFailing, Err: failed, Reason: reason("auth")},
 			critical, "no numbers yet (credentials refused).",
 		},
 		"throttled at first": {
-			settings, collector.Status{State: collector.StateThrottled, RetryAt: now.Add(4 * time.Minute)},
+			settings, collector.Status{Phase: collector.PhaseThrottled, RetryAt: now.Add(4 * time.Minute)},
 			critical, "no numbers yet (throttled by Twilio for another 4 min).",
 		},
 		"throttled": {
 			settings, collector.Status{
-				State: collector.StateThrottled, RetryAt: now.Add(4 * time.Minute), Succeeded: now.Add(-3 * time.Minute),
+				Phase: collector.PhaseThrottled, RetryAt: now.Add(4 * time.Minute), Succeeded: now.Add(-3 * time.Minute),
 				Snapshot: hourOf(twilio.Stats{}), Current: true,
 			},
 			warning, "numbers are 3 min old (throttled by Twilio for another 4 min).",
 		},
 		"throttled for no longer than an interval": {
 			settings, collector.Status{
-				State: collector.StateThrottled, RetryAt: now.Add(time.Minute), Succeeded: now, Snapshot: hourOf(twilio.Stats{}), Current: true,
+				Phase: collector.PhaseThrottled, RetryAt: now.Add(time.Minute), Succeeded: now, Snapshot: hourOf(twilio.Stats{}), Current: true,
 			},
 			quiet, ".",
 		},
 		"a refresh failed": {
 			settings, collector.Status{
-				State: collector.StateFailing, Err: failed, Reason: reason("timeout"), Succeeded: now.Add(-90 * time.Second),
+				Phase: collector.PhaseFailing, Err: failed, Reason: reason("timeout"), Succeeded: now.Add(-90 * time.Second),
 				Snapshot: with(hourOf(twilio.Stats{}), func(s *window.Snapshot) { s.FailingNow = 2 }), Current: true,
 			},
 			warning, "numbers are 1 min old (timeout), 2 campaigns failing in the last hour.",
 		},
 		"refused later": {
 			settings, collector.Status{
-				State: collector.StateFailing, Err: failed, Reason: reason("auth"), Succeeded: now.Add(-90 * time.Second),
+				Phase: collector.PhaseFailing, Err: failed, Reason: reason("auth"), Succeeded: now.Add(-90 * time.Second),
 				Snapshot: hourOf(twilio.Stats{}), Current: true,
 			},
 			critical, "numbers are 1 min old (credentials refused).",
 		},
 		"too old": {
 			settings, collector.Status{
-				State: collector.StateFailing, Err: failed, Reason: reason("network"), Succeeded: now.Add(-12 * time.Minute),
+				Phase: collector.PhaseFailing, Err: failed, Reason: reason("network"), Succeeded: now.Add(-12 * time.Minute),
 				Snapshot: with(hourOf(twilio.Stats{}), func(s *window.Snapshot) { s.FailingNow = 2 }),
 			},
 			critical, "no current numbers for 12 min (no connection to Twilio).",
 		},
 		"too old, and nobody knows why": {
-			settings, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-12 * time.Minute), Snapshot: hourOf(twilio.Stats{})},
+			settings, collector.Status{Phase: collector.PhaseFresh, Succeeded: now.Add(-12 * time.Minute), Snapshot: hourOf(twilio.Stats{})},
 			critical, "no current numbers for 12 min (a refresh is under way).",
 		},
 		"nobody scrapes": {
-			onScrape, collector.Status{State: collector.StateFresh, Succeeded: now.Add(-12 * time.Minute), Snapshot: hourOf(twilio.Stats{})},
+			onScrape, collector.Status{Phase: collector.PhaseFresh, Succeeded: now.Add(-12 * time.Minute), Snapshot: hourOf(twilio.Stats{})},
 			warning, "no current numbers for 12 min (no scrape).",
 		},
 		"nothing":     {settings, fresh(&window.Snapshot{Time: noon}), quiet, "."},
@@ -310,16 +310,16 @@ func TestAccountView(t *testing.T) {
 		want     []string
 	}{
 		"starting": {
-			settings, collector.Status{State: collector.StateStarting, NextRefresh: noon.Add(90 * time.Second)},
+			settings, collector.Status{Phase: collector.PhaseStarting, NextRefresh: noon.Add(90 * time.Second)},
 			[]string{">in 1 min<", ">none yet<", ">none<"},
 		},
 		"reading": {
-			settings, collector.Status{State: collector.StateReading, PagesRead: 40, PagesExpected: 100},
+			settings, collector.Status{Phase: collector.PhaseReading, PagesRead: 40, PagesExpected: 100},
 			[]string{"at the end of the first read: 40 of about 100 pages read.", `"Next refresh">now<`},
 		},
 		"too old": {
 			settings, collector.Status{
-				State: collector.StateFailing, Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
+				Phase: collector.PhaseFailing, Err: errors.New("401:\nno"), Reason: collector.Reasons()[0],
 				Succeeded: noon.Add(-26 * time.Hour), FailingSince: noon.Add(-time.Hour), Snapshot: snapshot,
 			},
 			[]string{
@@ -328,12 +328,12 @@ func TestAccountView(t *testing.T) {
 			},
 		},
 		"throttled": {
-			settings, collector.Status{State: collector.StateThrottled, RetryAt: noon.Add(13 * time.Hour)},
+			settings, collector.Status{Phase: collector.PhaseThrottled, RetryAt: noon.Add(13 * time.Hour)},
 			[]string{">until 2026-03-02 01:00:00 UTC<"},
 		},
 		"fresh": {
 			settings, collector.Status{
-				State: collector.StateFresh, Succeeded: noon.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865,
+				Phase: collector.PhaseFresh, Succeeded: noon.Add(-5 * time.Second), Snapshot: snapshot, Current: true, Requests: 1865,
 			},
 			[]string{
 				"as of 5 s ago", ">1,865<", `"Operations" class="n">3<`, `"Messages" class="n">3,000,000<`,
@@ -344,14 +344,14 @@ func TestAccountView(t *testing.T) {
 		},
 		"a share that is wrong": {
 			settings, collector.Status{
-				State: collector.StateFresh, Succeeded: noon, Current: true,
+				Phase: collector.PhaseFresh, Succeeded: noon, Current: true,
 				Snapshot: hourOf(twilio.Stats{twilio.Total: 100, twilio.Delivered: 80, twilio.Failed: 20}),
 			},
 			[]string{`20 <span class="share">20%</span> <strong class="mark critical">✕ Critical</strong>`},
 		},
 		"failing and stuck": {
 			settings, collector.Status{
-				State: collector.StateFresh, Succeeded: noon, Current: true,
+				Phase: collector.PhaseFresh, Succeeded: noon, Current: true,
 				Snapshot: with(hourOf(twilio.Stats{}), func(s *window.Snapshot) {
 					s.FailingNow = 4
 					s.Statuses[1].Failing = 72
@@ -369,7 +369,7 @@ func TestAccountView(t *testing.T) {
 			},
 		},
 		"on each scrape": {
-			collector.Settings{}, collector.Status{State: collector.StateFresh, Snapshot: &window.Snapshot{}, Current: true, Succeeded: noon},
+			collector.Settings{}, collector.Status{Phase: collector.PhaseFresh, Snapshot: &window.Snapshot{}, Current: true, Succeeded: noon},
 			[]string{">at the next scrape<", `"Delivered" class="n"><span>0</span><`, "No messages in the window."},
 		},
 	} {
@@ -388,7 +388,7 @@ func TestAccountView(t *testing.T) {
 func TestReasons(t *testing.T) {
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
 	status := collector.Status{
-		State: collector.StateFresh, Succeeded: noon, Current: true,
+		Phase: collector.PhaseFresh, Succeeded: noon, Current: true,
 		Snapshot: with(hourOf(twilio.Stats{twilio.Total: 5}), func(s *window.Snapshot) {
 			s.FailingNow = 1
 			s.Failing = []*twilio.Operation{{ID: "x", Status: twilio.StatusProcessing, CreatedAt: noon}}
@@ -432,7 +432,7 @@ func TestReasons(t *testing.T) {
 func TestPageOfEmails(t *testing.T) {
 	settings := collector.Settings{Account: "a", Resource: twilio.Emails, Interval: time.Minute, Window: 24 * time.Hour}
 	status := collector.Status{
-		State: collector.StateFresh, Succeeded: noon, Current: true,
+		Phase: collector.PhaseFresh, Succeeded: noon, Current: true,
 		Snapshot: hourOf(twilio.Stats{twilio.Total: 1000, twilio.Delivered: 800, twilio.Failed: 200, twilio.Sent: 800}),
 	}
 	text := render(t, []*accountView{newAccountView(0, settings, status, noon)})

@@ -162,7 +162,7 @@ func unread(settings *collector.Settings, status *collector.Status, why string) 
 	switch {
 	case why != "":
 		return finding{critical, fmt.Sprintf("no numbers yet (%s)", why)}
-	case status.State == collector.StateReading:
+	case status.Phase == collector.PhaseReading:
 		return finding{waiting, "first read under way" + readSoFar(status)}
 	case settings.Interval == 0:
 		return finding{waiting, "no numbers before the first scrape"}
@@ -175,7 +175,7 @@ func unread(settings *collector.Settings, status *collector.Status, why string) 
 func obstacle(settings *collector.Settings, status *collector.Status, now time.Time) string {
 	failed := status.Err != nil
 	switch {
-	case throttled(settings, status), failed && status.State == collector.StateThrottled:
+	case throttled(settings, status), failed && status.Phase == collector.PhaseThrottled:
 		return "throttled by Twilio for another " + roughly(status.RetryAt.Sub(now))
 	case failed:
 		return causeOf(status.Reason)
@@ -185,7 +185,7 @@ func obstacle(settings *collector.Settings, status *collector.Status, now time.T
 
 // throttled reports whether numbers get old because the API lets no request through for that long.
 func throttled(settings *collector.Settings, status *collector.Status) bool {
-	return status.State == collector.StateThrottled &&
+	return status.Phase == collector.PhaseThrottled &&
 		(status.Snapshot == nil || status.RetryAt.Sub(status.Succeeded) > 2*settings.Interval)
 }
 

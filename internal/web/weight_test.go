@@ -79,12 +79,12 @@ func pagesOf(n int) map[string]func() []*accountView {
 	quietOnes, troubled := busySnapshot(false), busySnapshot(true)
 	fresh := func(s *window.Snapshot) collector.Status {
 		return collector.Status{
-			State: collector.StateFresh, Snapshot: s, Current: true, Requests: 45,
+			Phase: collector.PhaseFresh, Snapshot: s, Current: true, Requests: 45,
 			Succeeded: noon.Add(-5 * time.Second), NextRefresh: noon.Add(55 * time.Second),
 		}
 	}
 	blind := collector.Status{
-		State: collector.StateFailing, Snapshot: troubled, Succeeded: noon.Add(-12 * time.Minute),
+		Phase: collector.PhaseFailing, Snapshot: troubled, Succeeded: noon.Add(-12 * time.Minute),
 		Err: errors.New("list_operations: dial tcp: no route to host"), Reason: collector.Reasons()[4],
 	}
 	mixture := []collector.Status{blind, fresh(troubled), fresh(quietOnes)} // one in 20 of each kind that is not quiet
