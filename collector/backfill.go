@@ -11,28 +11,34 @@ import (
 	"twilio_operations_exporter/collector/window"
 )
 
-// past is what an account's counters would have been.
+// past is the past of an account, from which its earlier counters are computed.
 type past struct {
 	settings *Settings
 	label    string // account="…"
 	window   window.State
-	read     time.Time // the end of the refresh
+	read     time.Time // end of the refresh
 }
 
-// WriteBackfill writes, as OpenMetrics, what the counters would have been at each minute of the window, had the exporter
-// run all the time: each operation counts in the minute in which it was created, with all that has become of it by now.
-// The last samples are of the end of the refresh. Accounts whose last refresh has failed are left out; where there is no
-// other, nothing is written.
+// WriteBackfill writes, as OpenMetrics, what the counters would have been at each minute of the window if the exporter
+// had run all along. Each operation counts in the minute of its creation, with the outcomes that its messages have by
+// now. The last samples are at the end of the refresh. Accounts whose last refresh failed are left out. If no others
+// are left, nothing is written.
 //
-// Families go through all accounts, as OpenMetrics has it. No more is held in memory than the windows are.
+// OpenMetrics wants a family to be in one piece, so each is written for all accounts. Nothing but the windows is held
+// in memory.
 func WriteBackfill(w io.Writer, rs []*Refresher) error {
 	var accounts []past
 	for _, r := range rs {
 		v := r.view()
-		if v.up {
-			label := "account=" + quoteLabel(r.settings.Account)
-			accounts = append(accounts, past{&r.settings, label, r.window.Save(), v.snapshot.Time})
+		if !v.up {
+			continue
 		}
+		accounts = append(accounts, past{
+			settings: &r.settings,
+			label:    "account=" + quoteLabel(r.settings.Account),
+			window:   r.window.Save(),
+			read:     v.snapshot.Time,
+		})
 	}
 	if len(accounts) == 0 {
 		return nil
@@ -54,11 +60,11 @@ func WriteBackfill(w io.Writer, rs []*Refresher) error {
 	return out.Flush() // returns the first error of all
 }
 
-// write writes the samples of one counter: 0 at the beginning of the window, and one at the end of each minute. Each comes
-// a second time a millisecond later: a range of PromQL leaves off what is at its beginning, so that the increase over a
-// whole hour would lack its first minute.
+// write writes the samples of one counter: 0 at the beginning of the window, then one at the end of each minute. Each
+// is repeated a millisecond later: a PromQL range excludes its start, so the increase over a whole hour would otherwise
+// lack the first minute.
 func (a *past) write(out *bufio.Writer, row *metric) {
-	sums := &window.Snapshot{} // up to a time
+	sums := &window.Snapshot{} // of the minutes so far
 	v := &view{settings: a.settings, snapshot: sums}
 	samples := func(at time.Time) {
 		row.generate(v, func(value float64, _ ...string) {
@@ -66,6 +72,7 @@ func (a *past) write(out *bufio.Writer, row *metric) {
 			_, _ = fmt.Fprintf(out, "%s{%s} %.0f %s\n", row.name, a.label, value, seconds)
 		})
 	}
+
 	for minute, totals := range a.window.Minutes(a.read) {
 		samples(minute)
 		samples(minute.Add(time.Millisecond))

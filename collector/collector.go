@@ -64,9 +64,9 @@ func (r *Refresher) viewOf(s *state) *view {
 	return v
 }
 
-// showable reports whether gauges with a status are still exported: for max(MaxAge, 2 intervals) after the last success.
-// Both clocks count, as the monotonic one stands still while the machine is suspended. If the last success was before a
-// restart and lies in the future, its age is unknown, and they are not.
+// showable reports whether gauges with a status are still exported: for max(MaxAge, 2 intervals) after the last
+// success. Both clocks count, as the monotonic one stands still while the machine is suspended. If the last success was
+// before a restart and lies in the future, its age is unknown, and they are not.
 func (r *Refresher) showable(s *state) bool {
 	if s.snapshot == nil {
 		return false

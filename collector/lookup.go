@@ -7,53 +7,53 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// LookUp looks up messages that these operations have lost, the ones that are named as failing, and passes on by
-// Refresher.Found what it finds. It is called after a refresh that has succeeded. Its context ends when the next one
-// begins.
+// LookUp looks up lost messages of the operations that are named as failing, and passes the results to Refresher.Found.
+// It is called after a successful refresh. Its context ends when the next refresh begins.
 type LookUp func(ctx context.Context, failing []*twilio.Operation)
 
-// lookUps run a LookUp between refreshes. But for found they belong to the goroutine of Refresher.Run.
+// lookUps runs a LookUp between refreshes. Except for found, it belongs to the goroutine of Refresher.Run.
 type lookUps struct {
-	run    LookUp // nil: none
+	run    LookUp // nil = none
 	cancel context.CancelFunc
-	ended  chan struct{} // closed when the last one has ended
+	ended  chan struct{} // closed when the last look-up has ended
 
-	some  chan struct{} // of capacity 1: there is something in found
+	some  chan struct{} // has capacity 1: something was added to found
 	found []found       // guarded by Refresher.mu
 }
 
-// found is what a look-up has found of one operation.
+// found is the result of looking up messages of one operation.
 type found struct {
 	op       *twilio.Operation
 	messages []SampledMessage
 	at       time.Time
 }
 
-// LookUpLost has Run call f between refreshes. To be called before Run.
+// LookUpLost makes Run call f between refreshes. It must be called before Run.
 func (r *Refresher) LookUpLost(f LookUp) {
 	r.lookUps.run = f
-	r.metrics.noSampleErrors()
+	r.metrics.initSampleErrors()
 }
 
-// Sampled is what looking up lost messages has found so far.
+// Sampled returns the results of look-ups so far.
 func (r *Refresher) Sampled() Sampled {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.state.sampled
 }
 
-// Found passes on messages that an operation has lost; none says that none was found.
+// Found passes on lost messages of an operation that were looked up, or none if no message was found.
 func (r *Refresher) Found(op *twilio.Operation, messages []SampledMessage) {
 	r.mu.Lock()
 	r.lookUps.found = append(r.lookUps.found, found{op, messages, time.Now()})
 	r.mu.Unlock()
+
 	select {
 	case r.lookUps.some <- struct{}{}:
 	default:
 	}
 }
 
-// showFound shows what look-ups have found.
+// showFound shows the results that look-ups have passed on.
 func (r *Refresher) showFound() {
 	r.mu.Lock()
 	news := r.lookUps.found
@@ -71,7 +71,7 @@ func (r *Refresher) showFound() {
 	r.show(next)
 }
 
-// startLookUp begins a look-up, unless the last refresh has failed or the last look-up has not ended yet.
+// startLookUp starts a look-up, unless the last refresh failed or the last look-up has not ended yet.
 func (r *Refresher) startLookUp(ctx context.Context) {
 	l := &r.lookUps
 	failing := r.view().failing()
@@ -79,6 +79,7 @@ func (r *Refresher) startLookUp(ctx context.Context) {
 	if l.run == nil || len(failing) == 0 || !succeeded {
 		return
 	}
+
 	select {
 	case <-l.ended:
 	default:
@@ -94,7 +95,7 @@ func (r *Refresher) startLookUp(ctx context.Context) {
 	}()
 }
 
-// stopLookUp has the look-up under way end. It does not wait for that.
+// stopLookUp cancels the look-up under way, without waiting for its end.
 func (r *Refresher) stopLookUp() {
 	if r.lookUps.cancel != nil {
 		r.lookUps.cancel()
@@ -102,13 +103,13 @@ func (r *Refresher) stopLookUp() {
 	}
 }
 
-// endLookUps has the look-up under way end, and waits for that.
+// endLookUps cancels the look-up under way and waits for its end.
 func (r *Refresher) endLookUps() {
 	r.stopLookUp()
 	<-r.lookUps.ended
 }
 
-// failing are the operations that are named as failing.
+// failing returns the operations that are named as failing.
 func (v *view) failing() []*twilio.Operation {
 	ops := v.snapshot.Failing
 	return ops[:min(len(ops), v.settings.Named)]

@@ -18,36 +18,34 @@ type metric struct {
 	labels     []string // besides account
 	kind       kind
 
-	// generate emits the samples of one account, each with the values of labels.
 	generate generator
-	backfill bool // it has a past: see WriteBackfill
+	backfill bool // WriteBackfill writes it
 
 	desc *prometheus.Desc
 }
 
 type (
+	// generator emits the samples of an account.
 	generator func(v *view, emit emitter)
-	emitter   func(value float64, labels ...string)
+	// emitter takes a sample: its value, and the values of its labels besides account.
+	emitter func(value float64, labels ...string)
 )
 
-// kind is when the samples of a metric are generated, and how long they are shown.
+// kind says when the samples of a metric are generated and how long they are exported.
 type kind int
 
 const (
-	// gauge: at the end of a refresh, and shown until the numbers are too old.
-	gauge kind = iota
-	// counter: at the end of a refresh, and shown always.
-	counter
-	// liveGauge and liveCounter: at every scrape.
-	liveGauge
-	liveCounter
+	gauge       kind = iota // generated at the end of a refresh, exported until the numbers are too old
+	counter                 // generated at the end of a refresh, always exported
+	liveGauge               // generated at every scrape
+	liveCounter             // the same
 )
 
 func (k kind) live() bool { return k == liveGauge || k == liveCounter }
 
 func (k kind) counts() bool { return k == counter || k == liveCounter }
 
-// metrics is the table.
+// metrics is the table of the metrics of accounts, except for those of Metrics.
 var metrics = describe(slices.Concat(accountMetrics, statMetrics(), sampledMetrics))
 
 var accountMetrics = []metric{
@@ -174,7 +172,7 @@ var accountMetrics = []metric{
 	},
 }
 
-// statMetrics are the rows of the stats of operations.
+// statMetrics returns the rows of the stats of operations.
 func statMetrics() (rows []metric) {
 	for i := range twilio.MessageStats {
 		stat := &twilio.MessageStats[i]
@@ -211,7 +209,7 @@ func statMetrics() (rows []metric) {
 	return rows
 }
 
-// ofResources generates what generate does, for accounts whose resource has a stat.
+// ofResources generates samples for accounts whose resource has the stat.
 func ofResources(stat int, generate generator) generator {
 	return func(v *view, emit emitter) {
 		if v.settings.Resource.Stats()[stat].JSON != "" {
@@ -230,7 +228,7 @@ func ofStatus(value func(*window.StatusSums) float64) generator {
 	}
 }
 
-// timeOfStatus generates a sample for each status that has such a time.
+// timeOfStatus generates a sample for each status whose time is not zero.
 func timeOfStatus(value func(*window.StatusSums) time.Time) generator {
 	return func(v *view, emit emitter) {
 		for i := range v.snapshot.Statuses {
@@ -245,7 +243,7 @@ func timeOfStatus(value func(*window.StatusSums) time.Time) generator {
 
 var namedLabels = []string{"operation", "status", "why"}
 
-// ofNamed generates a sample for each operation that is named.
+// ofNamed generates a sample for each failing and each stuck operation that is named.
 func ofNamed(value func(*twilio.Operation) float64) generator {
 	return func(v *view, emit emitter) {
 		named := func(ops []*twilio.Operation, why string) {
@@ -258,7 +256,7 @@ func ofNamed(value func(*twilio.Operation) float64) generator {
 	}
 }
 
-// describe completes the rows.
+// describe adds the descriptions to the rows.
 func describe(rows []metric) []metric {
 	for i := range rows {
 		labels := append([]string{"account"}, rows[i].labels...)
@@ -267,7 +265,7 @@ func describe(rows []metric) []metric {
 	return rows
 }
 
-// Unix is t as metrics have it: in seconds since 1970, 0 for the zero time.
+// Unix returns t in seconds since 1970, as metrics have it, and 0 for the zero time.
 func Unix(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

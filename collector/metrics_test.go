@@ -60,12 +60,12 @@ func fixed() scraped {
 	read := &view{
 		settings: &s, created: created, started: created, up: true, succeeded: at, throttled: 90 * time.Second,
 		skew: -1500 * time.Millisecond, skewKnown: true, snapshot: snapshot,
-		results: map[string]int{"success": 1001, "error": 9}, errors: noErrors(),
+		results: map[string]int{"success": 1001, "error": 9}, errors: zeroErrors(),
 	}
 	read.errors["server"], read.errors["network"] = 5, 4
 	starting := &view{
 		settings: &empty, created: created, started: created, snapshot: &window.Snapshot{},
-		results: map[string]int{"success": 0, "error": 0}, errors: noErrors(),
+		results: map[string]int{"success": 0, "error": 0}, errors: zeroErrors(),
 	}
 	read.sampled = Sampled{}.with(snapshot.Failing[0], []SampledMessage{
 		{ID: "1", Code: "30007", Channel: "SMS", Tags: map[string]string{"campaign": "spring \"26\"", "cost-center": "7"}},

@@ -15,17 +15,17 @@ import (
 // Reason is a kind of error that ends a refresh.
 type Reason struct {
 	Label  string // value of the label reason of twilio_exporter_refresh_errors_total
-	Cause  string // what has happened
+	Cause  string // what happened
 	Remedy string // what to do about it
 
 	is func(error) bool
 }
 
-// Reasons returns the table of reasons. It is the one source of the label's values, the log's hints, the landing page's
-// remedies and docs/troubleshooting.md.
+// Reasons returns the table of reasons, from which the values of the label, hints in the log, remedies on the landing
+// page and docs/troubleshooting.md come.
 func Reasons() []Reason { return slices.Clone(reasons[:]) }
 
-// reasons are in the order in which [ReasonOf] looks for the first that applies.
+// reasons are in the order in which ReasonOf tries them.
 var reasons = [...]Reason{
 	{
 		"auth", "The API refused the credentials (401 or 403).",
@@ -90,14 +90,14 @@ var reasons = [...]Reason{
 
 // ReasonOf returns the reason of an error that ended a refresh.
 func ReasonOf(err error) Reason {
-	// The file of a certificate fails in the middle of a request.
+	// A certificate file that cannot be read would look like an error of the network.
 	if has[*fs.PathError](err) && !has[*twilio.SecretError](err) {
 		return reasons[len(reasons)-1]
 	}
 	return reasons[slices.IndexFunc(reasons[:], func(r Reason) bool { return r.is(err) })]
 }
 
-// statusOf is the HTTP status of an answer other than 200, 0 where err is something else.
+// statusOf returns the HTTP status of an error answer of the API, or 0 for any other error.
 func statusOf(err error) int {
 	if api, ok := errors.AsType[*twilio.Error](err); ok {
 		return api.StatusCode

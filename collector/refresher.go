@@ -1,5 +1,5 @@
-// Package collector refreshes the windows of accounts and shows their snapshots as metrics. It decides when to refresh;
-// what to read then is decided by [twilio_operations_exporter/collector/window].
+// Package collector refreshes the windows of accounts and exports their snapshots as metrics. It decides when to
+// refresh; [twilio_operations_exporter/collector/window] decides what to read.
 package collector
 
 import (
@@ -20,43 +20,43 @@ import (
 // Settings say how one account is read. They are not validated here.
 type Settings struct {
 	Account        string          // value of the account label
-	AccountSID     string          // of the account at Twilio
-	Resource       twilio.Resource // whose operations are read
+	AccountSID     string          // at Twilio
+	Resource       twilio.Resource // what kind of operations is read
 	Interval       time.Duration   // between refreshes; 0 = refresh on each scrape
-	Window         time.Duration   // operations created in the last this long count
+	Window         time.Duration   // how far back operations count, by creation time
 	RefreshTimeout time.Duration   // of one whole refresh
-	MaxAge         time.Duration   // gauges with status are shown max(MaxAge, 2 intervals) after the last success
+	MaxAge         time.Duration   // gauges with status are exported for max(MaxAge, 2 intervals) after the last success
 	PageSize       int             // 1 to 1000
-	Concurrency    int             // requests in flight, at most
+	Concurrency    int             // most requests in flight
 	MaxStaleness   float64         // 0 to 1: how far behind an operation may be, as a fraction of its age
-	Named          int             // 0 to 20: how many failing, and how many stuck, operations are exported by id
-	Samples        int             // 0 to 20: how many lost messages of a failing operation are looked up
-	Tags           OperationTags   // of messages that were looked up, to be exported
+	Named          int             // 0 to 20: most failing, and most stuck, operations to export by id
+	Samples        int             // 0 to 20: most lost messages of a failing operation to look up
+	Tags           OperationTags   // tags of the messages looked up to export
 }
 
 const (
-	maxSkew       = time.Minute     // between this host's clock and the API's, above which it is logged
-	progressEvery = 5 * time.Second // how often a refresh that takes long says how far it is
-	minNamed      = 5               // failing and stuck operations in a snapshot, at least: for the landing page
+	maxSkew       = time.Minute     // a clock skew above this is logged
+	progressEvery = 5 * time.Second // how often a long refresh logs its progress
+	minNamed      = 5               // the landing page lists so many failing and stuck operations, whatever Named is
 )
 
-// Refresher keeps one account's numbers: it refreshes them on an interval, or when a scrape asks.
+// Refresher keeps the numbers of one account. It refreshes them on an interval, or when a scrape asks.
 type Refresher struct {
 	settings Settings
 	client   *twilio.Client
 	metrics  *AccountMetrics
 	logger   log.Logger
-	created  time.Time          // of the counters, before restarts if that is known
-	started  time.Time          // of those that a restart sets to 0
-	keep     func(state []byte) // nil: states are not kept
-	asked    chan struct{}      // of capacity 1: a caller waits for current
+	created  time.Time          // when the counters began; with a kept state, before the restart
+	started  time.Time          // when the live counters began, which every restart resets
+	keep     func(state []byte) // nil = states are not kept
+	asked    chan struct{}      // has capacity 1: somebody waits for current
 	stopped  chan struct{}      // closed at the end of Run
 
 	lookUps lookUps
 
-	// Of the goroutine that refreshes: nobody else uses them.
+	// Only the goroutine that refreshes uses these.
 	window *window.Window
-	skewed bool // that the clocks differ has been logged
+	skewed bool // the clock skew has been logged
 
 	mu      sync.Mutex // guards what follows
 	current *flight    // the refresh under way or asked for
@@ -69,30 +69,30 @@ type flight struct {
 	err  error
 }
 
-// state is what scrapes and pages are told of a refresher. The goroutine that refreshes writes it, and nobody else: it
-// reads it without Refresher.mu.
+// state is what scrapes and pages show. Only the goroutine that refreshes writes it, so that goroutine can read it
+// without Refresher.mu.
 type state struct {
-	ticked      time.Time        // when the loop made its last step
-	nextRefresh time.Time        // when the next one is planned
-	started     time.Time        // the start of the last refresh to start
-	progress    *window.Progress // of the refresh under way, nil where there is none
-	refreshed   bool             // a refresh has ended since the start
+	ticked      time.Time        // when the loop last showed that it is alive
+	nextRefresh time.Time        // when the next refresh is planned
+	started     time.Time        // start of the last refresh to start
+	progress    *window.Progress // of the refresh under way, nil if there is none
+	refreshed   bool             // a refresh has ended since the program started
 
-	// Of the last refresh to end.
+	// About the last refresh to end.
 	requests int64
 	err      error
 	reason   Reason // of err
 
 	snapshot     *window.Snapshot // of the last refresh that succeeded, nil before the first
-	succeeded    time.Time        // its end
-	failingSince time.Time        // the end of the first refresh that has failed since
-	results      map[string]int   // refreshes that have ended, by the label result
-	errors       map[string]int   // those of them that have failed, by the label reason
-	sampled      Sampled          // is shown like the snapshot
+	succeeded    time.Time        // end of that refresh
+	failingSince time.Time        // end of the first refresh that failed since
+	results      map[string]int   // refreshes that ended, by the label result
+	errors       map[string]int   // refreshes that failed, by the label reason
+	sampled      Sampled
 	collected    collected
 }
 
-// outcome is how a refresh has ended.
+// outcome is how a refresh ended.
 type outcome struct {
 	err      error
 	pages    int64
@@ -114,11 +114,15 @@ func NewRefresher(s Settings, client *twilio.Client, m *AccountMetrics, logger l
 		stopped:  make(chan struct{}),
 		lookUps:  lookUps{some: make(chan struct{}, 1), ended: make(chan struct{})},
 		window:   window.New(s.windowOptions()),
-		state:    state{ticked: now, results: map[string]int{"success": 0, "error": 0}, errors: noErrors()},
+		state: state{
+			ticked:  now,
+			results: map[string]int{"success": 0, "error": 0},
+			errors:  zeroErrors(),
+		},
 	}
 
 	close(r.lookUps.ended)
-	r.state.collected = collectAll(r.view()) // the counters are there from the start, at 0
+	r.state.collected = collectAll(r.view()) // counters are exported from the start, at 0
 	return r
 }
 
@@ -133,8 +137,8 @@ func (s *Settings) windowOptions() window.Options {
 	}
 }
 
-// noErrors returns a counter at 0 for each reason.
-func noErrors() map[string]int {
+// zeroErrors returns a count of 0 for each reason.
+func zeroErrors() map[string]int {
 	counts := map[string]int{}
 	for i := range reasons {
 		counts[reasons[i].Label] = 0
@@ -143,7 +147,7 @@ func noErrors() map[string]int {
 }
 
 // Run refreshes until ctx ends: every Settings.Interval, the first time after delay; or, with an interval of 0,
-// whenever Scrape or Refresh asks.
+// whenever Refresh asks.
 func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	defer close(r.stopped)
 	defer r.endLookUps()
@@ -177,9 +181,8 @@ func (r *Refresher) Run(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// after returns the tick that follows a refresh. Ticks stay on their grid: the next one is the first after the refresh has
-// started. If the refresh took longer than that, it is the last that has passed, so that the next refresh starts at once
-// and those before it are skipped.
+// after returns the tick that follows a refresh: the first one after its start, as ticks stay on their grid. If ticks were
+// missed meanwhile, it is the last of them: the next refresh starts at once, and only once.
 func (r *Refresher) after(tick, started time.Time) time.Time {
 	interval := r.settings.Interval
 	behind := started.Sub(tick)
@@ -194,7 +197,7 @@ func (r *Refresher) after(tick, started time.Time) time.Time {
 	return tick
 }
 
-// ticked notes that the loop is alive, for Healthy.
+// ticked records for Healthy that the loop is alive.
 func (r *Refresher) ticked(next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -202,7 +205,7 @@ func (r *Refresher) ticked(next time.Time) {
 	r.state.nextRefresh = next
 }
 
-// awaitCooldown returns true once the API's cooldown is over and a refresh may start. With an interval it waits for
+// awaitCooldown returns true once no cooldown of the API keeps a refresh from starting. With an interval it waits for
 // that; otherwise the scrape gets the error at once.
 func (r *Refresher) awaitCooldown(ctx context.Context) bool {
 	for ctx.Err() == nil {
@@ -220,7 +223,7 @@ func (r *Refresher) awaitCooldown(ctx context.Context) bool {
 	return false
 }
 
-// join joins the refresh under way, or asks for one.
+// join returns the refresh under way, or asks for one.
 func (r *Refresher) join() *flight {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -234,7 +237,7 @@ func (r *Refresher) join() *flight {
 	return r.current
 }
 
-// resolve ends the refresh that is waited for.
+// resolve tells those who wait for the current refresh that it has ended.
 func (r *Refresher) resolve(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -245,8 +248,8 @@ func (r *Refresher) resolve(err error) {
 	}
 }
 
-// Refresh joins the refresh under way or asks for one, and waits until it ends or ctx does; in the latter case the
-// refresh goes on. It needs Run.
+// Refresh joins the refresh under way or asks for one, and waits for its end. If ctx ends first, the refresh goes on.
+// Run must be running.
 func (r *Refresher) Refresh(ctx context.Context) error {
 	f := r.join()
 	select {
@@ -259,14 +262,14 @@ func (r *Refresher) Refresh(ctx context.Context) error {
 	}
 }
 
-// RefreshOnce refreshes, in the place of Run and whatever the interval.
+// RefreshOnce refreshes once, whatever the interval. It is used instead of Run.
 func (r *Refresher) RefreshOnce(ctx context.Context) error { return r.refresh(ctx) }
 
-// refresh reads what is due and, when all of it was read, shows it.
+// refresh reads what is due and, if it could read everything, shows it.
 func (r *Refresher) refresh(ctx context.Context) error {
 	r.join()
 	select {
-	case <-r.asked: // that caller has joined this refresh
+	case <-r.asked: // this refresh is the one asked for
 	default:
 	}
 
@@ -279,9 +282,9 @@ func (r *Refresher) refresh(ctx context.Context) error {
 	first := r.begin(started, progress)
 
 	err := r.read(ctx, progress, first)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // the program stops: nothing has failed
 		r.keepState(&r.state)
-		r.resolve(ctx.Err()) // the program stops: no failure of the API's
+		r.resolve(ctx.Err())
 		return ctx.Err()
 	}
 
@@ -295,7 +298,7 @@ func (r *Refresher) refresh(ctx context.Context) error {
 	return err
 }
 
-// begin records the start of a refresh. It returns true if none has succeeded before.
+// begin records the start of a refresh. It returns true if no refresh has succeeded yet.
 func (r *Refresher) begin(started time.Time, progress *window.Progress) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -304,34 +307,14 @@ func (r *Refresher) begin(started time.Time, progress *window.Progress) (first b
 	return r.state.snapshot == nil
 }
 
-// read runs a refresh for as long as one may take, and reports its progress while that lasts: of a first one where
-// everybody sees it.
+// read reads what is due, for as long as a refresh may take. Meanwhile it logs the progress and keeps what was read.
 func (r *Refresher) read(ctx context.Context, progress *window.Progress, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, r.settings.RefreshTimeout)
-	logger := level.Debug(r.logger)
-	if first {
-		logger = level.Info(r.logger)
-	}
-
 	var others sync.WaitGroup
 	defer others.Wait()
 	defer cancel()
 	others.Go(func() { r.keepMeanwhile(ctx, first) })
-	others.Go(func() {
-		tick := time.Tick(progressEvery)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick:
-				logger.Log(
-					"msg", "refresh under way",
-					"pages", progress.Read.Load(),
-					"pages_expected", progress.Expected.Load(),
-				)
-			}
-		}
-	})
+	others.Go(func() { r.logProgress(ctx, progress, first) })
 
 	err := r.window.Refresh(ctx, r.client, progress)
 	ofRequest := has[*twilio.NetworkError](err) // such as the timeout of a dial
@@ -341,13 +324,36 @@ func (r *Refresher) read(ctx context.Context, progress *window.Progress, first b
 	return err
 }
 
-// end records the end of a refresh: metrics, state and log.
+// logProgress logs how far a refresh is, every now and then, until ctx ends. During a first refresh there are no
+// numbers to see, so it does that at info.
+func (r *Refresher) logProgress(ctx context.Context, progress *window.Progress, first bool) {
+	logger := level.Debug(r.logger)
+	if first {
+		logger = level.Info(r.logger)
+	}
+
+	tick := time.Tick(progressEvery)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+			logger.Log(
+				"msg", "refresh under way",
+				"pages", progress.Read.Load(),
+				"pages_expected", progress.Expected.Load(),
+			)
+		}
+	}
+}
+
+// end records the end of a refresh in metrics, state and log.
 func (r *Refresher) end(o outcome) {
 	r.metrics.duration.Observe(o.took.Seconds())
 	r.logSkew()
 
-	first := r.state.snapshot == nil || !r.state.refreshed
-	again := r.state.err != nil
+	isFirst := r.state.snapshot == nil || !r.state.refreshed
+	hadFailed := r.state.err != nil
 	next := r.state
 	if o.err == nil {
 		next.succeed(r.window.Snapshot())
@@ -358,7 +364,11 @@ func (r *Refresher) end(o outcome) {
 	next.progress = nil
 	next.refreshed = true
 	r.show(next)
+	r.logEnd(o, isFirst, hadFailed)
+}
 
+// logEnd logs the end of a refresh: at info if it is the first, or the first to succeed after a failure.
+func (r *Refresher) logEnd(o outcome, isFirst, hadFailed bool) {
 	logger := log.With(r.logger, "pages", o.pages, "requests", o.requests, "duration", o.took.Round(time.Millisecond))
 	if o.err != nil {
 		reason := ReasonOf(o.err)
@@ -368,16 +378,16 @@ func (r *Refresher) end(o outcome) {
 
 	operations := r.window.Snapshot().Operations()
 	switch {
-	case first:
+	case isFirst:
 		level.Info(logger).Log("msg", "first refresh succeeded", "operations", operations)
-	case again:
+	case hadFailed:
 		level.Info(logger).Log("msg", "refresh succeeded again", "operations", operations)
 	default:
 		level.Debug(logger).Log("msg", "refresh succeeded", "operations", operations)
 	}
 }
 
-// show has scrapes see another state, once that is kept.
+// show makes scrapes show another state, once that is kept.
 func (r *Refresher) show(next state) {
 	next.collected = collectAll(r.viewOf(&next))
 	r.keepState(&next)
@@ -387,7 +397,7 @@ func (r *Refresher) show(next state) {
 	r.state = next
 }
 
-// logSkew warns once when the clocks of this host and of the API differ.
+// logSkew warns once if the clocks of this host and of the API differ.
 func (r *Refresher) logSkew() {
 	skew, isKnown := r.client.Skew()
 	isLarge := isKnown && skew.Abs() > maxSkew
@@ -401,7 +411,7 @@ func (r *Refresher) logSkew() {
 	r.skewed = isLarge
 }
 
-// succeed records a refresh that has succeeded.
+// succeed records a successful refresh.
 func (s *state) succeed(snapshot *window.Snapshot) {
 	s.snapshot = snapshot
 	s.succeeded = time.Now()
@@ -411,7 +421,7 @@ func (s *state) succeed(snapshot *window.Snapshot) {
 	s.results = oneMore(s.results, "success")
 }
 
-// fail records a refresh that has failed.
+// fail records a failed refresh.
 func (s *state) fail(err error) {
 	if s.err == nil {
 		s.failingSince = time.Now()
@@ -422,7 +432,7 @@ func (s *state) fail(err error) {
 	s.errors = oneMore(s.errors, s.reason.Label)
 }
 
-// oneMore returns counts with one more of a label. Those that views already have stay as they are.
+// oneMore returns a copy of counts with one more for a label, as views hold on to the original.
 func oneMore(counts map[string]int, label string) map[string]int {
 	counts = maps.Clone(counts)
 	counts[label]++

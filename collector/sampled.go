@@ -16,22 +16,23 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// What is kept of the errors of messages, at most, so that an API gone wrong makes no series without end. Pairs of code
-// and channel count; what is beyond is counted under Other.
 const (
+	// The most pairs of error code and channel that are counted, so that a faulty API cannot create series without end.
+	// The rest is counted as twilio.Other.
 	maxOperationErrors = 10
 	maxAccountErrors   = 50
-	// forgetAfter is how long what was found of an operation is kept once it is no longer named: it may come back.
+
+	// forgetAfter is how long results are kept of an operation that is no longer named: it may be named again.
 	forgetAfter = 10 * time.Minute
 )
 
-// OperationTags are the keys of tags that are exported, "" for none. Being an array they can be compared.
-type OperationTags [MaxOperationTags]string
-
-// MaxOperationTags is how many tags are exported, at most.
+// MaxOperationTags is the most tags that are exported.
 const MaxOperationTags = 5
 
-// Keys yields the keys.
+// OperationTags are the keys of the tags that are exported; unused elements are "". As an array, they can be compared.
+type OperationTags [MaxOperationTags]string
+
+// Keys yields the keys that are set.
 func (t *OperationTags) Keys() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, key := range t {
@@ -42,7 +43,7 @@ func (t *OperationTags) Keys() iter.Seq[string] {
 	}
 }
 
-// TagLabel is the label that the tag of a key is exported as.
+// TagLabel returns the label under which the tag with this key is exported.
 func TagLabel(key string) string {
 	return "tag_" + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
@@ -52,79 +53,34 @@ func TagLabel(key string) string {
 	}, key)
 }
 
-// NoError stands for the code of a lost message that has none, and for a channel that is not known.
+// NoError is the code of a lost message without one, and the channel of an attempt without one.
 const NoError = "none"
 
-// Sampled is what looking up lost messages of an account has found. It holds no address and no content. It is replaced,
-// never changed, and can be encoded as JSON.
+// Sampled are the results of looking up lost messages of an account. They hold no address and no content. A Sampled is
+// replaced, never changed, and can be encoded as JSON.
 type Sampled struct {
 	Operations []SampledOperation
 	Errors     []ErrorCount // of all messages ever looked up
 }
 
-// maxSampledOperations is how many operations are kept, by far: those that are named, and were lately.
-const maxSampledOperations = 1000
-
-// check refuses what looking up cannot have found. What is shown of it becomes labels, each pair of code and channel
-// once.
-func (s *Sampled) check() error {
-	if len(s.Operations) > maxSampledOperations {
-		return fmt.Errorf("messages of %d operations were looked up", len(s.Operations))
-	}
-	for i := range s.Operations {
-		op := &s.Operations[i]
-		if err := checkErrors(op.Errors, maxOperationErrors); err != nil || !twilio.IsName(op.ID) {
-			return fmt.Errorf("messages of operation %.100q were looked up: %w", op.ID, cmp.Or(err, errNoName))
-		}
-		for key, value := range op.Tags {
-			if strings.ContainsFunc(value, unicode.IsControl) {
-				return fmt.Errorf("the tag %.100q is %.100q", key, value)
-			}
-		}
-	}
-	return checkErrors(s.Errors, maxAccountErrors)
-}
-
-var errNoName = errors.New("that is no id")
-
-// checkErrors refuses counts that have not the form of what is counted, or are more than most and those of Other.
-func checkErrors(counts []ErrorCount, most int) error {
-	if len(counts) > most+1 {
-		return fmt.Errorf("%d errors were counted", len(counts))
-	}
-	for i := range counts {
-		c := &counts[i]
-		isCode := c.Code == NoError || c.Code == twilio.Other || twilio.IsErrorCode(c.Code)
-		isChannel := c.Channel == NoError || c.Channel == twilio.Other || twilio.IsChannel(c.Channel)
-		isFirst := indexOf(counts, c.Code, c.Channel) == i
-		if !isCode || !isChannel || !isFirst || c.Count < 0 || len(c.Text) > maxSampledText {
-			return fmt.Errorf("error %.100q on channel %.100q was counted %d times", c.Code, c.Channel, c.Count)
-		}
-	}
-	return nil
-}
-
-// maxSampledText is how many bytes a text of a code has, by far.
-const maxSampledText = 1000
-
-// SampledOperation is what looking up lost messages of an operation has found.
+// SampledOperation is the result of looking up lost messages of an operation.
 type SampledOperation struct {
 	ID       string
-	At       time.Time         // when it was looked up last
-	Lost     int64             // the messages that it had lost by then
-	Empty    int               // look-ups, the last ones, that found no message
-	Messages []string          // ids of those looked up
-	Counted  []string          // ids of those that were ever looked up, which count once in Sampled.Errors
-	Errors   []ErrorCount      // of them, the most frequent first
-	Tags     map[string]string // that are exported, and that the messages have in common
+	At       time.Time         // time of the last look-up
+	Lost     int64             // messages that the operation had lost by then
+	Empty    int               // look-ups in a row, up to the last one, that found no message
+	Messages []string          // ids of the messages looked up last
+	Counted  []string          // ids of all messages ever looked up: each counts once in Sampled.Errors
+	Errors   []ErrorCount      // of Messages, the most frequent first
+	Tags     map[string]string // exported tags that Messages have in common
 }
 
-// ErrorCount is how many of the messages looked up ended with a code on a channel.
+// ErrorCount is the number of messages looked up that ended with a code on a channel.
 type ErrorCount struct {
 	Code    string // digits, NoError or twilio.Other
 	Channel string // letters, NoError or twilio.Other
 	Count   int64
-	Text    string // what Twilio says of it, made safe to show; "" where that is not known
+	Text    string // Twilio's text for the code, safe to show; "" if unknown
 }
 
 // SampledMessage is what is kept of a message that was looked up.
@@ -135,7 +91,57 @@ type SampledMessage struct {
 	Tags          map[string]string
 }
 
-// Operation returns what was found of an operation.
+// Limits of what a state may hold, far above what look-ups find.
+const (
+	maxSampledOperations = 1000
+	maxSampledText       = 1000 // bytes
+)
+
+// check refuses what no look-up can have found: codes, channels and tags become labels.
+func (s *Sampled) check() error {
+	if len(s.Operations) > maxSampledOperations {
+		return fmt.Errorf("messages of %d operations were looked up", len(s.Operations))
+	}
+	for i := range s.Operations {
+		op := &s.Operations[i]
+		err := op.check()
+		if err != nil {
+			return fmt.Errorf("messages of operation %.100q were looked up: %w", op.ID, err)
+		}
+	}
+	return checkErrors(s.Errors, maxAccountErrors)
+}
+
+func (op *SampledOperation) check() error {
+	if !twilio.IsName(op.ID) {
+		return errors.New("invalid id")
+	}
+	for key, value := range op.Tags {
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			return fmt.Errorf("the tag %.100q is %.100q", key, value)
+		}
+	}
+	return checkErrors(op.Errors, maxOperationErrors)
+}
+
+// checkErrors refuses counts of impossible codes or channels, and more than most of them besides the one of the rest.
+func checkErrors(counts []ErrorCount, most int) error {
+	if len(counts) > most+1 {
+		return fmt.Errorf("%d errors were counted", len(counts))
+	}
+	for i := range counts {
+		c := &counts[i]
+		isCode := c.Code == NoError || c.Code == twilio.Other || twilio.IsErrorCode(c.Code)
+		isChannel := c.Channel == NoError || c.Channel == twilio.Other || twilio.IsChannel(c.Channel)
+		isUnique := indexOf(counts, c.Code, c.Channel) == i
+		if !isCode || !isChannel || !isUnique || c.Count < 0 || len(c.Text) > maxSampledText {
+			return fmt.Errorf("error %.100q on channel %.100q was counted %d times", c.Code, c.Channel, c.Count)
+		}
+	}
+	return nil
+}
+
+// Operation returns the result of an operation, and whether there is one.
 func (s Sampled) Operation(id string) (SampledOperation, bool) {
 	i := slices.IndexFunc(s.Operations, func(op SampledOperation) bool { return op.ID == id })
 	if i < 0 {
@@ -144,42 +150,50 @@ func (s Sampled) Operation(id string) (SampledOperation, bool) {
 	return s.Operations[i], true
 }
 
-// with returns s with the messages of an operation that were looked up at a time. A message that was known before does
-// not count again in the account's errors.
+// with returns s with the messages of an operation that were looked up at a time. A message that was looked up before
+// does not count again in the account's errors.
 func (s Sampled) with(op *twilio.Operation, messages []SampledMessage, at time.Time) Sampled {
 	before, _ := s.Operation(op.ID)
-	now := SampledOperation{ID: op.ID, At: at, Lost: window.Lost(&op.Stats), Counted: slices.Clone(before.Counted)}
-	next := Sampled{Errors: slices.Clone(s.Errors)}
-	for _, other := range s.Operations {
-		if other.ID != op.ID {
-			next.Operations = append(next.Operations, other)
-		}
+	next := Sampled{
+		Operations: slices.Clone(s.Operations),
+		Errors:     slices.Clone(s.Errors),
 	}
+	next.Operations = slices.DeleteFunc(next.Operations, func(o SampledOperation) bool { return o.ID == op.ID })
+
 	if len(messages) == 0 {
-		// What was found before stays: the messages are as lost as they were.
-		before.ID, before.At = now.ID, now.At
+		// Earlier results stay: what was lost is still lost.
+		before.ID = op.ID
+		before.At = at
 		before.Empty++
 		next.Operations = append(next.Operations, before)
 		return next
 	}
 
-	now.Tags = maps.Clone(messages[0].Tags)
+	now := SampledOperation{
+		ID:      op.ID,
+		At:      at,
+		Lost:    window.Lost(&op.Stats),
+		Counted: slices.Clone(before.Counted),
+		Tags:    maps.Clone(messages[0].Tags),
+	}
 	for i := range messages {
 		m := &messages[i]
 		now.Messages = append(now.Messages, m.ID)
 		now.Errors = count(now.Errors, m)
 		maps.DeleteFunc(now.Tags, func(key, value string) bool { return m.Tags[key] != value })
+
 		if !slices.Contains(now.Counted, m.ID) {
 			now.Counted = append(now.Counted, m.ID)
 			next.Errors = countLimited(next.Errors, m)
 		}
 	}
+	dropUniqueTexts(now.Errors)
 	now.Errors = mostFrequent(now.Errors)
 	next.Operations = append(next.Operations, now)
 	return next
 }
 
-// only returns s without the operations that are named no longer.
+// only returns s without operations that are no longer named, unless they were looked up lately.
 func (s Sampled) only(named []*twilio.Operation, at time.Time) Sampled {
 	next := s
 	next.Operations = nil
@@ -192,12 +206,12 @@ func (s Sampled) only(named []*twilio.Operation, at time.Time) Sampled {
 	return next
 }
 
-// indexOf is where a pair of code and channel is counted, -1 for nowhere yet.
+// indexOf returns the index of the count of a pair of code and channel, or -1.
 func indexOf(counts []ErrorCount, code, channel string) int {
 	return slices.IndexFunc(counts, func(c ErrorCount) bool { return c.Code == code && c.Channel == channel })
 }
 
-// count counts a message. The text of a code is kept while all messages have the same.
+// count counts a message. The text of a code is kept as long as all messages have the same.
 func count(counts []ErrorCount, m *SampledMessage) []ErrorCount {
 	i := indexOf(counts, m.Code, m.Channel)
 	if i < 0 {
@@ -210,7 +224,7 @@ func count(counts []ErrorCount, m *SampledMessage) []ErrorCount {
 	return counts
 }
 
-// countLimited counts a message among those of the account.
+// countLimited counts a message in the errors of the account, which have no texts.
 func countLimited(counts []ErrorCount, m *SampledMessage) []ErrorCount {
 	counted := SampledMessage{Code: m.Code, Channel: m.Channel}
 	if len(counts) >= maxAccountErrors && indexOf(counts, m.Code, m.Channel) < 0 {
@@ -219,15 +233,17 @@ func countLimited(counts []ErrorCount, m *SampledMessage) []ErrorCount {
 	return count(counts, &counted)
 }
 
-// mostFrequent returns the counts with the most frequent first, and those that are too many in one. The text of a code is
-// that of two messages at least: what one message says may speak of its recipient.
-func mostFrequent(counts []ErrorCount) []ErrorCount {
+// dropUniqueTexts drops texts that only one message has, as they may be about its recipient.
+func dropUniqueTexts(counts []ErrorCount) {
 	for i := range counts {
 		if counts[i].Count == 1 {
 			counts[i].Text = ""
 		}
 	}
+}
 
+// mostFrequent returns the counts with the most frequent first, and those above the limit added up as twilio.Other.
+func mostFrequent(counts []ErrorCount) []ErrorCount {
 	slices.SortFunc(counts, func(a, b ErrorCount) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Channel, b.Channel))
 	})
@@ -235,7 +251,6 @@ func mostFrequent(counts []ErrorCount) []ErrorCount {
 	if len(counts) <= maxOperationErrors {
 		return counts
 	}
-
 	kept := slices.Clone(counts[:maxOperationErrors])
 	var rest int64
 	for _, c := range counts[maxOperationErrors:] {
@@ -250,8 +265,7 @@ func mostFrequent(counts []ErrorCount) []ErrorCount {
 	return kept
 }
 
-// The metrics of what was sampled, of which twilio_named_operation_info has labels by the settings.
-
+// sampledMetrics are the rows of what was sampled, without twilio_named_operation_info: see infoMetric.
 var sampledMetrics = []metric{
 	{
 		name:   "twilio_named_operation_messages_sampled",
@@ -284,7 +298,7 @@ var sampledMetrics = []metric{
 	},
 }
 
-// ofSampled generates samples for each operation that is named as failing and was looked up.
+// ofSampled generates samples for each operation that is named as failing and of which messages were looked up.
 func ofSampled(generate func(op *SampledOperation, emit emitter)) generator {
 	return func(v *view, emit emitter) {
 		for _, named := range v.failing() {
@@ -296,11 +310,11 @@ func ofSampled(generate func(op *SampledOperation, emit emitter)) generator {
 	}
 }
 
-// infoMetrics are the rows of twilio_named_operation_info that were made, by OperationTags. All accounts of a process have
-// the same tags.
+// infoMetrics caches the rows of twilio_named_operation_info by OperationTags. All accounts of a process have the same
+// tags.
 var infoMetrics sync.Map
 
-// infoMetric is the row of twilio_named_operation_info, which has a label for each tag that is exported.
+// infoMetric returns the row of twilio_named_operation_info, which has a label for each exported tag.
 func infoMetric(tags OperationTags) *metric {
 	known, ok := infoMetrics.Load(tags)
 	if !ok {

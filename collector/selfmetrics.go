@@ -12,8 +12,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Metrics are the exporter's metrics about itself, for all accounts. Those that a scrape must show together with what
-// a refresh has read are in the table of metrics instead.
+// Metrics are the exporter's metrics about itself, for all accounts. Those that must change together with the numbers
+// of a refresh are in the table of metrics instead.
 type Metrics struct {
 	duration        *prometheus.HistogramVec
 	requests        *prometheus.CounterVec
@@ -56,14 +56,13 @@ func histogram(name, help string, buckets ...float64) prometheus.HistogramOpts {
 	}
 }
 
-// Account returns the own metrics of one account, all series that are known from the start at 0.
+// Account returns the metrics of one account. Series that are known from the start are at 0.
 func (m *Metrics) Account(name string) *AccountMetrics {
 	a := &AccountMetrics{
-		duration:   m.duration.WithLabelValues(name),
-		requests:   m.requests.MustCurryWith(prometheus.Labels{"account": name}),
-		durations:  m.requestDuration.MustCurryWith(prometheus.Labels{"account": name}),
-		operations: m.operations.WithLabelValues(name),
-
+		duration:     m.duration.WithLabelValues(name),
+		requests:     m.requests.MustCurryWith(prometheus.Labels{"account": name}),
+		durations:    m.requestDuration.MustCurryWith(prometheus.Labels{"account": name}),
+		operations:   m.operations.WithLabelValues(name),
 		sampleErrors: m.sampleErrors.MustCurryWith(prometheus.Labels{"account": name}),
 	}
 	a.requests.WithLabelValues(string(twilio.EndpointList), strconv.Itoa(http.StatusOK))
@@ -71,7 +70,7 @@ func (m *Metrics) Account(name string) *AccountMetrics {
 	return a
 }
 
-// Remove drops every series of an account. What still runs for it must have ended before, or it brings some back.
+// Remove removes all series of an account. Whatever runs for the account must have ended, or it brings some back.
 func (m *Metrics) Remove(name string) {
 	labels := prometheus.Labels{"account": name}
 	m.duration.DeletePartialMatch(labels)
@@ -90,18 +89,18 @@ type AccountMetrics struct {
 
 	sampleErrors *prometheus.CounterVec
 
-	// listed is how many requests for lists the refresh under way has made. Only refreshes read lists, and one at a time.
+	// listed counts the requests of the refresh under way: only refreshes list operations, and one runs at a time.
 	listed atomic.Int64
 }
 
-// noSampleErrors has a counter at 0 for each reason for which looking up lost messages may fail.
-func (m *AccountMetrics) noSampleErrors() {
+// initSampleErrors adds a counter at 0 for each reason for which a look-up may fail.
+func (m *AccountMetrics) initSampleErrors() {
 	for i := range reasons {
 		m.sampleErrors.WithLabelValues(reasons[i].Label)
 	}
 }
 
-// SampleFailed counts that looking up lost messages has failed, and returns why.
+// SampleFailed counts a failed look-up and returns its reason.
 func (m *AccountMetrics) SampleFailed(err error) Reason {
 	reason := ReasonOf(err)
 	m.sampleErrors.WithLabelValues(reason.Label).Inc()
@@ -119,8 +118,8 @@ func (m *AccountMetrics) Observe(r twilio.Request) {
 	m.durations.WithLabelValues(string(r.Endpoint)).Observe(r.Duration.Seconds())
 }
 
-// codeLabel is the value of the label code for a status; 0 is none. Statuses that nobody has registered are one, so that
-// an API cannot make as many series as it likes.
+// codeLabel is the value of the label code for an HTTP status, 0 being no answer. Unregistered statuses share one
+// value, so that an API cannot create any number of series.
 func codeLabel(status int) string {
 	if status == 0 {
 		return "error"

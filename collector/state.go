@@ -13,20 +13,20 @@ import (
 	"twilio_operations_exporter/collector/window"
 )
 
-// StateVersion is the version of the states that a Refresher keeps. Fields that only one side has are ignored, so that a
-// field more or less is no new version; one that means something else is.
+// StateVersion is the version of the states that a Refresher keeps. Adding or removing a field needs no new version, as
+// unknown and missing fields are ignored; changing the meaning of one does.
 const StateVersion = 2
 
-// How often a refresh that takes long keeps what it has read by then: a first one more often, so that a program that is
-// killed again and again gets through it.
+// How often a long refresh keeps what it has read so far. A first refresh does so more often, so that even a program
+// that is killed again and again gets through it.
 const (
 	keepEvery      = 30 * time.Second
 	keepFirstEvery = 5 * time.Second
 )
 
-// kept is what is kept over restarts: what a scrape shows together with the window, as a line of JSON, and then the window.
+// kept is what is kept across restarts. It is encoded as a line of JSON, followed by the window.
 type kept struct {
-	Created   time.Time // of the counters
+	Created   time.Time // when the counters began
 	Succeeded time.Time // see Status
 	Results   map[string]int
 	Errors    map[string]int
@@ -34,10 +34,10 @@ type kept struct {
 	Window    []byte `json:"-"` // window.State
 }
 
-// maxCount is what a counter of refreshes can have come to, by far.
+// maxCount is more refreshes than there can have been.
 const maxCount = 1 << 40
 
-// parse reads what encode has made. It returns an error for what no Refresher can have kept.
+// parse decodes what bytes has encoded. It refuses what no Refresher can have kept.
 func (k *kept) parse(content []byte) error {
 	line, saved, ok := bytes.Cut(content, []byte("\n"))
 	if !ok {
@@ -61,13 +61,13 @@ func (k *kept) parse(content []byte) error {
 	return k.Sampled.check()
 }
 
-// KeepStates has the refresher pass on its state after each refresh, before a scrape can see what that has changed; and
-// every 30 seconds while one is under way, every 5 while that is the first. To be called before Run.
+// KeepStates makes the refresher pass its state to keep after each refresh, before scrapes show what the refresh
+// changed, and every 30 seconds during a refresh, or every 5 during the first. It must be called before Run.
 func (r *Refresher) KeepStates(keep func(state []byte)) { r.keep = keep }
 
-// Resume goes on from a state that a process before has kept: counters and numbers stand where they stood, and Scrape
-// shows the account as not up until a refresh has ended. On an error, which is window.ErrOld for a state that is of no
-// use any more, nothing has changed. To be called before Run.
+// Resume continues from a state that an earlier process has kept, with the same counters and numbers. The account is
+// not up before a refresh has ended. On an error nothing has changed; it wraps window.ErrOld if the state is too old to
+// be of use. Resume must be called before Run.
 func (r *Refresher) Resume(content []byte) error {
 	var k kept
 	if err := k.parse(content); err != nil {
@@ -77,6 +77,7 @@ func (r *Refresher) Resume(content []byte) error {
 	if err := saved.UnmarshalBinary(k.Window); err != nil {
 		return err
 	}
+
 	restored, err := window.Restore(r.settings.windowOptions(), saved)
 	if err != nil {
 		return err
@@ -95,14 +96,14 @@ func (r *Refresher) Resume(content []byte) error {
 	return nil
 }
 
-// addKnown takes over the counts of labels that there still are.
+// addKnown adds earlier counts, except those of labels that no longer exist.
 func addKnown(counts, earlier map[string]int) {
 	for label := range counts {
 		counts[label] += earlier[label]
 	}
 }
 
-// keepState passes on the window as it is, and what a scrape is to show of s.
+// keepState keeps the window as it is now, together with s.
 func (r *Refresher) keepState(s *state) {
 	if r.keep == nil {
 		return
@@ -121,19 +122,23 @@ func (r *Refresher) encode(s *state) ([]byte, error) {
 		return nil, err
 	}
 	k := kept{
-		Created: r.created, Succeeded: s.succeeded, Results: s.results, Errors: s.errors,
-		Sampled: s.sampled, Window: saved,
+		Created:   r.created,
+		Succeeded: s.succeeded,
+		Results:   s.results,
+		Errors:    s.errors,
+		Sampled:   s.sampled,
+		Window:    saved,
 	}
 	return k.bytes()
 }
 
-// bytes is what parse reads.
+// bytes encodes k for parse.
 func (k *kept) bytes() ([]byte, error) {
 	line, err := json.Marshal(k)
 	return bytes.Join([][]byte{line, k.Window}, []byte("\n")), err
 }
 
-// keepMeanwhile keeps what a refresh has read, every now and then until ctx ends.
+// keepMeanwhile keeps what a refresh has read so far, every now and then, until ctx ends.
 func (r *Refresher) keepMeanwhile(ctx context.Context, first bool) {
 	if r.keep == nil {
 		return
