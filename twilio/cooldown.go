@@ -10,28 +10,29 @@ import (
 	"time"
 )
 
-// maxRetryAfter is the longest that a Retry-After is obeyed: one wrong answer must not stop an account for a day.
+// maxRetryAfter bounds how long a Retry-After is obeyed: one wrong answer must not stop an account for a day.
 const maxRetryAfter = time.Hour
 
-// A cooldown holds back all requests of an account while the API throttles it. Its times have monotonic readings:
-// setting the local clock does not move them.
+// A cooldown holds back all requests of an account while the API throttles it. Its times have monotonic clock readings,
+// so setting the local clock does not move them.
 type cooldown struct {
 	mu      sync.Mutex
 	until   time.Time
-	status  int           // of the answer that started it
-	changed chan struct{} // closed, and replaced, when until changes
+	status  int           // of the answer that set until
+	changed chan struct{} // closed and replaced when until changes
 
 	waiting int           // requests that wait now
-	since   time.Time     // start of the time in which some did without a break
-	waited  time.Duration // all such times before
+	since   time.Time     // when the first of them began to wait, unless another was waiting then
+	waited  time.Duration // total before since
 }
 
 func newCooldown() *cooldown { return &cooldown{changed: make(chan struct{})} }
 
-// extend makes the cooldown last until then, unless it lasts longer already, and reports whether it starts with that.
+// extend makes the cooldown last at least until then, and reports whether that starts it.
 func (c *cooldown) extend(until time.Time, status int) (starts bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	starts = !time.Now().Before(c.until)
 	if until.After(c.until) {
 		c.until = until
@@ -42,7 +43,7 @@ func (c *cooldown) extend(until time.Time, status int) (starts bool) {
 	return starts
 }
 
-// retryAt is when the cooldown ends, zero if there is none.
+// retryAt returns when the cooldown ends, or zero if there is none.
 func (c *cooldown) retryAt() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,7 +53,7 @@ func (c *cooldown) retryAt() time.Time {
 	return c.until
 }
 
-// lasting is a *ThrottledError if the cooldown is not over.
+// lasting returns a *ThrottledError if the cooldown is not over.
 func (c *cooldown) lasting() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,7 +63,7 @@ func (c *cooldown) lasting() error {
 	return &ThrottledError{RetryAt: c.until, StatusCode: c.status}
 }
 
-// beyond is a *ThrottledError if the cooldown lasts beyond ctx's deadline.
+// beyond returns a *ThrottledError if the cooldown outlasts ctx's deadline.
 func (c *cooldown) beyond(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,7 +73,7 @@ func (c *cooldown) beyond(ctx context.Context) error {
 	return nil
 }
 
-// wait returns when the cooldown is over, or an error as soon as that is known to be after ctx's deadline.
+// wait waits for the end of the cooldown. It returns an error as soon as that is after ctx's deadline.
 func (c *cooldown) wait(ctx context.Context) error {
 	if c.retryAt().IsZero() {
 		return ctx.Err()
@@ -104,10 +105,11 @@ func (c *cooldown) wait(ctx context.Context) error {
 	}
 }
 
-// count notes that a request starts (+1) or ends (-1) to wait.
+// count records that a request begins (+1) or ceases (-1) to wait.
 func (c *cooldown) count(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if c.waiting == 0 {
 		c.since = time.Now()
 	}
@@ -117,7 +119,7 @@ func (c *cooldown) count(n int) {
 	}
 }
 
-// throttled is the time in which at least one request waited, up to now.
+// throttled returns for how long at least one request has waited, up to now.
 func (c *cooldown) throttled() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,26 +129,38 @@ func (c *cooldown) throttled() time.Duration {
 	return c.waited
 }
 
-// retryAfter is how long an answer says to wait, 0 or more; false without a Retry-After that makes sense. Documented
-// are seconds and an HTTP date; of several values, of which only a proxy could be the author, the longest counts. A
-// date is read against date, the answer's own clock.
+// retryAfter returns how long the headers Retry-After of an answer say to wait, 0 or more; false if none makes sense.
+// Of several values, which only a proxy could have added, the longest counts. Dates are relative to date, the answer's
+// own clock.
 func retryAfter(headers []string, date time.Time) (wait time.Duration, ok bool) {
 	for _, header := range headers {
-		for _, value := range append(strings.Split(header, ","), header) { // the comma may be that of a date
-			value = strings.TrimPrefix(strings.TrimSpace(value), "+")
-			seconds, err := strconv.ParseFloat(value, 64)
-			decimal := strings.Trim(value, "0123456789.") == "" // ParseFloat takes more than that
-			if decimal && (err == nil || math.IsInf(seconds, 1)) {
+		values := strings.Split(header, ",")
+		values = append(values, header) // a date, which has a comma
+		for _, value := range values {
+			parsed, valid := parseRetryAfter(value, date)
+			if valid {
+				wait = max(wait, parsed)
 				ok = true
-				wait = max(wait, time.Duration(min(seconds, 1e9)*float64(time.Second)))
-			}
-
-			at, err := http.ParseTime(value)
-			if err == nil {
-				ok = true
-				wait = max(wait, at.Sub(date))
 			}
 		}
 	}
 	return wait, ok
+}
+
+// parseRetryAfter parses a number of seconds, which may have decimals, or an HTTP date.
+func parseRetryAfter(value string, date time.Time) (wait time.Duration, ok bool) {
+	value = strings.TrimPrefix(strings.TrimSpace(value), "+")
+	at, err := http.ParseTime(value)
+	if err == nil {
+		return at.Sub(date), true
+	}
+
+	const longest = 1e9                                   // seconds
+	isDecimal := strings.Trim(value, "0123456789.") == "" // ParseFloat accepts more
+	seconds, err := strconv.ParseFloat(value, 64)
+	isHuge := math.IsInf(seconds, 1)
+	if !isDecimal || err != nil && !isHuge {
+		return 0, false
+	}
+	return time.Duration(min(seconds, longest) * float64(time.Second)), true
 }

@@ -12,41 +12,41 @@ import (
 	"github.com/go-kit/log/level"
 )
 
-// A request is what a caller asks for, with its retries.
+// A request is one request of a caller, including its retries.
 type request struct {
 	endpoint Endpoint
 	priority priority
 	url      *url.URL
-	decode   func(body io.Reader) error // of a 200
+	decode   func(body io.Reader) error // decodes the body of a 200
 
-	attempts int           // that went out
-	header   http.Header   // that this client adds
+	attempts int           // attempts sent so far
+	header   http.Header   // of the attempt under way
 	timeout  *pausingTimer // of the attempt under way
 }
 
-// A step handles a request, usually by adding something to what the next step does. It returns the status of an answer that
-// came whole, 0 where none did, and an error unless the answer was a 200 that has been decoded.
+// A step handles a request, usually by adding something to what the next step does. It returns the status of a complete
+// answer, or 0 if there was none, and an error unless the answer was a 200 that could be decoded.
 type step func(ctx context.Context, r *request) (code int, err error)
 
-// steps chains the steps of a request: each is done around those to its right.
+// steps chains the steps of a request: each wraps those to its right.
 func (c *Client) steps() step {
 	return c.retried(c.inTurn(c.authenticated(c.observed(c.impersonal(c.explained(c.inTime(c.send)))))))
 }
 
-// get sends a request, and again as often as it may. r.decode reads the body of each 200 from its start, until one comes
-// whole.
+// get sends a request and retries it as allowed. r.decode is called again for each 200 whose body breaks off.
 func (c *Client) get(ctx context.Context, r *request) error {
 	isHTTP := r.url.Scheme == "http" || r.url.Scheme == "https"
 	if !isHTTP || r.url.Host == "" {
 		return errors.New("base URL: should be http or https, with a host")
 	}
+
 	if _, err := c.roundTrip(ctx, r); err != nil {
 		return fmt.Errorf("%s: %w", r.endpoint, err)
 	}
 	return nil
 }
 
-// inTurn has a request wait until there is no cooldown, and the gate lets it out.
+// inTurn makes a request wait for the end of a cooldown, and for the gate.
 func (c *Client) inTurn(next step) step {
 	return func(ctx context.Context, r *request) (int, error) {
 		for {
@@ -60,7 +60,7 @@ func (c *Client) inTurn(next step) step {
 			if !c.heldBack(r) {
 				break
 			}
-			c.gate.leaveUnsent(r.priority, ticket) // the cooldown has begun meanwhile
+			c.gate.leaveUnsent(r.priority, ticket) // a cooldown began while it waited
 		}
 		defer c.gate.leave(r.priority)
 
@@ -69,7 +69,7 @@ func (c *Client) inTurn(next step) step {
 	}
 }
 
-// awaitCooldown waits until there is no cooldown. A sample does not wait: it fails.
+// awaitCooldown waits for the end of a cooldown. Samples do not wait but fail.
 func (c *Client) awaitCooldown(ctx context.Context, r *request) error {
 	if r.priority == sampling {
 		return c.throttledSample()
@@ -85,14 +85,15 @@ func (c *Client) heldBack(r *request) bool {
 	return !c.cooldown.retryAt().IsZero()
 }
 
-// authenticated gives a request the credentials, as they are now. They are known to the sanitizer before anything is
-// sent, or even connected to.
+// authenticated adds the current credentials to a request. The sanitizer learns them first, before anything can go
+// wrong.
 func (c *Client) authenticated(next step) step {
 	return func(ctx context.Context, r *request) (int, error) {
 		r.header = http.Header{}
 		if c.options.Secret == nil {
 			return next(ctx, r)
 		}
+
 		secret, err := c.options.Secret(ctx)
 		if err == nil && len(secret) > MaxSecret {
 			err = fmt.Errorf("longer than %d bytes", MaxSecret)
@@ -102,7 +103,7 @@ func (c *Client) authenticated(next step) step {
 		}
 		c.sanitizer.addUser(url.UserPassword(c.options.User, secret))
 
-		req := http.Request{Header: r.header} // SetBasicAuth is a request's; only the header is of use
+		req := http.Request{Header: r.header} // SetBasicAuth needs one, and sets the header
 		req.SetBasicAuth(c.options.User, secret)
 		return next(ctx, r)
 	}
@@ -166,7 +167,7 @@ func (t *pausingTimer) stop() {
 	}
 }
 
-// pause has the timer stand still until resume is called. One that has ended stays so.
+// pause stops the timer until resume is called. A timer that has ended stays ended.
 func (t *pausingTimer) pause() (resume func()) {
 	if t == nil || !t.timer.Stop() {
 		return func() {}

@@ -230,3 +230,19 @@ func TestKnownSecretsTakeLittle(t *testing.T) {
 		t.Errorf("%d bytes each, want at most 24 KiB", taken)
 	}
 }
+
+// An id that is refused is not shown where it holds the credentials: whoever mixes up two fields gives one for the other.
+func TestRefusedIDsHideSecrets(t *testing.T) {
+	const password = "0123456789abcdef0123456789abcdef"
+	base, transport := testServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	c := testClient(t, base, transport, withAuth("ACuser", password))
+	_, _ = readAll(t, c) // the secret is known from the first request on
+
+	_, ofOperation := c.FetchOperation(t.Context(), password)
+	_, ofMessage := c.FetchMessage(t.Context(), password)
+	for _, err := range []error{ofOperation, ofMessage} {
+		if err == nil || strings.Contains(err.Error(), password) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
