@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	maxErrorBody = 64 << 10 // bytes read of an answer other than 200, compressed or not
+	maxErrorBody = 64 << 10 // bytes read of the body of an answer other than 200, compressed or not
 
-	// readAhead is how many bytes of a body are read before it is its turn to be decoded. A page of the documented
-	// length fits in, compressed.
+	// readAhead is how many bytes of a body are read before its turn to be decoded. That is enough for a compressed page
+	// of the documented length.
 	readAhead = 128 << 10
 
-	// patience is how long, altogether, an answer being decoded may keep its turn while it waits for the network.
+	// patience is how long in total an answer being decoded may wait for the network without losing its turn.
 	patience = time.Second
 )
 
@@ -41,17 +41,17 @@ func (c *Client) send(ctx context.Context, r *request) (int, error) {
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Header.Set("User-Agent", version.ComponentUserAgent("twilio_operations_exporter"))
 
-	proxy, _ := c.options.Proxy(req) // the transport returns its error, too
+	proxy, _ := c.options.Proxy(req) // the transport will return the same error
 	if proxy != nil {
 		c.sanitizer.addUser(proxy.User)
 	}
 
-	// The transport itself, without an http.Client: no redirect is followed.
+	// Without an http.Client, no redirect is followed.
 	resp, err := c.options.Transport.RoundTrip(req)
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read, or reading failed
+	defer resp.Body.Close() //nolint:errcheck // nothing was written
 
 	c.readHeader(r, resp)
 	if resp.StatusCode != http.StatusOK {
@@ -60,14 +60,15 @@ func (c *Client) send(ctx context.Context, r *request) (int, error) {
 	return resp.StatusCode, c.readBody(ctx, r, resp)
 }
 
-// explained makes an error of this package of one that a transport or a decoder returned. No error that it returns holds
-// text that was not sanitized. The code is 0 where the answer did not come whole.
+// explained turns errors of a transport or a decoder into errors of this package, with sanitized text. The code is 0 if
+// the answer was not complete.
 func (c *Client) explained(next step) step {
 	return func(ctx context.Context, r *request) (int, error) {
 		code, err := next(ctx, r)
 		if err == nil {
 			return code, nil
 		}
+
 		if api, ok := errors.AsType[*Error](err); ok {
 			beyond := c.cooldownOf(r).beyond(ctx)
 			if beyond != nil && throttles(code) {
@@ -78,35 +79,42 @@ func (c *Client) explained(next step) step {
 		if ctx.Err() != nil {
 			return 0, ctx.Err()
 		}
-		if network, ok := errors.AsType[*NetworkError](err); ok {
-			return 0, network
-		}
-		if decode, ok := errors.AsType[*DecodeError](err); ok { // it came whole, whatever it says
+		if decode, ok := errors.AsType[*DecodeError](err); ok { // the answer was complete, whatever it was
 			c.sanitizer.decodeError(decode)
 			return code, decode
 		}
-		if errors.Is(err, ErrBodyTooLarge) {
-			return 0, ErrBodyTooLarge
-		}
-		if isHeaderTooLarge(err) {
-			return 0, ErrHeaderTooLarge
-		}
-		if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
-			return 0, &NetworkError{http.ErrSchemeMismatch}
-		}
-		return 0, &NetworkError{c.sanitizer.err(err)}
+		return 0, c.incomplete(err)
 	}
 }
 
-// isHeaderTooLarge reports whether a transport refused the header of an answer for its length. net/http has no type for
-// it, neither for HTTP/1 nor for HTTP/2.
+// incomplete explains the error of an answer that was not read to its end.
+func (c *Client) incomplete(err error) error {
+	network, ofNetwork := errors.AsType[*NetworkError](err)
+	record, ofTLS := errors.AsType[tls.RecordHeaderError](err)
+	switch {
+	case ofNetwork:
+		return network
+	case errors.Is(err, ErrBodyTooLarge):
+		return ErrBodyTooLarge
+	case isHeaderTooLarge(err):
+		return ErrHeaderTooLarge
+	case ofTLS && string(record.RecordHeader[:]) == "HTTP/":
+		return &NetworkError{http.ErrSchemeMismatch}
+	default:
+		return &NetworkError{c.sanitizer.err(err)}
+	}
+}
+
+// isHeaderTooLarge reports whether a transport refused an answer because of the length of its header. net/http has no
+// type for this error, neither for HTTP/1 nor for HTTP/2.
 func isHeaderTooLarge(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "server response headers exceeded") ||
 		strings.Contains(text, "response header list larger than advertised limit")
 }
 
-// readHeader takes from an answer what concerns all later requests. It is read before the body, which may be slow.
+// readHeader takes from an answer what concerns later requests. It does so before the body is read, which may take
+// long.
 func (c *Client) readHeader(r *request, resp *http.Response) {
 	now := time.Now()
 	date, err := http.ParseTime(resp.Header.Get("Date"))
@@ -117,6 +125,7 @@ func (c *Client) readHeader(r *request, resp *http.Response) {
 		c.coolDown(r, resp, date, now)
 		return
 	}
+
 	if resp.StatusCode != http.StatusOK || err != nil || r.priority == sampling {
 		return
 	}
@@ -126,7 +135,7 @@ func (c *Client) readHeader(r *request, resp *http.Response) {
 	}
 }
 
-// coolDown starts or extends the cooldown by an answer that came now, and whose own clock says date.
+// coolDown starts or extends the cooldown because of an answer that arrived now. date is the time by the API's clock.
 func (c *Client) coolDown(r *request, resp *http.Response, date, now time.Time) {
 	logger := log.With(c.options.Logger, "endpoint", r.endpoint, "code", resp.StatusCode)
 
@@ -149,7 +158,7 @@ func (c *Client) coolDown(r *request, resp *http.Response, date, now time.Time) 
 	}
 }
 
-// readError returns the *Error of an answer other than 200, whatever becomes of its body.
+// readError returns the *Error of an answer other than 200, even if its body cannot be read.
 func (c *Client) readError(resp *http.Response) *Error {
 	body, err := decompress(resp, &boundedReader{resp.Body, maxErrorBody})
 	var text []byte
@@ -159,8 +168,8 @@ func (c *Client) readError(resp *http.Response) *Error {
 	return &Error{StatusCode: resp.StatusCode, Details: decodeErrors(text, &c.sanitizer)}
 }
 
-// readBody decodes the body of a 200. It is decoded as it comes, so that no answer is held whole; what is read ahead of
-// that is no more than readAhead.
+// readBody decodes the body of a 200 as it arrives, so that no body is in memory as a whole. At most readAhead bytes
+// are read before it is decoded.
 func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) error {
 	buffer, _ := aheads.Get().(*bytes.Buffer)
 	defer aheads.Put(buffer)
@@ -173,7 +182,12 @@ func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) 
 		return err
 	}
 
-	turn := &decodeTurn{ctx: ctx, turns: c.options.Decoding, timeout: r.timeout, patience: patience}
+	turn := &decodeTurn{
+		ctx:      ctx,
+		turns:    c.options.Decoding,
+		timeout:  r.timeout,
+		patience: patience,
+	}
 	err = turn.take()
 	if err != nil {
 		return err
@@ -188,6 +202,7 @@ func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) 
 	if err == nil {
 		err = r.decode(body)
 	}
+
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)
 	if corrupt || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
 		return &DecodeError{Problem: "corrupt gzip"}
@@ -195,14 +210,14 @@ func (c *Client) readBody(ctx context.Context, r *request, resp *http.Response) 
 	return err
 }
 
-// aheads are buffers for what is read ahead.
+// aheads holds buffers for what is read ahead.
 var aheads = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// unaskedEncoding begins the problem of an answer that is encoded in another way than the client understands.
+// unaskedEncoding begins the problem of an answer with an encoding that the client did not ask for.
 const unaskedEncoding = "content encoding "
 
-// decompress returns the body as it was before compression. That the client asks for gzip itself has a reason: the
-// transport may be set up not to.
+// decompress returns the decompressed body. The client itself asks for gzip and decompresses, as the transport may be
+// set up not to.
 func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
 	switch encoding := resp.Header.Get("Content-Encoding"); strings.ToLower(encoding) {
 	case "", "identity":
@@ -211,7 +226,7 @@ func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
 		u := &unzipper{compressed: body}
 		plain, err := gzip.NewReader(sourceOf{u})
 		if errors.Is(err, io.EOF) {
-			return http.NoBody, nil // nothing, compressed or not
+			return http.NoBody, nil // an empty body
 		}
 		u.plain = plain
 		return u, err
@@ -220,12 +235,12 @@ func decompress(resp *http.Response, body io.Reader) (io.Reader, error) {
 	}
 }
 
-// maxWaste is how many bytes more may go into an unzipper than come out. Stored bytes take little more room than they hold,
-// and a header has at most some 64 KiB.
+// maxWaste is how many more bytes may go into an unzipper than come out. Honest data stays below: incompressible bytes
+// grow little, and a gzip header has at most some 64 KiB.
 const maxWaste = 128 << 10
 
-// An unzipper unpacks gzip. It refuses what holds next to nothing, such as empty members in a row, which would keep a
-// processor busy.
+// An unzipper decompresses gzip. It refuses data that holds next to nothing, such as many empty members, which would
+// only cost CPU time.
 type unzipper struct {
 	compressed io.Reader
 	plain      *gzip.Reader
@@ -239,7 +254,7 @@ func (u *unzipper) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// sourceOf is what an unzipper reads from.
+// sourceOf is the reader from which an unzipper's gzip.Reader reads.
 type sourceOf struct{ *unzipper }
 
 // Read implements io.Reader.
@@ -252,7 +267,7 @@ func (s sourceOf) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A boundedReader reads at most left bytes, and fails with ErrBodyTooLarge if there are more.
+// A boundedReader reads at most left bytes. It returns ErrBodyTooLarge if there are more.
 type boundedReader struct {
 	r    io.Reader
 	left int
@@ -269,12 +284,12 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A decodeTurn is one answer's turn to be decoded. Waiting for it does not use up the request's timeout.
+// A decodeTurn is one answer's turn to be decoded. Time spent waiting for it does not count in the request's timeout.
 type decodeTurn struct {
-	ctx      context.Context //nolint:containedctx // as a body has
-	turns    *Turns
+	ctx      context.Context //nolint:containedctx // it is used while a body is read, as the body's own is
+	turns    *Turns          // nil = there are enough for all
 	timeout  *pausingTimer
-	patience time.Duration // left
+	patience time.Duration // what is left of it
 
 	mu    sync.Mutex
 	taken bool
@@ -286,9 +301,11 @@ func (t *decodeTurn) take() error {
 	}
 	resume := t.timeout.pause()
 	defer resume()
-	if err := t.turns.places.Acquire(t.ctx, 1); err != nil {
+	err := t.turns.places.Acquire(t.ctx, 1)
+	if err != nil {
 		return err
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.taken = true
@@ -314,8 +331,8 @@ func (t *decodeTurn) lost() bool {
 	return t.turns != nil && !t.taken
 }
 
-// A patientReader reads what comes from the network while an answer is being decoded. One that lets the decoder wait for
-// too long gives its turn back meanwhile.
+// A patientReader reads from the network while an answer is being decoded. If the decoder has to wait too long, it
+// gives the turn back meanwhile.
 type patientReader struct {
 	r    io.Reader
 	turn *decodeTurn
@@ -323,23 +340,25 @@ type patientReader struct {
 
 // Read implements io.Reader.
 func (p *patientReader) Read(b []byte) (int, error) {
-	begin := time.Now()
+	start := time.Now()
 	timer := time.AfterFunc(p.turn.patience, p.turn.giveBack)
 	n, err := p.r.Read(b)
 	timer.Stop()
-	p.turn.patience = max(0, p.turn.patience-time.Since(begin))
+	p.turn.patience = max(0, p.turn.patience-time.Since(start))
 
-	if p.turn.lost() {
-		if takeErr := p.turn.take(); takeErr != nil {
-			return n, takeErr
-		}
+	if !p.turn.lost() {
+		return n, err
+	}
+	takeErr := p.turn.take()
+	if takeErr != nil {
+		return n, takeErr
 	}
 	return n, err
 }
 
-// Turns bound how many answers are decoded at the same time, by all clients that share them. However slow the processor
-// is, no more pages than that are in memory.
+// Turns bound how many answers are decoded at the same time by all clients that share them, and so how many pages are
+// in memory, however slow the processor is.
 type Turns struct{ places *semaphore.Weighted }
 
-// NewTurns returns turns for n answers at a time.
+// NewTurns returns turns for n answers at the same time.
 func NewTurns(n int) *Turns { return &Turns{semaphore.NewWeighted(int64(n))} }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// maxText is how many bytes a text that is kept may have: an id, a status, the name of what a message is related to.
+// maxText is the most bytes of a text that is kept: an id, a status, or the name of what a message is related to.
 const maxText = 64
 
 var (
@@ -24,8 +24,7 @@ var (
 	}
 )
 
-// decodePage fills p from a page of the list of a resource's operations, reusing its memory. What p holds after an error
-// is of no use.
+// decodePage decodes a page of a list of operations into p, reusing its memory. After an error, p is of no use.
 func decodePage(body io.Reader, resource Resource, s *sanitizer, p *Page) error {
 	p.Operations = p.Operations[:0]
 	p.Next = ""
@@ -44,7 +43,7 @@ func decodePage(body io.Reader, resource Resource, s *sanitizer, p *Page) error 
 	})
 }
 
-// decodeOperation fills op from an answer that is one operation of a resource.
+// decodeOperation decodes an answer that is one operation.
 func decodeOperation(body io.Reader, resource Resource, s *sanitizer, op *Operation) error {
 	return decode(body, s, func(d *decoder) error { return d.operation(resource, op) })
 }
@@ -82,12 +81,12 @@ func (d *decoder) operation(resource Resource, op *Operation) error {
 func (d *decoder) stats(resource Resource, stats *Stats) error {
 	r := resource.row()
 	return d.object(r.members, func(name string) error {
-		i := slices.IndexFunc(r.Stats[:], func(row StatRow) bool { return row.JSON == name })
+		i := slices.IndexFunc(r.stats[:], func(row StatRow) bool { return row.JSON == name })
 		return d.count(&stats[i])
 	})
 }
 
-// id reads an id, which is kept and may become the value of a label.
+// id reads an id, which may become the value of a label.
 func (d *decoder) id(id *string) error {
 	text, err := d.nonEmpty()
 	if err != nil {
@@ -114,7 +113,7 @@ func (d *decoder) status(status *Status) error {
 		return err
 	}
 
-	// A documented one takes no allocation for each operation.
+	// A documented status needs no allocation.
 	for _, documented := range []Status{StatusCompleted, StatusProcessing, StatusScheduled, StatusCanceled} {
 		if string(text) == string(documented) {
 			*status = documented
@@ -123,7 +122,7 @@ func (d *decoder) status(status *Status) error {
 	}
 
 	*status = StatusOther
-	if len(text) > maxText { // not worth a copy
+	if len(text) > maxText { // avoids a copy
 		return nil
 	}
 	name := string(text)
@@ -137,7 +136,7 @@ func (d *decoder) status(status *Status) error {
 	return nil
 }
 
-// time reads a time, which must not be Go's zero.
+// time reads a time. Go's zero time is refused, as it means that there is none.
 func (d *decoder) time(t *time.Time) error {
 	text, err := d.text()
 	if err != nil {
@@ -151,7 +150,7 @@ func (d *decoder) time(t *time.Time) error {
 	return nil
 }
 
-// count reads an integer of 0 or more, written as one: 1e3 and 1.0 are not.
+// count reads an integer of 0 or more. 1e3 and 1.0 are refused.
 func (d *decoder) count(n *int64) error {
 	v, err := d.value('0')
 	if err != nil {
@@ -159,7 +158,7 @@ func (d *decoder) count(n *int64) error {
 	}
 
 	*n, err = strconv.ParseInt(string(v), 10, 64)
-	negative := v[0] == '-' // -0, too
+	negative := v[0] == '-' // even -0
 	switch {
 	case errors.Is(err, strconv.ErrRange) && !negative:
 		return d.wrong("number out of range")

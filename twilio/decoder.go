@@ -11,33 +11,33 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What an answer may have of each. Whatever it holds, a decoder takes little more memory than a value of maxValue.
+// Limits of an answer. Whatever it holds, a decoder needs little more memory than a value of maxValue.
 const (
 	maxBody     = 16 << 20  // bytes of a 200, compressed or not
 	maxValue    = 256 << 10 // bytes of one JSON value or run of white space
 	maxName     = 4 << 10   // bytes of a member's name
 	maxDepth    = 20        // of nested JSON values; the names on the way to one are kept
-	maxElements = 10_000    // operations, ten times what is documented, or members of an object around them
+	maxElements = 10_000    // operations of a page, ten times the documented maximum, or members of an object around them
 )
 
-// notJSON begins the problem of an answer that is something else.
+// notJSON begins the problem of an answer that is not JSON.
 const notJSON = "not JSON"
 
-// A decoder reads one body. It takes the JSON apart by hand: with struct tags, the library takes a null for a zero, does
-// not tell what is missing, and remembers all names of an object to see repetitions. Types with methods that mend that
-// are more code, and a tenth slower.
+// A decoder decodes one body. It walks through the JSON by hand, as with struct tags the library takes a null for a
+// zero, does not report missing members, and remembers all names of an object to find duplicates. Types with their own
+// unmarshal methods are more code, and a tenth slower.
 type decoder struct {
 	*jsontext.Decoder
 	body      io.Reader
 	sanitizer *sanitizer
-	n         int64 // bytes read of body
+	n         int64 // bytes read from body
 }
 
-// decode has read take the one JSON object that body holds. It refuses one in which a name holds what s knows as secret.
+// decode calls read for the JSON value in body, and refuses anything that follows the value. Names that hold a secret
+// that s knows are refused.
 func decode(body io.Reader, s *sanitizer, read func(*decoder) error) error {
 	d := &decoder{body: body, sanitizer: s}
-	// Repetitions are refused by object. The library would have to remember all names, also those of what is not
-	// documented.
+	// The method object refuses duplicates of documented members. The library would have to remember all names.
 	d.Decoder = jsontext.NewDecoder(d, jsontext.AllowDuplicateNames(true))
 
 	err := read(d)
@@ -60,21 +60,21 @@ func (d *decoder) end() error {
 	return explain(err)
 }
 
-// A member is one that is read of a documented object.
+// A member is a member of a JSON object that is read.
 type member struct {
 	name     string
 	optional bool // it may be absent
 }
 
-// object reads an object. It has read take the value of each of the members, and refuses one that is given twice, or
-// that is neither there nor optional. Other members are skipped.
+// object reads an object. It calls read for the value of each of these members and skips others. A duplicate of a
+// member is an error, and so is one that is missing but not optional.
 func (d *decoder) object(members []member, read func(name string) error) error {
 	err := d.open('{')
 	if err != nil {
 		return err
 	}
 
-	given := uint(0) // a bit for each of members
+	given := uint(0) // one bit for each of members
 	for d.PeekKind() != '}' {
 		err = d.member(members, &given, read)
 		if err != nil {
@@ -94,7 +94,7 @@ func (d *decoder) object(members []member, read func(name string) error) error {
 	return nil
 }
 
-// member reads a name and its value.
+// member reads the name and the value of a member.
 func (d *decoder) member(members []member, given *uint, read func(name string) error) error {
 	name, err := d.text()
 	if err != nil {
@@ -113,7 +113,7 @@ func (d *decoder) member(members []member, given *uint, read func(name string) e
 	return read(members[i].name)
 }
 
-// array reads an array, having read take each of its values.
+// array reads an array. It calls read for each of its values.
 func (d *decoder) array(read func() error) error {
 	err := d.open('[')
 	if err != nil {
@@ -138,7 +138,7 @@ func (d *decoder) null() (bool, error) {
 	return true, d.SkipValue()
 }
 
-// nonEmpty reads a string that is not empty, as text does.
+// nonEmpty reads a string as text does, and refuses an empty one.
 func (d *decoder) nonEmpty() ([]byte, error) {
 	text, err := d.text()
 	if err == nil && len(text) == 0 {
@@ -147,7 +147,7 @@ func (d *decoder) nonEmpty() ([]byte, error) {
 	return text, err
 }
 
-// text reads a string. It is valid until the next is read.
+// text reads a string, which is valid until the next read.
 func (d *decoder) text() ([]byte, error) {
 	v, err := d.value('"')
 	if err != nil {
@@ -159,7 +159,7 @@ func (d *decoder) text() ([]byte, error) {
 	return v[1 : len(v)-1], nil
 }
 
-// value reads a value, which must be of a kind.
+// value reads a value, which must be of the kind want.
 func (d *decoder) value(want jsontext.Kind) (jsontext.Value, error) {
 	v, err := d.ReadValue()
 	return v, d.check(err, v.Kind(), want)
@@ -171,7 +171,7 @@ func (d *decoder) open(want jsontext.Kind) error {
 	return d.check(err, token.Kind(), want)
 }
 
-// check returns err, or that what was just read is not of the documented kind.
+// check returns err or, if that is nil, an error if what was just read is not of the kind want.
 func (d *decoder) check(err error, got, want jsontext.Kind) error {
 	if err == nil && got != want {
 		err = d.wrong(kindNames[got] + " where " + kindNames[want] + " should be")
@@ -189,8 +189,8 @@ var kindNames = map[jsontext.Kind]string{
 	'f': "a boolean",
 }
 
-// Read implements io.Reader for the JSON decoder, which asks for more when what it has does not hold a whole token, and
-// keeps all of it until it does.
+// Read implements io.Reader for the JSON decoder. That calls it until it has a whole token, and keeps everything until
+// then, so the limits are enforced here.
 func (d *decoder) Read(p []byte) (int, error) {
 	what, limit := d.next()
 	held := d.n - d.InputOffset()
@@ -198,8 +198,8 @@ func (d *decoder) Read(p []byte) (int, error) {
 		return 0, d.wrong(fmt.Sprintf("%s or white space of more than %d bytes", what, limit))
 	}
 
-	depth := d.StackDepth()
 	const ofOperations = 2 // the depth of the list in a page
+	depth := d.StackDepth()
 	_, elements := d.StackIndex(min(depth, ofOperations))
 	switch {
 	case elements > maxElements:
@@ -208,7 +208,7 @@ func (d *decoder) Read(p []byte) (int, error) {
 		return 0, d.wrong(fmt.Sprintf("nested more than %d deep", maxDepth))
 	}
 
-	// What is read beyond the token at hand may be a name.
+	// What is read beyond the current token may be a name.
 	most := min(int64(len(p)), maxName, limit+1-held)
 	n, err := d.body.Read(p[:most])
 	d.n += int64(n)
@@ -218,17 +218,17 @@ func (d *decoder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// next says what is read next, and how many bytes it may have.
+// next returns what is read next, and how many bytes it may have.
 func (d *decoder) next() (what string, limit int64) {
 	kind, elements := d.StackIndex(d.StackDepth())
-	// In an object, names and values take turns.
+	// In an object, names and values alternate.
 	if kind == '{' && elements%2 == 0 {
 		return "a name", maxName
 	}
 	return "a value", maxValue
 }
 
-// explain is what an error of the library means.
+// explain translates an error of the library.
 func explain(err error) error {
 	own, ok := errors.AsType[*DecodeError](err)
 	if ok {
@@ -251,7 +251,7 @@ func explain(err error) error {
 	return cmp.Or(ofBody, err)
 }
 
-// wrong is an error about the value just read.
+// wrong returns an error about the value just read.
 func (d *decoder) wrong(problem string) error {
 	return &DecodeError{string(d.StackPointer()), problem}
 }

@@ -13,18 +13,18 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Errors of this package that callers may ask for with errors.Is.
+// Errors to test for with errors.Is.
 var (
-	// ErrUnauthorized is any *Error of status 401 or 403.
+	// ErrUnauthorized matches any *Error with status 401 or 403.
 	ErrUnauthorized = errors.New("credentials refused")
-	// ErrThrottled is any *ThrottledError, and any *Error of status 429.
+	// ErrThrottled matches any *ThrottledError, and any *Error with status 429.
 	ErrThrottled = errors.New("throttled by the API")
-	// ErrInvalidOperationID is returned before any request is made.
+	// ErrInvalidOperationID is returned without a request being made.
 	ErrInvalidOperationID = errors.New("invalid operation id, it should look like " +
 		"comms_operation_01h9krwprkeee8fzqspvwy6nq8")
-	// ErrBodyTooLarge is a 200 of more bytes, compressed or not, than the client reads.
+	// ErrBodyTooLarge means that the body of a 200 has more bytes, compressed or not, than the client reads.
 	ErrBodyTooLarge = fmt.Errorf("the answer is longer than %d bytes", maxBody)
-	// ErrHeaderTooLarge is an answer whose header has more bytes than the client reads.
+	// ErrHeaderTooLarge means that the header of an answer has more bytes than the client reads.
 	ErrHeaderTooLarge = fmt.Errorf("the header of the answer is longer than %d bytes", maxHeader)
 )
 
@@ -33,18 +33,18 @@ const maxDetails = 3 // errors kept of one answer
 // Error is an answer other than 200.
 type Error struct {
 	StatusCode int
-	Details    []Detail // empty where the body is not the documented one
+	Details    []Detail // empty if the body is not as documented
 }
 
-// Detail is one of the errors in the body of such an answer (TwilioError). Its texts are cut to a sane length and hold
-// no control characters.
+// Detail is one of the errors in the body of such an answer (TwilioError). Its texts have at most 200 bytes and no
+// control characters.
 type Detail struct {
 	Code    int    `json:"code"`    // Twilio error code, such as 20404
 	Message string `json:"message"` // for humans
-	Context string `json:"context"` // JSON path of the field at fault, "" where there is none
+	Context string `json:"context"` // JSON path of the field at fault, or ""
 }
 
-// Error is one line: status, codes and messages, and what to look at.
+// Error returns one line with status, codes, messages and what to check.
 func (e *Error) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("%d %s", e.StatusCode, http.StatusText(e.StatusCode)))
 
@@ -69,7 +69,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is makes errors.Is work with this package's sentinels.
+// Is reports whether target is ErrUnauthorized or ErrThrottled and matches.
 func (e *Error) Is(target error) bool {
 	switch e.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -80,8 +80,8 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// ThrottledError means that no request went out: the API asked with a 429 or 503 to wait, and for longer than the
-// caller has.
+// ThrottledError means that no request went out: after a 429 or 503, the API wants a longer wait than the caller's
+// deadline allows.
 type ThrottledError struct {
 	RetryAt    time.Time // local time at which requests may go out again
 	StatusCode int       // 429 or 503
@@ -95,8 +95,8 @@ func (e *ThrottledError) Error() string {
 // Is reports whether target is ErrThrottled.
 func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
-// NetworkError means that a request got no complete answer: no connection, a broken one, no trust in the certificate,
-// or more time than Options.Timeout. What ends because the caller's context does is never a NetworkError.
+// NetworkError means that a request got no complete answer: the connection could not be made or broke, the certificate
+// is not trusted, or Options.Timeout has passed. The end of the caller's context is never a NetworkError.
 type NetworkError struct{ Err error }
 
 func (e *NetworkError) Error() string { return oneLine(e.Err.Error(), maxErrorText) }
@@ -104,26 +104,26 @@ func (e *NetworkError) Error() string { return oneLine(e.Err.Error(), maxErrorTe
 // Unwrap returns the cause.
 func (e *NetworkError) Unwrap() error { return e.Err }
 
-// Timeout reports whether it was time that ran out, the request's own.
+// Timeout reports whether the request timed out.
 func (e *NetworkError) Timeout() bool {
 	var t interface{ Timeout() bool }
 	return errors.As(e.Err, &t) && t.Timeout()
 }
 
-// Temporary tells what may pass from what stays until somebody mends it.
+// Temporary reports whether the error may pass by itself.
 func (e *NetworkError) Temporary() bool {
 	var certificate *tls.CertificateVerificationError
 	var file *fs.PathError // of a secret or a certificate
 	return !errors.As(e.Err, &certificate) && !errors.As(e.Err, &file) && !errors.Is(e.Err, http.ErrSchemeMismatch)
 }
 
-// timeoutError is the cause of a NetworkError: Options.Timeout has passed.
+// timeoutError is the cause of a NetworkError if Options.Timeout has passed.
 type timeoutError struct{ after time.Duration }
 
 func (e timeoutError) Error() string { return "no complete answer within " + e.after.String() }
 func (timeoutError) Timeout() bool   { return true }
 
-// SecretError means that no request went out, as the secret could not be read.
+// SecretError means that no request went out because the secret could not be read.
 type SecretError struct{ Err error }
 
 func (e *SecretError) Error() string {
@@ -133,10 +133,10 @@ func (e *SecretError) Error() string {
 // Unwrap returns the cause.
 func (e *SecretError) Unwrap() error { return e.Err }
 
-// DecodeError says where a 200 is not the JSON the API documents, and how. It shows nothing of the answer but the names
-// on the way to the fault.
+// DecodeError says where and how a 200 differs from the JSON that the API documents. Of the answer it shows only the
+// names on the way to the fault.
 type DecodeError struct {
-	Pointer string // JSON pointer (RFC 6901) to what is wrong, "" for the whole
+	Pointer string // JSON pointer (RFC 6901) to the fault, "" for the whole answer
 	Problem string
 }
 
@@ -147,11 +147,11 @@ func (e *DecodeError) Error() string {
 	return "not the documented answer: " + e.Pointer + ": " + e.Problem
 }
 
-// PaginationError means that the list does not end: it leads back to a page that was read before, or has more pages
-// than any list.
+// PaginationError means that the list does not end: it leads back to an earlier page, or has more pages than any list
+// can have.
 type PaginationError struct {
-	Page  int // the last page read, from 1
-	Limit int // the most pages read of a list, if that was reached; else 0
+	Page  int // the last page read, counting from 1
+	Limit int // the most pages of a list, if it was reached; otherwise 0
 }
 
 func (e *PaginationError) Error() string {
@@ -161,17 +161,19 @@ func (e *PaginationError) Error() string {
 	return fmt.Sprintf("page %d names a page as the next that was read before", e.Page)
 }
 
-// decodeErrors reads the body of an answer other than 200: the documented one, or that of Twilio's general API, which
-// answers where credentials are refused. One that is neither, such as a proxy's page, has no details: the status says
+// decodeErrors decodes the body of an answer other than 200: the documented one, or the one of Twilio's general API,
+// which answers if credentials are refused. Any other body, such as a proxy's page, has no details; the status says
 // enough.
 func decodeErrors(body []byte, s *sanitizer) []Detail {
 	var e struct {
 		Errors []Detail `json:"errors"`
 		Detail
 	}
-	if err := json.Unmarshal(body, &e, jsontext.AllowDuplicateNames(true)); err != nil {
+	err := json.Unmarshal(body, &e, jsontext.AllowDuplicateNames(true))
+	if err != nil {
 		return nil
 	}
+
 	details := e.Errors[:min(len(e.Errors), maxDetails)]
 	if len(details) == 0 && e.Code != 0 {
 		details = []Detail{e.Detail}
@@ -179,7 +181,8 @@ func decodeErrors(body []byte, s *sanitizer) []Detail {
 	return sanitizeDetails(details, s)
 }
 
-// sanitizeDetails makes the texts of details fit to be shown. A secret may begin in one of them and go on in the next.
+// sanitizeDetails makes the texts of details safe to show. A secret may begin in one text and continue in the next: of
+// the same kind, or of the same detail.
 func sanitizeDetails(details []Detail, s *sanitizer) []Detail {
 	var messages, contexts []string
 	for i := range details {
@@ -199,7 +202,7 @@ func sanitizeDetails(details []Detail, s *sanitizer) []Detail {
 		d := &details[i]
 		d.Message = oneLine(all[2*i], maxErrorText)
 		d.Context = oneLine(all[2*i+1], maxErrorText)
-		if d.Context == "null" { // the reference's examples spell it as a string
+		if d.Context == "null" { // examples in the reference have it as a string
 			d.Context = ""
 		}
 	}

@@ -167,7 +167,7 @@ func TestAbandonedFetchesCostNothing(t *testing.T) {
 func TestPriorities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(10, 4)
-		g.begin(+1)
+		g.countList(+1)
 		var mu sync.Mutex
 		var order []priority
 		var at []time.Time
@@ -200,7 +200,7 @@ func TestPriorities(t *testing.T) {
 				t.Errorf("requests %d and %d are %v apart", i, i+1, apart)
 			}
 		}
-		g.begin(-1)
+		g.countList(-1)
 	})
 }
 

@@ -9,59 +9,59 @@ import (
 	"time"
 )
 
-// A priority is what a request is for. The lower it is, the sooner the request goes out.
+// A priority is the purpose of a request. Lower ones go out first.
 type priority int
 
 const (
-	refreshing priority = iota // the lists that a refresh reads
+	refreshing priority = iota // lists of operations, for a refresh
 	probing                    // single operations, which somebody waits for
 	sampling                   // messages, which nobody waits for
 
 	priorities
 )
 
-// maxAside is the most requests under way at the same time that are not a refresh's.
+// maxAside is the most requests in flight that are not a refresh's.
 const maxAside = 4
 
-// A gate lets the requests of an account out, one after the other: no more at the same time and no sooner after each
-// other than is allowed. A request that waits has no place in the order yet. It gets one when it can be sent at once, so
-// that those that give up cost the others nothing.
+// A gate lets out the requests of an account at the allowed pace, and no more than allowed at the same time. A waiting
+// request takes nothing of the pace until it can be sent, so requests that give up cost the others nothing.
 //
-// While a refresh reads lists, all other requests together get at most half of the pace: of a refresh's request and a
-// probe's, which wait at the same time, they go in turn, the refresh's first. Samples wait for both.
+// While a refresh reads lists, all other requests together get at most half of the pace: if requests of a refresh and
+// probes are waiting, they take turns, the refresh first. Samples wait for both.
 type gate struct {
 	mu        sync.Mutex    // guards what follows
-	interval  time.Duration // from one request to the next; 0 = no pace
-	places    int           // most requests under way
-	aside     int           // most of them that are not a refresh's
-	lists     int           // that refreshes read
+	interval  time.Duration // between two requests; 0 = no limit
+	places    int           // most requests in flight
+	aside     int           // most of these that are not a refresh's
+	lists     int           // lists that refreshes are reading
 	flying    [priorities]int
 	waiting   [priorities]list.List // of *ticket, the oldest first
 	next      time.Time             // when the pace allows the next request
-	nextAside time.Time             // when it allows the next that is not a refresh's, while lists are read
+	nextAside time.Time             // when it allows the next one that is not a refresh's, while lists are being read
 	probed    bool                  // the last request was not a refresh's
-	timer     *time.Timer           // lets out who may go later; nil before the first
+	timer     *time.Timer           // calls admit when the next request may go; nil before the first
 }
 
-// A ticket is a request that waits.
+// A ticket is a waiting request.
 type ticket struct {
 	admitted chan struct{} // closed when the request may be sent
 
-	// The gate's pace before the request was let out, and after.
+	// gate.next before and after the request was let out.
 	before, after time.Time
 }
 
-// newGate returns a gate for requests a second (0 = no limit) and requests in flight (0 = no limit).
+// newGate returns a gate for so many requests a second (0 = no limit) and requests in flight (0 = no limit).
 func newGate(rate float64, inFlight int) *gate {
 	g := &gate{}
 	g.set(rate, inFlight)
 	return g
 }
 
-// set changes the pace. Requests that are under way go on.
+// set changes the pace and the limit of requests in flight. It does not affect requests in flight.
 func (g *gate) set(rate float64, inFlight int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	g.interval = 0
 	if rate > 0 {
 		g.interval = time.Duration(float64(time.Second) / rate)
@@ -70,19 +70,21 @@ func (g *gate) set(rate float64, inFlight int) {
 	if inFlight == 0 {
 		g.places = math.MaxInt
 	}
+
 	g.aside = min(maxAside, max(g.places/2, 1))
 	g.admit()
 }
 
-// begin notes that a refresh begins to read a list (+1), or ends (-1).
-func (g *gate) begin(n int) {
+// countList records that a refresh begins (+1) or ceases (-1) to read a list.
+func (g *gate) countList(n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lists += n
-	g.admit() // while no list is read, the others may go sooner
+	g.admit() // without a list, other requests may go sooner
 }
 
-// enter waits until a request may be sent, or until ctx ends. Whoever has entered must leave.
+// enter waits until a request may be sent, or until ctx ends. Each successful call needs a call of leave or
+// leaveUnsent.
 func (g *gate) enter(ctx context.Context, p priority) (*ticket, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -107,7 +109,7 @@ func (g *gate) enter(ctx context.Context, p priority) (*ticket, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
-	case <-t.admitted: // in the same instant
+	case <-t.admitted: // at the same time
 		g.unused(t)
 		g.flying[p]--
 	default:
@@ -117,7 +119,7 @@ func (g *gate) enter(ctx context.Context, p priority) (*ticket, error) {
 	return nil, ctx.Err()
 }
 
-// leave frees the place of a request that has ended.
+// leave frees the place of a request that is done.
 func (g *gate) leave(p priority) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -134,14 +136,14 @@ func (g *gate) leaveUnsent(p priority, t *ticket) {
 	g.admit()
 }
 
-// unused gives the pace back what a request took of it, unless another one has been let out since. g.mu is held.
+// unused gives back what a request took of the pace, unless another one has been let out since. g.mu is held.
 func (g *gate) unused(t *ticket) {
 	if g.next.Equal(t.after) {
 		g.next = t.before
 	}
 }
 
-// admit lets out all who may go now, and has the timer do it for the next one. g.mu is held.
+// admit lets out all requests that may go now, and sets the timer for the next one. g.mu is held.
 func (g *gate) admit() {
 	for {
 		p, at, ok := g.first()
@@ -150,15 +152,15 @@ func (g *gate) admit() {
 		}
 		now := time.Now()
 		if at.After(now) {
-			g.admitAt(at.Sub(now))
+			g.admitAfter(at.Sub(now))
 			return
 		}
 		g.letOut(p, now)
 	}
 }
 
-// admitAt has admit look again later. g.mu is held.
-func (g *gate) admitAt(wait time.Duration) {
+// admitAfter calls admit again after a while. g.mu is held.
+func (g *gate) admitAfter(wait time.Duration) {
 	if g.timer != nil {
 		g.timer.Stop()
 	}
@@ -169,7 +171,8 @@ func (g *gate) admitAt(wait time.Duration) {
 	})
 }
 
-// first returns whose request is the next to go, and when; false, if there is none or no place is free. g.mu is held.
+// first returns the priority of the next request to go, and when it may; false if none is waiting or no place is free.
+// g.mu is held.
 func (g *gate) first() (p priority, at time.Time, ok bool) {
 	aside := g.flying[probing] + g.flying[sampling]
 	if g.flying[refreshing]+aside >= g.places {
@@ -180,10 +183,11 @@ func (g *gate) first() (p priority, at time.Time, ok bool) {
 	if g.lists > 0 && g.nextAside.After(g.next) {
 		atAside = g.nextAside
 	}
+
 	refreshes := g.waiting[refreshing].Len() > 0
 	probes := g.waiting[probing].Len() > 0 && aside < g.aside
 	samples := g.waiting[sampling].Len() > 0 && aside < g.aside && g.flying[sampling] == 0
-	// Of a refresh and a probe, the refresh is first unless the request before was its own.
+	// A refresh goes before a probe, unless it has just had its turn.
 	turnOfProbe := probes && !g.probed && !atAside.After(g.next)
 
 	switch {
@@ -197,7 +201,7 @@ func (g *gate) first() (p priority, at time.Time, ok bool) {
 	return 0, time.Time{}, false
 }
 
-// letOut lets out the request that has waited longest. g.mu is held.
+// letOut lets out the request of this priority that has waited longest. g.mu is held.
 func (g *gate) letOut(p priority, now time.Time) {
 	t, _ := g.waiting[p].Remove(g.waiting[p].Front()).(*ticket)
 	t.before = g.next

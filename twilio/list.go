@@ -11,12 +11,12 @@ import (
 	"sync"
 )
 
-// maxPages is the most pages read of one list. At the usual 10 requests a second they take three hours, at 1,000
-// operations each they hold twice what an account could create in the 7 days the API keeps at 80 a second: a longer
-// list is one that does not end.
+// maxPages is the most pages that a list can have. With 1,000 operations each, they hold twice what an account creates
+// in 7 days, which is how long the API keeps operations, at 80 a second. At 10 requests a second, reading them takes
+// three hours.
 const maxPages = 100_000
 
-// A listing is a list of the API, of which Page is a page.
+// A listing is a list of the API that consists of pages of the type Page.
 type listing[Page any] struct {
 	endpoint Endpoint
 	priority priority
@@ -24,29 +24,29 @@ type listing[Page any] struct {
 	query    url.Values // without pageToken
 	pool     *sync.Pool // of *Page
 	decode   func(body io.Reader, p *Page) error
-	next     func(*Page) string // token of the page that follows, "" for none
+	next     func(*Page) string // token of the next page, "" on the last one
 }
 
-// readList reads a list page by page, from the first to the one without a next token. It yields a page, or one error and
-// then ends. A page is valid until the next is asked for or the loop ends: its memory is used again.
+// readList reads a list page by page: see Client.Pages.
 func readList[Page any](ctx context.Context, c *Client, l *listing[Page]) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
 		if l.priority == refreshing {
-			c.gate.begin(+1)
-			defer c.gate.begin(-1)
+			c.gate.countList(+1)
+			defer c.gate.countList(-1)
 		}
+
 		seen := newTokens()
-		for n, token := 1, ""; ; n++ {
+		token := ""
+		for n := 1; ; n++ {
 			page, err := l.read(ctx, c, token)
-			if err == nil {
-				token = l.next(page)
-				err = seen.check(n, token, c.maxPages)
-				if err != nil {
-					err = fmt.Errorf("%s: %w", l.endpoint, err)
-				}
-			}
 			if err != nil {
 				yield(nil, err)
+				return
+			}
+			token = l.next(page)
+			err = seen.check(n, token, c.maxPages)
+			if err != nil {
+				yield(nil, fmt.Errorf("%s: %w", l.endpoint, err))
 				return
 			}
 
@@ -59,9 +59,9 @@ func readList[Page any](ctx context.Context, c *Client, l *listing[Page]) iter.S
 	}
 }
 
-// read reads the page of a token, "" for the first.
+// read reads the page with this token, "" being the first.
 func (l *listing[Page]) read(ctx context.Context, c *Client, token string) (*Page, error) {
-	var page *Page // taken when there is something to decode
+	var page *Page // taken from the pool once there is something to decode
 	err := c.get(ctx, &request{
 		endpoint: l.endpoint,
 		priority: l.priority,
@@ -76,20 +76,21 @@ func (l *listing[Page]) read(ctx context.Context, c *Client, token string) (*Pag
 	return page, err
 }
 
-// pageURL is the URL of the page of a token. The filters go with every token: whether the API remembers them is not
-// documented.
+// pageURL returns the URL of the page with this token. The filters are sent with every token, as it is not documented
+// whether the API remembers them.
 func pageURL(list *url.URL, filters url.Values, token string) *url.URL {
 	query := filters.Encode()
 	if token != "" {
 		query += "&" + url.Values{"pageToken": {token}}.Encode()
 	}
+	query = strings.TrimPrefix(query, "&")
+
 	u := *list
-	// A space as + is right in forms only, as %20 everywhere.
-	u.RawQuery = strings.TrimPrefix(strings.ReplaceAll(query, "+", "%20"), "&")
+	u.RawQuery = strings.ReplaceAll(query, "+", "%20") // + is a space only in forms, %20 is one everywhere
 	return &u
 }
 
-// tokens are the page tokens of a list that were seen. They may be long: what is kept is a hash of each.
+// tokens are the page tokens of a list seen so far. Tokens may be long, so only their hashes are kept.
 type tokens struct {
 	seed maphash.Seed
 	seen map[uint64]bool
@@ -97,8 +98,8 @@ type tokens struct {
 
 func newTokens() *tokens { return &tokens{maphash.MakeSeed(), map[uint64]bool{}} }
 
-// check refuses the token of the page after the n-th, if the list does not end: after most pages, or where it goes in
-// circles.
+// check takes in the token that page n names as the next. It returns an error if the list does not end: if the token
+// was seen before, or n is most.
 func (t *tokens) check(n int, token string, most int) error {
 	if token == "" {
 		return nil

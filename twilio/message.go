@@ -18,39 +18,39 @@ const (
 	maxTags     = 10  // of a message, as documented
 	maxTagKey   = 128 // characters, as documented
 	maxTagValue = 256 // characters, as documented
-	maxAttempts = 20  // kept of a message, the last ones
-	maxCode     = 6   // digits; documented codes have 5, a phone number has more than 6
+	maxAttempts = 20  // kept of a message
+	maxCode     = 6   // digits; documented codes have 5, phone numbers more than 6
 	maxChannel  = 32  // letters
 
-	// Other stands for a code or a channel that is not of the documented form.
+	// Other replaces a code or a channel that is not of the documented form.
 	Other = "other"
-	// operationRelated is the name under which a message is related to its operation.
+	// operationRelated is the name by which a message is related to its operation.
 	operationRelated = "OPERATION"
 )
 
-// Message is what is read of a message (Messages resource): neither addresses nor content.
+// Message is the part of a message that is read (Messages resource): neither addresses nor content.
 type Message struct {
 	ID         string
-	Status     Status            // one of its own, such as FAILED or UNDELIVERED
+	Status     Status            // of the message, such as FAILED or UNDELIVERED
 	Operations []string          // ids of the operations that it is related to
 	Tags       map[string]string // at most 10, set by the sender; none in a list
-	Attempts   []Attempt         // in the order in which they were made, the last 20; none in a list
+	Attempts   []Attempt         // the last 20, the oldest first; none in a list
 }
 
 // Attempt is one attempt to send a message.
 type Attempt struct {
 	Status  Status
-	Channel string // such as SMS, RCS or WHATSAPP; "" where it is not given, Other where it is not at most 32 letters
+	Channel string // such as SMS, RCS or WHATSAPP; "" if it is not given, Other if it is not at most 32 letters
 
-	// Code is that of the error, a number that Twilio's error dictionary explains; "" where there is none, Other where
-	// it is no number of at most 6 digits. Text is for humans, cut to a sane length and without control characters.
+	// Code is the error's number in Twilio's error dictionary; "" if there is none, Other if it is not a number of at most
+	// 6 digits. Text is for humans; it has at most 200 bytes and no control characters.
 	Code string
 	Text string
 }
 
 // MessageQuery selects messages of the list. Zero values are not sent.
 type MessageQuery struct {
-	Operation string // id; whether the API heeds it is to be seen by Message.Operations
+	Operation string // id; the API may ignore it, so check Message.Operations
 	Status    Status
 	PageSize  int // 1 to 1000
 }
@@ -61,10 +61,10 @@ type MessagePage struct {
 	Next     string // token of the next page, "" on the last one
 }
 
-// ErrInvalidMessageID is returned before any request is made.
+// ErrInvalidMessageID is returned without a request being made.
 var ErrInvalidMessageID = errors.New("invalid message id, it should look like comms_message_01h2xcejqtf2nbrexx3vqjhp41")
 
-// messageID is the documented pattern, closed at its end.
+// messageID is the documented pattern, but anchored at its end.
 var messageID = regexp.MustCompile(`^comms_message_[0-7][a-hjkmnpqrstv-z0-9]{25,34}$`)
 
 // ValidMessageID reports whether id has the documented form.
@@ -72,8 +72,8 @@ func ValidMessageID(id string) bool { return messageID.MatchString(id) }
 
 var messagePages = sync.Pool{New: func() any { return new(MessagePage) }}
 
-// Messages reads the list of messages, as Pages reads that of operations. Its requests wait for those of refreshes and
-// of FetchOperation, and have a part in the latter's half of the rate limit. One is under way at a time.
+// Messages reads the list of messages, as Pages does for operations. Its requests wait for those of Pages and
+// FetchOperation and share the latter's half of the rate limit. Only one is in flight at a time.
 func (c *Client) Messages(ctx context.Context, q MessageQuery) iter.Seq2[*MessagePage, error] {
 	v := url.Values{}
 	if q.Operation != "" {
@@ -113,11 +113,10 @@ func (c *Client) FetchMessage(ctx context.Context, id string) (Message, error) {
 		priority: sampling,
 		url:      c.base.JoinPath("Messages", id),
 		decode: func(body io.Reader) error {
-			m = Message{} // of an attempt before
+			m = Message{} // an earlier attempt may have set it
 			return decodeMessage(body, &c.sanitizer, &m)
 		},
 	})
-
 	if err == nil && m.ID != id {
 		err = fmt.Errorf("%s: %w", EndpointFetchMessage, &DecodeError{Pointer: "/id", Problem: "belongs to another message"})
 	}
@@ -137,8 +136,8 @@ var (
 	errorMembers       = []member{{"code", true}, {"message", true}}
 )
 
-// decodeMessagePage fills p from a page of the list of messages. Tags and attempts are skipped: nobody needs those of a
-// list, and of a page of messages they would take much memory. What p holds after an error is of no use.
+// decodeMessagePage decodes a page of the list of messages into p, reusing its memory. It skips tags and attempts,
+// which would need much memory. After an error, p is of no use.
 func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 	p.Messages = p.Messages[:0]
 	p.Next = ""
@@ -155,12 +154,12 @@ func decodeMessagePage(body io.Reader, s *sanitizer, p *MessagePage) error {
 	})
 }
 
-// decodeMessage fills m from an answer that is one message.
+// decodeMessage decodes an answer that is one message.
 func decodeMessage(body io.Reader, s *sanitizer, m *Message) error {
 	return decode(body, s, func(d *decoder) error { return d.message(m, messageMembers) })
 }
 
-// message reads the members of a message that are given.
+// message reads these members of a message.
 func (d *decoder) message(m *Message, members []member) error {
 	return d.object(members, func(name string) error {
 		switch name {
@@ -185,7 +184,7 @@ func (d *decoder) message(m *Message, members []member) error {
 	})
 }
 
-// related reads what a message is related to, and keeps operations.
+// related reads one thing that a message is related to, and keeps it if it is an operation.
 func (d *decoder) related(m *Message) error {
 	var name, id string
 	err := d.object(relatedMembers, func(member string) error {
@@ -200,10 +199,11 @@ func (d *decoder) related(m *Message) error {
 	return err
 }
 
-// tags reads the tags. Those that are longer than documented, hold a secret or control characters, or are too many are
-// left out.
+// tags reads the tags. It leaves out those that are longer than documented, hold a secret or control characters, or
+// exceed the documented number.
 func (d *decoder) tags(m *Message) error {
-	if err := d.open('{'); err != nil {
+	err := d.open('{')
+	if err != nil {
 		return err
 	}
 
@@ -212,21 +212,20 @@ func (d *decoder) tags(m *Message) error {
 		if err != nil {
 			return err
 		}
-
-		key := string(text)
+		key := string(text) // text is valid until the next read
 		text, err = d.text()
 		if err != nil {
 			return err
 		}
 
-		// The documented lengths are in characters.
-		if len(key) > 4*maxTagKey || len(text) > 4*maxTagValue || len(m.Tags) == maxTags {
+		const perCharacter = 4 // bytes in UTF-8, at most
+		isLong := len(key) > perCharacter*maxTagKey || len(text) > perCharacter*maxTagValue
+		if isLong || len(m.Tags) == maxTags {
 			continue
 		}
-
 		value := string(text)
-		// What parses the value of a label may take a NUL for the end.
-		if strings.ContainsFunc(value, unicode.IsControl) || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
+		hasControl := strings.ContainsFunc(value, unicode.IsControl) // some readers of labels take a NUL for the end
+		if hasControl || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
 			continue
 		}
 
@@ -235,11 +234,11 @@ func (d *decoder) tags(m *Message) error {
 		}
 		m.Tags[key] = value
 	}
-	_, err := d.ReadToken()
+	_, err = d.ReadToken()
 	return err
 }
 
-// attempt reads an attempt, and keeps the last ones.
+// attempt reads an attempt. Only the last ones are kept.
 func (d *decoder) attempt(m *Message) error {
 	var a Attempt
 	err := d.object(attemptMembers, func(name string) error {
@@ -286,7 +285,7 @@ func (d *decoder) attemptError(a *Attempt) error {
 	})
 }
 
-// code reads an error code, which may come as a number or as text.
+// code reads an error code, which may be a number or a string.
 func (d *decoder) code(code *string) error {
 	v, err := d.ReadValue()
 	if err != nil {
@@ -309,7 +308,7 @@ func (d *decoder) code(code *string) error {
 	return nil
 }
 
-// IsErrorCode reports whether a text may be the code of an error: a number of at most 6 digits.
+// IsErrorCode reports whether a text can be an error code: a number of at most 6 digits.
 func IsErrorCode(text string) bool { return len(text) <= maxCode && allOf(text, '0', '9') }
 
 // channel reads the name of a channel.
@@ -327,10 +326,10 @@ func (d *decoder) channel(channel *string) error {
 	return nil
 }
 
-// IsChannel reports whether a text may be the name of a channel: at most 32 capital letters.
+// IsChannel reports whether a text can be the name of a channel: at most 32 capital letters.
 func IsChannel(text string) bool { return len(text) <= maxChannel && allOf(text, 'A', 'Z') }
 
-// short reads a text; Other stands for one of more than most bytes.
+// short reads a string, which Other replaces if it has more than most bytes.
 func (d *decoder) short(s *string, most int) error {
 	text, err := d.text()
 	if err != nil {
@@ -343,7 +342,7 @@ func (d *decoder) short(s *string, most int) error {
 	return nil
 }
 
-// allOf reports whether a text is not empty, and all its bytes are from first to last.
+// allOf reports whether a text is not empty and all its bytes are in [first, last].
 func allOf(s string, first, last byte) bool {
 	for i := range len(s) {
 		if s[i] < first || s[i] > last {

@@ -1,18 +1,18 @@
 package twilio
 
-// Resource names a list of operations of the API.
+// Resource is a kind of operations, which the API lists by itself.
 type Resource string
 
-// The lists of operations that there are.
+// The resources.
 const (
-	Messages Resource = "messages" // also what "" stands for
+	Messages Resource = "messages" // also if it is ""
 	Emails   Resource = "emails"
 )
 
-// resourceRow says what a resource is.
+// resourceRow describes a resource.
 type resourceRow struct {
-	path    string // of the resource, below the base URL
-	Stats   *StatTable
+	path    string // below the base URL
+	stats   *StatTable
 	members []member // of an operation's stats
 }
 
@@ -29,4 +29,4 @@ func (r Resource) row() *resourceRow {
 }
 
 // Stats returns the table of the stats of the resource's operations.
-func (r Resource) Stats() *StatTable { return r.row().Stats }
+func (r Resource) Stats() *StatTable { return r.row().stats }

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// loose is the form of a time that time.Time refuses though RFC 3339 allows it: in lower case, or in a leap second.
+// loose matches times that RFC 3339 allows and time.Time refuses: in lower case, or in a leap second.
 var loose = regexp.MustCompile(`^[-\d]{10}[Tt]\d\d:\d\d:(60|\d\d)(\.\d+)?([Zz]|[-+]\d\d:\d\d)$`)
 
-// parseTime parses a time as RFC 3339 has it.
+// parseTime parses a time as RFC 3339 defines it.
 func parseTime(text []byte) (t time.Time, ok bool) {
 	if len(text) > maxText {
 		return t, false
@@ -21,7 +21,7 @@ func parseTime(text []byte) (t time.Time, ok bool) {
 		return t, false
 	}
 
-	const seconds = len("2006-01-02T15:04:")
+	const seconds = len("2006-01-02T15:04:") // where they begin
 	strict := bytes.ToUpper(text)
 	leap := time.Duration(0)
 	if string(strict[seconds:seconds+2]) == "60" {
@@ -32,8 +32,8 @@ func parseTime(text []byte) (t time.Time, ok bool) {
 	return t.Add(leap), err == nil && isStrict(strict)
 }
 
-// isStrict refuses what package time takes for RFC 3339 although it is not: an hour of one digit, a comma, an offset of a
-// day or more.
+// isStrict reports whether a time that package time accepts is one of RFC 3339. Package time also accepts an hour of
+// one digit, a comma, and an offset of a day or more.
 func isStrict(text []byte) bool {
 	const hourEnds = len("2006-01-02T15")
 	if text[hourEnds] != ':' || bytes.IndexByte(text, ',') >= 0 {

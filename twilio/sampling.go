@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// Requests for messages are samples that nobody waits for: they must never be felt by a refresh. So they are not sent
-// again, what the API answers to them tells neither the time nor when a refresh may go on, and what is said of their
-// errors holds nothing of the answer, in which there may be personal data.
+// Requests for messages are samples, which nobody waits for. They must not affect refreshes: there are no retries, a
+// Date does not set the clock, and a 429 holds back only samples. Errors hold nothing of the answer, as that may be
+// personal data.
 
-// MessagesRetryAt is the local time before which no request for messages goes out, because the API said so with a 429 or
-// 503 to any request; zero when they may go out.
+// MessagesRetryAt returns the local time before which no request for messages goes out because of a 429 or 503 to any
+// request; zero if they may go out.
 func (c *Client) MessagesRetryAt() time.Time {
 	all := c.cooldown.retryAt()
 	own := c.sampleCooldown.retryAt()
@@ -25,7 +25,7 @@ func (c *Client) MessagesRetryAt() time.Time {
 	return all
 }
 
-// cooldownOf is the cooldown that an answer to a request starts.
+// cooldownOf returns the cooldown that a 429 or 503 to a request starts.
 func (c *Client) cooldownOf(r *request) *cooldown {
 	if r.priority == sampling {
 		return c.sampleCooldown
@@ -33,8 +33,8 @@ func (c *Client) cooldownOf(r *request) *cooldown {
 	return c.cooldown
 }
 
-// throttledSample is a *ThrottledError if a cooldown holds samples back. They do not wait for its end: only what refreshes
-// wait for is in Throttled.
+// throttledSample returns a *ThrottledError if a cooldown holds samples back. They do not wait for its end, so that
+// Throttled counts only what refreshes wait for.
 func (c *Client) throttledSample() error {
 	for _, cooldown := range []*cooldown{c.cooldown, c.sampleCooldown} {
 		if err := cooldown.lasting(); err != nil {
@@ -44,7 +44,7 @@ func (c *Client) throttledSample() error {
 	return nil
 }
 
-// impersonal takes what the API sent out of the errors of samples.
+// impersonal removes text of the answer from errors of samples.
 func (c *Client) impersonal(next step) step {
 	return func(ctx context.Context, r *request) (int, error) {
 		code, err := next(ctx, r)
@@ -55,7 +55,7 @@ func (c *Client) impersonal(next step) step {
 	}
 }
 
-// withoutText is an error without text of the answer. Codes and documented names are none.
+// withoutText returns an error without text of the answer; codes and documented names may stay.
 func withoutText(err error) error {
 	if api, ok := errors.AsType[*Error](err); ok {
 		bare := &Error{StatusCode: api.StatusCode}
@@ -77,16 +77,19 @@ func withoutText(err error) error {
 		return &DecodeError{Pointer: documentedPart(decode.Pointer), Problem: problem}
 	}
 
-	if network, ok := errors.AsType[*NetworkError](err); ok {
-		// A transport quotes an answer that is no HTTP.
-		if _, dialled := errors.AsType[*net.OpError](network.Err); !dialled && !network.Timeout() {
-			return &NetworkError{errors.New("no complete answer")}
-		}
+	network, ok := errors.AsType[*NetworkError](err)
+	if !ok {
+		return err
 	}
-	return err
+	// The transport may quote an answer that is not HTTP, unless the connection or the time was at fault.
+	_, ofConnection := errors.AsType[*net.OpError](network.Err)
+	if ofConnection || network.Timeout() {
+		return err
+	}
+	return &NetworkError{errors.New("no complete answer")}
 }
 
-// documentedPart is the beginning of a JSON pointer that consists of documented names and of indices.
+// documentedPart returns the beginning of a JSON pointer that consists of documented names and indices.
 func documentedPart(pointer string) string {
 	var documented strings.Builder
 	for segment := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
@@ -99,6 +102,7 @@ func documentedPart(pointer string) string {
 	return documented.String()
 }
 
+// isMessageMember reports whether a message, or the page around it, has a documented member of this name.
 func isMessageMember(name string) bool {
 	for _, members := range [][]member{
 		messagePageMembers, paginationMembers, messageMembers, relatedMembers, attemptMembers, fromMembers, errorMembers,

@@ -2,11 +2,11 @@ package twilio
 
 import "math"
 
-// Stat is the place of one count in Stats.
+// Stat is the index of a count in Stats.
 type Stat int
 
-// The counts of an operation, in the order of the reference (Operations resource, MessageOperationStats). They do not
-// share one unit and need not add up.
+// The counts of an operation, in the order of the reference (Operations resource, MessageOperationStats). They count
+// different things and need not add up.
 const (
 	Total         Stat = iota // messages in the operation
 	Recipients                // recipients targeted
@@ -34,8 +34,8 @@ func (s *Stats) Add(o *Stats) {
 	}
 }
 
-// AddSaturating adds two counts. What is too large for an int64 stays at its maximum, so that absurd counts never add
-// up to a negative number.
+// AddSaturating adds two counts. A sum that overflows is math.MaxInt64, so absurd counts never add up to a negative
+// number.
 func AddSaturating(a, b int64) int64 {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64
@@ -43,17 +43,17 @@ func AddSaturating(a, b int64) int64 {
 	return a + b
 }
 
-// StatRow says what a stat is, to all who read, sum, export or draw it.
+// StatRow describes a stat to all code that reads, sums, exports or draws it.
 type StatRow struct {
-	JSON string // the member of an operation's stats; "" where the resource has none
-	Name string // in the names of metrics, after their prefix
+	JSON string // member of an operation's stats; "" if the resource has no such stat
+	Name string // in metric names, after the prefix
 	Help string // what is counted
 
-	Optional bool // the member may be absent, which is 0
+	Optional bool // the member may be absent, which means 0
 
-	Grows   bool // messages or recipients never leave it: there is a counter of its growth
-	Outcome bool // a message can leave it for another outcome, but its growth is counted
-	Lost    bool // a message that is in it will not arrive
+	Grows   bool // there is a counter of its growth
+	Outcome bool // a message may go from it to another outcome: the counter counts it for both
+	Lost    bool // its messages will not arrive
 	Named   bool // it is exported for failing and stuck operations
 }
 
@@ -111,8 +111,8 @@ var MessageStats = StatTable{
 	},
 }
 
-// EmailStats is the table of e-mail operations: `opened` stands for `read`, and there is no `unaddressable`. One of two
-// public examples leaves out recipients and attempts.
+// EmailStats is the table of e-mail operations, which have `opened` instead of `read` and no `unaddressable`. One of
+// the two examples in the reference leaves out recipients and attempts.
 var EmailStats = emailStats()
 
 func emailStats() StatTable {
@@ -124,7 +124,7 @@ func emailStats() StatTable {
 	return t
 }
 
-// members are those of an operation's stats.
+// members returns the members of an operation's stats.
 func (t *StatTable) members() []member {
 	var members []member
 	for _, row := range t {

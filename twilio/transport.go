@@ -11,20 +11,20 @@ import (
 const (
 	maxHeader = 64 << 10 // bytes of the header of an answer
 
-	dialTimeout = 10 * time.Second // for a connection, and for TLS on it
+	dialTimeout = 10 * time.Second // of a connection, and of its TLS handshake
 	idleTimeout = 5 * time.Minute
 
-	// An HTTP/2 connection that has gone silent is asked whether it is still there, or each of its requests would wait
-	// until its own timeout.
+	// A ping finds out whether a silent HTTP/2 connection is dead. Otherwise, each request on it would wait until its own
+	// timeout.
 	pingAfter   = 5 * time.Second
 	pingTimeout = 5 * time.Second
 
-	// maxStreamBuffer is what the transport keeps of an answer over HTTP/2 that is not read yet.
+	// maxStreamBuffer is how many unread bytes of an answer over HTTP/2 the transport buffers.
 	maxStreamBuffer = 256 << 10
 )
 
-// NewTransport returns a transport that bounds what an answer can take before it is read: its header, and what is
-// buffered of its body. It compresses nothing and adds no credentials, as both are the client's.
+// NewTransport returns a transport for a Client. It bounds the memory that an answer takes before it is read, and
+// leaves compression and credentials to the client.
 func NewTransport(tlsConfig *tls.Config, proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
