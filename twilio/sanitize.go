@@ -1,6 +1,7 @@
 package twilio
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -14,44 +15,45 @@ import (
 	"unicode/utf8"
 )
 
-// MaxSecret is how many bytes a secret may have; one of the API has 32.
+// MaxSecret is the most bytes that a secret may have. Twilio's have 32.
 const MaxSecret = 4 << 10
 
 const (
-	maxErrorText = 200 // bytes shown of one text of the other side
+	maxErrorText = 200 // bytes shown of a text of the other side
 	maxPointer   = 120 // bytes shown of a JSON pointer
 	redacted     = "<secret>"
 
-	// maxSecrets is how many secrets a sanitizer knows: those of the API and of a proxy, and some before they changed.
+	// maxSecrets is how many secrets a sanitizer knows: those of the API and of a proxy, and some earlier ones.
 	maxSecrets = 8
-	// maxSearched is how much of a text is searched for secrets, and shown at most.
+	// maxSearched is how many bytes of a text are searched for secrets. The rest is not shown.
 	maxSearched = 16 << 10
-	// maxLevels is how often a text may be quoted or escaped.
+	// maxLevels is how many levels of quotes and escapes are undone.
 	maxLevels = 4
 
-	// minPart is how many bytes of a secret in a row are not shown either. Shorter secrets are found as a whole.
+	// minPart is the length in bytes of the parts of a secret that are searched for. A shorter secret is searched for as a
+	// whole.
 	minPart = 12
-	// minEncoded is the least that is searched for of a secret that is encoded: less would be found everywhere.
+	// minEncoded is the length from which on an encoded secret is searched for. A shorter one would be found everywhere.
 	minEncoded = 4
 )
 
-// userInfo is what comes before the @ of a URL, or of something that was meant to be one. Better too much of an error
-// that holds an @ than too little.
+// userInfo matches what comes before the @ of a URL, or of something that was meant to be one. It rather removes too
+// much of an error with an @ than too little.
 var userInfo = regexp.MustCompile(`(?s)\S*:.*@`)
 
-// A sanitizer makes text of the other side fit for errors and log lines: what a server, a proxy or a library says may
-// hold the credentials that it was sent. All such text passes here before anything else is done with it. It knows the
-// credentials before they are used.
+// A sanitizer makes text of the other side safe for errors and log lines: a server, a proxy or a library may quote the
+// credentials that it was sent. All such text is sanitized first. The sanitizer knows the credentials before they are
+// used.
 //
-// It finds them plain, quoted, in URLs, JSON pointers, base64 and hex, in parts of minPart bytes or more, and with white
-// space in between. Whoever holds a secret can encode it in other ways.
+// It finds them plain, quoted, in URLs, JSON pointers, base64 and hex, in parts of minPart bytes or more, and with
+// white space in between. It cannot find every encoding that somebody who knows a secret may invent.
 type sanitizer struct {
 	mu      sync.RWMutex // guards what follows
 	secrets []string     // the latest last
 	parts   *parts       // of secrets
 }
 
-// addUser adds what basic authentication sends. An account's SID is its name, an API key's is half a secret.
+// addUser adds what basic authentication sends. The SID of an account is not secret; that of an API key half is.
 func (s *sanitizer) addUser(user *url.Userinfo) {
 	password, _ := user.Password()
 	s.add(password)
@@ -64,6 +66,7 @@ func (s *sanitizer) add(secret string) {
 	if secret == "" || s.knows(secret) {
 		return
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secrets = append(s.secrets, secret)
@@ -77,20 +80,20 @@ func (s *sanitizer) knows(secret string) bool {
 	return slices.Contains(s.secrets, secret)
 }
 
-// known returns what to search for, nil while no secret is known.
+// known returns what to search for, or nil as long as no secret is known.
 func (s *sanitizer) known() *parts {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.parts
 }
 
-// redact takes the secrets out of texts that belong together, in their order: one may begin in one of them and end in
-// the next.
+// redact removes secrets from texts that belong together: a secret may begin in one of them and end in the next.
 func (s *sanitizer) redact(texts ...string) []string {
 	texts = slices.Clone(texts)
 	for i, text := range texts {
 		texts[i] = strings.ToValidUTF8(text[:min(len(text), maxSearched)], "\uFFFD")
 	}
+
 	known := s.known()
 	if known == nil {
 		return texts
@@ -105,7 +108,7 @@ func (s *sanitizer) redact(texts ...string) []string {
 	return texts
 }
 
-// without replaces the bytes of a text that are secret.
+// without replaces each run of secret bytes in a text.
 func without(text string, secret []bool) string {
 	var kept strings.Builder
 	for i := range len(text) {
@@ -119,23 +122,27 @@ func without(text string, secret []bool) string {
 	return strings.ToValidUTF8(kept.String(), "")
 }
 
-// text redacts secrets and makes one line of at most limit bytes of what is left.
+// text returns the redacted text as one line of at most limit bytes.
 func (s *sanitizer) text(text string, limit int) string { return oneLine(s.redact(text)[0], limit) }
 
-// holds reports whether a name that the API gave, such as an operation's id, holds a secret or a part of one. Secrets
-// below minPart bytes are not looked for, as names may hold such a text by chance.
+// holds reports whether a name from the API, such as an operation's id, holds a secret or a part of one. Secrets
+// shorter than minPart bytes do not count, as names may hold such a text by chance.
 func (s *sanitizer) holds(name string) bool {
 	known := s.known()
-	return known != nil && known.mayHold(name) && slices.Contains(known.long().find(name), true)
+	if known == nil || !known.mayHold(name) {
+		return false
+	}
+	return slices.Contains(known.ofLong.find(name), true)
 }
 
-// err is an error of the transport with nothing secret in it. One that had nothing secret stays what it is.
+// err returns an error of the transport without secrets. It is the same error if there were none.
 func (s *sanitizer) err(err error) error {
 	text := userInfo.ReplaceAllString(err.Error(), redacted+"@")
-	if text = s.redact(text)[0]; text != err.Error() {
-		return errors.New(text)
+	text = s.redact(text)[0]
+	if text == err.Error() {
+		return err
 	}
-	return err
+	return errors.New(text)
 }
 
 // decodeError sanitizes the names that a DecodeError shows.
@@ -144,13 +151,14 @@ func (s *sanitizer) decodeError(e *DecodeError) {
 	e.Problem = s.text(e.Problem, maxErrorText)
 }
 
-// oneLine cuts a text to limit bytes and takes out what is not printable.
+// oneLine cuts a text to limit bytes and replaces what is not printable by spaces.
 func oneLine(s string, limit int) string {
 	end := ""
 	if len(s) > limit {
-		s, end = s[:limit], "…"
+		s = s[:limit]
+		end = "…"
 	}
-	s = strings.ToValidUTF8(s, "") // no half characters
+	s = strings.ToValidUTF8(s, "") // the cut may have split a character
 	words := strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 	return strings.Join(words, " ") + end
 }
@@ -160,9 +168,8 @@ type parts struct {
 	byLength map[int]map[string]bool
 	lengths  []int
 
-	ofLong *parts // the same of the secrets that have minPart bytes
-	// hints are each four bytes in a row, by hintOf, of ofLong.
-	hints map[uint32]bool
+	ofLong *parts          // the parts of those secrets that have minPart bytes or more
+	hints  map[uint32]bool // all four bytes in a row in ofLong, by hintOf
 }
 
 // newParts returns the parts of secrets.
@@ -193,40 +200,44 @@ func partsOf(secrets []string) *parts {
 	return p
 }
 
-func (p *parts) long() *parts { return p.ofLong }
-
-// addForms adds the parts of a secret's forms. Each is as view.plain makes the text in which it is searched for.
+// addForms adds the parts of all forms of a secret.
 func (p *parts) addForms(secret string) {
 	p.add(secret, 1, minPart)
 	p.add(hex.EncodeToString([]byte(secret)), 2*minEncoded, 2*minPart)
-	for before, skip := range []int{0, 2, 3} { // characters that depend on what comes before
+
+	// In base64, a secret has three forms, depending on how many bytes of a group of three come before it. The characters
+	// at either end that encode bits of its neighbours are left out.
+	for before, skip := range []int{0, 2, 3} {
 		encoded := base64.StdEncoding.EncodeToString([]byte("  "[:before] + secret))
-		whole := (before + len(secret)) * 8 / 6 // later ones depend on what comes after
-		if whole > skip {
-			p.add(encoded[skip:whole], minEncoded, minPart*4/3)
+		end := (before + len(secret)) * 8 / 6
+		if end > skip {
+			p.add(encoded[skip:end], minEncoded, minPart*4/3)
 		}
 	}
 }
 
-// add adds all parts of a form that have length bytes, or the form, if it is shorter but has at least least bytes.
+// add adds all parts of a form that have length bytes. A shorter form is added as a whole if it has at least least
+// bytes.
 func (p *parts) add(form string, least, length int) {
-	form = newView(form).plain().text()
+	form = newView(form).plain().text() // as the texts that are searched
 	length = min(length, len(form))
 	if length < least || length == 0 {
 		return
 	}
+
 	of := p.byLength[length]
 	if of == nil {
 		of = map[string]bool{}
 		p.byLength[length] = of
 		p.lengths = append(p.lengths, length)
 	}
+
 	for i := range len(form) - length + 1 {
 		of[form[i:i+length]] = true
 	}
 }
 
-// find returns which bytes of a text belong to a part of a secret.
+// find returns, for each byte of a text, whether it belongs to a part of a secret.
 func (p *parts) find(text string) []bool {
 	secret := make([]bool, len(text))
 	written := newView(text)
@@ -241,7 +252,7 @@ func (p *parts) find(text string) []bool {
 	return secret
 }
 
-// mark marks what the parts in a view were made of.
+// mark marks the bytes of the text that make up parts in a view of it.
 func (p *parts) mark(v view, secret []bool) {
 	for _, length := range p.lengths {
 		of := p.byLength[length]
@@ -256,8 +267,8 @@ func (p *parts) mark(v view, secret []bool) {
 	}
 }
 
-// mayHold is false for most names that hold no part of a secret. Whatever holds minPart bytes of one has four of them
-// at one of the places looked at.
+// mayHold is false for most names that hold no part of a secret. It looks at four bytes at intervals short enough to
+// meet any minPart bytes in a row.
 func (p *parts) mayHold(name string) bool {
 	const step = minPart - 3
 	for i := 0; i+4 <= len(name); i += step {
@@ -274,13 +285,14 @@ func hintOf(s string) uint32 {
 	return n | 0x20202020
 }
 
-// A view is a text as something else might read it. It knows where in the text each of its bytes comes from.
+// A view is a text as somebody might read it, such as without its escapes. It knows which bytes of the text each of its
+// bytes stands for.
 type view struct {
 	bytes    []byte
 	from, to []int32
 }
 
-// newView returns the view of a text as it is.
+// newView returns a view of the text itself.
 func newView(text string) view {
 	var v view
 	for i := range len(text) {
@@ -297,9 +309,9 @@ func (v *view) add(b byte, from, to int32) {
 
 func (v view) text() string { return string(v.bytes) }
 
-// plain is the view in which secrets are searched for: lower case, without white space and what cannot be printed, and
-// without what stands for a character in one alphabet and for another in the next: the backslash of what is quoted, the
-// last two of base64, and the space of a URL.
+// plain returns the view in which secrets are searched for. It is in lower case, and without white space and
+// unprintable characters. It is also without backslashes, + and -, and has / for _: these differ between quoted and
+// plain text, URLs, and the alphabets of base64.
 func (v view) plain() view {
 	var plain view
 	for i := 0; i < len(v.bytes); {
@@ -325,61 +337,76 @@ func (v view) plain() view {
 	return plain
 }
 
-// unescaped is what the text says where it is quoted (Go, JSON), part of a URL or of a JSON pointer.
+// unescaped returns a view without one level of escapes: of quotes in Go and JSON, of URLs and of JSON pointers.
 func (v view) unescaped() view {
-	var plain view
+	var unescaped view
 	for i := 0; i < len(v.bytes); {
 		text, length := unescape(v.bytes[i:])
 		for j := range len(text) {
-			plain.add(text[j], v.from[i], v.to[i+length-1])
+			unescaped.add(text[j], v.from[i], v.to[i+length-1])
 		}
 		i += length
 	}
-	return plain
+	return unescaped
 }
 
-// unescape returns what the text begins with, and the length of what stands for it.
+// unescape returns what the first bytes of s stand for, and how many bytes these are. s must not be empty.
 func unescape(s []byte) (text string, length int) {
-	asItIs := string(s[:1])
-	if len(s) < 2 {
-		return asItIs, 1
-	}
-
-	octet := func(start int) (string, bool) {
-		b, err := hex.DecodeString(string(s[start:min(start+2, len(s))]))
-		return string(b), err == nil && len(b) == 1
-	}
-	char := func(start, digits int) (string, bool) {
-		n, err := strconv.ParseUint(string(s[start:min(start+digits, len(s))]), 16, 31)
-		return string(rune(n)), err == nil && len(s) >= start+digits //nolint:gosec // of 31 bits
-	}
-
 	switch {
 	case s[0] == '%':
-		if b, ok := octet(1); ok {
-			return b, 3
-		}
-	case s[0] == '~' && s[1] == '0':
+		text, length = octet(s, 1)
+	case s[0] == '\\' && len(s) > 1:
+		text, length = unescapeBackslash(s)
+	case bytes.HasPrefix(s, []byte("~0")):
 		return "~", 2
-	case s[0] == '~' && s[1] == '1':
+	case bytes.HasPrefix(s, []byte("~1")):
 		return "/", 2
-	case s[0] != '\\':
-	case s[1] == 'x':
-		if b, ok := octet(2); ok {
-			return b, 4
-		}
-	case s[1] == 'u':
-		if c, ok := char(2, 4); ok {
-			return c, 6
-		}
-	case s[1] == 'U':
-		if c, ok := char(2, 8); ok {
-			return c, 10
-		}
-	case strings.IndexByte("tnrvfab", s[1]) >= 0:
+	}
+	if length == 0 { // no escape, or not a valid one
+		return string(s[:1]), 1
+	}
+	return text, length
+}
+
+// unescapeBackslash is unescape for a backslash and what follows it. The length is 0 if that is not valid.
+func unescapeBackslash(s []byte) (text string, length int) {
+	switch s[1] {
+	case 'x':
+		return octet(s, 2)
+	case 'u':
+		return character(s, 2, 4)
+	case 'U':
+		return character(s, 2, 8)
+	case 't', 'n', 'r', 'v', 'f', 'a', 'b':
 		return " ", 2
 	default:
 		return string(s[1:2]), 2
 	}
-	return asItIs, 1
+}
+
+// octet returns the byte that two hex digits of s stand for, and where they end. That is 0 if there are none at start.
+func octet(s []byte, start int) (text string, end int) {
+	end = start + 2
+	if len(s) < end {
+		return "", 0
+	}
+	b, err := hex.DecodeString(string(s[start:end]))
+	if err != nil {
+		return "", 0
+	}
+	return string(b), end
+}
+
+// character returns the character whose number is in hex digits of s, and where they end. That is 0 if there are none
+// at start.
+func character(s []byte, start, digits int) (text string, end int) {
+	end = start + digits
+	if len(s) < end {
+		return "", 0
+	}
+	n, err := strconv.ParseUint(string(s[start:end]), 16, 31)
+	if err != nil {
+		return "", 0
+	}
+	return string(rune(n)), end //nolint:gosec // of 31 bits
 }
