@@ -206,36 +206,44 @@ func (d *decoder) tags(m *Message) error {
 	if err != nil {
 		return err
 	}
-
 	for d.PeekKind() != '}' {
-		text, err := d.text()
+		err = d.tag(m)
 		if err != nil {
 			return err
 		}
-		key := string(text) // text is valid until the next read
-		text, err = d.text()
-		if err != nil {
-			return err
-		}
-
-		const perCharacter = 4 // bytes in UTF-8, at most
-		isLong := len(key) > perCharacter*maxTagKey || len(text) > perCharacter*maxTagValue
-		if isLong || len(m.Tags) == maxTags {
-			continue
-		}
-		value := string(text)
-		hasControl := strings.ContainsFunc(value, unicode.IsControl) // some readers of labels take a NUL for the end
-		if hasControl || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
-			continue
-		}
-
-		if m.Tags == nil {
-			m.Tags = map[string]string{}
-		}
-		m.Tags[key] = value
 	}
 	_, err = d.ReadToken()
 	return err
+}
+
+// tag reads one tag, and keeps it if it is sane.
+func (d *decoder) tag(m *Message) error {
+	text, err := d.text()
+	if err != nil {
+		return err
+	}
+	key := string(text) // text is valid until the next read
+	text, err = d.text()
+	if err != nil {
+		return err
+	}
+
+	const perCharacter = 4 // bytes in UTF-8, at most
+	isLong := len(key) > perCharacter*maxTagKey || len(text) > perCharacter*maxTagValue
+	if isLong || len(m.Tags) == maxTags {
+		return nil
+	}
+	value := string(text)
+	hasControl := strings.ContainsFunc(value, unicode.IsControl) // some readers of labels take a NUL for the end
+	if hasControl || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
+		return nil
+	}
+
+	if m.Tags == nil {
+		m.Tags = map[string]string{}
+	}
+	m.Tags[key] = value
+	return nil
 }
 
 // attempt reads an attempt. Only the last ones are kept.

@@ -22,17 +22,16 @@ import (
 // Status is the state of an operation. A status that the API does not document is passed on as it is, if IsName.
 type Status string
 
+// The documented statuses (Operations resource, CommunicationOperationStatus).
 const (
-	// The documented statuses (Operations resource, CommunicationOperationStatus).
-
 	StatusScheduled  Status = "SCHEDULED"
 	StatusProcessing Status = "PROCESSING"
 	StatusCompleted  Status = "COMPLETED"
 	StatusCanceled   Status = "CANCELED"
-
-	// StatusOther replaces a status that is not a name.
-	StatusOther Status = "other"
 )
+
+// StatusOther replaces a status that is not a name.
+const StatusOther Status = "other"
 
 // Live reports whether an operation of this status is still on its way: its numbers are expected to change.
 func (s Status) Live() bool {
