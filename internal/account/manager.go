@@ -27,11 +27,10 @@ import (
 )
 
 const (
-	// staggerStep is the time between the first refreshes of two accounts, so that they are not all refreshed in the
-	// same instant.
+	// staggerStep is the time between the first refreshes of two accounts. Without it, all would refresh at the same time.
 	staggerStep = 100 * time.Millisecond
-	// stopTimeout is how long to wait for an account that is to end. Its context has ended then, so that only what
-	// cannot be interrupted takes longer, such as a secret on a file system that does not answer.
+	// stopTimeout is how long to wait for accounts to end. Only what cannot be interrupted takes longer, such as reading a
+	// secret from a file system that hangs.
 	stopTimeout = 3 * time.Second
 )
 
@@ -40,12 +39,12 @@ type Manager struct {
 	config  *config.ValidatedConfig
 	metrics *collector.Metrics
 	logger  log.Logger
-	states  *states // nil: none are kept
+	states  *states // nil = states are not kept
 	current atomic.Pointer[[]*Account]
 	inFile  atomic.Int64 // accounts in the configuration file, those of other shards included
 	ready   atomic.Bool  // once every account has finished a refresh
 
-	mu         sync.Mutex // held by one change of the accounts at a time
+	mu         sync.Mutex // held while the accounts change; guards what follows
 	running    bool
 	transports map[config.HTTP]transport
 
@@ -54,8 +53,7 @@ type Manager struct {
 	reloadTimestamp  prometheus.Gauge
 }
 
-// transport is what accounts with equal settings share: each connection of its own that an account keeps open costs
-// memory and two goroutines.
+// transport is shared by accounts with equal settings, as each open connection costs memory and two goroutines.
 type transport struct {
 	http.RoundTripper
 	proxy func(*http.Request) (*url.URL, error)
@@ -87,11 +85,10 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	}).Set(1)
 
 	configs := c.Accounts()
-	if err := m.addTransports(configs); err != nil {
+	err := m.addTransports(configs)
+	if err != nil {
 		return nil, err
 	}
-
-	var err error
 	m.states, err = openStates(c.Flags().StoragePath, reg, logger)
 	if err != nil {
 		return nil, err
@@ -109,7 +106,7 @@ func NewManager(c *config.ValidatedConfig, reg prometheus.Registerer, logger log
 	return m, nil
 }
 
-// addTransports makes the transports that accounts need. It is the only part of an account that can fail, hence it is
+// addTransports makes the transports that the accounts need. Nothing else about making an account can fail, so it is
 // done for all accounts before any of them is changed.
 func (m *Manager) addTransports(configs []config.Account) error {
 	for i := range configs {
@@ -126,10 +123,11 @@ func (m *Manager) addTransports(configs []config.Account) error {
 	return nil
 }
 
-// dropTransports closes the idle connections of the transports that no account of list uses.
+// dropTransports removes the transports that no account in list uses, and closes their idle connections.
 func (m *Manager) dropTransports(list []*Account) {
 	maps.DeleteFunc(m.transports, func(settings config.HTTP, t transport) bool {
-		if slices.ContainsFunc(list, func(a *Account) bool { return a.config.HTTP == settings }) {
+		isUsed := slices.ContainsFunc(list, func(a *Account) bool { return a.config.HTTP == settings })
+		if isUsed {
 			return false
 		}
 		(&http.Client{Transport: t.RoundTripper}).CloseIdleConnections()
@@ -137,7 +135,7 @@ func (m *Manager) dropTransports(list []*Account) {
 	})
 }
 
-// loaded notes that a configuration has been loaded, and logs its warnings.
+// loaded records that a configuration was loaded, and logs its warnings.
 func (m *Manager) loaded(inFile int, warnings []string) {
 	for _, w := range warnings {
 		level.Warn(m.logger).Log("msg", w)
@@ -148,7 +146,7 @@ func (m *Manager) loaded(inFile int, warnings []string) {
 	m.reloadTimestamp.SetToCurrentTime()
 }
 
-// List returns the current accounts, in the order of the configuration. The caller must not change it.
+// List returns the current accounts, in the order of the configuration. Callers must not change it.
 func (m *Manager) List() []*Account { return *m.current.Load() }
 
 // Shard returns which part of the accounts in the configuration file List is, and how many accounts the file has.
@@ -164,22 +162,21 @@ func (m *Manager) Refreshers() (refreshers []*collector.Refresher) {
 	return refreshers
 }
 
-// Waiting returns the accounts without which the program is not ready, as they have not finished a refresh. Once there
-// is none there never will be one: what a reload adds takes nothing away from the others.
+// Waiting returns the accounts that have not finished a refresh and keep the program from being ready. Once it is
+// ready, it stays so: accounts that a reload adds make it no less useful.
 func (m *Manager) Waiting() []*Account {
 	if m.ready.Load() {
 		return nil
 	}
 	waiting := slices.DeleteFunc(slices.Clone(m.List()), func(a *Account) bool { return a.Refresher.Ready() })
-
 	if len(waiting) == 0 {
 		m.ready.Store(true)
 	}
 	return waiting
 }
 
-// Start runs the accounts until ctx ends or Stop is called. Their first refreshes are spread over a while that begins
-// after firstDelay.
+// Start runs the accounts until ctx ends or Stop is called. Their first refreshes are spread out, beginning after
+// firstDelay.
 func (m *Manager) Start(ctx context.Context, firstDelay time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -198,7 +195,7 @@ func stagger(i, n int, interval time.Duration) time.Duration {
 	return time.Duration(i) * min(staggerStep, interval/2/time.Duration(n))
 }
 
-// Stop ends all accounts and waits for them, for a few seconds at most. It is needed whether or not Start was called.
+// Stop ends all accounts and waits for them, for a few seconds at most. It must be called whether or not Start was.
 func (m *Manager) Stop() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -215,6 +212,7 @@ func (m *Manager) end(list []*Account) {
 	for _, a := range list {
 		a.cancel()
 	}
+
 	timeout := time.After(stopTimeout)
 	for _, a := range list {
 		select {
@@ -226,7 +224,7 @@ func (m *Manager) end(list []*Account) {
 	}
 }
 
-// RefreshOnce refreshes every account once and returns the errors of those that failed. The accounts must not run.
+// RefreshOnce refreshes every account once and returns the errors of those that failed. It is used instead of Start.
 func (m *Manager) RefreshOnce(ctx context.Context) error {
 	list := m.List()
 	errs := make([]error, len(list))
@@ -244,8 +242,8 @@ func (m *Manager) RefreshOnce(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// WriteBackfill refreshes every account once and writes what the counters of those that succeeded would have been before:
-// see collector.WriteBackfill. Its error says which accounts have failed. The accounts must not run.
+// WriteBackfill refreshes every account once and writes the past counters of those that succeeded: see
+// collector.WriteBackfill. It returns the errors of the others. It is used instead of Start.
 func (m *Manager) WriteBackfill(ctx context.Context, w io.Writer) error {
 	refreshErr := m.RefreshOnce(ctx)
 	if ctx.Err() != nil {

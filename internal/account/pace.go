@@ -2,13 +2,13 @@ package account
 
 import "slices"
 
-// paceKey names an account of Twilio at an API: all that is asked of it has one pace.
+// paceKey identifies an account at Twilio. All requests for it share one pace.
 type paceKey struct{ sid, baseURL string }
 
 func (a *Account) paceKey() paceKey { return paceKey{a.config.AccountSID, a.config.BaseURL.String()} }
 
-// sharePace has accounts of one SID, such as its messages and its e-mails, keep to one pace and one cooldown together:
-// those of the first of them in list. Those that are new have made no request yet.
+// sharePace makes accounts with the same SID, such as its messages and its e-mails, share one pace and one cooldown.
+// The limits are those of the first of them in list. Accounts in isNew must not have made a request yet.
 func sharePace(list, isNew []*Account) {
 	leaders := map[paceKey]*Account{}
 	for _, a := range list {
@@ -16,6 +16,7 @@ func sharePace(list, isNew []*Account) {
 			leaders[a.paceKey()] = a
 		}
 	}
+
 	for _, a := range isNew {
 		leader := leaders[a.paceKey()]
 		if leader == nil {

@@ -22,38 +22,38 @@ const (
 	sampleBudget = 60
 	samplePeriod = 10 * time.Minute
 
-	// refusedFor is how long no message is asked for where the API does not let the account see them.
+	// refusedFor is how long look-ups pause after the API has refused to show messages.
 	refusedFor = time.Hour
 
-	// sampleAgain is how soon an operation is looked up again that has lost more since; emptyAgain how soon one is of
-	// which no message was found, at first.
+	// sampleAgain is how long to wait before looking up an operation again that has lost more since.
 	sampleAgain = 10 * time.Minute
-	emptyAgain  = time.Minute
+	// emptyAgain is how long to wait if no message was found. It doubles each time, up to sampleAgain.
+	emptyAgain = time.Minute
 )
 
-// The statuses of messages that are lost (Messages resource).
+// The statuses of lost messages (Messages resource).
 const (
 	messageFailed      twilio.Status = "FAILED"
 	messageUndelivered twilio.Status = "UNDELIVERED"
 )
 
-// A sampler looks up some of the messages that an account's failing operations have lost, to say why. It asks between
-// refreshes only, one message after the other, and never again for what has failed.
+// A sampler looks up some lost messages of an account's failing operations, to find out why they were lost. It does so
+// only between refreshes, one message after the other, and without retries.
 type sampler struct {
-	samples   int // messages of an operation; 0: none are looked up
+	samples   int // messages to look up of an operation
 	tags      collector.OperationTags
 	client    *twilio.Client
 	refresher *collector.Refresher
 	metrics   *collector.AccountMetrics
 	logger    log.Logger
 
-	// What follows is of the one look-up under way.
-	sent         []time.Time // requests of the last samplePeriod
+	// Only the look-up under way uses these.
+	sent         []time.Time // requests in the last samplePeriod
 	refusedUntil time.Time
 }
 
-// LookUpReasons has r look up, between its refreshes, why its failing operations lose messages, if that can be known. To
-// be called before r runs.
+// LookUpReasons makes r look up, between refreshes, why its failing operations lose messages, unless settings or
+// resource rule that out. It must be called before r runs.
 func LookUpReasons(r *collector.Refresher, client *twilio.Client, metrics *collector.AccountMetrics, logger log.Logger) {
 	settings := r.Settings()
 	if settings.Samples == 0 || settings.Named == 0 || settings.Resource == twilio.Emails {
@@ -70,7 +70,7 @@ func LookUpReasons(r *collector.Refresher, client *twilio.Client, metrics *colle
 	r.LookUpLost(s.lookUp)
 }
 
-// lookUp is the refresher's collector.LookUp.
+// lookUp implements collector.LookUp.
 func (s *sampler) lookUp(ctx context.Context, failing []*twilio.Operation) {
 	sampled := s.refresher.Sampled()
 	for _, op := range failing {
@@ -92,32 +92,34 @@ func (s *sampler) lookUp(ctx context.Context, failing []*twilio.Operation) {
 	}
 }
 
-// due reports whether an operation is to be looked up: it was not, or what it has lost has doubled since.
+// due reports whether to look up an operation: for the first time, or again since its losses have doubled.
 func (s *sampler) due(op *twilio.Operation, sampled collector.Sampled, now time.Time) bool {
 	before, known := sampled.Operation(op.ID)
 	if !known {
 		return true
 	}
 	age := now.Sub(before.At)
-	if age < 0 {
-		return true // the clock was set back
+	if age < 0 { // the clock was set back
+		return true
 	}
-	if before.Empty > 0 {
-		// Messages may lag behind the stats of their operation.
+	if before.Empty > 0 { // messages may lag behind the stats of their operation
 		wait := emptyAgain << min(before.Empty-1, 10)
 		return age >= min(wait, sampleAgain)
 	}
 	return window.Lost(&op.Stats) >= 2*before.Lost && age >= sampleAgain
 }
 
-// mayAsk reports whether there may be requests for the messages of one more operation.
+// mayAsk reports whether it may make the requests for one more operation.
 func (s *sampler) mayAsk(now time.Time) bool {
 	s.sent = slices.DeleteFunc(s.sent, func(at time.Time) bool { return now.Sub(at) >= samplePeriod })
-	most := s.samples + 2 // two lists
-	return len(s.sent)+most <= sampleBudget && !now.Before(s.refusedUntil) && s.client.MessagesRetryAt().IsZero()
+	const lists = 2
+	isAffordable := len(s.sent)+s.samples+lists <= sampleBudget
+	isRefused := now.Before(s.refusedUntil)
+	isThrottled := !s.client.MessagesRetryAt().IsZero()
+	return isAffordable && !isRefused && !isThrottled
 }
 
-// failed notes that a request for messages has failed.
+// failed records that a request for messages failed.
 func (s *sampler) failed(err error) {
 	reason := s.metrics.SampleFailed(err)
 	level.Debug(s.logger).Log("msg", "looking up lost messages failed", "reason", reason.Label, "err", err)
@@ -129,7 +131,7 @@ func (s *sampler) failed(err error) {
 		"err", err, "hint", "Allow the API key to read messages, or set --collector.failure-samples=0.")
 }
 
-// refused reports whether an error stays as long as the account has the rights and the API that it has.
+// refused reports whether an error will persist: the account has no permission, or the API no such endpoint.
 func refused(err error) bool {
 	api, ok := errors.AsType[*twilio.Error](err)
 	if !ok {
@@ -142,8 +144,8 @@ func refused(err error) bool {
 	return false
 }
 
-// sample looks up some messages that an operation has lost, in proportion to how they were lost. An error is the last
-// one; messages that were found nevertheless are those of the operation.
+// sample looks up some lost messages of an operation. With the last error, if there was one, it returns the messages
+// that it found nevertheless.
 func (s *sampler) sample(ctx context.Context, op *twilio.Operation) ([]collector.SampledMessage, error) {
 	failed, err := s.list(ctx, op, messageFailed, op.Stats[twilio.Failed])
 	if err != nil {
@@ -173,7 +175,7 @@ func (s *sampler) sample(ctx context.Context, op *twilio.Operation) ([]collector
 	return messages, lastErr
 }
 
-// list returns ids of messages that an operation has lost in one way, if it has lost any.
+// list returns ids of lost messages of an operation with this status, which lost is the number of.
 func (s *sampler) list(ctx context.Context, op *twilio.Operation, status twilio.Status, lost int64) ([]string, error) {
 	if lost == 0 {
 		return nil, nil
@@ -189,24 +191,24 @@ func (s *sampler) list(ctx context.Context, op *twilio.Operation, status twilio.
 
 		for i := range page.Messages {
 			m := &page.Messages[i]
-			isAsked := isLost(m, op) && m.Status == status
-			if isAsked && twilio.ValidMessageID(m.ID) && !slices.Contains(ids, m.ID) {
+			isWanted := isLost(m, op) && m.Status == status
+			if isWanted && twilio.ValidMessageID(m.ID) && !slices.Contains(ids, m.ID) {
 				ids = append(ids, m.ID)
 			}
 		}
-		break // what is not on the first page is not worth a request
+		break // more pages are not worth a request
 	}
 	return ids, nil
 }
 
-// isLost reports whether a message is one that the operation has lost. The API may not select by operation or status.
+// isLost reports whether a message is a lost one of the operation. The API may ignore the filters of a list.
 func isLost(m *twilio.Message, op *twilio.Operation) bool {
 	lost := m.Status == messageFailed || m.Status == messageUndelivered
 	return lost && slices.Contains(m.Operations, op.ID)
 }
 
-// choose returns the messages to look up: as many as there are to be, those that failed and those that are undelivered
-// in proportion to how many the operation has of each. What is missing of the one is made up for by the other.
+// choose returns the messages to look up: failed and undelivered ones in proportion to their numbers in the operation.
+// If there are too few ids of one kind, the other makes up for them.
 func (s *sampler) choose(op *twilio.Operation, failed, undelivered []string) []string {
 	share := float64(op.Stats[twilio.Failed]) / float64(window.Lost(&op.Stats))
 	fromFailed := int(share*float64(s.samples) + 0.5)
@@ -219,7 +221,7 @@ func (s *sampler) choose(op *twilio.Operation, failed, undelivered []string) []s
 	return slices.Concat(failed[:fromFailed], undelivered[:fromUndelivered])
 }
 
-// sampled is what is kept of a message.
+// sampled returns what is kept of a message.
 func (s *sampler) sampled(m *twilio.Message) collector.SampledMessage {
 	attempt := decisive(m.Attempts)
 	kept := collector.SampledMessage{
@@ -237,7 +239,7 @@ func (s *sampler) sampled(m *twilio.Message) collector.SampledMessage {
 	return kept
 }
 
-// decisive is the attempt that says why a message was lost: the last one that has a code, or else the last one.
+// decisive returns the attempt that says why a message was lost: the last one with a code, or else the last one.
 func decisive(attempts []twilio.Attempt) (decisive twilio.Attempt) {
 	for _, attempt := range attempts {
 		if attempt.Code != "" || decisive.Code == "" {
@@ -247,12 +249,11 @@ func decisive(attempts []twilio.Attempt) (decisive twilio.Attempt) {
 	return decisive
 }
 
-// maxCodeDigits is how many digits the code of an error has; a phone number has more.
+// maxCodeDigits is the number of digits of an error code. Phone numbers have more.
 const maxCodeDigits = 5
 
-// impersonal returns what Twilio says of an error, or nothing if it may speak of a recipient, by an address of e-mail or
-// by a phone number. Between the digits of a phone number there may be anything but letters and
-// colons.
+// impersonal returns Twilio's text about an error, or nothing if it may hold an e-mail address or a phone number.
+// Anything but letters and colons may separate the digits of a phone number.
 func impersonal(text string) string {
 	digits := 0
 	for _, r := range text {

@@ -18,8 +18,8 @@ import (
 // settleTime is how long a changed configuration file must stay the same before it is reloaded.
 const settleTime = time.Second
 
-// Reload replaces the accounts by those of the configuration file as it is now; new accounts run until ctx ends or Stop
-// is called. On error, only the metric of the last reload changes.
+// Reload replaces the accounts by those in the configuration file as it is now. New accounts run until ctx ends or Stop
+// is called. On an error the accounts stay as they are.
 func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -61,8 +61,8 @@ func (m *Manager) ReloadOn(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
-// AutoReload reloads when the configuration file has changed, if the configuration says so, until ctx ends. A reload
-// that failed is tried again: what is missing, such as a secret, may be there later.
+// AutoReload reloads whenever the configuration file has changed, if that is enabled, until ctx ends. A failed reload
+// is retried, as what was missing, such as a secret, may have appeared.
 func (m *Manager) AutoReload(ctx context.Context) {
 	interval := m.config.Flags().AutoReload
 	if interval == 0 {
@@ -76,7 +76,7 @@ func (m *Manager) AutoReload(ctx context.Context) {
 		if current == loaded && !failed {
 			continue
 		}
-		// A file that is still being written is looked at again later.
+		// The file may still be being written.
 		if !wait(ctx, min(settleTime, interval)) || m.config.CurrentChecksum() != current {
 			continue
 		}
@@ -88,7 +88,7 @@ func (m *Manager) AutoReload(ctx context.Context) {
 	}
 }
 
-// wait returns false if ctx ends first.
+// wait waits for d. It returns false if ctx ends first.
 func wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -100,13 +100,13 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // replacement is what a reload does to the accounts that run.
 type replacement struct {
-	kept    map[string]*Account // whose configuration is unchanged
-	ended   map[string]*Account // the others
-	renewed map[string]bool     // those of ended that are there with other settings
+	kept    map[string]*Account // those with the same settings
+	ended   map[string]*Account // all others
+	renewed map[string]bool     // names in ended that come back with other settings
 	started []*Account
 }
 
-// newReplacement compares the accounts that run with those that are to run.
+// newReplacement compares the running accounts with those in a new configuration.
 func newReplacement(running []*Account, configs []config.Account) *replacement {
 	r := &replacement{
 		kept:    map[string]*Account{},
@@ -132,12 +132,13 @@ func newReplacement(running []*Account, configs []config.Account) *replacement {
 	return r
 }
 
-// isStopped is true for an account that nothing takes the place of.
+// isStopped reports whether an account ends and nothing takes its place.
 func (r *replacement) isStopped(a *Account) bool {
 	return r.ended[a.Name()] == a && !r.renewed[a.Name()]
 }
 
-// replace keeps accounts whose configuration is unchanged. On error, nothing has changed.
+// replace makes the accounts of configs run instead of the current ones. Accounts with the same settings go on. On an
+// error, nothing has changed.
 func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	if !m.running {
 		return errors.New("the accounts are not running")
@@ -147,14 +148,14 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 		return err
 	}
 
-	m.Waiting() // notes that all are ready, before others join them
+	m.Waiting() // if all are ready, this records it before new accounts are added
 	r := newReplacement(m.List(), configs)
 
-	// Removed accounts disappear at once. One whose settings change is exported as it was until its successor is there.
+	// Removed accounts disappear at once. One with other settings is exported as it was until its successor runs.
 	visible := slices.DeleteFunc(slices.Clone(m.List()), r.isStopped)
 	m.current.Store(&visible)
 
-	// Series are removed after the account has ended: a late request would bring them back.
+	// Series are removed after the account has ended, as a late request would bring them back.
 	m.end(slices.Collect(maps.Values(r.ended)))
 	for name, a := range r.ended {
 		a.retired.Store(true)
@@ -180,7 +181,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	return nil
 }
 
-// newSuccessor makes an account in the place of another of its name, if there was one.
+// newSuccessor makes an account. before is the one of the same name that it replaces, nil if there is none.
 func (m *Manager) newSuccessor(c *config.Account, before *Account) *Account {
 	a := m.newAccount(c)
 	if before != nil && before.config.BaseURL == c.BaseURL {
@@ -189,7 +190,7 @@ func (m *Manager) newSuccessor(c *config.Account, before *Account) *Account {
 	return a
 }
 
-// logReplacement says which accounts a reload has changed.
+// logReplacement logs which accounts a reload has changed.
 func (m *Manager) logReplacement(r *replacement) {
 	if len(r.started) == 0 && len(r.ended) == 0 {
 		level.Debug(m.logger).Log("msg", "configuration reloaded, no accounts changed")

@@ -26,7 +26,7 @@ import (
 
 const storageFlag = "--storage.path" // in errors
 
-// states keeps what accounts know in a directory, so that a restart goes on from it.
+// states keeps the states of accounts in a directory, so that a restart resumes from them. A nil *states keeps none.
 type states struct {
 	dir    *storage.Dir
 	logger log.Logger
@@ -39,8 +39,8 @@ type states struct {
 	failing map[string]bool // accounts whose last write failed
 }
 
-// CheckStorage returns the error that keeping states in the directory would end with, and changes nothing. Without a path,
-// nothing is kept.
+// CheckStorage returns the error with which keeping states in a directory would fail, without changing anything.
+// Without a path, no states are kept.
 func CheckStorage(path string) error {
 	if path == "" {
 		return nil
@@ -52,7 +52,7 @@ func CheckStorage(path string) error {
 	return nil
 }
 
-// openStates opens the directory. Without a path, nothing is kept: the result is nil.
+// openStates opens the directory. Without a path it returns nil.
 func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*states, error) {
 	if path == "" {
 		return nil, nil //nolint:nilnil // documented
@@ -64,7 +64,9 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 
 	metrics := promauto.With(reg)
 	s := &states{
-		dir: dir, logger: log.With(logger, "storage_path", path), failing: map[string]bool{},
+		dir:     dir,
+		logger:  log.With(logger, "storage_path", path),
+		failing: map[string]bool{},
 		written: metrics.NewGauge(prometheus.GaugeOpts{
 			Name: "twilio_exporter_storage_last_write_timestamp_seconds",
 			Help: "Unix time at which the state of an account was last written; 0 before the first write.",
@@ -97,21 +99,22 @@ func (s *states) close() {
 	}
 }
 
-// identity says what an account reads: a state of anything else is none of its.
+// identity describes what an account reads. A state with another identity does not belong to it.
 func identity(c *config.Account) string {
 	api := c.BaseURL.String()
 	if c.AccountSID == config.DemoAccountSID {
-		api = "demo" // on another port each time
+		api = "demo" // its port is another each time
 	}
 	resource := cmp.Or(c.Resource, twilio.Messages)
 	return strings.Join([]string{c.AccountSID, api, string(resource)}, " ")
 }
 
-// resumeAll has accounts go on from their states, and keep them from now on.
+// resumeAll makes accounts resume from their states, and keep them from now on.
 func (s *states) resumeAll(list []*Account) {
 	if s == nil || len(list) == 0 { // a reload may start no account
 		return
 	}
+
 	var restored atomic.Int64
 	var decoders errgroup.Group
 	decoders.SetLimit(runtime.GOMAXPROCS(0))
@@ -127,7 +130,8 @@ func (s *states) resumeAll(list []*Account) {
 	level.Info(s.logger).Log("msg", "states restored", "accounts", restored.Load(), "of", len(list))
 }
 
-// resume returns true if there was a state to go on from.
+// resume makes an account keep its state, and resume from the one that was kept before. It returns false if there was
+// none that could be used.
 func (s *states) resume(a *Account) bool {
 	name := a.Name()
 	a.Refresher.KeepStates(func(state []byte) {
@@ -136,25 +140,20 @@ func (s *states) resume(a *Account) bool {
 		}
 	})
 
-	content, err := s.dir.Read(name, identity(&a.config))
-	if errors.Is(err, fs.ErrNotExist) {
+	err := s.load(a)
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, fs.ErrNotExist):
 		return false
 	}
-	if err == nil {
-		err = a.Refresher.Resume(content)
-		switch {
-		case err == nil:
-			return true
-		case errors.Is(err, window.ErrOld):
-			err = s.dir.Discard(name, storage.Expired, err)
-		default:
-			err = s.dir.Discard(name, storage.Corrupt, err)
-		}
-	}
 
-	reason, file := storage.Unreadable, ""
-	if discarded, ok := errors.AsType[*storage.DiscardedError](err); ok {
-		reason, file = discarded.Reason, discarded.File
+	reason := storage.Unreadable
+	file := ""
+	discarded, ok := errors.AsType[*storage.DiscardedError](err)
+	if ok {
+		reason = discarded.Reason
+		file = discarded.File
 	}
 	s.discarded.WithLabelValues(string(reason)).Inc()
 	level.Warn(s.logger).Log("msg", "state discarded, starting without it", "account", name, "reason", reason,
@@ -162,41 +161,63 @@ func (s *states) resume(a *Account) bool {
 	return false
 }
 
-// write replaces the state of an account. That it fails is logged once, until no account's fails any more.
+// load makes an account resume from its file. A file that is of no use is set aside. The error is fs.ErrNotExist if
+// there is no file.
+func (s *states) load(a *Account) error {
+	content, err := s.dir.Read(a.Name(), identity(&a.config))
+	if err != nil {
+		return err
+	}
+
+	err = a.Refresher.Resume(content)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, window.ErrOld):
+		return s.dir.Discard(a.Name(), storage.Expired, err)
+	default:
+		return s.dir.Discard(a.Name(), storage.Corrupt, err)
+	}
+}
+
+// write replaces the state of an account. Of failures in a row, of any accounts, only the first is logged.
 func (s *states) write(name, identity string, state []byte) {
 	err := s.dir.Write(name, identity, state)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := len(s.failing)
-	if err == nil {
-		delete(s.failing, name)
-		s.written.SetToCurrentTime()
-	} else {
+	hadFailed := len(s.failing) > 0
+	if err != nil {
 		s.failing[name] = true
 		s.writeErrors.Inc()
+		if !hadFailed {
+			level.Error(s.logger).Log("msg", "failed to write state, a restart would lose what changes from now on",
+				"account", name, "err", err, "hint", "Check that the directory exists, is writable and has free space.")
+		}
+		return
 	}
-	switch after := len(s.failing); {
-	case before == 0 && after > 0:
-		level.Error(s.logger).Log("msg", "failed to write state, a restart would lose what changes from now on",
-			"account", name, "err", err, "hint", "Check that the directory exists, is writable and has free space.")
-	case before > 0 && after == 0:
+
+	delete(s.failing, name)
+	s.written.SetToCurrentTime()
+	if hadFailed && len(s.failing) == 0 {
 		level.Info(s.logger).Log("msg", "writing state succeeded again")
 	}
 }
 
-// retain removes the states of all accounts but these; one that was renamed keeps its own.
+// retain removes the states of all accounts except these. An account that was renamed keeps its state.
 func (s *states) retain(configs []config.Account) {
 	if s == nil {
 		return
 	}
+
 	known := map[string]bool{}
 	accounts := make([]storage.Account, len(configs))
 	for i := range configs {
 		accounts[i] = storage.Account{Name: configs[i].Account, Identity: identity(&configs[i])}
 		known[configs[i].Account] = true
 	}
-	if err := s.dir.Retain(accounts); err != nil {
+	err := s.dir.Retain(accounts)
+	if err != nil {
 		level.Warn(s.logger).Log("msg", "failed to remove the states of accounts that no longer exist", "err", err)
 	}
 
