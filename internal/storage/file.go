@@ -13,22 +13,22 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Reason says why a file was discarded. It is the value of a label.
+// Reason is why a file was discarded. It is the value of a label.
 type Reason string
 
-// The reasons. There are no others.
+// The reasons.
 const (
-	Corrupt    Reason = "corrupt"    // it is not what was written: cut short, altered, or something else
-	Version    Reason = "version"    // another version of the exporter has written it
-	Identity   Reason = "identity"   // it is of another account, URL or resource
-	Expired    Reason = "expired"    // it is too old to be of use
-	Unreadable Reason = "unreadable" // it cannot be read, is no regular file, or is larger than any that is written
+	Corrupt    Reason = "corrupt"    // cut short, altered, or something else
+	Version    Reason = "version"    // written by another version of the exporter
+	Identity   Reason = "identity"   // of another account, URL or resource
+	Expired    Reason = "expired"    // too old to be of use
+	Unreadable Reason = "unreadable" // cannot be read, not a regular file, or larger than any file written
 )
 
 // Reasons returns all reasons.
 func Reasons() []Reason { return []Reason{Corrupt, Version, Identity, Expired, Unreadable} }
 
-// DiscardedError says that a file is of no use and was set aside.
+// DiscardedError means that a file is of no use and was set aside.
 type DiscardedError struct {
 	Reason Reason
 	File   string // where it is now
@@ -39,7 +39,7 @@ func (e *DiscardedError) Error() string { return e.Err.Error() }
 
 func (e *DiscardedError) Unwrap() error { return e.Err }
 
-// refusal is an error with the reason for which a file is refused.
+// refusal is an error that says why a file is refused.
 type refusal struct {
 	reason Reason
 	error
@@ -53,10 +53,11 @@ func refuse(reason Reason, format string, args ...any) error {
 
 var errNotRegular = errors.New("not a regular file")
 
-// maxSize is the size of a file, at most: some hundred thousand operations in flight.
+// maxSize is the largest size of a file. It is enough for some hundred thousand operations in flight.
 const maxSize = 64 << 20
 
-// A file is two lines of text, so that people can tell what it is, the content, and a checksum of all before it:
+// A file consists of two lines of text, which tell people what it is, the content, and a checksum of everything before
+// it:
 //
 //	twilio_operations_exporter state 2
 //	"AC0123… https://comms.twilio.com/v1 messages"
@@ -74,7 +75,7 @@ func encode(version int, identity string, content []byte) [][]byte {
 	return [][]byte{[]byte(header), content, binary.LittleEndian.AppendUint64(nil, hash.Sum64())}
 }
 
-// decode returns the identity and the content of a file. The error is a refusal.
+// decode returns the identity and the content of a file, or a refusal.
 func decode(version int, file []byte) (identity string, content []byte, err error) {
 	rest, ok := bytes.CutPrefix(file, []byte(magic))
 	if !ok {
@@ -86,7 +87,7 @@ func decode(version int, file []byte) (identity string, content []byte, err erro
 		return "", nil, refuse(Corrupt, "the version is not a number")
 	}
 	if written != version {
-		// Another version may have another form, so that nothing after this is looked at.
+		// Another version may have another format, so nothing more is looked at.
 		return "", nil, refuse(Version, "version %d of the state, want %d", written, version)
 	}
 
@@ -109,7 +110,7 @@ func decode(version int, file []byte) (identity string, content []byte, err erro
 	return identity, content, nil
 }
 
-// contentOf returns the content of a file of an identity. The error is a refusal.
+// contentOf returns the content of a file with this identity, or a refusal.
 func contentOf(version int, identity string, file []byte) ([]byte, error) {
 	written, content, err := decode(version, file)
 	if err != nil {
@@ -121,37 +122,38 @@ func contentOf(version int, identity string, file []byte) ([]byte, error) {
 	return content, nil
 }
 
-// readFile reads a file that may be anything, and neither waits nor takes more memory than a state needs. The error is
-// fs.ErrNotExist where there is nothing.
+// readFile reads a file that may be anything, without blocking or taking more memory than a state. The error is
+// fs.ErrNotExist if there is no file.
 func readFile(path string) ([]byte, error) {
-	there, err := os.Lstat(path)
+	found, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !there.Mode().IsRegular() {
+	if !found.Mode().IsRegular() {
 		return nil, errNotRegular
 	}
 
-	// Without waiting, should it have become a FIFO meanwhile.
+	// Without blocking, as it may have become a FIFO meanwhile.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // nothing was written
 
 	info, err := f.Stat()
 	switch {
 	case err != nil:
 		return nil, err
-	case !os.SameFile(there, info):
+	case !os.SameFile(found, info):
 		return nil, errNotRegular
 	case info.Size() > maxSize:
 		return nil, fmt.Errorf("larger than %d MiB", maxSize>>20)
 	}
 
 	start := make([]byte, min(info.Size(), int64(len(magic))))
-	if _, err = io.ReadFull(f, start); err != nil || string(start) != magic {
-		return start, err // nothing else is worth reading
+	_, err = io.ReadFull(f, start)
+	if err != nil || string(start) != magic {
+		return start, err // the rest is not worth reading
 	}
 
 	file := make([]byte, info.Size())

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// Names of files. That of an account begins with what people can read of its name; names that differ in any way, such as
-// in case only, have different hashes.
+// Names of files. An account's file is named after it, and after a hash, which differs even if names differ in case
+// only.
 const (
 	lockName    = "lock"
 	stateSuffix = ".state"
-	badSuffix   = ".bad" // of one set aside
+	badSuffix   = ".bad" // of a file set aside
 )
 
 var (
@@ -20,7 +20,7 @@ var (
 	tempForm  = regexp.MustCompile(`^\..+\.state\.\d+$`)
 )
 
-// stateName is the name of an account's file. Account names may hold anything and be long.
+// stateName returns the name of an account's file. Names of accounts may be long and hold anything.
 func stateName(account string) string {
 	const longest = 40
 	readable := strings.Map(func(r rune) rune {
@@ -34,5 +34,5 @@ func stateName(account string) string {
 	return readable[:min(len(readable), longest)] + "-" + hex.EncodeToString(hash[:16]) + stateSuffix
 }
 
-// tempPattern is the pattern for os.CreateTemp of the temporary file that becomes the file of a name.
+// tempPattern returns the pattern for os.CreateTemp of a temporary file that becomes the file with this name.
 func tempPattern(name string) string { return "." + name + ".*" }

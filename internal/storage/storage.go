@@ -1,11 +1,11 @@
-// Package storage keeps the states of accounts in a directory, a file for each. What is in them means nothing here:
+// Package storage keeps the states of accounts in a directory, one file for each. It does not know what they mean:
 // bytes in, bytes out.
 //
-// A write replaces the whole file or nothing of it, whenever the process is killed or the machine loses power: it goes to
-// a temporary file, which is flushed to the disk and renamed, and then the directory is flushed. A read returns what a
-// write has been given, or nothing: a file that is anything else is set aside.
+// A write replaces a file as a whole or not at all, even if the process is killed or the machine loses power: it writes
+// a temporary file, flushes it to the disk, renames it, and flushes the directory. A read returns exactly what was
+// written, or nothing: a file that is anything else is set aside.
 //
-// One process at a time uses a directory. The kernel releases its lock when it ends, however it ends.
+// Only one process can use a directory. The kernel releases its lock when the process ends, however it ends.
 package storage
 
 import (
@@ -24,21 +24,20 @@ import (
 	"twilio_operations_exporter/internal/sanitize"
 )
 
-// probeSize is what must fit into a directory that is opened, in bytes: some file systems keep less than a block where
-// there is no free one left.
+// probeSize is how many bytes must fit into a directory when it is opened. It is more than a block, as some file
+// systems store less than that without a free block.
 const probeSize = 8 << 10
 
-// ErrInUse is the error of Open for a directory that another process uses.
+// ErrInUse is returned by Open if another process uses the directory.
 var ErrInUse = errors.New("used by another process")
 
 // Dir is a directory that this process uses. Its methods may be called concurrently.
 type Dir struct {
 	path    string
 	version int
-	flush   func(*os.File) error // to the disk: Sync, but for tests
+	flush   func(*os.File) error // (*os.File).Sync, except in tests
 
-	// mu is held for reading while a file is read, written or removed, and for writing while the directory is opened or
-	// closed.
+	// mu is read-locked while files are read, written or removed, and locked while the directory is opened or closed.
 	mu     sync.RWMutex
 	lock   *flock.Flock // nil while the directory is not open
 	closed bool
@@ -47,10 +46,10 @@ type Dir struct {
 	sizes   map[string]int64 // in bytes, by file name
 }
 
-// Open opens a directory, or makes it with permissions 0700, and locks it. What writes that were cut short have left is
-// removed. The version is that of the contents: a file of another one is discarded.
+// Open opens a directory, creating it with permissions 0700 if needed, locks it, and removes what interrupted writes
+// have left. The version is that of the contents: Read discards files with another one.
 //
-// The error is one line with the path and the remedy. It is ErrInUse where another process has the lock.
+// The error is one line with the path and the remedy. It wraps ErrInUse if another process has the lock.
 func Open(path string, version int) (*Dir, error) {
 	d := &Dir{path: path, version: version, flush: (*os.File).Sync}
 	err := d.open()
@@ -63,8 +62,8 @@ func Open(path string, version int) (*Dir, error) {
 	return d, nil
 }
 
-// Check returns the error that Open would return, without making the directory or locking it: another process may be
-// using it.
+// Check returns the error that Open would return, without creating or locking the directory. Unlike Open, it accepts
+// one that another process uses.
 func Check(path string) error {
 	existing, err := nearest(path)
 	if err == nil {
@@ -77,7 +76,7 @@ func Check(path string) error {
 	return nil
 }
 
-// nearest returns the directory of that path, or the one in which the first missing one would be made.
+// nearest returns the directory with this path or, if it does not exist, its nearest ancestor that does.
 func nearest(path string) (string, error) {
 	path = filepath.Clean(path)
 	_, err := os.Lstat(path)
@@ -101,7 +100,7 @@ func cannotUse(path string, err error) error {
 		sanitize.Quote(path), err)
 }
 
-// Close gives the directory free once what is under way has ended. After it, methods return os.ErrClosed.
+// Close unlocks the directory once operations under way have ended. After that, methods return os.ErrClosed.
 func (d *Dir) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -109,26 +108,29 @@ func (d *Dir) Close() error {
 	return d.unlock()
 }
 
-// open locks the directory, sees that it can be written and takes stock. d.mu is held, or nobody else has d.
+// open locks the directory, checks that it can be written, and takes stock. d.mu is held, or nobody else has d yet.
 func (d *Dir) open() error {
 	err := os.MkdirAll(d.path, 0o700)
 	switch {
-	case errors.Is(err, fs.ErrExist): // a link to nothing
+	case errors.Is(err, fs.ErrExist): // a dangling link
 		return &fs.PathError{Op: "mkdir", Path: d.path, Err: syscall.ENOTDIR}
 	case err != nil:
 		return err
 	}
-	if err := d.takeLock(); err != nil {
+
+	err = d.takeLock()
+	if err != nil {
 		return err
 	}
-	if err := errors.Join(d.probe(), d.takeStock()); err != nil {
-		_ = d.unlock() // the first error says more
+	err = errors.Join(d.probe(), d.takeStock())
+	if err != nil {
+		_ = d.unlock() // err says more
 		return err
 	}
 	return nil
 }
 
-// checkLock refuses a lock that is no regular file: opening a FIFO would wait.
+// checkLock refuses a lock that is not a regular file, as opening a FIFO would block.
 func (d *Dir) checkLock() error {
 	path := filepath.Join(d.path, lockName)
 	info, err := os.Lstat(path)
@@ -175,7 +177,7 @@ func (d *Dir) probe() error {
 	return errors.Join(err, d.flush(f), f.Close(), os.Remove(f.Name()))
 }
 
-// takeStock removes temporary files that are left over and notes the sizes of the others.
+// takeStock removes leftover temporary files and records the sizes of the others.
 func (d *Dir) takeStock() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -184,13 +186,16 @@ func (d *Dir) takeStock() error {
 
 	sizes := map[string]int64{}
 	for _, entry := range entries {
-		switch name := entry.Name(); {
+		name := entry.Name()
+		switch {
 		case tempForm.MatchString(name):
-			if err := os.Remove(filepath.Join(d.path, name)); err != nil {
+			err = os.Remove(filepath.Join(d.path, name))
+			if err != nil {
 				return err
 			}
 		case stateForm.MatchString(name):
-			if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
+			info, err := entry.Info()
+			if err == nil && info.Mode().IsRegular() {
 				sizes[name] = info.Size()
 			}
 		}
@@ -202,8 +207,8 @@ func (d *Dir) takeStock() error {
 	return nil
 }
 
-// use runs f while the directory is this process's. If it has been removed, or another one is mounted in its place, it is
-// opened again: the lock on what was there keeps nobody out of what is there.
+// use runs f while this process has the directory. If the directory was removed, or another one is mounted in its
+// place, it is opened again, as the lock on the old one keeps nobody out of the new one.
 func (d *Dir) use(f func() error) error {
 	d.mu.RLock()
 	if !d.closed && d.holds() {
@@ -218,15 +223,16 @@ func (d *Dir) use(f func() error) error {
 		return os.ErrClosed
 	}
 	if !d.holds() {
-		_ = d.unlock() // of what is gone
-		if err := d.open(); err != nil {
+		_ = d.unlock() // the old one
+		err := d.open()
+		if err != nil {
 			return err
 		}
 	}
 	return f()
 }
 
-// holds reports whether the lock is that of the directory as it is now.
+// holds reports whether the lock is the one in the directory as it is now.
 func (d *Dir) holds() bool {
 	if d.lock == nil {
 		return false
@@ -239,7 +245,7 @@ func (d *Dir) holds() bool {
 	return err == nil && os.SameFile(held, there)
 }
 
-// Size returns how large all files are, in bytes, those set aside included.
+// Size returns the size of all files in bytes, including those set aside.
 func (d *Dir) Size() (total int64) {
 	d.sizesMu.Lock()
 	defer d.sizesMu.Unlock()
@@ -255,14 +261,14 @@ func (d *Dir) setSize(name string, size int64) {
 	d.sizes[name] = size
 }
 
-// moveSize notes that a file has taken the place of another.
+// moveSize records that a file was renamed and may have replaced another.
 func (d *Dir) moveSize(from, to string) {
 	d.sizesMu.Lock()
 	defer d.sizesMu.Unlock()
 	size, known := d.sizes[from]
 	delete(d.sizes, from)
 	delete(d.sizes, to)
-	if known { // it was a file
+	if known { // it was a regular file
 		d.sizes[to] = size
 	}
 }
@@ -274,59 +280,64 @@ func (d *Dir) dropSize(name string) {
 }
 
 // Write replaces the file of an account. The identity says what the account reads, such as its SID and the URL of the
-// API: Read discards a file of another identity. On an error the file is what it was; the next write may succeed.
+// API; Read discards a file with another identity. On an error, the file is as before, or has the new content but may
+// lose it if the machine crashes. The next write may succeed.
 func (d *Dir) Write(account, identity string, content []byte) error {
 	return d.use(func() error {
-		name := stateName(account)
-		size, err := d.replace(name, encode(d.version, identity, content))
-		if err == nil {
-			d.setSize(name, size)
-		}
-		return err
+		return d.replace(stateName(account), encode(d.version, identity, content))
 	})
 }
 
-// replace writes a file whose content is the concatenation of parts.
-func (d *Dir) replace(name string, parts [][]byte) (size int64, err error) {
+// replace replaces a file by one that consists of these parts.
+func (d *Dir) replace(name string, parts [][]byte) error {
+	var size int64
 	for _, part := range parts {
 		size += int64(len(part))
 	}
 	if size > maxSize {
-		return 0, fmt.Errorf("the state is larger than %d MiB", maxSize>>20)
+		return fmt.Errorf("the state is larger than %d MiB", maxSize>>20)
 	}
 
 	f, err := os.CreateTemp(d.path, tempPattern(name)) // with permissions 0600
 	if err != nil {
-		return 0, err
+		return err
+	}
+	err = d.writeAndClose(f, parts)
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(d.path, name))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // if this fails, opening the directory again removes it
+		return err
 	}
 
+	d.setSize(name, size)
+	return d.sync()
+}
+
+// writeAndClose writes a file, flushes it to the disk and closes it in any case.
+func (d *Dir) writeAndClose(f *os.File, parts [][]byte) error {
+	var err error
 	for _, part := range parts {
 		if err == nil {
 			_, err = f.Write(part)
 		}
 	}
-
 	if err == nil {
 		err = d.flush(f)
 	}
-	if closeErr := f.Close(); err == nil {
+
+	closeErr := f.Close()
+	if err == nil {
 		err = closeErr
 	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(d.path, name))
-	}
-
-	if err != nil {
-		_ = os.Remove(f.Name()) // or else it is removed when the directory is opened again
-		return 0, err
-	}
-	return size, d.sync()
+	return err
 }
 
-// sync flushes the directory, so that what was renamed or removed stays so.
+// sync flushes the directory, so that renamed and removed files stay so.
 func (d *Dir) sync() error {
 	if runtime.GOOS == "windows" {
-		return nil // a directory cannot be flushed
+		return nil // it cannot flush a directory
 	}
 	dir, err := os.Open(d.path)
 	if err != nil {
@@ -340,9 +351,8 @@ func (d *Dir) sync() error {
 	return err
 }
 
-// Read returns what was written last for an account. Where there is no file, the error is fs.ErrNotExist. A file that is
-// cut short, altered, of another version or identity, or cannot be read has been set aside: the error is a
-// [DiscardedError].
+// Read returns what was last written for an account. If there is no file, the error is fs.ErrNotExist. A file that is
+// cut short, altered, of another version or identity, or unreadable is set aside, and the error is a [DiscardedError].
 func (d *Dir) Read(account, identity string) (content []byte, err error) {
 	err = d.use(func() error {
 		name := stateName(account)
@@ -361,34 +371,34 @@ func (d *Dir) Read(account, identity string) (content []byte, err error) {
 	return content, err
 }
 
-// Discard sets an account's file aside, since whoever knows what its content means says so. The error is a
-// [DiscardedError] that wraps cause.
+// Discard sets aside a file whose content turned out to be of no use. It returns a [DiscardedError] that wraps cause.
 func (d *Dir) Discard(account string, reason Reason, cause error) error {
 	return d.use(func() error { return d.setAside(stateName(account), &refusal{reason, cause}) })
 }
 
-// setAside renames a file, in the place of one set aside before.
+// setAside renames a file, replacing one that was set aside before.
 func (d *Dir) setAside(name string, cause error) error {
 	discarded := &DiscardedError{Reason: Unreadable, File: filepath.Join(d.path, name+badSuffix), Err: cause}
 	if refused, ok := errors.AsType[*refusal](cause); ok {
 		discarded.Reason = refused.reason
 	}
 
-	_ = os.Remove(discarded.File) // renaming would not replace a directory
-	if err := os.Rename(filepath.Join(d.path, name), discarded.File); err != nil {
-		// The next write replaces it.
-		discarded.File, discarded.Err = filepath.Join(d.path, name), errors.Join(cause, err)
+	_ = os.Remove(discarded.File) // a rename does not replace a directory
+	err := os.Rename(filepath.Join(d.path, name), discarded.File)
+	if err != nil { // it stays until the next write replaces it
+		discarded.File = filepath.Join(d.path, name)
+		discarded.Err = errors.Join(cause, err)
 		return discarded
 	}
 	d.moveSize(name, name+badSuffix)
 	return discarded
 }
 
-// Account is whose file one is, for [Dir.Retain].
+// Account identifies a file to [Dir.Retain].
 type Account struct{ Name, Identity string }
 
-// Retain removes the files of all accounts but these. The file of another name becomes that of an account that has none
-// and is of the same identity: it was renamed.
+// Retain removes the files of all accounts except these. If one of these has no file, and a file of another name has
+// its identity, the account was renamed: it gets that file.
 func (d *Dir) Retain(accounts []Account) error {
 	return d.use(func() error {
 		entries, err := os.ReadDir(d.path)
@@ -401,7 +411,7 @@ func (d *Dir) Retain(accounts []Account) error {
 		}
 
 		retained := map[string]bool{}
-		heirs := map[string][]string{} // names of files that are not there, by identity
+		heirs := map[string][]string{} // names of missing files by identity
 		for _, account := range accounts {
 			name := stateName(account.Name)
 			retained[name] = true
@@ -422,7 +432,7 @@ func (d *Dir) Retain(accounts []Account) error {
 	})
 }
 
-// inherit gives a file to the first of those who wait for one of its identity, and reports whether there was one.
+// inherit gives a file to the first heir with its identity, and reports whether there was one.
 func (d *Dir) inherit(name string, heirs map[string][]string) bool {
 	if len(heirs) == 0 || strings.HasSuffix(name, badSuffix) {
 		return false
@@ -437,7 +447,8 @@ func (d *Dir) inherit(name string, heirs map[string][]string) bool {
 	}
 
 	heir := heirs[identity][0]
-	if os.Rename(filepath.Join(d.path, name), filepath.Join(d.path, heir)) != nil {
+	err = os.Rename(filepath.Join(d.path, name), filepath.Join(d.path, heir))
+	if err != nil {
 		return false
 	}
 	heirs[identity] = heirs[identity][1:]
@@ -448,12 +459,12 @@ func (d *Dir) inherit(name string, heirs map[string][]string) bool {
 func (d *Dir) remove(names ...string) error {
 	var errs []error
 	for _, name := range names {
-		switch err := os.Remove(filepath.Join(d.path, name)); {
-		case err == nil, errors.Is(err, fs.ErrNotExist):
-			d.dropSize(name)
-		default:
+		err := os.Remove(filepath.Join(d.path, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
+			continue
 		}
+		d.dropSize(name)
 	}
 	return errors.Join(append(errs, d.sync())...)
 }

@@ -409,8 +409,16 @@ func TestFlushed(t *testing.T) {
 		if failing == "a file" {
 			wantContent(t, d, name, "after")
 		}
-		if got := files(t, path); len(got) != 1 {
-			t.Errorf("files %q", got)
+		got := files(t, path)
+		if len(got) != 1 {
+			t.Fatalf("files %q", got)
+		}
+		info, err := os.Stat(filepath.Join(path, got[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Size() != info.Size() {
+			t.Errorf("%s was not flushed: Size says %d, want %d", failing, d.Size(), info.Size())
 		}
 	}
 }
