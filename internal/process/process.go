@@ -1,4 +1,4 @@
-// Package process sets up what belongs to the process as a whole: how it ends, and its garbage collection.
+// Package process sets up what concerns the whole process: signals and garbage collection.
 package process
 
 import (
@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// exitAfter is how long after a signal the process has ended, whatever it still waits for. An orderly stop takes less.
+// exitAfter is how long after a signal the process exits even if something still blocks it. An orderly stop takes less.
 const exitAfter = 4 * time.Second
 
-// Stopped is the cause of the end of StopContext's context.
+// Stopped is the cause with which StopContext's context ends.
 type Stopped struct{ Signal string }
 
 func (s Stopped) Error() string { return "received " + s.Signal }
 
-// Is makes it a kind of context.Canceled.
+// Is reports whether target is context.Canceled.
 func (Stopped) Is(target error) bool { return target == context.Canceled }
 
-// StopContext returns a context that ends at the first SIGINT or SIGTERM, which is its cause. The process ends with
-// status 0 exitAfter later, or at the second signal, even where something cannot be interrupted, such as writing to a
-// pipe that nobody reads.
+// StopContext returns a context that ends at the first SIGINT or SIGTERM, with Stopped as its cause. At the second
+// signal, or exitAfter later, the process exits with status 0 even if something cannot be interrupted, such as writing
+// to a pipe that nobody reads.
 func StopContext() context.Context {
 	ctx, stop := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -34,6 +34,7 @@ func StopContext() context.Context {
 			name = "SIGINT"
 		}
 		stop(Stopped{name})
+
 		select {
 		case <-signals:
 		case <-time.After(exitAfter):
@@ -43,8 +44,8 @@ func StopContext() context.Context {
 	return ctx
 }
 
-// TuneGC collects garbage more often, unless GOGC is set: most allocations are short-lived pages, so that it takes 1%
-// more CPU time and 20% less memory.
+// TuneGC makes garbage collection more frequent, unless GOGC is set. As most allocations are short-lived pages, that
+// takes 1% more CPU time and saves 20% of memory.
 func TuneGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)

@@ -1,4 +1,4 @@
-// Package sanitize makes text from outside fit for log lines and errors.
+// Package sanitize makes text from outside safe for log lines and errors.
 package sanitize
 
 import (
@@ -8,13 +8,14 @@ import (
 	"unicode"
 )
 
-// maxQuoted is how many bytes of a value Quote shows.
+// maxQuoted is the most bytes of a value that Quote shows.
 const maxQuoted = 200
 
-// userinfo is the part of a URL, or of what was meant to be one, that may hold a password.
+// userinfo matches the part of a URL, or of something meant to be one, that may hold a password.
 var userinfo = regexp.MustCompile(`(?s)^.*[/:].*@`)
 
-// Quote quotes a value for an error message: on one line, at most maxQuoted bytes long, without the password of a URL.
+// Quote quotes a value for an error message, on one line. It cuts it to maxQuoted bytes and removes the password of a
+// URL.
 func Quote(value string) string {
 	value = userinfo.ReplaceAllString(value, "…@")
 	if len(value) > maxQuoted {

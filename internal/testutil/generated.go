@@ -10,11 +10,11 @@ import (
 
 var update = flag.Bool("update", false, "write golden files and the generated sections of documents")
 
-// Update tells whether to write what is otherwise compared.
+// Update reports whether to write files instead of comparing them.
 func Update() bool { return *update }
 
 // WantGenerated compares the section of a document between the comments NAME and /NAME with what the code generates.
-// With -update it writes the section.
+// With -update, it writes the section.
 func WantGenerated(tb testing.TB, file, name, want string) {
 	tb.Helper()
 	b, err := os.ReadFile(file) //nolint:gosec // G304: the test names it
@@ -40,7 +40,7 @@ func WantGenerated(tb testing.TB, file, name, want string) {
 	}
 }
 
-// Code is a value as Markdown; nothing stays nothing.
+// Code returns a value as code in Markdown, and "" for "".
 func Code(s string) string {
 	if s == "" {
 		return ""
@@ -48,5 +48,5 @@ func Code(s string) string {
 	return "`" + s + "`"
 }
 
-// Cell is text in a table of Markdown.
+// Cell escapes text for a table in Markdown.
 func Cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }

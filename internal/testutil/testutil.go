@@ -1,5 +1,5 @@
-// Package testutil helps tests: a simulated API with a fixed list, files and an environment of the test's own, and a
-// look at what comes out.
+// Package testutil helps tests: it has a simulated API, configuration files, environments, and checks of what is
+// exported.
 package testutil
 
 import (
@@ -24,11 +24,11 @@ import (
 // Credentials that the simulated API accepts.
 const (
 	SID   = "AC0123456789abcdef0123456789abcdef"
-	Key   = "SK0123456789abcdef0123456789abcdef" // no API takes it
+	Key   = "SK0123456789abcdef0123456789abcdef" // the API does not know it
 	Token = "a-token-that-nobody-may-see"
 )
 
-// Operation returns operation n of a status, created an hour ago.
+// Operation returns an operation with the number n in its id, created an hour ago.
 func Operation(n int, status twilio.Status, stats twilio.Stats) twilio.Operation {
 	created := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
 	return twilio.Operation{
@@ -37,7 +37,7 @@ func Operation(n int, status twilio.Status, stats twilio.Stats) twilio.Operation
 	}
 }
 
-// API is a simulated API with a fixed list, on a server of its own.
+// API is a simulated API with a list of operations, on a server of its own.
 type API struct {
 	*simulator.Handler
 	List *simulator.Static
@@ -46,7 +46,7 @@ type API struct {
 	held sync.RWMutex
 }
 
-// New serves a list until the test ends.
+// New serves a list of operations until the test ends.
 func New(tb testing.TB, ops ...twilio.Operation) *API {
 	tb.Helper()
 	list := simulator.NewStatic(ops...)
@@ -61,7 +61,7 @@ func New(tb testing.TB, ops ...twilio.Operation) *API {
 	return a
 }
 
-// Hold keeps requests waiting, before the simulator sees them, until release.
+// Hold keeps requests from the simulator until release is called.
 func (a *API) Hold() (release func()) {
 	a.held.Lock()
 	return sync.OnceFunc(a.held.Unlock)
@@ -74,13 +74,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.Handler.ServeHTTP(w, r)
 }
 
-// Env is the environment of a program whose account is a's.
+// Env returns the environment of a program that uses the API.
 func (a *API) Env() map[string]string {
 	return map[string]string{"TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": Token, "TWILIO_BASE_URL": a.URL}
 }
 
-// SetEnv sets the variables of an account for the test; those that env does not hold are cleared, as whoever runs the
-// test may have some.
+// SetEnv sets the program's environment variables for the test. It clears those that env lacks, as whoever runs the
+// test may have set some.
 func SetEnv(tb testing.TB, env map[string]string) {
 	tb.Helper()
 	for _, name := range Variables() {
@@ -88,7 +88,7 @@ func SetEnv(tb testing.TB, env map[string]string) {
 	}
 }
 
-// Variables are the variables that the program reads.
+// Variables returns the environment variables that the program reads.
 func Variables() []string {
 	return []string{
 		"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_API_KEY", "TWILIO_API_SECRET", "TWILIO_BASE_URL",
@@ -96,7 +96,7 @@ func Variables() []string {
 	}
 }
 
-// WriteFile returns the path of a file in a directory of its own.
+// WriteFile writes a file into a new directory and returns its path.
 func WriteFile(tb testing.TB, name, content string) string {
 	tb.Helper()
 	p := filepath.Join(tb.TempDir(), name)
@@ -106,7 +106,7 @@ func WriteFile(tb testing.TB, name, content string) string {
 	return p
 }
 
-// File is a configuration file that the test rewrites. Its accounts are the API's.
+// File is a configuration file that the test can rewrite. Its accounts use the API.
 type File struct {
 	Path string
 
@@ -114,7 +114,7 @@ type File struct {
 	api *API
 }
 
-// NewFile writes a file of accounts: see Write.
+// NewFile writes a configuration file: see Write.
 func NewFile(tb testing.TB, api *API, accounts ...string) *File {
 	tb.Helper()
 	f := &File{Path: filepath.Join(filepath.Dir(WriteFile(tb, "token", Token)), "accounts.yml"), tb: tb, api: api}
@@ -122,7 +122,7 @@ func NewFile(tb testing.TB, api *API, accounts ...string) *File {
 	return f
 }
 
-// Write replaces the accounts; each is a name, a blank and further keys.
+// Write replaces the accounts. Each is a name, optionally followed by a space and further keys.
 func (f *File) Write(accounts ...string) {
 	f.tb.Helper()
 	var b strings.Builder
@@ -142,7 +142,7 @@ func (f *File) WriteRaw(content string) {
 	}
 }
 
-// Samples returns the lines of an exposition without comments.
+// Samples returns the lines of an exposition that are no comments.
 func Samples(text string) (lines []string) {
 	scanner := bufio.NewScanner(strings.NewReader(text))
 	for scanner.Scan() {
@@ -153,7 +153,7 @@ func Samples(text string) (lines []string) {
 	return lines
 }
 
-// WantSamples fails the test for each sample that an exposition does not have.
+// WantSamples reports an error for each sample that is missing in an exposition.
 func WantSamples(tb testing.TB, text string, want ...string) {
 	tb.Helper()
 	lines := Samples(text)
@@ -164,13 +164,13 @@ func WantSamples(tb testing.TB, text string, want ...string) {
 	}
 }
 
-// Get returns the body at a URL, and an error for another status than 200.
+// Get returns the body at a URL. Another status than 200 is an error.
 func Get(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return "", err
 	}
-	req.Close = true // leaves no idle connection, hence no goroutine
+	req.Close = true // an idle connection has a goroutine
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", err
@@ -183,8 +183,7 @@ func Get(ctx context.Context, url string) (string, error) {
 	return string(b), err
 }
 
-// WaitFor polls, ever less often: what is waited for has no channel to say so, and a scrape takes the time of those
-// that others wait for.
+// WaitFor polls until ok, ever less often as that may cost a scrape. It is for events that tests cannot be notified of.
 func WaitFor(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
 	deadline := time.After(time.Minute)

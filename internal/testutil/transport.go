@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Transport returns a RoundTripper that calls a handler in this process, whatever the host, and opens no socket. A
-// handler that panics with http.ErrAbortHandler looks like a reset connection, unless the request's context has ended.
+// Transport returns a RoundTripper that calls a handler directly, whatever the host. If the handler panics with
+// http.ErrAbortHandler, the error is that of the request's context or, if it has not ended, of a reset connection.
 func Transport(h http.Handler) http.RoundTripper { return transport{h} }
 
 type transport struct{ handler http.Handler }
@@ -17,7 +17,8 @@ type transport struct{ handler http.Handler }
 func (t transport) RoundTrip(r *http.Request) (response *http.Response, err error) {
 	defer func() {
 		p := recover()
-		switch cause := r.Context().Err(); {
+		cause := r.Context().Err()
+		switch {
 		case p != nil && p != http.ErrAbortHandler: //nolint:errorlint // as net/http compares it
 			panic(p)
 		case cause != nil:
@@ -27,7 +28,8 @@ func (t transport) RoundTrip(r *http.Request) (response *http.Response, err erro
 		}
 	}()
 
-	if err := r.Context().Err(); err != nil {
+	err = r.Context().Err()
+	if err != nil {
 		return nil, err
 	}
 

@@ -1,4 +1,4 @@
-// Package usage says which flag or key was probably meant by one that is not known.
+// Package usage suggests the flag or key that was probably meant by an unknown one.
 package usage
 
 import (
@@ -7,7 +7,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// MeantFlag returns the flag that was probably meant by the first of args that is unknown, "" if none was.
+// MeantFlag returns the flag that was probably meant by the first unknown flag in args, or "".
 func MeantFlag(app *kingpin.Application, args []string) string {
 	var names []string
 	known := map[string]bool{"-h": true}
@@ -28,8 +28,8 @@ func MeantFlag(app *kingpin.Application, args []string) string {
 	return ""
 }
 
-// Nearest returns the name that was probably meant, "" if none was. It may have been cut short (interval for
-// collector.interval), or have a dash for a dot, or one or two letters wrong.
+// Nearest returns the name that was probably meant, or "". What was given may be its end (interval for
+// collector.interval), have dashes for dots, or one or two wrong letters.
 func Nearest(given string, names []string) string {
 	given = plainName(given)
 	for _, name := range names {
@@ -43,26 +43,29 @@ func Nearest(given string, names []string) string {
 	if len(given) < shortest || len(given) > 2*maxNameLength {
 		return ""
 	}
-	best, bestDistance := "", mostWrong+1
+
+	best := ""
+	bestDistance := mostWrong + 1
 	for _, name := range names {
 		distance := editDistance(given, plainName(name))
 		if distance < bestDistance {
-			best, bestDistance = name, distance
+			best = name
+			bestDistance = distance
 		}
 	}
 	return best
 }
 
-// maxNameLength is more than the longest name of a flag or key has.
+// maxNameLength is more than the length of any flag or key.
 const maxNameLength = 40
 
-// plainName is a name whatever separates its parts.
+// plainName returns a name in lower case, with dashes between its parts.
 func plainName(name string) string {
 	separators := strings.NewReplacer(".", "-", "_", "-")
 	return separators.Replace(strings.ToLower(strings.TrimLeft(name, "-")))
 }
 
-// editDistance is how many letters are to be inserted, removed or replaced to get from a to b (Levenshtein).
+// editDistance returns the Levenshtein distance of a and b: how many letters to insert, remove or replace.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
