@@ -23,33 +23,35 @@ type accountView struct {
 	Sent      noun    // what it sends
 
 	Findings []finding
-	Level    severity // of the worst of them
-	number   int      // of the account on the page
-	Told     bool     // in the page's first line: what is wrong
+	Level    severity // of the worst finding
+	number   int      // unique on the page
+	Told     bool     // whether the headline has the findings
 
-	FailingSince string   // when the first refresh failed, of those that have failed since a success
+	FailingSince string   // when the first refresh failed since the last success
 	Age          string   // of the numbers
-	Stale        string   // the same where it is more than it should be
+	Stale        string   // Age, if that is more than it should be
 	Staleness    severity // how bad that is
-	// Periods are the numbers of the last hour and of the window; nil before the first success.
-	Periods []period
+	Periods      []period // the last hour and the window; nil before the first success
 
-	// What follows is there in full only.
-
+	// Only an account shown in full has these.
 	Pictures  []*picture
 	Failing   failingView
 	Stuck     listView
 	Scheduled *scheduledView
 	ByStatus  []period
 
-	// Spark is there in a row only.
+	// Only a row has this.
 	Spark template.HTML
 }
 
-// newAccountView says how account number i of a page stands.
+// newAccountView returns the view of an account without its numbers. i is its number on the page.
 func newAccountView(i int, settings collector.Settings, status collector.Status, now time.Time) *accountView {
 	v := &accountView{
-		Settings: settings, Status: status, Sent: nounOf(settings.Resource), number: i, Findings: find(&settings, &status, now),
+		Settings: settings,
+		Status:   status,
+		Sent:     nounOf(settings.Resource),
+		number:   i,
+		Findings: findings(&settings, &status, now),
 	}
 	for _, f := range v.Findings {
 		v.Level = max(v.Level, f.Level)
@@ -71,7 +73,7 @@ func newAccountView(i int, settings collector.Settings, status collector.Status,
 	return v
 }
 
-// Sentence is what is wrong, after the account's name and a colon.
+// Sentence says what is wrong. It follows the account's name and a colon.
 func (v *accountView) Sentence() string {
 	texts := make([]string, len(v.Findings))
 	for i := range v.Findings {
@@ -80,7 +82,7 @@ func (v *accountView) Sentence() string {
 	return strings.Join(texts, ", ") + "."
 }
 
-// Short is Sentence, of the first two things that are wrong.
+// Short is Sentence with at most two findings.
 func (v *accountView) Short() string {
 	if len(v.Findings) <= 2 {
 		return v.Sentence()
@@ -88,7 +90,7 @@ func (v *accountView) Short() string {
 	return v.Findings[0].Text + ", " + v.Findings[1].Text + ", and more."
 }
 
-// Progress says how far the first read is, "" where none is under way.
+// Progress says how far the first read is, or "" if that is not under way.
 func (v *accountView) Progress() string {
 	if v.Status.Phase != collector.PhaseReading {
 		return ""
@@ -108,13 +110,14 @@ type period struct {
 	Canceled, OnTheirWay                          int64
 }
 
-// figure is a number and the share that it is.
+// figure is a number and its share of another.
 type figure struct {
 	N     int64
-	Share string   // "" where there is none
-	Level severity // of the share, where that is looked at
+	Share string   // "" if there is none
+	Level severity // of the share; see sumUp
 }
 
+// newPeriod returns a line of these totals. apart says how reads are counted: see readApart.
 func newPeriod(name string, totals *window.Totals, apart bool) period {
 	o := outcomesOf(&totals.Stats, apart)
 	of := func(part, all int64) figure {
@@ -124,14 +127,20 @@ func newPeriod(name string, totals *window.Totals, apart bool) period {
 		return figure{N: part, Share: percent(part, all)}
 	}
 	return period{
-		Name: name, Operations: totals.Operations, Failing: totals.Failing, Messages: totals.Stats[twilio.Total],
-		Delivered: of(o.delivered, o.ended()), Undelivered: of(o.undelivered, o.ended()), Failed: of(o.failed, o.ended()),
+		Name:          name,
+		Operations:    totals.Operations,
+		Failing:       totals.Failing,
+		Messages:      totals.Stats[twilio.Total],
+		Delivered:     of(o.delivered, o.ended()),
+		Undelivered:   of(o.undelivered, o.ended()),
+		Failed:        of(o.failed, o.ended()),
 		Unaddressable: of(totals.Stats[twilio.Unaddressable], totals.Stats[twilio.Recipients]),
-		Canceled:      o.canceled, OnTheirWay: o.onTheirWay,
+		Canceled:      o.canceled,
+		OnTheirWay:    o.onTheirWay,
 	}
 }
 
-// sumUp makes what the numbers of a row are.
+// sumUp adds the numbers of a row and, if wanted, its spark.
 func (v *accountView) sumUp(spark bool) {
 	snapshot := v.Status.Snapshot
 	if snapshot == nil {
@@ -142,18 +151,21 @@ func (v *accountView) sumUp(spark bool) {
 	apart := readApart(all)
 	hour := snapshot.LastHour()
 	last := newPeriod("last hour", &hour, apart)
-	for i, s := range shares(snapshot, v.Sent) {
-		figure := []*figure{&last.Failed, &last.Undelivered, &last.Unaddressable}[i]
-		figure.Level = s.level(s.part(&hour.Stats), s.of(&hour.Stats))
+	for _, s := range shares(snapshot, v.Sent) {
+		s.figure(&last).Level = s.level(s.part(&hour.Stats), s.of(&hour.Stats))
 	}
 	v.Periods = []period{last, newPeriod("last "+age(v.Settings.Window), all, apart)}
 
-	if p := newPicture("", "", v.Sent, snapshot.Bars, snapshot.BarLength, apart); p != nil && spark {
+	if !spark {
+		return
+	}
+	p := newPicture("", "", v.Sent, snapshot.Bars, snapshot.BarLength, apart)
+	if p != nil {
 		v.Spark = p.Spark()
 	}
 }
 
-// drawInFull makes all there is to see of an account.
+// drawInFull adds everything that is shown of an account in full.
 func (v *accountView) drawInFull(now time.Time) {
 	v.sumUp(false)
 	snapshot := v.Status.Snapshot
@@ -186,7 +198,7 @@ func (v *accountView) drawInFull(now time.Time) {
 	}
 }
 
-// HasUnaddressable reports whether there is such a thing in what the account sends.
+// HasUnaddressable reports whether what the account sends has recipients without an address.
 func (v *accountView) HasUnaddressable() bool {
 	return v.Settings.Resource.Stats()[twilio.Unaddressable].JSON != ""
 }
@@ -197,34 +209,38 @@ type operationView struct {
 	Account          string
 	Sent             noun
 	Created, Updated string // how long ago
-	Lost             string // the share of its messages that failed or are undelivered
+	Lost             string // share of its messages that failed or are undelivered
 	Reasons          []reasonView
-	Tags             string // "" for none
+	Tags             string // "" if it has none
 }
 
 func (v *accountView) newOperationView(op *twilio.Operation, now time.Time) operationView {
 	o := operationView{
-		Operation: op, Account: v.Settings.Account, Sent: v.Sent,
-		Created: age(now.Sub(op.CreatedAt)), Updated: age(now.Sub(op.UpdatedAt)),
-		Lost: percent(window.Lost(&op.Stats), op.Stats[twilio.Total]),
+		Operation: op,
+		Account:   v.Settings.Account,
+		Sent:      v.Sent,
+		Created:   age(now.Sub(op.CreatedAt)),
+		Updated:   age(now.Sub(op.UpdatedAt)),
+		Lost:      percent(window.Lost(&op.Stats), op.Stats[twilio.Total]),
 	}
-	if found, ok := v.Sampled.Operation(op.ID); ok {
+	found, ok := v.Sampled.Operation(op.ID)
+	if ok {
 		o.Reasons = newReasonViews(&found)
 		o.Tags = tagsOf(&found)
 	}
 	return o
 }
 
-// reasonView is why some of an operation's lost messages were lost.
+// reasonView is one reason for which messages of an operation were lost.
 type reasonView struct {
-	Code    string // digits; "" where there is none
-	What    string // the code, or what stands for it, and the channel
+	Code    string // digits; "" if there is none
+	What    string // code and channel, in words if necessary
 	Count   int64
 	Of      int // messages looked up
 	Message string
 }
 
-// maxReasons is how many reasons of an operation the page shows: the most frequent.
+// maxReasons is how many of an operation's reasons the page shows, the most frequent first.
 const maxReasons = 3
 
 func newReasonViews(found *collector.SampledOperation) (views []reasonView) {
@@ -252,19 +268,23 @@ func tagsOf(found *collector.SampledOperation) string {
 	return strings.Join(tags, ", ")
 }
 
-// Messages, Undelivered and Failed are the operation's.
-func (v operationView) Messages() int64    { return v.Stats[twilio.Total] }
-func (v operationView) Undelivered() int64 { return v.Stats[twilio.Undelivered] }
-func (v operationView) Failed() int64      { return v.Stats[twilio.Failed] }
+// Messages is the number of the operation's messages.
+func (v operationView) Messages() int64 { return v.Stats[twilio.Total] }
 
-// Size is how many messages the operation has.
+// Undelivered is the number of those that are undelivered.
+func (v operationView) Undelivered() int64 { return v.Stats[twilio.Undelivered] }
+
+// Failed is the number of those that failed.
+func (v operationView) Failed() int64 { return v.Stats[twilio.Failed] }
+
+// Size says how many messages the operation has.
 func (v operationView) Size() string { return count(v.Messages(), string(v.Sent)) }
 
-// listView is a list of some of all operations of a kind.
+// listView is a list of operations, which may be only some of a kind.
 type listView struct {
 	Sent       noun
 	Operations []operationView
-	All        int64
+	All        int64 // number of all operations of the kind
 }
 
 func (v *accountView) newListView(ops []*twilio.Operation, all int64, now time.Time) listView {
@@ -275,15 +295,16 @@ func (v *accountView) newListView(ops []*twilio.Operation, all int64, now time.T
 	return list
 }
 
-// Count says how many of how many are listed.
+// Count says how many operations there are and, if not all are listed, how many are.
 func (v listView) Count() string {
-	if n := int64(len(v.Operations)); n < v.All {
-		return number(n) + " of " + number(v.All)
+	listed := int64(len(v.Operations))
+	if listed < v.All {
+		return number(listed) + " of " + number(v.All)
 	}
 	return number(v.All)
 }
 
-// failingView are the failing operations: those about which something can still be done, and the others.
+// failingView are the failing operations: those in flight or younger than an hour, and older ones.
 type failingView struct{ Now, Older listView }
 
 func (v *accountView) newFailingView(now time.Time) failingView {
@@ -301,10 +322,10 @@ func (v *accountView) newFailingView(now time.Time) failingView {
 	}
 }
 
-// scheduledView is the operation that has been scheduled for longest.
+// scheduledView is the operation that has been scheduled longest.
 type scheduledView struct {
 	operationView
-	All int64 // operations that are scheduled
+	All int64 // number of scheduled operations
 }
 
 func (v *accountView) newScheduledView(now time.Time) *scheduledView {
@@ -342,7 +363,7 @@ func (v *accountView) Next(now time.Time) string {
 	}
 }
 
-// Pace says how many requests the account may make.
+// Pace says how many requests a second the account may make.
 func (v *accountView) Pace() string {
 	if v.RateLimit == 0 {
 		return "no limit"
@@ -350,7 +371,7 @@ func (v *accountView) Pace() string {
 	return fmt.Sprintf("%v a second", v.RateLimit)
 }
 
-// Cooldown says until when the API lets no request through.
+// Cooldown says until when the API throttles the account.
 func (v *accountView) Cooldown(now time.Time) string {
 	if v.Status.RetryAt.IsZero() {
 		return "none"

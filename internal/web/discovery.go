@@ -16,10 +16,11 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// maxTargets is the most targets that one discovery answers with. Each costs an API request for every scrape of it.
+// maxTargets is the most targets in an answer. Each scrape of a target costs an API request.
 const maxTargets = 200
 
-// targetGroup is a group of Prometheus' HTTP service discovery: https://prometheus.io/docs/prometheus/latest/http_sd/
+// targetGroup is a target group of Prometheus' HTTP service discovery:
+// https://prometheus.io/docs/prometheus/latest/http_sd/
 type targetGroup struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels"`
@@ -28,13 +29,13 @@ type targetGroup struct {
 
 // discoveryQuery selects operations in flight.
 type discoveryQuery struct {
-	account, status string // "": any
+	account, status string // "" = any
 	minMessages     int64
 	limit           int
 }
 
-// operations serves the operations in flight, the largest first, as targets for /probe. Only numbers that /metrics
-// still shows count: when no selected account has any it answers 503, as Prometheus then keeps the targets it has.
+// operations serves the operations in flight as targets for /probe, the largest first. It leaves out accounts whose
+// numbers are too old for /metrics. If none is left, it answers 503, which makes Prometheus keep its targets.
 func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 	list := s.accounts.List()
 	q, err := newDiscoveryQuery(r.URL.RawQuery, list)
@@ -60,18 +61,19 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 
 	slices.SortStableFunc(groups, func(a, b targetGroup) int { return cmp.Compare(b.size, a.size) })
 	groups = groups[:min(len(groups), q.limit)]
+
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(groups); err != nil {
 		level.Debug(s.logger).Log("msg", "error writing targets", "err", sanitize.OneLine(err.Error()))
 	}
 }
 
-// selects reports whether the operations of an account are asked for.
+// selects reports whether the query selects an account.
 func (q *discoveryQuery) selects(a *account.Account) bool {
 	return q.account == "" || q.account == a.Name()
 }
 
-// targets are the operations of an account that are asked for.
+// targets returns the operations of an account that the query selects.
 func (q *discoveryQuery) targets(name string, inFlight []*twilio.Operation) (groups []targetGroup) {
 	for _, op := range inFlight {
 		messages := op.Stats[twilio.Total]
@@ -92,7 +94,7 @@ func (q *discoveryQuery) targets(name string, inFlight []*twilio.Operation) (gro
 	return groups
 }
 
-// newDiscoveryQuery reads the parameters. Its error says what is expected.
+// newDiscoveryQuery parses a query. Its error says what is expected.
 func newDiscoveryQuery(query string, accounts []*account.Account) (discoveryQuery, error) {
 	q := discoveryQuery{limit: maxTargets}
 	values, err := url.ParseQuery(query)

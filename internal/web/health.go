@@ -24,11 +24,10 @@ const (
 	maxHealthAnswer    = 512 // bytes of an answer that are shown
 )
 
-// describe says which accounts something is true of.
+// describe describes a list of accounts.
 type describe func([]*account.Account) string
 
-// handleHealth adds the paths that probes ask, with a description of the accounts that are stalled and of those that are
-// not ready.
+// handleHealth adds the paths for probes. stalled and waiting describe the accounts that are stalled and not ready.
 func (s *Server) handleHealth(mux *http.ServeMux, stalled, waiting describe) {
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		list := slices.Clone(s.accounts.List())
@@ -49,12 +48,12 @@ func (s *Server) handleHealth(mux *http.ServeMux, stalled, waiting describe) {
 	})
 }
 
-// howMany describes accounts to those who may not know their names.
+// howMany describes accounts by their number, without their names.
 func (s *Server) howMany(accounts []*account.Account) string {
 	return fmt.Sprintf("%d of %d accounts", len(accounts), len(s.accounts.List()))
 }
 
-// howFar describes accounts by their first refresh, in a line for each.
+// howFar describes accounts by the progress of their first refresh, with a line for each.
 func howFar(accounts []*account.Account) string {
 	lines := make([]string, len(accounts))
 	for i, a := range accounts {
@@ -64,7 +63,7 @@ func howFar(accounts []*account.Account) string {
 	return strings.Join(lines, "\n")
 }
 
-// progress describes how far a refresh is.
+// progress describes the progress of a refresh.
 func progress(read, expected int) string {
 	if expected == 0 {
 		return "not started"
@@ -72,8 +71,8 @@ func progress(read, expected int) string {
 	return fmt.Sprintf("%d of about %d pages read", read, max(read, expected))
 }
 
-// serveHealth serves health and readiness on an address of their own, where neither TLS nor authentication keeps probes
-// out, until stop is called. It names no account, as anybody may ask.
+// serveHealth serves health and readiness on an address of their own, without TLS and authentication, until stop is
+// called. It names no accounts, as anybody may ask.
 func (s *Server) serveHealth(ctx context.Context, logger *slog.Logger) (stop func(), err error) {
 	address := s.settings.HealthListenAddress
 	if address == "" {
@@ -89,7 +88,7 @@ func (s *Server) serveHealth(ctx context.Context, logger *slog.Logger) (stop fun
 	s.handleHealth(mux, s.howMany, s.howMany)
 	server := newHTTPServer(bodiless(mux), logger)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(l) }) // it ends by Close
+	serving.Go(func() { _ = server.Serve(l) }) // ends with Close
 	return func() {
 		_ = server.Close()
 		serving.Wait()
@@ -111,7 +110,7 @@ func CheckHealth(ctx context.Context, u *url.URL) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("healthcheck: %s did not answer within %v", u.Redacted(), healthcheckTimeout)
 	case err != nil:
-		// It may quote all of an answer that is no HTTP.
+		// It may quote a long answer that is not HTTP.
 		return fmt.Errorf("healthcheck: %s: %.200s: check that the exporter listens there", u.Redacted(), err.Error())
 	}
 	defer func() { _ = resp.Body.Close() }()
@@ -119,7 +118,7 @@ func CheckHealth(ctx context.Context, u *url.URL) error {
 	status := strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return nil // whatever else it says, and when
+		return nil // without reading the body
 	case http.StatusUnauthorized, http.StatusBadRequest:
 		return fmt.Errorf("healthcheck: %s answered %s: with TLS or authentication, use --web.health-listen-address",
 			u.Redacted(), status)

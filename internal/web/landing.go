@@ -38,8 +38,8 @@ func contentSecurityPolicy(css string) string {
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// landing serves the page, of all accounts or of the one that the query names. It is rendered in turn with scrapes: with
-// thousands of accounts it is as large as theirs.
+// landing serves the page of all accounts, or of the one that the query names. It takes turns with scrapes, as its
+// answers can be as large as theirs.
 func (s *Server) landing(w http.ResponseWriter, r *http.Request) {
 	list := s.accounts.List()
 	name := r.URL.Query().Get("account")
@@ -69,31 +69,31 @@ type pageView struct {
 	Style template.CSS
 
 	State     stateView
-	Waiting   string // accounts without which the program is not ready
-	Only, All string // the account that was asked for, and how many there are; "" for the page of all
+	Waiting   string // names of accounts that keep the program from being ready
+	Only, All string // the account asked for, and how many there are; "" on the page of all
 
 	Accounts []*accountView // shown in full
-	Trouble  []*accountView // others with which something is wrong
+	Trouble  []*accountView // others with something wrong
 	Quiet    []*accountView // the rest
-	Unfold   bool           // the rest is to be seen at once
-	Unlisted int64          // accounts that are left out
+	Unfold   bool           // whether the rest is unfolded
+	Unlisted int64          // number of accounts left out
 
 	Thresholds thresholdsView
-	Plumbing   []*accountView // nil where there is no room
+	Plumbing   []*accountView // nil if there is no room
 	Program    programView
 }
 
-// stateView is the first that one reads: what is wrong.
+// stateView is the top of the page: what is wrong.
 type stateView struct {
 	Level    severity
-	Title    string         // for the browser's tab
-	Headline string         // how many accounts there are, and whether all is well
+	Title    string         // of the page
+	Headline string         // number of accounts, and whether anything is wrong
 	Reload   *finding       // nil unless the last reload failed
-	Worst    []*accountView // those with which something is wrong, the worst first
-	More     string         // how many of them there is no room for
+	Worst    []*accountView // accounts with something wrong, the worst first
+	More     string         // how many more of them there are
 }
 
-// Single reports whether all that is wrong fits into the headline.
+// Single reports whether everything that is wrong fits into the headline.
 func (v stateView) Single() bool { return len(v.Worst) <= 1 && v.Reload == nil }
 
 // programView is the program's own state.
@@ -101,25 +101,25 @@ type programView struct {
 	Started  time.Time
 	Version  string
 	Revision string
-	Shard    string // "" where there is but one
+	Shard    string // "" if there is only one
 	Metrics  string // path
 	Profiles bool
 }
 
-// How much a page shows, so that it stays within 300 KB and is read in seconds.
+// How much a page shows, so that it has less than 300 KB and can be read in seconds.
 const (
-	maxWorst = 5 // accounts in the state at the top
+	maxWorst = 5 // accounts at the top
 
-	few  = 3  // on a page of so many accounts each is shown in full
-	some = 60 // on a page of so many there are small pictures, and the plumbing of each
+	few  = 3  // up to so many accounts, each is shown in full
+	some = 60 // up to so many, there are small pictures, and the plumbing of each
 
-	fullOfSome = 6 // accounts in trouble that are shown in full, of some
-	fullOfMany = 2 // the same, of more
+	fullOfSome = 6 // most accounts in trouble shown in full if there are some
+	fullOfMany = 2 // the same if there are more
 
-	maxRows = 1000 // accounts that are listed
+	maxRows = 1000 // accounts in lists
 )
 
-// page makes the view of these accounts; only is the one that was asked for, if it was one.
+// page makes the view of these accounts. only is the name of the account asked for, "" for all.
 func (s *Server) page(list []*account.Account, only string, now time.Time) *pageView {
 	all := make([]*accountView, len(list))
 	for i, a := range list {
@@ -151,7 +151,7 @@ func (s *Server) page(list []*account.Account, only string, now time.Time) *page
 	return p
 }
 
-// shard says which part of the accounts this process has, where it is not all of them.
+// shard says which of the accounts this process has, or "" if it has all of them.
 func (s *Server) shard() string {
 	shard, inFile := s.accounts.Shard()
 	if shard.Total == 1 {
@@ -161,10 +161,10 @@ func (s *Server) shard() string {
 	return fmt.Sprintf("Shard %d of %d: %s of %s", shard.Index, shard.Total, number(own), count(inFile, "account"))
 }
 
-// QuietCount is how many of the accounts that are listed are quiet.
+// QuietCount says how many of the listed accounts are quiet.
 func (p *pageView) QuietCount() string { return count(int64(len(p.Quiet)), "account") }
 
-// reloadFinding says that a reload failed.
+// reloadFinding says that the last reload failed; nil if it did not.
 func reloadFinding(failed *account.FailedReload, now time.Time) *finding {
 	if failed == nil {
 		return nil
@@ -173,7 +173,7 @@ func reloadFinding(failed *account.FailedReload, now time.Time) *finding {
 		clock(failed.At, now), sanitize.OneLine(failed.Err.Error()))}
 }
 
-// newPageView arranges accounts, those with which something is wrong first.
+// newPageView arranges accounts, those with something wrong first.
 func newPageView(all []*accountView, reload *finding, now time.Time) *pageView {
 	p := &pageView{
 		Now: now, Style: template.CSS(landingCSS), //nolint:gosec // G203: a constant
@@ -194,48 +194,65 @@ func newPageView(all []*accountView, reload *finding, now time.Time) *pageView {
 		a.Told = p.State.Single()
 	}
 
+	inFull := 0
 	switch {
 	case len(all) <= few:
-		p.Accounts = ordered
+		inFull = len(all)
 	case len(all) <= some:
-		p.Accounts = ordered[:min(troubled, fullOfSome)]
+		inFull = min(troubled, fullOfSome)
 		p.Unfold = troubled == 0
 	default:
-		p.Accounts = ordered[:min(troubled, fullOfMany)]
+		inFull = min(troubled, fullOfMany)
 	}
-	listed := ordered[:min(len(ordered), len(p.Accounts)+maxRows)]
-	p.Trouble = listed[len(p.Accounts):max(len(p.Accounts), min(troubled, len(listed)))]
-	p.Quiet = listed[len(p.Accounts)+len(p.Trouble):]
-	p.Unlisted = int64(len(ordered) - len(listed))
-
+	p.Accounts = ordered[:inFull]
 	for _, a := range p.Accounts {
 		a.drawInFull(now)
 	}
-	for _, a := range listed[len(p.Accounts):] {
+
+	rows := ordered[inFull:]
+	listed := min(len(rows), maxRows)
+	p.Unlisted = int64(len(rows) - listed)
+	rows = rows[:listed]
+	for _, a := range rows {
 		a.sumUp(len(all) <= some)
 	}
+
+	troubledRows := min(max(0, troubled-inFull), listed)
+	p.Trouble = rows[:troubledRows]
+	p.Quiet = rows[troubledRows:]
 	return p
 }
 
-// newStateView says what is wrong with the accounts that are not quiet, of all there are.
+// newStateView sums up what is wrong: with which of the accounts, and whether the last reload failed.
 func newStateView(all int, unquiet []*accountView, reload *finding) stateView {
 	accounts := count(int64(all), "account")
-	switch {
-	case len(unquiet) > 0:
-	case reload != nil:
-		return stateView{Level: reload.Level, Headline: accounts + ".", Title: reload.Level.Sign() + " Reload failed", Reload: reload}
-	default:
+	if len(unquiet) == 0 && reload == nil {
 		return stateView{Level: quiet, Headline: accounts + ". Nothing is wrong.", Title: "✓ Nothing is wrong"}
+	}
+	if len(unquiet) == 0 {
+		return stateView{Level: reload.Level, Headline: accounts + ".", Title: reload.Level.Sign() + " Reload failed", Reload: reload}
 	}
 
 	s := stateView{Level: unquiet[0].Level, Reload: reload, Worst: unquiet[:min(len(unquiet), maxWorst)]}
 	if reload != nil {
 		s.Level = max(s.Level, reload.Level)
 	}
-	if more := len(unquiet) - len(s.Worst); more > 0 {
+	more := len(unquiet) - len(s.Worst)
+	if more > 0 {
 		s.More = "and " + count(int64(more), "more account") + ", see below"
 	}
 
+	numbers := unquietNumbers(unquiet)
+	s.Title = s.Level.Sign() + " " + numbers
+	s.Headline = accounts + "."
+	if !s.Single() {
+		s.Headline = accounts + ", " + numbers + ":"
+	}
+	return s
+}
+
+// unquietNumbers says how many accounts are in trouble, and how many have not been read yet.
+func unquietNumbers(unquiet []*accountView) string {
 	troubled := 0
 	for _, a := range unquiet {
 		if a.Level > waiting {
@@ -243,6 +260,7 @@ func newStateView(all int, unquiet []*accountView, reload *finding) stateView {
 		}
 	}
 	unread := len(unquiet) - troubled
+
 	var parts []string
 	if troubled > 0 {
 		parts = append(parts, number(int64(troubled))+" in trouble")
@@ -250,10 +268,5 @@ func newStateView(all int, unquiet []*accountView, reload *finding) stateView {
 	if unread > 0 {
 		parts = append(parts, number(int64(unread))+" not read yet")
 	}
-	s.Title = s.Level.Sign() + " " + strings.Join(parts, ", ")
-	s.Headline = accounts + "."
-	if !s.Single() {
-		s.Headline = accounts + ", " + strings.Join(parts, ", ") + ":"
-	}
-	return s
+	return strings.Join(parts, ", ")
 }

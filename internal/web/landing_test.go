@@ -147,7 +147,7 @@ func operations(n int, updated time.Duration) []*twilio.Operation {
 }
 
 // What is wrong with an account, in a sentence.
-func TestFind(t *testing.T) {
+func TestFindings(t *testing.T) {
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
 	onScrape := collector.Settings{Account: "a", Window: 24 * time.Hour}
 	reason := func(label string) collector.Reason { return collector.Reason{Label: label} }

@@ -29,7 +29,7 @@ import (
 
 const scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 
-// NewRegistry returns a registry for the metrics of the exporter itself that do not depend on a scrape.
+// NewRegistry returns a registry for the exporter's metrics about itself that do not depend on a scrape.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	promauto.With(r).NewGauge(prometheus.GaugeOpts{
@@ -40,7 +40,7 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// newProcessRegistry returns a registry of what any process has.
+// newProcessRegistry returns a registry of the metrics that any Go program has.
 func newProcessRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
@@ -50,15 +50,16 @@ func newProcessRegistry() *prometheus.Registry {
 	return r
 }
 
-// gather returns the metrics of the accounts and those of registries. All are taken when they are gathered: a scrape that
-// waits for its turn holds none. Those of registries come last, so that they include a refresh that the scrape has caused.
+// gather returns a gatherer of the metrics of accounts and registries. It takes nothing before it gathers, so a scrape
+// that waits for its turn holds no numbers. Registries come last, so that they include a refresh that the scrape has
+// caused.
 func gather(accounts func() prometheus.Collector, registries ...*prometheus.Registry) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		scraped := prometheus.NewRegistry()
 		scraped.MustRegister(accounts())
 
-		// No family is in two of them. prometheus.Gatherers would check and sort each series a second time, which takes
-		// a third of a scrape.
+		// No family is in two of them. prometheus.Gatherers would check and sort all series again, which takes a third of a
+		// scrape.
 		families, err := scraped.Gather()
 		for _, registry := range registries {
 			more, moreErr := registry.Gather()
@@ -86,19 +87,19 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	s.renderer.render(w, r, len(s.accounts.List()), handler)
 }
 
-// exposition serves what is gathered, as text or OpenMetrics.
+// exposition serves what g gathers, as text or OpenMetrics.
 func (s *Server) exposition(g prometheus.Gatherer) http.Handler {
 	return promhttp.HandlerFor(g, promhttp.HandlerOpts{
 		ErrorLog: scrapeLog{s.logger},
-		// A scrape that fails as a whole would look like an exporter that is down.
+		// If scrapes failed as a whole, the exporter would seem to be down.
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true, EnableOpenMetricsTextCreatedSamples: true,
 	})
 }
 
-// WriteOnce refreshes every account once and writes the metrics to w, in the text format: all of them, also where
-// accounts have failed, which its error says. go_* and process_* are left out, as they would be there twice in the
-// directory of node_exporter's textfile collector.
+// WriteOnce refreshes every account once and writes the metrics to w in the text format, even if accounts fail, whose
+// errors it returns. It leaves out go_* and process_*, which would clash with those of node_exporter's textfile
+// collector.
 func (s *Server) WriteOnce(ctx context.Context, w io.Writer) error {
 	refreshErr := s.accounts.RefreshOnce(ctx)
 	if ctx.Err() != nil {
@@ -116,7 +117,8 @@ func (s *Server) WriteOnce(ctx context.Context, w io.Writer) error {
 	return errors.Join(refreshErr, err)
 }
 
-// withScrapeTimeout returns the request's context with the timeout that Prometheus sends. An invalid header is ignored.
+// withScrapeTimeout returns the request's context with the timeout that Prometheus announces. It ignores an invalid
+// header.
 func (s *Server) withScrapeTimeout(r *http.Request) (context.Context, context.CancelFunc) {
 	header := r.Header.Get(scrapeTimeoutHeader)
 	timeout, err := scrapeTimeout(header, s.settings.ScrapeTimeoutOffset)
@@ -129,18 +131,23 @@ func (s *Server) withScrapeTimeout(r *http.Request) (context.Context, context.Ca
 	return context.WithTimeout(r.Context(), timeout)
 }
 
-// scrapeTimeout is how long a scrape may take: the header's seconds less offset, or half of them where that would leave
-// nothing; 0 without a header.
+// scrapeTimeout returns how long a scrape may take: the seconds in the header minus offset, or half of them if nothing
+// would be left; 0 without a header.
 func scrapeTimeout(header string, offset time.Duration) (time.Duration, error) {
-	seconds, err := strconv.ParseFloat(header, 64)
-	switch {
-	case header == "":
+	if header == "" {
 		return 0, nil
-	case err != nil:
+	}
+	seconds, err := strconv.ParseFloat(header, 64)
+	if err != nil {
 		return 0, fmt.Errorf("not a number of seconds: %w", err)
-	case !(seconds >= 2*time.Nanosecond.Seconds() && seconds <= time.Duration(math.MaxInt64/2).Seconds()): // nor NaN
+	}
+
+	const shortest, longest = 2 * time.Nanosecond, time.Duration(math.MaxInt64 / 2)
+	inRange := seconds >= shortest.Seconds() && seconds <= longest.Seconds() // false for NaN
+	if !inRange {
 		return 0, fmt.Errorf("no time to wait: %v s", seconds)
 	}
+
 	timeout := time.Duration(seconds * float64(time.Second))
 	if timeout <= offset {
 		return timeout / 2, nil
@@ -148,12 +155,12 @@ func scrapeTimeout(header string, offset time.Duration) (time.Duration, error) {
 	return timeout - offset, nil
 }
 
-// scrapeLog takes promhttp's messages.
+// scrapeLog logs promhttp's messages.
 type scrapeLog struct{ log.Logger }
 
 // Println implements promhttp.Logger.
 func (l scrapeLog) Println(v ...any) {
-	logger := level.Debug(l) // the client went away: one message for each metric family
+	logger := level.Debug(l) // if the client went away, there is a message for each metric family
 	if len(v) > 0 && strings.HasPrefix(fmt.Sprint(v[0]), "error gathering") {
 		logger = level.Error(l)
 	}

@@ -11,15 +11,14 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// outcomes are what has become of messages. Each message that has got one is in exactly one of them.
+// outcomes are numbers of messages by what has become of them. No message counts twice.
 type outcomes struct {
 	delivered, undelivered, failed, canceled int64
 	onTheirWay                               int64 // scheduled, queued or sent
 }
 
-// outcomesOf sorts the messages of stats; apart says whether those that were read are counted apart from those
-// delivered, see readApart. What the API calls sent may be on its way, or may have arrived since: no more messages are on
-// their way than are left.
+// outcomesOf returns the outcomes of messages. apart says how reads are counted: see readApart. A message that the API
+// calls sent may be on its way or may have arrived, so no more are on their way than have no other outcome.
 func outcomesOf(s *twilio.Stats, apart bool) outcomes {
 	o := outcomes{
 		delivered:   max(s[twilio.Delivered], s[twilio.Read]),
@@ -35,8 +34,8 @@ func outcomesOf(s *twilio.Stats, apart bool) outcomes {
 	return o
 }
 
-// readApart tells from the sums of a window whether a message that is read is no longer counted as delivered, which the
-// API does not document: then all there is fits into the total.
+// readApart reports whether the API counts read messages apart from delivered ones, which it does not document. It does
+// if all counts of a window together fit into the total.
 func readApart(totals *window.Totals) bool {
 	s := &totals.Stats
 	all := sum(
@@ -46,7 +45,7 @@ func readApart(totals *window.Totals) bool {
 	return all <= s[twilio.Total]
 }
 
-// ended is how many messages were delivered, or lost.
+// ended is the number of messages delivered or lost.
 func (o *outcomes) ended() int64 { return sum(o.delivered, o.undelivered, o.failed) }
 
 func (o *outcomes) all() int64 { return sum(o.ended(), o.canceled, o.onTheirWay) }
@@ -58,7 +57,7 @@ func sum(counts ...int64) (total int64) {
 	return total
 }
 
-// layers are the parts of a bar, from the axis up: what is lost stands on the axis, where bars can be compared.
+// layers are the parts of a bar from bottom to top. Lost messages are at the bottom, where bars can be compared.
 var layers = []struct {
 	class string // in the style sheet
 	of    func(o *outcomes) int64
@@ -70,48 +69,56 @@ var layers = []struct {
 	{"way", func(o *outcomes) int64 { return o.onTheirWay }},
 }
 
-// picture is a stacked bar chart of messages by the time of their operation's creation.
+// picture is a stacked bar chart of messages by the creation time of their operation.
 type picture struct {
 	ID     string // unique on the page
-	Title  string // what it is of
-	End    string // what stands below its right end
+	Title  string
+	End    string // label of its right end
 	of     noun
 	bars   []outcomes
 	start  time.Time     // of the first bar
 	length time.Duration // of a bar
 }
 
-// newPicture returns the picture of a period's bars, which are each so long; nil where there are no messages.
+// newPicture returns a picture of bars of this length; nil if there are no messages.
 func newPicture(id, period string, of noun, bars []window.Bar, length time.Duration, apart bool) *picture {
 	title := fmt.Sprintf("%s of the last %s, by creation time", of.Title(), period)
 	p := &picture{ID: id, Title: title, End: "now", of: of, length: length}
 	for i := range bars {
 		p.bars = append(p.bars, outcomesOf(&bars[i].Stats, apart))
 	}
-	if greatest, _ := p.greatest(); greatest == 0 {
+	if len(bars) == 0 {
 		return nil
 	}
 	p.start = bars[0].Start
+	highest, _ := p.highest()
+	if highest == 0 {
+		return nil
+	}
 	return p
 }
 
-// greatest is the highest bar.
-func (p *picture) greatest() (messages int64, at time.Time) {
+// highest returns the number of messages in the highest bar, and the bar's time.
+func (p *picture) highest() (messages int64, at time.Time) { return p.most((*outcomes).all) }
+
+// most returns the greatest number of something in a bar, and the time of the first such bar.
+func (p *picture) most(of func(*outcomes) int64) (messages int64, at time.Time) {
 	for i := range p.bars {
-		if all := p.bars[i].all(); all > messages {
-			messages = all
+		n := of(&p.bars[i])
+		if n > messages {
+			messages = n
 			at = p.start.Add(time.Duration(i) * p.length)
 		}
 	}
 	return messages, at
 }
 
-// Sizes of a picture. Lengths from left to right are in parts of its width, which is that of the page.
+// Sizes of a picture. It is as wide as the page, so horizontal lengths are percentages, or bars in the plot.
 const (
 	barWidth   = 10   // of a bar and the gap to the next, in the coordinates of the plot
-	plotHeight = 1000 // in the same
+	plotHeight = 1000 // in the same coordinates
 
-	plotTop    = 18 // pixels; above it is the greatest value
+	plotTop    = 18 // pixels; the highest value is written above
 	plotPixels = 120
 	axisAt     = plotTop + plotPixels
 	tickLength = 4
@@ -119,20 +126,20 @@ const (
 	height     = labelsAt + 5
 )
 
-// SVG draws the picture. It has no style of its own: that is in landing.css, which the page's policy admits.
+// SVG draws the picture. Its style is in landing.css, as the page's policy allows no other.
 func (p *picture) SVG() template.HTML {
-	greatest, at := p.greatest()
+	highest, at := p.highest()
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="picture" role="img" aria-labelledby="%[1]s-title %[1]s-desc" width="100%%" height="%[2]d">`,
 		template.HTMLEscapeString(p.ID), height)
 	fmt.Fprintf(&b, `<title id="%[1]s-title">%[2]s</title><desc id="%[1]s-desc">%[3]s</desc>`,
 		template.HTMLEscapeString(p.ID), template.HTMLEscapeString(p.Title), template.HTMLEscapeString(p.describe()))
 
-	fmt.Fprintf(&b, `<text x="0" y="12">Highest: %s</text>`, p.most(greatest, at))
+	fmt.Fprintf(&b, `<text x="0" y="12">Highest: %s</text>`, p.describeHighest(highest, at))
 	fmt.Fprintf(&b, `<line class="grid" x1="0" x2="100%%" y1="%d" y2="%[1]d"/>`, plotTop)
 	fmt.Fprintf(&b, `<svg y="%d" width="100%%" height="%d" viewBox="0 0 %d %d" preserveAspectRatio="none">`,
 		plotTop, plotPixels, barWidth*len(p.bars), plotHeight)
-	p.plot(&b, greatest)
+	p.plot(&b, highest)
 	b.WriteString(`</svg>`)
 
 	fmt.Fprintf(&b, `<line class="axis" x1="0" x2="100%%" y1="%d" y2="%[1]d"/>`, axisAt)
@@ -146,12 +153,12 @@ func (p *picture) SVG() template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // G203: numbers, and text that was escaped
 }
 
-// most says what the line at the top of a picture stands for.
-func (p *picture) most(messages int64, at time.Time) string {
+// describeHighest says how high the highest bar is, and when it was.
+func (p *picture) describeHighest(messages int64, at time.Time) string {
 	return fmt.Sprintf("%s in %s, at %s", count(messages, string(p.of)), age(p.length), p.when(at))
 }
 
-// when writes a time of the picture.
+// when formats a time of the picture.
 func (p *picture) when(t time.Time) string {
 	if p.width() > 2*day {
 		return t.UTC().Format("15:04 on Jan 2")
@@ -161,17 +168,19 @@ func (p *picture) when(t time.Time) string {
 
 func (p *picture) width() time.Duration { return time.Duration(len(p.bars)) * p.length }
 
-// plot draws the bars, a path for each layer.
-func (p *picture) plot(b *strings.Builder, greatest int64) {
-	floors := make([]int64, len(p.bars))
+// plot draws the bars, with one path for each layer.
+func (p *picture) plot(b *strings.Builder, highest int64) {
+	tops := make([]int64, len(p.bars)) // of the layers so far
 	for _, layer := range layers {
 		var path strings.Builder
 		for i := range p.bars {
-			if n := layer.of(&p.bars[i]); n > 0 {
-				bottom := floors[i]
-				floors[i] = sum(bottom, n)
-				fmt.Fprintf(&path, "M%d %dV%d", barWidth*i+barWidth/2, up(bottom, greatest), up(floors[i], greatest))
+			n := layer.of(&p.bars[i])
+			if n == 0 {
+				continue
 			}
+			bottom := tops[i]
+			tops[i] = sum(bottom, n)
+			fmt.Fprintf(&path, "M%d %dV%d", barX(i), plotY(bottom, highest), plotY(tops[i], highest))
 		}
 		if path.Len() > 0 {
 			fmt.Fprintf(b, `<path class="%s" d="%s"/>`, layer.class, path.String())
@@ -179,25 +188,27 @@ func (p *picture) plot(b *strings.Builder, greatest int64) {
 	}
 }
 
-// up is where a number of messages ends in a plot whose height is the greatest.
-func up(n, greatest int64) int64 {
-	return plotHeight - int64(float64(n)/float64(greatest)*plotHeight+0.5)
+// barX returns the horizontal coordinate of the middle of a bar.
+func barX(i int) int { return barWidth*i + barWidth/2 }
+
+// plotY returns the vertical coordinate of a number of messages.
+func plotY(n, highest int64) int64 {
+	return plotHeight - int64(float64(n)/float64(highest)*plotHeight+0.5)
 }
 
-// describe says what is to be seen, to those who cannot.
+// describe describes the picture to those who cannot see it.
 func (p *picture) describe() string {
-	greatest, at := p.greatest()
+	highest, at := p.highest()
 	var all outcomes
 	for i := range p.bars {
 		all.add(&p.bars[i])
 	}
 	text := fmt.Sprintf("%d bars of %s each. Highest: %s. %s failed, %s undelivered, %s delivered, %s canceled, %s on their way.",
-		len(p.bars), age(p.length), p.most(greatest, at), number(all.failed), number(all.undelivered),
+		len(p.bars), age(p.length), p.describeHighest(highest, at), number(all.failed), number(all.undelivered),
 		number(all.delivered), number(all.canceled), number(all.onTheirWay))
 
-	worst := slices.IndexFunc(p.bars, func(o outcomes) bool { return o.lost() == p.mostLost() })
-	if lost := p.bars[worst].lost(); lost > 0 {
-		at := p.start.Add(time.Duration(worst) * p.length)
+	lost, at := p.most((*outcomes).lost)
+	if lost > 0 {
 		text += fmt.Sprintf(" Most failed or undelivered at %s: %s.", p.when(at), number(lost))
 	}
 	return text
@@ -213,14 +224,7 @@ func (o *outcomes) add(other *outcomes) {
 	o.onTheirWay = sum(o.onTheirWay, other.onTheirWay)
 }
 
-func (p *picture) mostLost() (most int64) {
-	for i := range p.bars {
-		most = max(most, p.bars[i].lost())
-	}
-	return most
-}
-
-// tick is a mark on the axis of time.
+// tick is a mark on the time axis.
 type tick struct {
 	at    float64 // percent of the width
 	label string  // "" near the ends, where there is no room
@@ -228,7 +232,7 @@ type tick struct {
 
 const (
 	maxTicks = 8
-	// Labels between these percentages neither leave the picture nor meet "now" on a telephone.
+	// Labels between these percentages fit into the picture, and do not touch "now" even on a phone.
 	firstLabel, lastLabel = 5, 87
 )
 
@@ -237,7 +241,7 @@ var tickSteps = []time.Duration{
 	time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 7 * day,
 }
 
-// ticks are the marks on the axis of time: as many as a telephone has room for, at full hours or days.
+// ticks returns the marks on the time axis, at round times. There are no more than fit on a phone.
 func (p *picture) ticks() (ticks []tick) {
 	width := p.width()
 	i := slices.IndexFunc(tickSteps, func(step time.Duration) bool { return width/step < maxTicks })
@@ -260,10 +264,10 @@ func (p *picture) ticks() (ticks []tick) {
 	return ticks
 }
 
-// sparkBars is about how many bars a spark has.
+// sparkBars is roughly the number of bars of a spark.
 const sparkBars = 32
 
-// Spark draws the picture the size of a word: all messages, and over them those that are lost.
+// Spark draws a picture of the size of a word: all messages, and on top of them the lost ones.
 func (p *picture) Spark() template.HTML {
 	each := (len(p.bars)-1)/sparkBars + 1
 	var bars []outcomes
@@ -274,18 +278,19 @@ func (p *picture) Spark() template.HTML {
 		bars[len(bars)-1].add(&p.bars[i])
 	}
 	small := picture{bars: bars}
-	greatest, _ := small.greatest()
+	highest, _ := small.highest()
 
 	var all, lost strings.Builder
-	for i := range bars {
-		x := barWidth*i + barWidth/2
-		if n := bars[i].all(); n > 0 {
-			fmt.Fprintf(&all, "M%d %dV%d", x, plotHeight, up(n, greatest))
-		}
-		if n := bars[i].lost(); n > 0 {
-			fmt.Fprintf(&lost, "M%d %dV%d", x, plotHeight, up(n, greatest))
+	draw := func(path *strings.Builder, i int, n int64) {
+		if n > 0 {
+			fmt.Fprintf(path, "M%d %dV%d", barX(i), plotHeight, plotY(n, highest))
 		}
 	}
+	for i := range bars {
+		draw(&all, i, bars[i].all())
+		draw(&lost, i, bars[i].lost())
+	}
+
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg class="spark" aria-hidden="true" viewBox="0 0 %d %d" preserveAspectRatio="none">`,
 		barWidth*len(bars), plotHeight)

@@ -12,6 +12,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/common/expfmt"
 
 	"twilio_operations_exporter/collector"
@@ -20,10 +21,10 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// reasonNotFound is the reason of a probe of an operation that the API does not know. All others are those of refreshes.
+// reasonNotFound is the reason of a failed probe of an unknown operation. All others are those of refreshes.
 const reasonNotFound = "not_found"
 
-// probeResult is how a probe has ended.
+// probeResult is how a probe ended.
 type probeResult struct {
 	account  string
 	resource twilio.Resource
@@ -32,9 +33,9 @@ type probeResult struct {
 	took     time.Duration
 }
 
-// probe serves one operation's metrics (Prometheus' multi-target pattern). An operation that cannot be fetched is
-// twilio_probe_success 0, not an HTTP error. With debug=true it answers with the log of the probe, as blackbox_exporter
-// does.
+// probe serves the metrics of one operation (Prometheus' multi-target pattern). If the operation cannot be fetched,
+// twilio_probe_success is 0; that is no HTTP error. With debug=true it answers with the log of the probe, as
+// blackbox_exporter does.
 func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	a, id, err := s.probeTarget(r)
 	if err != nil {
@@ -66,7 +67,7 @@ func (s *Server) probe(w http.ResponseWriter, r *http.Request) {
 	s.exposition(metrics).ServeHTTP(w, r)
 }
 
-// logProbe logs a probe that has failed: at info where its target is wrong, as somebody has to mend that.
+// logProbe logs a failed probe. One with a wrong target is logged at info, as somebody has to fix it.
 func (s *Server) logProbe(id string, result *probeResult) {
 	if result.err == nil {
 		return
@@ -104,14 +105,14 @@ func (s *Server) writeDebug(w http.ResponseWriter, logged *bytes.Buffer, metrics
 		level.Error(s.logger).Log("msg", "error gathering the metrics of a probe", "err", err)
 	}
 
-	// Whether it can be written is the client's concern.
+	// If this fails, the client has gone.
 	_, _ = fmt.Fprintf(w, "Logs for the probe:\n%s\nMetrics that would have been returned:\n", logged)
 	for _, family := range families {
 		_, _ = expfmt.MetricFamilyToText(w, family)
 	}
 }
 
-// reason is the value of the label reason of a probe that has failed.
+// reason returns the label reason of a failed probe.
 func (p *probeResult) reason() string {
 	if api, ok := errors.AsType[*twilio.Error](p.err); ok && api.StatusCode == http.StatusNotFound {
 		return reasonNotFound
@@ -119,7 +120,7 @@ func (p *probeResult) reason() string {
 	return collector.ReasonOf(p.err).Label
 }
 
-// probeTarget reads the parameters. Its error says what is expected.
+// probeTarget returns the account and the operation that the query names. Its error says what is expected.
 func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) {
 	const example = "/probe?target=comms_operation_…&account=NAME"
 	q, err := url.ParseQuery(r.URL.RawQuery)
@@ -141,12 +142,12 @@ func (s *Server) probeTarget(r *http.Request) (*account.Account, string, error) 
 
 	list := s.accounts.List()
 	name := q.Get("account")
+	isOptional := len(list) == 1
 	for _, a := range list {
-		if a.Name() == name || name == "" && len(list) == 1 {
+		if a.Name() == name || name == "" && isOptional {
 			return a, id[0], nil
 		}
 	}
-
 	if name == "" {
 		return nil, "", fmt.Errorf("there are several accounts: choose one of %s: %s", someNames(list), example)
 	}
@@ -160,44 +161,50 @@ func someNames(accounts []*account.Account) string {
 	for i, a := range accounts {
 		quoted[i] = sanitize.Quote(a.Name())
 	}
-	if others := len(quoted) - most; others > 0 {
+	others := len(quoted) - most
+	if others > 0 {
 		quoted = append(quoted[:most], fmt.Sprintf("%d others", others))
 	}
 	return strings.Join(quoted, ", ")
 }
 
-// metrics are those of the probe; where it failed, none of them is the operation's.
+// metrics returns the metrics of the probe and, if it succeeded, of the operation.
 func (p *probeResult) metrics() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	gauge := func(name, help string, value float64, labels prometheus.Labels) {
-		labels["account"] = p.account
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "twilio_probe_" + name, Help: help, ConstLabels: labels})
+		g := promauto.With(registry).NewGauge(prometheus.GaugeOpts{
+			Name:        "twilio_probe_" + name,
+			Help:        help,
+			ConstLabels: labels,
+		})
 		g.Set(value)
-		registry.MustRegister(g)
 	}
-	gauge("duration_seconds", "Duration of the probe, including client-side queueing.", p.took.Seconds(), prometheus.Labels{})
-	const successHelp = "Whether the operation could be fetched: 1 or 0."
+
+	ofAccount := prometheus.Labels{"account": p.account}
+	success := 1.0
 	if p.err != nil {
-		gauge("success", successHelp, 0, prometheus.Labels{})
-		gauge("error_info", "Why the operation could not be fetched. The value is always 1.", 1, prometheus.Labels{"reason": p.reason()})
+		success = 0
+	}
+	gauge("success", "Whether the operation could be fetched: 1 or 0.", success, ofAccount)
+	gauge("duration_seconds", "Duration of the probe, including client-side queueing.", p.took.Seconds(), ofAccount)
+	if p.err != nil {
+		gauge("error_info", "Why the operation could not be fetched. The value is always 1.", 1,
+			prometheus.Labels{"account": p.account, "reason": p.reason()})
 		return registry
 	}
-	gauge("success", successHelp, 1, prometheus.Labels{})
 
 	op := &p.op
-	operation := func() prometheus.Labels { return prometheus.Labels{"operation": op.ID} }
+	ofOperation := prometheus.Labels{"account": p.account, "operation": op.ID}
 	gauge("operation_created_timestamp_seconds", "Unix time at which the operation was created.",
-		collector.Unix(op.CreatedAt), operation())
+		collector.Unix(op.CreatedAt), ofOperation)
 	gauge("operation_updated_timestamp_seconds", "Unix time at which the operation was last updated.",
-		collector.Unix(op.UpdatedAt), operation())
+		collector.Unix(op.UpdatedAt), ofOperation)
+	gauge("operation_info", "Status of the operation. The value is always 1.", 1,
+		prometheus.Labels{"account": p.account, "operation": op.ID, "status": string(op.Status)})
 	for stat, row := range p.resource.Stats() {
-		if row.JSON == "" {
-			continue
+		if row.JSON != "" {
+			gauge(row.Name, row.Help+".", float64(op.Stats[stat]), ofOperation)
 		}
-		gauge(row.Name, row.Help+".", float64(op.Stats[stat]), operation())
 	}
-	info := operation()
-	info["status"] = string(op.Status)
-	gauge("operation_info", "Status of the operation. The value is always 1.", 1, info)
 	return registry
 }

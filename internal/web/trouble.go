@@ -11,10 +11,10 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// severity says how bad something is, as the severities of alerts do.
+// severity says how bad something is, as the severity of an alert does.
 type severity int
 
-// The severities, from the best to the worst.
+// The severities, from best to worst.
 const (
 	quiet   severity = iota
 	waiting          // nothing is known yet
@@ -22,21 +22,22 @@ const (
 	critical
 )
 
-// String is the severity as the style sheet knows it.
+// String returns the severity's class in the style sheet.
 func (l severity) String() string { return [...]string{"quiet", "waiting", "warning", "critical"}[l] }
 
-// Sign is the severity for those who cannot see colors.
+// Sign returns a sign of the severity, as not everybody can see its color.
 func (l severity) Sign() string { return [...]string{"✓", "…", "▲", "✕"}[l] }
 
-// Mark is the severity in a sign and a word.
+// Mark returns the severity as a sign and a word.
 func (l severity) Mark() string {
 	return l.Sign() + " " + [...]string{"Quiet", "Waiting", "Warning", "Critical"}[l]
 }
 
-// From when on something is wrong. Shares are percentages; those of messages are of those that were delivered or lost.
+// Thresholds from which something is wrong. Shares are percentages, those of messages being of messages delivered or
+// lost.
 const (
-	minOutcomes = 100 // messages delivered or lost, or recipients, of which a share says something
-	minBad      = 10  // of them
+	minOutcomes = 100 // least number of messages delivered or lost, or of recipients, for a share to mean something
+	minBad      = 10  // least number of bad ones among them
 
 	failedWarning, failedCritical           = 5, 10
 	undeliveredWarning, undeliveredCritical = 10, 25
@@ -46,7 +47,7 @@ const (
 	blindCritical = 30 * time.Minute // without current numbers
 )
 
-// thresholdsView are the same for the page.
+// thresholdsView are the thresholds as the page shows them.
 type thresholdsView struct {
 	FailingPercent, MinMessages, MinOutcomes, MinBad                                             int
 	FailedWarning, FailedCritical, UndeliveredWarning, UndeliveredCritical, UnaddressableWarning int
@@ -55,11 +56,17 @@ type thresholdsView struct {
 
 func newThresholdsView() thresholdsView {
 	return thresholdsView{
-		FailingPercent: 100 / window.FailingOneIn, MinMessages: window.FailingMinMessages, MinOutcomes: minOutcomes, MinBad: minBad,
-		FailedWarning: failedWarning, FailedCritical: failedCritical,
-		UndeliveredWarning: undeliveredWarning, UndeliveredCritical: undeliveredCritical,
+		FailingPercent:       100 / window.FailingOneIn,
+		MinMessages:          window.FailingMinMessages,
+		MinOutcomes:          minOutcomes,
+		MinBad:               minBad,
+		FailedWarning:        failedWarning,
+		FailedCritical:       failedCritical,
+		UndeliveredWarning:   undeliveredWarning,
+		UndeliveredCritical:  undeliveredCritical,
 		UnaddressableWarning: unaddressableWarning,
-		StuckAfter:           roughly(window.StuckAfter), StuckCritical: roughly(stuckCritical),
+		StuckAfter:           roughly(window.StuckAfter),
+		StuckCritical:        roughly(stuckCritical),
 	}
 }
 
@@ -69,10 +76,10 @@ type finding struct {
 	Text  string // what follows the account's name and a colon
 }
 
-// find returns what is wrong with an account, that it cannot be seen first.
-func find(settings *collector.Settings, status *collector.Status, now time.Time) []finding {
+// findings returns what is wrong with an account. That it has no current numbers comes first.
+func findings(settings *collector.Settings, status *collector.Status, now time.Time) []finding {
 	all := []finding{blindness(settings, status, now)}
-	if status.Current { // else nobody knows
+	if status.Current { // otherwise nobody knows
 		all = append(all, failing(status.Snapshot), stuck(status, now))
 		for _, s := range shares(status.Snapshot, nounOf(settings.Resource)) {
 			all = append(all, s.worst(status.Snapshot))
@@ -106,7 +113,7 @@ func stuck(status *collector.Status, now time.Time) finding {
 		l = critical
 	}
 	what := number(s.AllStuck)
-	if s.FailingNow == 0 { // else the word has been said
+	if s.FailingNow == 0 { // otherwise the finding before this one has the noun
 		what = count(s.AllStuck, "campaign")
 	}
 	upTo := ""
@@ -116,7 +123,7 @@ func stuck(status *collector.Status, now time.Time) finding {
 	return finding{l, fmt.Sprintf("%s stuck for %s%s", what, upTo, roughly(longest))}
 }
 
-// failingInFlight is how many failing operations can still be stopped.
+// failingInFlight returns how many failing operations can still be stopped.
 func failingInFlight(s *window.Snapshot) (n int64) {
 	for i := range s.Statuses {
 		if s.Statuses[i].Status.Live() {
@@ -126,12 +133,12 @@ func failingInFlight(s *window.Snapshot) (n int64) {
 	return n
 }
 
-// apiTime is now by the API's clock.
+// apiTime returns the present time by the API's clock.
 func apiTime(status *collector.Status, now time.Time) time.Time {
 	return status.Snapshot.Time.Add(now.Sub(status.Succeeded))
 }
 
-// blindness says whether and why there are no current numbers.
+// blindness says whether the numbers are missing or old, and why.
 func blindness(settings *collector.Settings, status *collector.Status, now time.Time) finding {
 	why := obstacle(settings, status, now)
 	if status.Snapshot == nil {
@@ -171,7 +178,7 @@ func unread(settings *collector.Settings, status *collector.Status, why string) 
 	}
 }
 
-// obstacle is why numbers get old, "" where nothing is in the way.
+// obstacle says what keeps numbers from being refreshed, "" if nothing does.
 func obstacle(settings *collector.Settings, status *collector.Status, now time.Time) string {
 	failed := status.Err != nil
 	switch {
@@ -183,10 +190,13 @@ func obstacle(settings *collector.Settings, status *collector.Status, now time.T
 	return ""
 }
 
-// throttled reports whether numbers get old because the API lets no request through for that long.
+// throttled reports whether the API throttles the account for so long that its numbers get old.
 func throttled(settings *collector.Settings, status *collector.Status) bool {
-	return status.Phase == collector.PhaseThrottled &&
-		(status.Snapshot == nil || status.RetryAt.Sub(status.Succeeded) > 2*settings.Interval)
+	if status.Phase != collector.PhaseThrottled {
+		return false
+	}
+	oldest := status.RetryAt.Sub(status.Succeeded)
+	return status.Snapshot == nil || oldest > 2*settings.Interval
 }
 
 // readSoFar says how far the first refresh is.
@@ -197,7 +207,7 @@ func readSoFar(s *collector.Status) string {
 	return fmt.Sprintf(" (%d%%)", min(99, 100*s.PagesRead/s.PagesExpected))
 }
 
-// causes say in a word or three why a refresh failed, by the label of its reason.
+// causes say in a few words why a refresh failed, by the label of its reason.
 var causes = map[string]string{
 	"auth":         "credentials refused",
 	"secret":       "secret not readable",
@@ -218,14 +228,15 @@ func causeOf(r collector.Reason) string {
 	return strings.ReplaceAll(r.Label, "_", " ")
 }
 
-// share is a part of what an account has sent, and from when on it is wrong.
+// share is a part of what an account has sent, with its thresholds.
 type share struct {
-	text              string // what follows the percentage
+	text              string // follows the percentage
 	part, of          func(s *twilio.Stats) int64
-	warning, critical int64 // percent; 0: never
+	figure            func(p *period) *figure // where a period has it
+	warning, critical int64                   // percent; 0 = never
 }
 
-// shares are those that are looked at in a snapshot.
+// shares returns the shares that are looked at. The snapshot tells how reads are counted: see readApart.
 func shares(s *window.Snapshot, sent noun) []share {
 	apart := readApart(sumOf(s))
 	ended := func(s *twilio.Stats) int64 {
@@ -236,13 +247,28 @@ func shares(s *window.Snapshot, sent noun) []share {
 		return func(s *twilio.Stats) int64 { return s[of] }
 	}
 	return []share{
-		{"of " + sent.Many() + " failed", stat(twilio.Failed), ended, failedWarning, failedCritical},
-		{"of " + sent.Many() + " undelivered", stat(twilio.Undelivered), ended, undeliveredWarning, undeliveredCritical},
-		{"of recipients unaddressable", stat(twilio.Unaddressable), stat(twilio.Recipients), unaddressableWarning, 0},
+		{
+			text: "of " + sent.Many() + " failed",
+			part: stat(twilio.Failed), of: ended,
+			figure:  func(p *period) *figure { return &p.Failed },
+			warning: failedWarning, critical: failedCritical,
+		},
+		{
+			text: "of " + sent.Many() + " undelivered",
+			part: stat(twilio.Undelivered), of: ended,
+			figure:  func(p *period) *figure { return &p.Undelivered },
+			warning: undeliveredWarning, critical: undeliveredCritical,
+		},
+		{
+			text: "of recipients unaddressable",
+			part: stat(twilio.Unaddressable), of: stat(twilio.Recipients),
+			figure:  func(p *period) *figure { return &p.Unaddressable },
+			warning: unaddressableWarning,
+		},
 	}
 }
 
-// sumOf sums a snapshot over its statuses.
+// sumOf returns the totals of a snapshot over all statuses.
 func sumOf(s *window.Snapshot) *window.Totals {
 	all := &window.Totals{}
 	for i := range s.Statuses {
@@ -255,7 +281,8 @@ func sumOf(s *window.Snapshot) *window.Totals {
 
 const quarter = 15 * time.Minute
 
-// worst looks at the last hour and at its last quarter, by which one is told of what has just begun.
+// worst returns the finding about the last hour, or about its last quarter if that is worse: trouble may have just
+// begun.
 func (s *share) worst(snapshot *window.Snapshot) (worst finding) {
 	for _, period := range []time.Duration{time.Hour, quarter} {
 		sums := lately(snapshot, period)
@@ -268,6 +295,7 @@ func (s *share) worst(snapshot *window.Snapshot) (worst finding) {
 	return worst
 }
 
+// level returns the severity of a share.
 func (s *share) level(part, of int64) severity {
 	if of < minOutcomes || part < minBad {
 		return quiet
@@ -289,7 +317,7 @@ func lastOf(period time.Duration) string {
 	return roughly(period)
 }
 
-// lately sums what was created in the last while of a snapshot.
+// lately sums the stats of operations created in the last period of a snapshot.
 func lately(s *window.Snapshot, period time.Duration) (sum twilio.Stats) {
 	since := s.Time.Add(-period)
 	for i := range s.Minutes {

@@ -10,7 +10,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// number writes n with commas between the thousands.
+// number formats n with commas between thousands.
 func number(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -19,7 +19,7 @@ func number(n int64) string {
 	return s
 }
 
-// count writes how many there are of a thing.
+// count is "1 thing" or "n things".
 func count(n int64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -37,18 +37,19 @@ func nounOf(r twilio.Resource) noun {
 	return "message"
 }
 
-// Many is the noun in the plural.
+// Many returns the plural.
 func (n noun) Many() string { return string(n) + "s" }
 
-// Title is the noun in the plural, at the beginning of a heading.
+// Title returns the plural with a capital letter.
 func (n noun) Title() string { return strings.ToUpper(string(n[:1])) + n.Many()[1:] }
 
-// percent writes part of total in percent. It is 0% or 100% only where that is exact.
+// percent formats part as a percentage of total. It is 0% or 100% only if that is exact.
 func percent(part, total int64) string {
+	if total <= 0 {
+		return "–"
+	}
 	p := math.Round(1000*float64(part)/float64(total)) / 10
 	switch {
-	case total <= 0:
-		return "–"
 	case p == 0 && part > 0:
 		return "<0.1%"
 	case p == 100 && part < total:
@@ -59,7 +60,7 @@ func percent(part, total int64) string {
 
 const day = 24 * time.Hour
 
-// roughly writes a duration in its largest unit, rounded down.
+// roughly formats a duration in its largest unit, rounded down.
 func roughly(d time.Duration) string {
 	d = max(0, d)
 	switch {
@@ -74,7 +75,7 @@ func roughly(d time.Duration) string {
 	}
 }
 
-// age writes a duration in its two largest units at most, but for seconds, rounded down.
+// age formats a duration in its largest unit or, above an hour, its two largest units, rounded down.
 func age(d time.Duration) string {
 	rest, least := time.Duration(0), time.Minute
 	switch {
@@ -91,7 +92,7 @@ func age(d time.Duration) string {
 	return roughly(d) + " " + roughly(rest)
 }
 
-// clock writes a time of the day of now without the date.
+// clock formats a time, with its date unless that is today.
 func clock(t, now time.Time) string {
 	if t.Truncate(day).Equal(now.Truncate(day)) {
 		return t.UTC().Format("15:04:05 UTC")
