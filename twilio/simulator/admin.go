@@ -15,16 +15,16 @@ const AdminHelp = `  POST   /simulator/faults   adds one: {"kind": "status", "st
   DELETE /simulator/trouble  ends all
 `
 
-// NewAdmin returns a handler that switches a running simulator, with the paths of AdminHelp. The members of a fault and
-// of trouble are those of Fault and Trouble, starting with a small letter; durations are spelled as in Go, times as in
-// RFC 3339. Trouble has a share of 1 and a rate of 0.2 where these are not given. There is no authentication: serve it
-// on a loopback address.
+// NewAdmin returns a handler of the paths in AdminHelp, which change a running simulator. The JSON of a fault and of
+// trouble has the fields of Fault and Trouble, with durations as in Go and times as in RFC 3339. The default share of
+// trouble is 1 and its default rate 0.2. There is no authentication: serve it on a loopback address.
 func NewAdmin(h *Handler, world *World) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(r *http.Request) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, 1<<16)
-			if err := f(r); err != nil {
+			err := f(r)
+			if err != nil {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 				return
 			}
@@ -60,7 +60,7 @@ func NewAdmin(h *Handler, world *World) http.Handler {
 	return mux
 }
 
-// strictly knows no unknown members, and durations as Go spells them.
+// strictly rejects unknown members, and reads durations as Go spells them.
 var strictly = json.JoinOptions(
 	json.RejectUnknownMembers(true),
 	json.WithUnmarshalers(json.UnmarshalFunc(func(b []byte, d *time.Duration) error {

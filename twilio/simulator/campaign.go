@@ -9,25 +9,25 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// campaign is one operation of a World: when it happens, and from that, at any time, how it stands. Times and lengths
-// are in milliseconds.
+// campaign is one operation of a World: when it happens, from which its state at any time is computed. Times and
+// durations are in milliseconds.
 //
-// Numbers move in steps, ticks of them while it is processed and lateTicks after its end, and updatedAt is the time of
-// the last step: whoever sees other numbers sees another updatedAt.
+// Numbers change in steps, ticks of them while it is processed and lateTicks after its end. updatedAt is the time of
+// the last step, so it changes whenever numbers do.
 type campaign struct {
 	w      *World
 	random random
-	index  int
+	index  int // within its minute
 
 	created    int64
 	start      int64 // of processing
-	processing int64 // how long it takes, untroubled and to the end
-	lastTick   int64 // it is canceled at this tick if under ticks
-	stuckAt    int64 // time of processing at which it gets stuck
-	release    int64 // when it goes on after having been stuck
-	end        int64 // COMPLETED or CANCELED from then on; before the start if canceled while scheduled
+	processing int64 // duration, if it neither gets stuck nor is canceled
+	lastTick   int64 // below ticks if it is canceled then
+	stuckAt    int64 // after so much processing it gets stuck
+	release    int64 // when it goes on after it was stuck
+	end        int64 // it is COMPLETED or CANCELED from then on; before start if it is canceled while scheduled
 	canceled   bool
-	planned    int64 // recipients, if it has trouble of its own
+	planned    int64 // number of recipients, if it has trouble of its own
 }
 
 const (
@@ -49,7 +49,7 @@ func (c *campaign) status(at int64) twilio.Status {
 	}
 }
 
-// tickTime is when a tick of processing happens, time spent stuck included.
+// tickTime returns when a tick of processing happens, including time spent stuck.
 func (c *campaign) tickTime(tick int64) int64 {
 	elapsed := c.processing * tick / ticks
 	if elapsed > c.stuckAt {
@@ -58,20 +58,21 @@ func (c *campaign) tickTime(tick int64) int64 {
 	return c.start + elapsed
 }
 
-// lateTickTime is when a tick after the end happens: they grow rarer.
+// lateTickTime returns when a tick after the end happens. These become rarer and rarer.
 func (c *campaign) lateTickTime(tick int64) int64 {
 	return c.end + c.w.s.LateFor.Milliseconds()*tick*tick/(lateTicks*lateTicks)
 }
 
-// latest is the latest tick, of those up to last, that has happened, and when.
+// latest returns the latest tick, up to last, that has happened, and when it did.
 func latest(last, at int64, timeOf func(int64) int64) (tick, when int64) {
-	for tick = last; tick > 0 && timeOf(tick) > at; {
+	tick = last
+	for tick > 0 && timeOf(tick) > at {
 		tick--
 	}
 	return tick, timeOf(tick)
 }
 
-// operation is the campaign as it stands at a time not before its creation.
+// operation returns the campaign as it is at a time, which must not be before its creation.
 func (c *campaign) operation(at int64) twilio.Operation {
 	stats, updated := c.stats(at)
 	return twilio.Operation{
@@ -83,20 +84,20 @@ func (c *campaign) operation(at int64) twilio.Operation {
 	}
 }
 
-// plan is what a campaign sends, and how that ends. It is drawn at once and does not depend on the time.
+// plan is what a campaign sends, and what becomes of that in the end.
 type plan struct {
 	recipients, messages int64
 	unaddressable        int64 // recipients no attempt is made for
 	group                bool  // each message goes to several recipients
 
-	failed, undelivered, delivered int64 // messages that end so
+	failed, undelivered, delivered int64 // messages by their final outcome
 
 	lateShare     float64 // of the messages get their outcome after the end
-	readShare     float64 // of the delivered messages are read at last
+	readShare     float64 // of the delivered messages are read in the end
 	fallbackShare float64 // of the messages take a second attempt
 }
 
-// plan draws the campaign's plan. The order of the draws matters: it makes the numbers of every seed.
+// plan draws the campaign's plan. The order of the draws must not change, as tests know the numbers of some seeds.
 func (c *campaign) plan() plan {
 	settings := &c.w.s
 	r := newRandom(uint64(c.random), streamContent)
@@ -108,6 +109,7 @@ func (c *campaign) plan() plan {
 		p.recipients = c.planned
 		group = false
 	}
+
 	p.group = group && p.recipients > 1
 	p.messages = p.recipients
 	if p.group {
@@ -118,6 +120,7 @@ func (c *campaign) plan() plan {
 	if !p.group {
 		p.unaddressable = share(&r, p.recipients, unaddressableShare)
 	}
+
 	sending := p.sending()
 	p.failed = share(&r, sending, failedShare)
 	p.undelivered = share(&r, sending-p.failed, undeliveredShare)
@@ -135,13 +138,14 @@ func (c *campaign) plan() plan {
 // sending is the number of messages that an attempt is made for.
 func (p *plan) sending() int64 { return p.messages - p.unaddressable }
 
-// progress is how far a campaign that has started has come.
+// progress is how far a campaign has come that has started.
 type progress struct {
 	processed float64 // share of its processing that is over
-	late      float64 // share of what changes after its end that has changed
+	late      float64 // share of the changes after its end that are over
 	updated   int64   // when it last changed
 }
 
+// progress returns how far the campaign has come at a time.
 func (c *campaign) progress(at int64) progress {
 	if at < c.end {
 		tick, when := latest(c.lastTick, at, c.tickTime)
@@ -155,11 +159,12 @@ func (c *campaign) progress(at int64) progress {
 	}
 }
 
-// outcome is how far the messages have come that end in one way.
+// outcome is how far the messages with one final outcome have come: how many were started, and how many of them have
+// the outcome already.
 type outcome struct{ started, settled int64 }
 
-// outcome is how far so many messages have come, of which a share gets its outcome late. A message is started before it
-// is settled, whatever the rounding: both are rounded alike, and the one share is never below the other.
+// outcome returns how far so many messages have come, of which a share gets the outcome late. Never are more settled
+// than started: both are rounded in the same way, and the share settled is never the higher one.
 func (p *progress) outcome(messages int64, lateShare float64) outcome {
 	startedShare := min(1, p.processed/0.75)
 	settledShare := max(0, (p.processed-0.1)/0.9) * (1 - lateShare)
@@ -170,13 +175,13 @@ func (p *progress) outcome(messages int64, lateShare float64) outcome {
 	return outcome{started, settled}
 }
 
-// readShare is the share of the messages to be read that have been.
+// readShare returns the share of the messages to be read that have been read.
 func (p *progress) readShare() float64 {
 	whileProcessed := 0.3 * p.processed
 	return whileProcessed + (1-whileProcessed)*p.late
 }
 
-// stats are the campaign's counts as they stand, and when they last changed.
+// stats returns the campaign's counts at a time, and when they last changed.
 func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	p := c.plan()
 	s[twilio.Recipients] = p.recipients
@@ -206,10 +211,11 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	} else {
 		s[twilio.Queued] = waiting
 	}
-	s[twilio.Failed] = failed.started // a message fails on leaving the queue
+
+	s[twilio.Failed] = failed.started // messages fail when they leave the queue
 	s[twilio.Sent] = undelivered.started - undelivered.settled + delivered.started - delivered.settled
 	if p.group {
-		// As in the reference's example: a group message that has been sent is counted under no outcome.
+		// As in the reference's example, sent group messages count under no outcome.
 		return s, progress.updated
 	}
 
@@ -225,7 +231,7 @@ func (c *campaign) stats(at int64) (s twilio.Stats, updated int64) {
 	return s, progress.updated
 }
 
-// rates are the shares of this campaign's messages, or recipients, that end badly, trouble included.
+// rates returns the shares of this campaign's messages, or recipients, that end badly, including those in trouble.
 func (c *campaign) rates(r *random) (failed, undelivered, unaddressable float64) {
 	s := &c.w.s
 	failed = min(1, s.FailedShare*2*r.float())
@@ -240,24 +246,29 @@ func (c *campaign) rates(r *random) (failed, undelivered, unaddressable float64)
 	}
 
 	for _, t := range *c.w.trouble.Load() {
-		switch _, hit := t.hits(c); {
-		case hit && t.Kind == TroubleFailing:
+		_, hit := t.hits(c)
+		if !hit {
+			continue
+		}
+		switch t.Kind {
+		case TroubleFailing:
 			failed = max(failed, t.Rate)
-		case hit && t.Kind == TroubleUndelivered:
+		case TroubleUndelivered:
 			undelivered = max(undelivered, t.Rate)
-		case hit && t.Kind == TroubleUnaddressable:
+		case TroubleUnaddressable:
 			unaddressable = max(unaddressable, t.Rate)
+		case TroubleStuck: // it does not change the outcome
 		}
 	}
 	return failed, undelivered, unaddressable
 }
 
-// share is that part of n, rounded up or down by chance: of single messages, too, one in twenty fails at 0.05.
+// share returns this part of n, rounded up or down at random: with 0.05, one in twenty campaigns of one message fails.
 func share(r *random, n int64, part float64) int64 {
 	return min(n, int64(float64(n)*part+r.float()))
 }
 
-// rounded grows with part, from 0 at 0 to n at 1.
+// rounded returns this part of n, rounded to the nearest number.
 func rounded(n int64, part float64) int64 {
 	return int64(float64(n)*part + 0.5)
 }
@@ -266,8 +277,8 @@ const idPrefix = "comms_operation_"
 
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// id is like a ULID: 48 bits of time, the index within the minute, and random bits. So ids are sorted as operations
-// are, and unique.
+// id returns an id like a ULID: 48 bits of time, the index within the minute, and random bits. So ids are unique and
+// sorted like the operations.
 func (c *campaign) id() string {
 	var b [16]byte
 	r := newRandom(uint64(c.random), streamID)
@@ -277,7 +288,7 @@ func (c *campaign) id() string {
 	return string(idEncoding.AppendEncode([]byte(idPrefix), b[:]))
 }
 
-// parseID returns the time of creation in an id, in milliseconds.
+// parseID returns the creation time in an id, in milliseconds.
 func parseID(id string) (created int64, ok bool) {
 	b, err := idEncoding.DecodeString(strings.TrimPrefix(id, idPrefix))
 	if err != nil || len(b) != 16 {

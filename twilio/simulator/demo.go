@@ -11,30 +11,33 @@ const (
 	DemoAuthToken  = "demo" // of an account that does not exist
 )
 
-// The course of a demo, in turns. In each of them a campaign begins to fail and ends. By then another, which began before
-// the turn, has had no update for so long that it is stuck; it goes on before the turn ends. Times are from the beginning
-// of a turn. The first begins within a minute of the start.
+// A demo consists of turns, the first of which begins within a minute of the start. In each turn, a campaign begins to
+// fail, and ends. Then another one, created before the turn, is stuck, as it has had no update for long enough. It
+// continues before the turn ends.
 const (
 	demoTurn = 20 * time.Minute
 
-	demoFailing        = 4_000 // recipients
-	demoFailingRate    = 0.8
-	demoStuck          = 1_500            // recipients
-	demoStuckFrom      = -4 * time.Minute // its creation: it hangs within three minutes of that
-	demoStuckFor       = 19 * time.Minute // until it goes on
-	stuckAfter         = 10 * time.Minute // without an update: when the exporter calls it stuck
-	demoBeforeTheStart = 75 * time.Minute // nothing of what went wrong before is of the last hour
+	demoFailing     = 4_000 // recipients
+	demoFailingRate = 0.8
+
+	demoStuck     = 1_500            // recipients
+	demoStuckFrom = -4 * time.Minute // creation, from the beginning of the turn; updates end within three minutes of it
+	demoStuckFor  = 19 * time.Minute // from its creation until it continues
+	stuckAfter    = 10 * time.Minute // without an update, the exporter calls an operation stuck
+
+	demoBeforeTheStart = 75 * time.Minute // nothing goes wrong so long before the start, as that would show in the last hour
 )
 
-// DemoWorld returns the settings of the account that --demo shows, of a demo that starts at that time: 35 operations a
-// minute on average, over the day between 25 and 45, more at the full hour, some scheduled ahead, and some in trouble.
-// Nothing is wrong in the first minute; then things go wrong in turns.
+// DemoWorld returns the settings of the account of --demo, for a demo that starts at that time. It creates 35
+// operations a minute on average, from 25 to 45 depending on the hour and more at its beginning. Some are scheduled
+// ahead, and some are in trouble. Nothing is wrong in the first minute; then the turns begin.
 func DemoWorld(start time.Time) WorldSettings {
 	s := DefaultWorldSettings()
 	s.Seed = 2024
 	s.Rate = 35
 	day, burst := DayCurve(0.3, 14), Bursts(2.5, time.Hour, 4*time.Minute)
 	s.Curve = func(minute time.Time) float64 { return day(minute) * burst(minute) }
+
 	s.MaxRecipients = 2_000
 	s.BadShare = 0
 	s.ScheduledShare = 0.05
@@ -48,7 +51,7 @@ func DemoWorld(start time.Time) WorldSettings {
 		{Kind: TroubleFailing, Recipients: demoFailing, Rate: demoFailingRate, From: turn, Every: demoTurn, For: time.Minute},
 		// A campaign hangs.
 		{Kind: TroubleStuck, Recipients: demoStuck, From: turn.Add(demoStuckFrom), Every: demoTurn, For: demoStuckFor},
-		// The week before, campaigns failed, too.
+		// In the week before, campaigns failed, too.
 		{
 			Kind: TroubleFailing, Recipients: 1_500, Rate: 1. / 3, From: quiet.Add(-week), To: quiet,
 			Every: 40 * time.Minute, For: time.Minute,
@@ -57,7 +60,7 @@ func DemoWorld(start time.Time) WorldSettings {
 		{
 			Kind: TroubleUndelivered, Share: 0.5, Rate: 0.35, From: quiet.Add(-week - outage), Every: 3 * time.Hour, For: outage,
 		},
-		// Somebody sends from a number that matches few of the recipients'.
+		// Somebody sends from an address that few recipients can be reached from.
 		{
 			Kind: TroubleUnaddressable, Share: 0.3, Rate: 0.5, From: quiet.Add(-week - 2*time.Hour), Every: 7 * time.Hour, For: outage,
 		},
@@ -70,10 +73,10 @@ const (
 	outage = 12 * time.Minute
 )
 
-// firstTurn is when the first turn of a demo begins.
+// firstTurn returns when the first turn of a demo begins.
 func firstTurn(start time.Time) time.Time { return start.Truncate(time.Minute).Add(time.Minute) }
 
-// Demo is a handler over a DemoWorld, which accepts DemoAccountSID and DemoAuthToken.
+// Demo is a handler of a DemoWorld. It accepts DemoAccountSID and DemoAuthToken.
 type Demo struct {
 	*Handler
 	world *World
@@ -93,14 +96,14 @@ func newDemo(start time.Time) *Demo {
 	return &Demo{handler, world, start}
 }
 
-// DemoEvent is something that happens in a demo, for those who watch it.
+// DemoEvent is something worth watching that happens in a demo.
 type DemoEvent struct {
 	At        time.Time
 	Text      string
-	Operation string // its id
+	Operation string // id
 }
 
-// Tell tells of what happens from the start of the demo on, when it happens, until ctx ends.
+// Tell calls tell for each event when it happens, from the start of the demo on, until ctx ends.
 func (d *Demo) Tell(ctx context.Context, tell func(DemoEvent)) {
 	for turn := firstTurn(d.start); ; turn = turn.Add(demoTurn) {
 		for _, event := range d.turn(turn) {
@@ -114,12 +117,13 @@ func (d *Demo) Tell(ctx context.Context, tell func(DemoEvent)) {
 	}
 }
 
-// turn is what happens in a turn that begins then, in order.
+// turn returns the events of a turn, in order.
 func (d *Demo) turn(begins time.Time) []DemoEvent {
 	failing := d.world.first(begins)
 	stuck := d.world.first(begins.Add(demoStuckFrom))
 	last, lastUpdate := latest(stuck.lastTick, stuck.release-1, stuck.tickTime)
 	nextUpdate := stuck.tickTime(last + 1)
+
 	return []DemoEvent{
 		{time.UnixMilli(failing.created), "a campaign begins to fail", failing.id()},
 		{time.UnixMilli(failing.end), "the failing campaign has ended", failing.id()},
@@ -128,7 +132,7 @@ func (d *Demo) turn(begins time.Time) []DemoEvent {
 	}
 }
 
-// first is the first campaign created in a minute.
+// first returns the first campaign created in a minute.
 func (w *World) first(minute time.Time) campaign {
 	m := minute.UnixMilli() / minuteMillis
 	return w.derive(m, 0, w.count(m))

@@ -2,8 +2,8 @@ package simulator
 
 import "time"
 
-// EmailWorldSettings are those of an account that sends three campaigns a minute by e-mail: DefaultWorldSettings without
-// what e-mails do not have, such as a second channel.
+// EmailWorldSettings returns the settings of an account that sends three campaigns a minute by e-mail. They are those
+// of DefaultWorldSettings without what e-mails do not have, such as a second channel.
 func EmailWorldSettings() WorldSettings {
 	s := DefaultWorldSettings()
 	s.Rate = 3
@@ -13,8 +13,8 @@ func EmailWorldSettings() WorldSettings {
 	return s
 }
 
-// DemoEmailWorld returns the settings of the e-mails of the account that --demo shows, of a demo that starts at that time.
-// Nothing goes wrong with them while it runs; the week before, campaigns failed.
+// DemoEmailWorld returns the settings of the e-mails of --demo, for a demo that starts at that time. Campaigns failed
+// in the week before, but nothing goes wrong while it runs.
 func DemoEmailWorld(start time.Time) WorldSettings {
 	s := EmailWorldSettings()
 	s.Seed = 2025

@@ -9,15 +9,15 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// The encoder appends, without reflection: a page must cost far less to make than to read, or the benchmarks measure
-// the simulator.
+// Operations are encoded without reflection: benchmarks must measure the exporter, so a page must cost far less to
+// encode than to decode.
 
-// format is how operations of a resource are written.
+// format is how operations of a resource are encoded.
 type format struct {
 	stats []statMember
 }
 
-// statMember is a stat, and what stands before its value.
+// statMember is a stat, and the JSON before its value.
 type statMember struct {
 	stat   twilio.Stat
 	before string
@@ -38,7 +38,7 @@ var messageFormat = func() (f format) {
 	return f
 }()
 
-// newEmailFormat is the format of e-mails: they are opened, not read, and there is no unaddressable.
+// newEmailFormat returns the format of e-mails, which have opened instead of read and no unaddressable.
 func newEmailFormat(withoutAttempts bool) (f format) {
 	for stat, row := range twilio.MessageStats {
 		switch twilio.Stat(stat) {
@@ -56,7 +56,7 @@ func newEmailFormat(withoutAttempts bool) (f format) {
 	return f
 }
 
-// encodePage returns a page of operations.
+// encodePage encodes a page of operations.
 func (f *format) encodePage(ops []keyed, pagination string) []byte {
 	b := make([]byte, 0, 384*(len(ops)+1))
 	b = append(b, `{"operations":[`...)
@@ -71,7 +71,7 @@ func (f *format) encodePage(ops []keyed, pagination string) []byte {
 	return append(b, '}')
 }
 
-// pagination is that of a page; without a next it is the last.
+// pagination encodes the pagination of a page. next is nil on the last one.
 func (s *ListSettings) pagination(next *token, self token) string {
 	b := []byte{'{'}
 	switch {
@@ -100,7 +100,7 @@ func (f *format) appendOperation(b []byte, op *twilio.Operation) []byte {
 }
 
 func appendString(b []byte, s string) []byte {
-	b, _ = jsontext.AppendQuote(b, s) // replaces invalid UTF-8
+	b, _ = jsontext.AppendQuote(b, s) // the error is about invalid UTF-8, which it replaces
 	return b
 }
 
@@ -112,8 +112,8 @@ type apiError struct {
 	Context string `json:"context"`
 }
 
-// documented are the errors of the reference's examples, by HTTP status, and 401 and 403 of the general API, which it
-// does not list. No context is spelled "null", as a string, in the reference.
+// documented are errors by HTTP status: those of the examples in the reference and, as it lists none, 401 and 403 of
+// the general API. If there is no context, the examples have the string "null".
 var documented = map[int]apiError{
 	400: {20404, "Not Found", "/docs/api/errors/20404", "null"},
 	401: {20003, "Authenticate", "/docs/api/errors/20003", "null"},

@@ -8,7 +8,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The shapes of the Messages resource. There are few messages on a page, hence they are encoded by reflection.
+// The JSON of the Messages resource. Few messages are read, so their encoding may use reflection.
+
+// contentID is the content template of all messages.
+const contentID = "comms_content_01h2xcejqtf2nbrexx3vqjhp41"
 
 type wireMessage struct {
 	ID           string            `json:"id"`
@@ -49,16 +52,17 @@ type wireAttempt struct {
 }
 
 type wireError struct {
-	Code    any    `json:"code"` // documented is a number
+	Code    any    `json:"code"` // a number, as documented, or a string
 	Message string `json:"message"`
 	InfoURL string `json:"infoUrl"`
 }
 
-// wire is the message as a list has it.
+// wire returns the message as it is in a list.
 func (m *message) wire() wireMessage {
 	campaign, team := m.tags()
 	operation := wireRelated{"OPERATION", m.op.ID, "/v1/Messages/Operations/" + m.op.ID}
-	content := wireRelated{"CONTENT", "comms_content_01h2xcejqtf2nbrexx3vqjhp41", "/v1/Content/comms_content_01h2xcejqtf2nbrexx3vqjhp41"}
+	content := wireRelated{"CONTENT", contentID, "/v1/Content/" + contentID}
+
 	return wireMessage{
 		ID:        m.id(),
 		Status:    m.status,
@@ -71,10 +75,11 @@ func (m *message) wire() wireMessage {
 	}
 }
 
-// encodeMessage returns a message as it is fetched.
+// encodeMessage encodes a message as it is fetched.
 func encodeMessage(m *message, s *MessageSettings) []byte {
 	wire := m.wire()
 	wire.Content = &wireContent{m.content()}
+
 	wire.Attempts = []wireAttempt{}
 	for _, a := range m.attempts() {
 		wire.Attempts = append(wire.Attempts, wireAttempt{
@@ -88,14 +93,16 @@ func encodeMessage(m *message, s *MessageSettings) []byte {
 	return must(json.Marshal(wire, json.Deterministic(true)))
 }
 
-// encodeAttemptError is the error of an attempt; nothing, where there is none and it is not to be null.
+// encodeAttemptError encodes the error of an attempt. If there is none, the result is null or nothing, as the settings
+// say.
 func encodeAttemptError(code int, s *MessageSettings) jsontext.Value {
-	if code == 0 {
-		if s.NullErrors {
-			return jsontext.Value("null")
-		}
+	switch {
+	case code == 0 && s.NullErrors:
+		return jsontext.Value("null")
+	case code == 0:
 		return nil
 	}
+
 	text := strconv.Itoa(code)
 	e := wireError{Code: code, Message: errorTexts[code], InfoURL: "https://www.twilio.com/docs/api/errors/" + text}
 	if s.TextCodes {
@@ -104,12 +111,15 @@ func encodeAttemptError(code int, s *MessageSettings) jsontext.Value {
 	return must(json.Marshal(e))
 }
 
-// encodeMessages returns a page of messages.
+// encodeMessages encodes a page of messages.
 func encodeMessages(messages []message, pagination string) []byte {
 	page := struct {
 		Messages   []wireMessage  `json:"messages"`
 		Pagination jsontext.Value `json:"pagination"`
-	}{Messages: []wireMessage{}, Pagination: jsontext.Value(pagination)}
+	}{
+		Messages:   []wireMessage{},
+		Pagination: jsontext.Value(pagination),
+	}
 	for i := range messages {
 		page.Messages = append(page.Messages, messages[i].wire())
 	}

@@ -9,18 +9,18 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// FaultKind is a way in which a request fails.
+// FaultKind is what goes wrong with a request.
 type FaultKind string
 
-// Kinds of faults.
+// The kinds of faults.
 const (
-	FaultStatus      FaultKind = "status"       // another HTTP status: Status, RetryAfter
+	FaultStatus      FaultKind = "status"       // the HTTP status is Status, with RetryAfter
 	FaultLatency     FaultKind = "latency"      // the answer takes Latency longer
 	FaultDate        FaultKind = "date"         // the Date header is wrong by Offset
 	FaultReset       FaultKind = "reset"        // the connection is closed without an answer
-	FaultHang        FaultKind = "hang"         // no answer until the client gives up
-	FaultHTML        FaultKind = "html"         // 200 with an HTML page
-	FaultRepeatToken FaultKind = "repeat_token" // the next token is the page's own
+	FaultHang        FaultKind = "hang"         // there is no answer until the client gives up
+	FaultHTML        FaultKind = "html"         // the answer is a 200 with an HTML page
+	FaultRepeatToken FaultKind = "repeat_token" // the token of the next page is the page's own
 )
 
 var faultKinds = []FaultKind{FaultStatus, FaultLatency, FaultDate, FaultReset, FaultHang, FaultHTML, FaultRepeatToken}
@@ -29,22 +29,22 @@ var endpoints = []twilio.Endpoint{
 	twilio.EndpointList, twilio.EndpointFetch, twilio.EndpointListMessages, twilio.EndpointFetchMessage,
 }
 
-// Fault makes some requests fail. Of several that match a request the first added counts.
+// Fault makes some requests go wrong. If several match a request, the one added first applies.
 type Fault struct {
 	Kind FaultKind `json:"kind"`
 
-	// Which requests: all conditions must hold.
-	Endpoint twilio.Endpoint `json:"endpoint"` // "": all
-	Every    int             `json:"every"`    // every n-th that matches; 0: each
-	Count    int             `json:"count"`    // then only n of these; 0: all
+	// Which requests it applies to. All conditions must hold.
+	Endpoint twilio.Endpoint `json:"endpoint"` // "" = all
+	Every    int             `json:"every"`    // every n-th request to the endpoint; 0 = each
+	Count    int             `json:"count"`    // only the first n of these; 0 = all
 
 	// What happens.
-	Status     int           `json:"status"`     // with FaultStatus
-	RetryAfter time.Duration `json:"retryAfter"` // with FaultStatus, adds the header; rounded up to seconds
-	Latency    time.Duration `json:"latency"`    // before the answer, with any kind
-	Offset     time.Duration `json:"offset"`     // of the Date header, with any kind; positive: ahead
+	Status     int           `json:"status"`     // for FaultStatus
+	RetryAfter time.Duration `json:"retryAfter"` // for FaultStatus: adds the header, rounded up to seconds
+	Latency    time.Duration `json:"latency"`    // before the answer, for any kind
+	Offset     time.Duration `json:"offset"`     // of the Date header, for any kind; positive = ahead
 
-	matched, struck int // number of requests that it could have been applied to, and was
+	matched, struck int // number of requests to the endpoint, and of those that it was applied to
 }
 
 func (f *Fault) validate() error {
@@ -63,41 +63,46 @@ func (f *Fault) validate() error {
 	return nil
 }
 
-// Faults are those of a handler. They can be switched at any time.
+// Faults are the faults of a handler. They can be added and removed at any time.
 type Faults struct {
 	mu   sync.Mutex
 	list []*Fault
 }
 
-// Add switches a fault on, or returns an error that names the wrong field.
+// Add adds a fault. If it is invalid, the error names the field.
 func (s *Faults) Add(f Fault) error {
-	if err := f.validate(); err != nil {
+	err := f.validate()
+	if err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = append(s.list, &f)
 	return nil
 }
 
-// MustAdd is Add for faults that are known to be right; it panics when one is not.
+// MustAdd is Add for faults known to be valid. It panics if one is not.
 func (s *Faults) MustAdd(f Fault) { must(f, s.Add(f)) }
 
-// Clear switches all faults off.
+// Clear removes all faults.
 func (s *Faults) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = nil
 }
 
-// pick says what happens to a request: a fault with a zero Kind where nothing does.
+// pick returns the fault to apply to a request, one with an empty Kind if there is none.
 func (s *Faults) pick(endpoint twilio.Endpoint) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.list {
-		if f.Endpoint != "" && f.Endpoint != endpoint || f.Count > 0 && f.struck >= f.Count {
+		isOther := f.Endpoint != "" && f.Endpoint != endpoint
+		isOver := f.Count > 0 && f.struck >= f.Count
+		if isOther || isOver {
 			continue
 		}
+
 		f.matched++
 		if f.Every == 0 || f.matched%f.Every == 0 {
 			f.struck++

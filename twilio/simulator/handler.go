@@ -17,18 +17,18 @@ import (
 
 // Settings configure a Handler.
 type Settings struct {
-	Now  func() time.Time // the API's clock, also the source's; nil: the system's
+	Now  func() time.Time // the API's clock, also for the source; nil = the system's
 	List ListSettings
 
 	Messages MessageSettings
-	Emails   Source // of the operations of e-mails; nil: there are none
-	// EmailsWithoutAttempts leaves out the stats of e-mails that only one of the two examples of the reference has:
+	Emails   Source // of operations of e-mails; nil = there are none
+	// EmailsWithoutAttempts leaves out the stats of e-mails that only one of the two examples in the reference has:
 	// attempts and recipients.
 	EmailsWithoutAttempts bool
 
-	AccountSID, AuthToken string // credentials that are accepted; without an account SID, any or none
+	AccountSID, AuthToken string // accepted credentials; if AccountSID is "", any or none
 
-	NoGzip bool // even when the request accepts it
+	NoGzip bool // even if the request accepts it
 }
 
 // Handler serves a Source as the API does, below /v1. It is safe for concurrent use.
@@ -56,13 +56,13 @@ func NewHandler(source Source, s Settings) *Handler {
 // Faults returns the handler's faults.
 func (h *Handler) Faults() *Faults { return &h.faults }
 
-// Requests is the number of requests that have arrived.
+// Requests returns the number of requests so far.
 func (h *Handler) Requests() int { return int(h.requests.Load()) }
 
-// InFlight is the number of requests that have not ended.
+// InFlight returns the number of requests that have not ended.
 func (h *Handler) InFlight() int { return int(h.inFlight.Load()) }
 
-// ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler where a request gets no answer.
+// ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler if a request gets no answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.requests.Add(1)
 	h.inFlight.Add(1)
@@ -74,19 +74,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.wait(time.After(x.fault.Latency))
 	}
 
-	w.Header().Set("Date", h.s.Now().Add(x.fault.Offset).UTC().Format(http.TimeFormat))
-	user, password, _ := r.BasicAuth()
+	date := h.s.Now().Add(x.fault.Offset)
+	w.Header().Set("Date", date.UTC().Format(http.TimeFormat))
 	switch {
 	case x.fault.Kind == FaultStatus:
 		x.failStatus()
-
 	case x.fault.Kind == FaultReset:
 		panic(http.ErrAbortHandler)
 	case x.fault.Kind == FaultHang:
 		x.wait(nil)
 	case x.fault.Kind == FaultHTML:
 		x.html(http.StatusOK, "Maintenance")
-	case h.s.AccountSID != "" && (user != h.s.AccountSID || password != h.s.AuthToken):
+	case !h.accepts(r):
 		x.error(http.StatusUnauthorized)
 	case r.Method != http.MethodGet:
 		x.error(http.StatusNotFound)
@@ -95,11 +94,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// accepts reports whether the credentials of a request are right.
+func (h *Handler) accepts(r *http.Request) bool {
+	user, password, _ := r.BasicAuth()
+	return h.s.AccountSID == "" || user == h.s.AccountSID && password == h.s.AuthToken
+}
+
 // A call is what a request asks for, by its path.
 type call struct {
-	endpoint twilio.Endpoint // "": nothing that there is
+	endpoint twilio.Endpoint // "" = not found
 	emails   bool            // operations of e-mails, not of messages
-	id       string          // of what is fetched
+	id       string          // of what to fetch
 }
 
 func route(path string) call {
@@ -134,28 +139,30 @@ type exchange struct {
 	fault Fault
 }
 
-// answer answers a request that nothing is wrong with so far.
+// answer answers a request without a fault.
 func (x *exchange) answer() {
+	refused := x.h.s.Messages.Refuse
+	ofMessages := x.call.endpoint == twilio.EndpointListMessages || x.call.endpoint == twilio.EndpointFetchMessage
+	if ofMessages && refused != 0 {
+		x.error(refused)
+		return
+	}
+
 	switch x.call.endpoint {
 	case twilio.EndpointList:
 		x.list()
 	case twilio.EndpointFetch:
 		x.fetch(x.call.id)
-	case twilio.EndpointListMessages, twilio.EndpointFetchMessage:
-		switch refused := x.h.s.Messages.Refuse; {
-		case refused != 0:
-			x.error(refused)
-		case x.call.endpoint == twilio.EndpointListMessages:
-			x.listMessages()
-		default:
-			x.fetchMessage(x.call.id)
-		}
+	case twilio.EndpointListMessages:
+		x.listMessages()
+	case twilio.EndpointFetchMessage:
+		x.fetchMessage(x.call.id)
 	default:
 		x.error(http.StatusNotFound)
 	}
 }
 
-// source is where the operations of the request are, and how they are written.
+// source returns the source of the operations that the request asks for, and their format.
 func (x *exchange) source() (Source, *format) {
 	if x.call.emails {
 		return x.h.s.Emails, &x.h.emailFormat
@@ -163,7 +170,7 @@ func (x *exchange) source() (Source, *format) {
 	return x.h.source, &messageFormat
 }
 
-// wait returns when over does. It aborts the request when the client gives up.
+// wait waits for over. It aborts the request if the client gives up.
 func (x *exchange) wait(over <-chan time.Time) {
 	select {
 	case <-over:
@@ -181,7 +188,7 @@ func (x *exchange) failStatus() {
 		x.error(code)
 		return
 	}
-	x.html(code, fmt.Sprintf("%d %s", code, http.StatusText(code))) // as from a proxy in between
+	x.html(code, fmt.Sprintf("%d %s", code, http.StatusText(code))) // as a proxy answers
 }
 
 func (x *exchange) html(code int, title string) {
@@ -209,6 +216,7 @@ func (x *exchange) list() {
 		x.refuse(wrong)
 		return
 	}
+
 	source, format := x.source()
 	ops, next := list.page(source, x.h.s.Now(), q)
 	if x.fault.Kind == FaultRepeatToken {
@@ -236,6 +244,7 @@ func (x *exchange) listMessages() {
 		x.refuse(wrong)
 		return
 	}
+
 	messages, next := x.h.messages(q)
 	if x.fault.Kind == FaultRepeatToken {
 		next = &q.token
@@ -243,10 +252,11 @@ func (x *exchange) listMessages() {
 	x.json(encodeMessages(messages, list.pagination(next, q.token)))
 }
 
-// refuse sends the error of a parameter that is wrong.
+// refuse sends the error of an invalid parameter.
 func (x *exchange) refuse(parameter string) {
 	e := documented[http.StatusBadRequest]
-	e.Message, e.Context = parameter+" is not valid.", "$."+parameter
+	e.Message = parameter + " is not valid."
+	e.Context = "$." + parameter
 	x.sendError(http.StatusBadRequest, e)
 }
 
@@ -262,22 +272,24 @@ func (x *exchange) sendError(code int, e apiError) {
 	x.send(code, "application/json", must(json.Marshal(map[string][]apiError{"errors": {e}})))
 }
 
+// send sends an answer. Writing it may fail, if the client has gone.
 func (x *exchange) send(code int, contentType string, body []byte) {
 	x.Header().Set("Content-Type", contentType)
-	// A client that has gone does not want to know of errors.
-	if !x.h.s.NoGzip && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {
-		x.Header().Set("Content-Encoding", "gzip")
+	isZipped := !x.h.s.NoGzip && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip")
+	if !isZipped {
+		x.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		x.WriteHeader(code)
-		z := gzipWriters.Get().(*gzip.Writer)
-		defer gzipWriters.Put(z)
-		z.Reset(x)
-		_, _ = z.Write(body)
-		_ = z.Close()
+		_, _ = x.Write(body) //nolint:gosec // G705: JSON, or HTML of this file
 		return
 	}
-	x.Header().Set("Content-Length", strconv.Itoa(len(body)))
+
+	x.Header().Set("Content-Encoding", "gzip")
 	x.WriteHeader(code)
-	_, _ = x.Write(body) //nolint:gosec // G705: JSON, or HTML of this file
+	z := gzipWriters.Get().(*gzip.Writer)
+	defer gzipWriters.Put(z)
+	z.Reset(x)
+	_, _ = z.Write(body)
+	_ = z.Close()
 }
 
 var gzipWriters = sync.Pool{New: func() any { return must(gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)) }}
