@@ -97,7 +97,7 @@ type plan struct {
 	fallbackShare float64 // of the messages take a second attempt
 }
 
-// plan draws the campaign's plan. The order of the draws must not change, as tests know the numbers of some seeds.
+// plan draws the campaign's plan. The order of the draws must not change: it makes the numbers of every seed.
 func (c *campaign) plan() plan {
 	settings := &c.w.s
 	r := newRandom(uint64(c.random), streamContent)

@@ -14,38 +14,38 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// ListSettings decide what the reference leaves open about the list. The zero value is the simplest API: newest first,
+// ListSettings decide what the reference leaves open about lists. The zero value is the simplest API: newest first,
 // bounds exclusive to the millisecond, full pages, each operation once.
 type ListSettings struct {
 	Order  Order
-	Jitter time.Duration // with NewestFirst and OldestFirst, creation times are sorted as if up to this much later
+	Jitter time.Duration // for NewestFirst and OldestFirst: operations are sorted as if created up to this much later
 	Bounds Bounds
 
-	PageCap    int  // no page holds more than this, whatever pageSize says; 0: no cap
-	EmptyPages bool // every second page is empty and has a next
-	Repeat     int  // a page begins with the last n operations of the page before, if it has room
+	PageCap    int  // most operations on a page, whatever pageSize is; 0 = no cap
+	EmptyPages bool // every second page is empty but has a next one
+	Repeat     int  // a page begins with the last n operations of the previous one, if they leave room for others
 
 	LastNext      LastNext
-	AwkwardTokens bool // page tokens hold spaces, + / & = % # quotes, control and non-ASCII characters
+	AwkwardTokens bool // page tokens contain spaces, + / & = % # quotes, control and non-ASCII characters
 }
 
-// Order of the list.
+// Order is the order of a list.
 type Order int
 
-// The values of Order.
+// The orders.
 const (
 	NewestFirst  Order = iota // by creation
 	OldestFirst               // by creation
 	Shuffled                  // by a hash of the id
 	UpdatedFirst              // latest update first: operations move while the list is read
 	UpdatedLast               // latest update last
-	Grouped                   // two lists one after the other, each newest first
+	Grouped                   // one list after another, each newest first
 )
 
 // Orders are all orders.
 var Orders = []Order{NewestFirst, OldestFirst, Shuffled, UpdatedFirst, UpdatedLast, Grouped}
 
-// String is the order's name, such as newest or updated-first.
+// String returns the order's name, such as newest or updated-first.
 func (o Order) String() string {
 	names := [...]string{
 		NewestFirst:  "newest",
@@ -58,40 +58,43 @@ func (o Order) String() string {
 	return names[o]
 }
 
-// Compare is negative if operation a comes before b in a list of this order without jitter, positive if after.
+// Compare returns a negative number if operation a comes before b in a list of this order without jitter, and a
+// positive one if it comes after.
 func (o Order) Compare(a, b *twilio.Operation) int {
 	list := ListSettings{Order: o}
 	return list.compare(list.key(a), list.key(b))
 }
 
-// Bounds are how startDate and endDate are compared with createdAt.
+// Bounds is how startDate and endDate are compared with createdAt.
 type Bounds int
 
-// Kinds of bounds.
+// The kinds of bounds.
 const (
-	ExclusiveMillis  Bounds = iota // created after and before, to the millisecond
-	Inclusive                      // or at the very millisecond
-	ExclusiveSeconds               // compared by whole seconds
-	InclusiveSeconds
+	ExclusiveMillis  Bounds = iota // created after startDate and before endDate, to the millisecond
+	Inclusive                      // the same, or in the very millisecond
+	ExclusiveSeconds               // as ExclusiveMillis, but to the second
+	InclusiveSeconds               // as Inclusive, but to the second
 )
 
 // LastNext is how the last page says that there is no next one.
 type LastNext int
 
-// Spellings.
+// The ways to say it.
 const (
-	LastNull LastNext = iota
-	LastEmpty
-	LastAbsent // against the reference, which requires next
+	LastNull   LastNext = iota // "next": null
+	LastEmpty                  // "next": ""
+	LastAbsent                 // no next, although the reference requires it
 )
 
-// span turns the two dates, as they were sent, into a half-open span of creation.
+// span converts startDate and endDate to a half-open span of creation times.
 func (b Bounds) span(start, end time.Time) (from, to time.Time) {
 	unit := time.Millisecond
 	if b == ExclusiveSeconds || b == InclusiveSeconds {
 		unit = time.Second
 	}
-	from, to = start.Truncate(unit), end.Truncate(unit)
+
+	from = start.Truncate(unit)
+	to = end.Truncate(unit)
 	if b == ExclusiveMillis || b == ExclusiveSeconds {
 		from = from.Add(unit)
 	} else if !end.IsZero() {
@@ -106,14 +109,14 @@ type key struct {
 	ID   string
 }
 
-// token is what a pageToken holds: a place in the list, and its filters, which a client has to send again.
+// token is the content of a page token: a place in the list.
 type token struct {
-	After   key  // of the last operation before the page; without id: none
-	Empty   bool // the page is an empty one
-	Filters string
+	After   key    // of the last operation before the page; ID is "" if there is none
+	Empty   bool   // the page is empty, and followed by the one at the same place
+	Filters string // of the list; a client must send the same
 }
 
-// awkward begins tokens that are easily mistreated on their way into JSON, a URL and back.
+// awkward begins tokens that are easily damaged on their way into JSON, a URL and back.
 const awkward = " +/&=%#?;,:@!$'\"\\<>(){}[]|^`~*\t\n\r\x01\u007f\u00a0\u2028\ufeffß漢字😀"
 
 func (s *ListSettings) encodeToken(t token) string {
@@ -126,11 +129,13 @@ func (s *ListSettings) encodeToken(t token) string {
 
 func (s *ListSettings) decodeToken(text string) (t token, err error) {
 	if s.AwkwardTokens {
-		var ok bool
-		if text, ok = strings.CutPrefix(text, awkward); !ok {
+		rest, ok := strings.CutPrefix(text, awkward)
+		if !ok {
 			return t, errors.New("not a token of this list")
 		}
+		text = rest
 	}
+
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err == nil {
 		err = json.Unmarshal(b, &t)
@@ -138,22 +143,25 @@ func (s *ListSettings) decodeToken(text string) (t token, err error) {
 	return t, err
 }
 
+// keyed is an operation with its key.
 type keyed struct {
 	key key
 	op  twilio.Operation
 }
 
-// page returns the page that is asked for, and the token of the next one, nil if there is none.
+// page returns the page asked for and the token of the next one, nil if there is none.
 func (s *ListSettings) page(source Source, now time.Time, q query) ([]keyed, *token) {
-	at, size := q.token, q.size
+	at := q.token
 	if at.Empty {
 		at.Empty = false
 		return nil, &at
 	}
+
+	size := q.size
 	if s.PageCap > 0 {
 		size = min(size, s.PageCap)
 	}
-	found := s.first(source, now, q.filter, at.After, size+1) // one more than fit tells whether there is a next page
+	found := s.first(source, now, q.filter, at.After, size+1) // one more than fits, to see whether there is a next page
 	if len(found) <= size {
 		return found, nil
 	}
@@ -161,25 +169,18 @@ func (s *ListSettings) page(source Source, now time.Time, q query) ([]keyed, *to
 	return found[:size], &token{After: found[last].key, Empty: s.EmptyPages, Filters: at.Filters}
 }
 
-// first returns the first operations, in the list's order, that come after a key: limit of them at most.
+// first returns the first operations after a key in the list's order, at most limit of them.
 func (s *ListSettings) first(source Source, now time.Time, f Filter, after key, limit int) []keyed {
 	byCreation := s.Order == NewestFirst || s.Order == OldestFirst
 	if byCreation && after.ID != "" {
-		// What is sorted before the key need not be looked at.
-		sorted := time.Unix(0, after.Sort)
-		if from := sorted.Add(-s.Jitter); !s.descending() && from.After(f.From) {
-			f.From = from
-		}
-		if s.descending() && (f.To.IsZero() || sorted.Before(f.To)) {
-			f.To = sorted.Add(1)
-		}
+		f = s.skipTo(f, after)
 	}
 
 	found := make([]keyed, 0, limit) // sorted
 	for op := range source.List(now, f, s.descending()) {
 		full := len(found) == limit
 		if byCreation && full && op.CreatedAt.Sub(found[limit-1].op.CreatedAt).Abs() > s.Jitter {
-			break // what follows is sorted after all found so far
+			break // all that follow come after those found
 		}
 
 		k := s.key(&op)
@@ -195,8 +196,26 @@ func (s *ListSettings) first(source Source, now time.Time, f Filter, after key, 
 	return found
 }
 
+// skipTo excludes operations from a filter that certainly come before a key.
+func (s *ListSettings) skipTo(f Filter, after key) Filter {
+	sorted := time.Unix(0, after.Sort)
+	if s.descending() {
+		if f.To.IsZero() || sorted.Before(f.To) {
+			f.To = sorted.Add(1)
+		}
+		return f
+	}
+
+	from := sorted.Add(-s.Jitter)
+	if from.After(f.From) {
+		f.From = from
+	}
+	return f
+}
+
 func (s *ListSettings) descending() bool { return s.Order != OldestFirst && s.Order != UpdatedLast }
 
+// key returns what an operation is sorted by.
 func (s *ListSettings) key(op *twilio.Operation) key {
 	const century = 100 * 365 * 24 * time.Hour
 	k := key{Sort: op.CreatedAt.UnixNano(), ID: op.ID}
@@ -217,7 +236,7 @@ func hash(id string) int64 {
 	return int64(mix(uint64(crc32.ChecksumIEEE([]byte(id)))) >> 1) //nolint:gosec // 63 bits
 }
 
-// compare is the list's order.
+// compare compares keys by the list's order.
 func (s *ListSettings) compare(a, b key) int {
 	c := cmp.Or(cmp.Compare(a.Sort, b.Sort), cmp.Compare(a.ID, b.ID))
 	if s.descending() {

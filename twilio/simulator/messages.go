@@ -12,23 +12,23 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// MessageSettings decide how single messages are told of. The zero value is an API whose lists of messages filter and
-// are up to date.
+// MessageSettings decide what the reference leaves open about messages. The zero value is an API whose lists of
+// messages filter and are up to date.
 type MessageSettings struct {
 	IgnoreOperation bool          // the list ignores operationId: it has the messages of all operations
-	Lag             time.Duration // messages are shown as they stood this long ago, while stats are up to date
-	NullErrors      bool          // an attempt without an error says "error": null, instead of nothing
-	TextCodes       bool          // codes of errors are strings
-	Refuse          int           // both endpoints of messages answer with this status; 0: they work
+	Lag             time.Duration // messages are as they were this long ago, while stats are up to date
+	NullErrors      bool          // an attempt without an error has "error": null instead of nothing
+	TextCodes       bool          // error codes are strings
+	Refuse          int           // both endpoints of messages answer with this status; 0 = they work
 }
 
-// Personal stands in each address and content of a simulated message, and nowhere else: who finds it has found personal
-// data.
+// Personal is in each address and each content of a simulated message, and nowhere else. So where it is, there is
+// personal data.
 const Personal = "99900055"
 
-// Messages of an operation are not stored: which of them have failed follows from its stats, and everything else from
-// its id. Message i has failed if i is below the number of failed ones, and is undelivered if it is among so many last
-// ones. As these numbers grow, no message comes back.
+// The messages of an operation are not stored: which of them are lost follows from its stats, and everything else from
+// its id. The first ones are the failed ones and the last ones the undelivered ones, as many as the stats say. As these
+// numbers only grow, a lost message stays lost.
 
 // messageStatus is the state of a message (Messages resource).
 type messageStatus string
@@ -46,32 +46,35 @@ const (
 	messageInbound     messageStatus = "INBOUND" // occurs in no operation
 )
 
-// maxMessages bounds the messages of an operation, whatever its stats say: their numbers are part of their ids.
+// maxMessages bounds the messages of an operation, whatever its stats say, as their ids have 9 digits for the index.
 const maxMessages = 1e9
 
-// run is a run of messages of one status: from is the first, to follows the last.
+// run is a run of messages with one status, from the index from up to but not including to.
 type run struct {
 	status   messageStatus
 	from, to int64
 }
 
-// runs are the messages of an operation by status. Recipients without an address have none.
+// runs returns the messages of an operation by status. There are none for recipients without an address.
 func runs(stats *twilio.Stats) []run {
 	total := min(stats[twilio.Total], maxMessages)
 	failed := min(stats[twilio.Failed], total)
 	undelivered := min(stats[twilio.Undelivered], total-failed)
 
-	first, last := failed, total-undelivered
+	first := failed
+	last := total - undelivered
 	list := []run{{messageFailed, 0, first}}
 	add := func(status messageStatus, messages int64) {
 		end := first + min(messages, last-first)
 		list = append(list, run{status, first, end})
 		first = end
 	}
+
 	add(messageRead, stats[twilio.Read])
-	withRead := stats[twilio.Total] - stats[twilio.Failed] - stats[twilio.Undelivered] - stats[twilio.Sent] -
+	// The stat delivered may include those read.
+	arrived := stats[twilio.Total] - stats[twilio.Failed] - stats[twilio.Undelivered] - stats[twilio.Sent] -
 		stats[twilio.Queued] - stats[twilio.Scheduled] - stats[twilio.Canceled] - stats[twilio.Unaddressable]
-	add(messageDelivered, max(0, min(stats[twilio.Delivered], withRead-stats[twilio.Read])))
+	add(messageDelivered, max(0, min(stats[twilio.Delivered], arrived-stats[twilio.Read])))
 	add(messageSent, stats[twilio.Sent])
 	add(messageQueued, stats[twilio.Queued])
 	add(messageScheduled, stats[twilio.Scheduled])
@@ -90,7 +93,7 @@ type message struct {
 	status messageStatus
 }
 
-// messagesOf yields the messages of an operation that have a status, or all for none, from an index on.
+// messagesOf yields the messages of an operation with a status, "" being any, from an index on.
 func messagesOf(op *twilio.Operation, status messageStatus, from int64) iter.Seq[message] {
 	return func(yield func(message) bool) {
 		for _, run := range runs(&op.Stats) {
@@ -111,7 +114,7 @@ const (
 	indexDigits   = 9 // of an index in a message's id
 )
 
-// id is that of the operation, and the index. So it is unique, and tells where the message belongs.
+// id returns an id made of the operation's and the index, so it is unique, and the message can be found by it.
 func (m *message) id() string {
 	return fmt.Sprintf("%s%s%0*d", messagePrefix, strings.TrimPrefix(m.op.ID, idPrefix), indexDigits, m.index)
 }
@@ -127,27 +130,30 @@ func parseMessageID(id string) (operation string, index int64, ok bool) {
 	return idPrefix + rest[:cut], index, err == nil && index >= 0
 }
 
-// draws are random numbers that belong to the message.
+// draws returns random numbers of the message's own.
 func (m *message) draws() random {
 	return newRandom(uint64(hash(m.op.ID)), streamMessage, uint64(m.index)) //nolint:gosec // hashed, not counted
 }
 
-// Tags of an operation's messages. All have the same: one request sends them.
+// tags returns the tags of the message. All messages of an operation have the same, as one request sends them.
 func (m *message) tags() (campaign, team string) {
 	campaigns := []string{"spring", "newsletter", "reminder", "receipts", "welcome", "winback", "loyalty", "survey"}
 	teams := []string{"growth", "crm", "support", "billing"}
+
 	r := newRandom(uint64(hash(m.op.ID)), streamTags) //nolint:gosec // hashed, not counted
-	return campaigns[r.next()%uint64(len(campaigns))], teams[r.next()%uint64(len(teams))]
+	campaign = campaigns[r.next()%uint64(len(campaigns))]
+	team = teams[r.next()%uint64(len(teams))]
+	return campaign, team
 }
 
-// recipient is the address of the message's recipient.
+// recipient returns the address of the message's recipient.
 func (m *message) recipient() string {
 	r := m.draws()
 	digits := strconv.FormatUint(r.next()%1e7+1e7, 10)[1:]
 	return "+" + Personal + digits
 }
 
-// content is what the message says, to the recipient by name.
+// content returns the text of the message, which addresses the recipient.
 func (m *message) content() string {
 	return "Dear " + m.recipient() + ", this is only for you."
 }
@@ -158,10 +164,10 @@ const senderAddress = "+" + Personal + "0000000"
 type attempt struct {
 	channel string
 	status  messageStatus
-	error   int // Twilio's code; 0: none
+	error   int // Twilio's code; 0 = none
 }
 
-// errorTexts are the messages that come with the codes of errors.
+// errorTexts are Twilio's texts for error codes.
 var errorTexts = map[int]string{
 	30003: "Unreachable destination handset",
 	30005: "Unknown destination handset",
@@ -169,19 +175,20 @@ var errorTexts = map[int]string{
 	61337: "Recipient is not reachable by RCS",
 }
 
-// reasons are the codes with which messages end, and how often each does. What remains ends without one.
+// reasons are error codes of lost messages with their shares. The remaining messages have no code.
 type reasons []struct {
 	code  int
 	share float64
 }
 
-// reasonsOf fit the trouble: a campaign that fails has been filtered by the carriers, one that is not delivered meets
-// phones that are off, as in an outage.
+// reasonsOf are the reasons by status. They fit the kinds of trouble: failed messages were filtered by carriers, and
+// undelivered ones met phones that were off, as in an outage.
 var reasonsOf = map[messageStatus]reasons{
 	messageFailed:      {{30007, 0.8}, {30005, 0.1}},
 	messageUndelivered: {{30003, 0.7}, {30005, 0.2}},
 }
 
+// pick returns the code for a random number in [0, 1), 0 for none.
 func (r reasons) pick(draw float64) (code int) {
 	for _, reason := range r {
 		if draw < reason.share {
@@ -192,15 +199,17 @@ func (r reasons) pick(draw float64) (code int) {
 	return 0
 }
 
-// attempts are those made, in their order. Where the operation's stats have second attempts, the first of that share of
-// its messages was by RCS, which the recipient does not have.
+// attempts returns the attempts made, the oldest first. The share of messages that took a second attempt follows from
+// the operation's stats. Their first attempt was by RCS, which the recipient does not have.
 func (m *message) attempts() []attempt {
 	switch m.status {
 	case messageQueued, messageScheduled, messageCanceled:
 		return nil
 	}
+
 	r := m.draws()
-	reason, fallback := r.float(), r.float()
+	reason := r.float()
+	fallback := r.float()
 
 	var list []attempt
 	if fallback < fallbackShare(&m.op.Stats) {
@@ -210,7 +219,7 @@ func (m *message) attempts() []attempt {
 	return append(list, last)
 }
 
-// fallbackShare is the share of the messages sent that took a second attempt.
+// fallbackShare returns the share of the messages sent that took a second attempt.
 func fallbackShare(stats *twilio.Stats) float64 {
 	sent := stats[twilio.Total] - stats[twilio.Unaddressable] - stats[twilio.Queued] - stats[twilio.Scheduled] -
 		stats[twilio.Canceled]
@@ -222,20 +231,21 @@ func fallbackShare(stats *twilio.Stats) float64 {
 
 // messageQuery is a request for a list of messages.
 type messageQuery struct {
-	operation string // "": those of all
-	status    messageStatus
-	filter    Filter // of the operations
+	operation string        // "" = any
+	status    messageStatus // "" = any
+	filter    Filter        // of operations
 	size      int
-	token     token // of the page: After.ID is the operation of the last message before it, After.Sort its index
+	token     token // of the page: After has the operation and the index of the last message before it
 }
 
-// messages returns the page that is asked for, and the token of the next one, nil if there is none.
+// messages returns the page asked for and the token of the next one, nil if there is none.
 func (h *Handler) messages(q messageQuery) ([]message, *token) {
 	if q.token.Empty {
 		next := q.token
 		next.Empty = false
 		return nil, &next
 	}
+
 	size := q.size
 	if h.s.List.PageCap > 0 {
 		size = min(size, h.s.List.PageCap)
@@ -254,7 +264,8 @@ func (h *Handler) messages(q messageQuery) ([]message, *token) {
 	return found, nil
 }
 
-// allMessages yields what the query selects, from its token on: the newest operation's first, by index within one.
+// allMessages yields the messages that a query selects, from its token on: by operation, the newest first, and by
+// index.
 func (h *Handler) allMessages(q messageQuery) iter.Seq[message] {
 	return func(yield func(message) bool) {
 		skipping := q.token.After.ID != ""
@@ -282,10 +293,11 @@ func (h *Handler) operationsOfMessages(q messageQuery) iter.Seq[twilio.Operation
 	now := h.s.Now().Add(-h.s.Messages.Lag)
 	if q.operation == "" || h.s.Messages.IgnoreOperation {
 		if last, ok := h.source.Operation(now, q.token.After.ID); ok {
-			q.filter.To = last.CreatedAt.Add(time.Millisecond) // what is newer was read
+			q.filter.To = last.CreatedAt.Add(time.Millisecond) // newer ones were on earlier pages
 		}
 		return h.source.List(now, q.filter, true)
 	}
+
 	return func(yield func(twilio.Operation) bool) {
 		op, ok := h.source.Operation(now, q.operation)
 		if ok && !op.CreatedAt.After(now) {
@@ -294,16 +306,18 @@ func (h *Handler) operationsOfMessages(q messageQuery) iter.Seq[twilio.Operation
 	}
 }
 
-// message finds one message.
+// message finds a message by its id.
 func (h *Handler) message(id string) (message, bool) {
 	operation, index, ok := parseMessageID(id)
 	if !ok {
 		return message{}, false
 	}
-	op, ok := h.source.Operation(h.s.Now().Add(-h.s.Messages.Lag), operation)
+	now := h.s.Now().Add(-h.s.Messages.Lag)
+	op, ok := h.source.Operation(now, operation)
 	if !ok {
 		return message{}, false
 	}
+
 	for m := range messagesOf(&op, "", index) {
 		return m, m.index == index
 	}

@@ -17,10 +17,10 @@ type query struct {
 	token  token // of the page
 }
 
-// parameters are those of a request for a list. They keep in mind the first that is wrong; unknown ones are ignored.
+// parameters are the parameters of a request for a list. Unknown ones are ignored.
 type parameters struct {
 	values url.Values
-	wrong  string // "": none
+	wrong  string // the first invalid one, "" if there is none
 }
 
 func parseParameters(raw string) *parameters {
@@ -31,7 +31,8 @@ func parseParameters(raw string) *parameters {
 	return &parameters{values: values}
 }
 
-// read calls use with the value of a parameter, if it is there. It is wrong if it is there twice, or if use says so.
+// read calls use with the value of a parameter, if it is given. The parameter is invalid if it is given twice, or if
+// use returns false.
 func (p *parameters) read(name string, use func(value string) bool) {
 	given := p.values[name]
 	if p.wrong != "" || len(given) == 0 {
@@ -42,7 +43,7 @@ func (p *parameters) read(name string, use func(value string) bool) {
 	}
 }
 
-// oneOf reads a parameter that has one of these values. Without it the result is "".
+// oneOf reads a parameter that must have one of these values. If it is not given, the result is "".
 func oneOf[T ~string](p *parameters, name string, values ...T) (found T) {
 	p.read(name, func(value string) bool {
 		found = T(value)
@@ -51,7 +52,7 @@ func oneOf[T ~string](p *parameters, name string, values ...T) (found T) {
 	return found
 }
 
-// date reads a date-time. A date alone, as in the reference's example, is midnight UTC.
+// date reads a time. A date alone, as in the example in the reference, means midnight UTC.
 func (p *parameters) date(name string) (t time.Time) {
 	p.read(name, func(value string) bool {
 		for _, layout := range []string{time.RFC3339, time.DateOnly} {
@@ -66,7 +67,7 @@ func (p *parameters) date(name string) (t time.Time) {
 	return t
 }
 
-// pageSize reads the number of elements on a page: 1 to 1000, 50 by default.
+// pageSize reads the page size: 1 to 1000, 50 by default.
 func (p *parameters) pageSize() int {
 	size := 50
 	p.read("pageSize", func(value string) bool {
@@ -77,7 +78,7 @@ func (p *parameters) pageSize() int {
 	return size
 }
 
-// pageToken reads the token of a page, which belongs to a list of these filters.
+// pageToken reads the token of a page, which must be of a list with these filters.
 func (p *parameters) pageToken(list *ListSettings, filters string) token {
 	t := token{Filters: filters}
 	p.read("pageToken", func(value string) bool {
@@ -88,7 +89,7 @@ func (p *parameters) pageToken(list *ListSettings, filters string) token {
 	return t
 }
 
-// parse reads a request for a list of operations, or names the first parameter that is wrong.
+// parse parses a request for a list of operations. It returns the first invalid parameter, or "".
 func (s *ListSettings) parse(raw string) (q query, wrong string) {
 	p := parseParameters(raw)
 	start := p.date("startDate")
@@ -103,7 +104,7 @@ func (s *ListSettings) parse(raw string) (q query, wrong string) {
 	return q, p.wrong
 }
 
-// parseMessages reads a request for a list of messages, or names the first parameter that is wrong.
+// parseMessages parses a request for a list of messages. It returns the first invalid parameter, or "".
 func (s *ListSettings) parseMessages(raw string) (q messageQuery, wrong string) {
 	p := parseParameters(raw)
 	start := p.date("startDate")

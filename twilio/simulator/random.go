@@ -2,8 +2,8 @@ package simulator
 
 import "math"
 
-// random is a splitmix64 generator: a few nanoseconds to seed, which matters where each of a million operations is a
-// generator of its own.
+// random is a splitmix64 generator. Seeding one takes only nanoseconds, which matters if each of a million operations
+// has its own.
 type random uint64
 
 func newRandom(seed uint64, stream ...uint64) random {
@@ -27,24 +27,27 @@ func (r *random) next() uint64 {
 	return mix(uint64(*r))
 }
 
-// float is uniform in [0, 1).
+// float returns a number from the uniform distribution over [0, 1).
 func (r *random) float() float64 {
 	return float64(r.next()>>11) / (1 << 53)
 }
 
-// logBetween is log-uniform in [low, high], low being above 0.
+// logBetween returns a number from the log-uniform distribution over [low, high]. low must be above 0.
 func (r *random) logBetween(low, high int64) int64 {
-	return min(high, int64(float64(low)*math.Exp(r.float()*math.Log(float64(high+1)/float64(low)))))
+	ratio := float64(high+1) / float64(low)
+	n := float64(low) * math.Exp(r.float()*math.Log(ratio))
+	return min(high, int64(n))
 }
 
-// poisson is the number of arrivals where mean are expected.
+// poisson returns a number from the Poisson distribution with this mean.
 func (r *random) poisson(mean float64) int {
 	if mean > 60 {
-		// The normal distribution is close by then, and takes two draws.
+		// The normal distribution is close enough, and needs only two draws.
 		u := 1 - r.float()
 		z := math.Sqrt(-2*math.Log(u)) * math.Cos(2*math.Pi*r.float())
 		return max(0, int(math.Round(mean+math.Sqrt(mean)*z)))
 	}
+
 	limit := math.Exp(-mean)
 	n := 0
 	for p := r.float(); p > limit; p *= r.float() {

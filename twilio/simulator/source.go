@@ -10,12 +10,12 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// Source is what a Handler lists. It is safe for concurrent use.
+// Source has the operations that a Handler serves. It must be safe for concurrent use.
 type Source interface {
-	// List yields the operations that the filter selects, as they stand at now, by creation and, within one instant, by
-	// id; or backwards.
+	// List yields the operations that the filter selects, as they are at the time now. They are sorted by creation time
+	// and then by id, or in reverse.
 	List(now time.Time, f Filter, newestFirst bool) iter.Seq[twilio.Operation]
-	// Operation finds one operation as it stands at now.
+	// Operation finds an operation by its id, as it is at the time now.
 	Operation(now time.Time, id string) (twilio.Operation, bool)
 }
 
@@ -26,20 +26,28 @@ type Filter struct {
 	Status twilio.Status
 }
 
-// Static is a Source whose operations change by Update alone.
-type Static struct {
-	mu  sync.Mutex
-	ops []twilio.Operation // sorted; replaced, never written to
+// selects reports whether the filter selects an operation.
+func (f *Filter) selects(op *twilio.Operation) bool {
+	isEarlier := !f.From.IsZero() && op.CreatedAt.Before(f.From)
+	isLater := !f.To.IsZero() && !op.CreatedAt.Before(f.To)
+	hasStatus := f.Status == "" || op.Status == f.Status
+	return !isEarlier && !isLater && hasStatus
 }
 
-// NewStatic returns a source of these operations, whose ids differ.
+// Static is a Source whose operations change only by Update.
+type Static struct {
+	mu  sync.Mutex
+	ops []twilio.Operation // sorted; replaced as a whole, as lists under way use it
+}
+
+// NewStatic returns a source of these operations, whose ids must differ.
 func NewStatic(ops ...twilio.Operation) *Static {
 	return &Static{ops: slices.SortedFunc(slices.Values(ops), func(a, b twilio.Operation) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})}
 }
 
-// Update changes the operation of this id, but for its id and creation.
+// Update changes the operation with this id. change must not change the id or the creation time.
 func (s *Static) Update(id string, change func(*twilio.Operation)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,7 +59,7 @@ func (s *Static) Update(id string, change func(*twilio.Operation)) {
 	}
 }
 
-// List implements Source. The time does not matter.
+// List implements Source. It ignores the time.
 func (s *Static) List(_ time.Time, f Filter, newestFirst bool) iter.Seq[twilio.Operation] {
 	return func(yield func(twilio.Operation) bool) {
 		s.mu.Lock()
@@ -60,16 +68,16 @@ func (s *Static) List(_ time.Time, f Filter, newestFirst bool) iter.Seq[twilio.O
 			ops = slices.Backward(s.ops)
 		}
 		s.mu.Unlock()
+
 		for _, op := range ops {
-			inTime := (f.From.IsZero() || !op.CreatedAt.Before(f.From)) && (f.To.IsZero() || op.CreatedAt.Before(f.To))
-			if inTime && (f.Status == "" || op.Status == f.Status) && !yield(op) {
+			if f.selects(&op) && !yield(op) {
 				return
 			}
 		}
 	}
 }
 
-// Operation implements Source. The time does not matter.
+// Operation implements Source. It ignores the time.
 func (s *Static) Operation(now time.Time, id string) (twilio.Operation, bool) {
 	for op := range s.List(now, Filter{}, false) {
 		if op.ID == id {

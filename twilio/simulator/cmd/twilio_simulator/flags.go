@@ -19,7 +19,7 @@ type flags struct {
 	settings simulator.Settings
 }
 
-// worldFlags are the flags of the settings that simulator.NewWorld may refuse, by the names of their fields.
+// worldFlags are the flags of settings that simulator.NewWorld may refuse, by the names of the settings.
 var worldFlags = map[string]string{
 	"Rate":           "rate",
 	"ScheduledShare": "scheduled-share",
@@ -32,7 +32,7 @@ func addFlags(app *kingpin.Application) *flags {
 	add := func(name, otherwise, help string) *kingpin.FlagClause {
 		return app.Flag(name, help).Default(otherwise)
 	}
-	// Kingpin's own values do not name the flag when they are wrong.
+	// The errors of kingpin's own values do not name the flag.
 	parsed := func(name, otherwise, help, want string, parse func(text string) error) {
 		add(name, otherwise, help).SetValue(&value{name: name, want: want, parse: parse})
 	}
@@ -64,10 +64,10 @@ func addFlags(app *kingpin.Application) *flags {
 	return f
 }
 
-// A value is that of a flag, which its error names.
+// A value is the value of a flag. Its error names the flag.
 type value struct {
 	name  string
-	want  string // what would be right
+	want  string // what is expected
 	text  string
 	parse func(text string) error
 }
@@ -128,7 +128,7 @@ func order(to *simulator.Order) func(string) error {
 	}
 }
 
-// orders are the names of simulator.Orders.
+// orders returns the names of simulator.Orders.
 func orders() (names []string) {
 	for _, o := range simulator.Orders {
 		names = append(names, o.String())

@@ -33,8 +33,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	output := &usage.Output{To: stdout}
 	app.UsageWriter(output).ErrorWriter(stderr)
 	app.HelpFlag.Short('h')
-	helped := false // help ends the parser's work, not the process
-	app.Terminate(func(int) { helped = true })
+	helped := false
+	app.Terminate(func(int) { helped = true }) // instead of os.Exit
 
 	flags := addFlags(app)
 	_, err := app.Parse(args)
@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// explain says what was probably meant by a flag that is not known.
+// explain adds to an error about an unknown flag the one that was probably meant.
 func explain(app *kingpin.Application, args []string, err error) error {
 	isUnknown := strings.HasPrefix(err.Error(), "unknown ")
 	meant := usage.MeantFlag(app, args)
@@ -79,6 +79,7 @@ func (f *flags) serve(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("--listen-address: %w", err)
 	}
+
 	handler := simulator.NewHandler(world, f.settings)
 	mux := http.NewServeMux()
 	mux.Handle("/simulator/", simulator.NewAdmin(handler, world))
