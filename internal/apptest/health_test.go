@@ -130,8 +130,13 @@ func TestHealthcheckOfAnything(t *testing.T) {
 				if acceptErr != nil {
 					return
 				}
+				defer func() { _ = conn.Close() }()
+				// To net/http, what comes before the request is another error.
+				_, requestErr := http.ReadRequest(bufio.NewReader(conn))
+				if requestErr != nil {
+					t.Error(requestErr)
+				}
 				_, _ = io.WriteString(conn, tt.answer)
-				_ = conn.Close()
 			})
 			p := execute(t, nil, "healthcheck", l.Addr().String())
 			status, stderr := p.end(), p.log.String()
