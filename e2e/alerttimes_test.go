@@ -73,31 +73,30 @@ func TestAlertTimes(t *testing.T) {
 // alertsDoc is docs/alerts.md; TABLE, INTERVALS and WEEK are measured.
 const alertsDoc = `# When alerts begin and end
 
-Measured with the rules of ` + "`" + `deploy/prometheus` + "`" + ` on simulated accounts, at the intervals as they are shipped: scrapes and
-evaluations every 30 s, a refresh every minute. ` + "`" + `go test -run TestAlertTimes -alerts.full .` + "`" + ` in ` + "`" + `e2e/` + "`" + ` writes this file; do
-not edit it. Without the flag the test measures the first table and a part of the others, and fails when a goal is missed
-or the file is out of date.
+Measured with the rules of ` + "`" + `deploy/prometheus` + "`" + ` on simulated accounts, with the intervals as shipped: scrapes and evaluations
+every 30 s, a refresh every minute. ` + "`" + `go test -run TestAlertTimes -alerts.full .` + "`" + ` in ` + "`" + `e2e/` + "`" + ` writes this file; do not edit it.
+Without the flag, the test measures the first table and part of the others, and fails if a goal is missed or the file is
+out of date.
 
-Minutes to begin count from the first scrape that shows the trouble, minutes to end from the first scrape that shows it
+Minutes to begin are counted from the first scrape that shows the trouble, minutes to end from the first one that shows it
 fixed. Add up to 90 seconds until a scrape shows what the API says, and Alertmanager's ` + "`" + `group_wait` + "`" + ` (30 s) or
 ` + "`" + `group_interval` + "`" + ` (5 min).
 
 TABLE
 
-An account sends 600 messages a minute unless stated otherwise. Where so many an hour are sent, each comes and fails by
-chance, and the figures are the medians of ten accounts. Figures of an alert without a goal are for information. Three
-alerts are not in the table: TwilioOperationScheduledTooLong fires 10 minutes after its limit is exceeded,
+An account sends 600 messages a minute unless stated otherwise. In rows with a number of messages an hour, messages are sent
+and fail at random, and the figures are medians of ten accounts. Figures without a goal are for information. Three alerts are not in the table: TwilioOperationScheduledTooLong fires 10 minutes after its limit is exceeded,
 TwilioExporterShardMissing after 15 minutes, TwilioExporterStateNotWritten when the state is 15 minutes old.
 
 ## By interval
 
-All 600 messages a minute fail for three hours, at other intervals than the shipped ones: of refreshes in the background
-(` + "`" + `--collector.interval` + "`" + `), or at each scrape (` + "`" + `0s` + "`" + `), and of scrapes. The alert is TwilioFailedShareHigh, critical;
-interruptions are times at which it ended too early, false alarms are all other alerts.
+All 600 messages a minute fail for three hours, with other intervals of refreshes (` + "`" + `--collector.interval` + "`" + `, ` + "`" + `0s` + "`" + ` being each
+scrape) and of scrapes than those shipped. The alert is the critical TwilioFailedShareHigh. Interruptions count how often
+it ended too early; false alarms are all other alerts but the one in the last column.
 
 INTERVALS
 
-The limits are refreshes every 30 minutes and scrapes every 10. Beyond them TwilioExporterIntervalTooLong says so.
+The limits are refreshes every 30 minutes and scrapes every 10. Beyond them, TwilioExporterIntervalTooLong fires.
 
 ## A quiet week
 
@@ -105,27 +104,28 @@ WEEK
 
 ## What is behind it
 
-A share of messages is an alert when a lower bound of it is above the threshold, over 5 minutes, 15 minutes or an hour,
-and over six hours where fewer than 20 messages an hour reach an outcome. The bound is low where there is little to judge
-by: 5 of 5 failures give 22%, 5 of 10 6.1%, 12 of 110 3.2%, 60 of 1,000 3.8%, 600 of 10,000 5.2%. One formula is right for
-every size, and chance alone hardly ever gets above it. At least 5 (critical: 10) messages must have failed.
+Alerts on shares of messages compare a lower bound of the share with the threshold, over 5 minutes, 15 minutes or an hour,
+and over six hours if fewer than 20 messages an hour reach an outcome. The fewer messages there are, the further the bound
+is below the share: it is 22% for 5 failures of 5, 6.1% for 5 of 10, 3.2% for 12 of 110, 3.8% for 60 of 1,000, and 5.2% for
+600 of 10,000. So one formula fits accounts of any size, and chance alone hardly ever exceeds a threshold. At least 5
+messages (critical: 10) must have failed.
 
-The bound is that of the share's arcsine at 3.25 standard deviations, in
-[` + "`" + `recording.yml` + "`" + `](../deploy/prometheus/rules/recording.yml). Wilson's interval is better known, but too narrow where few of
-many fail: at 3 standard deviations it raised two or three false alarms in such a week.
+The bound is that of the share's arcsine, at 3.25 standard deviations: see
+[` + "`" + `recording.yml` + "`" + `](../deploy/prometheus/rules/recording.yml). Wilson's interval is better known, but too narrow if few of
+many messages fail: at 3 standard deviations, it raised two or three false alarms in such a week.
 
-It goes on for as long as the share is above the threshold in the shortest of 5, 15, 30 and 60 minutes in which four
-failures would be expected, by how many there were in the hour: 5 minutes for an account that sends much, and a quarter of
+An alert continues as long as the share exceeds the threshold over the shortest of 5, 15, 30 and 60 minutes in which four
+failures are expected, going by those of the last hour. That is 5 minutes for an account that sends much, and a quarter of
 an hour for one with 60 messages an hour of which half failed.
 
-No range is used in which two scrapes and a refresh are not sure to be: the rules measure how far apart scrapes are, and
-read ` + "`" + `twilio_exporter_refresh_interval_seconds` + "`" + `.
+The rules use no range that may lack two scrapes and a refresh: they measure the time between scrapes, and read
+` + "`" + `twilio_exporter_refresh_interval_seconds` + "`" + `.
 
-TwilioSendingStopped compares with this hour a week ago, if the hours before and after it were like it. In return for
-no alert when clocks change, a stop in the first or the last hour in which an account sends is not noticed. A stop in any
-other hour fires within 75 minutes.
+TwilioSendingStopped compares with this hour a week ago, if the hours before and after that one were like it. So it stays
+silent when clocks change, but misses a stop in the first or last hour in which an account sends. A stop in any other hour
+fires within 75 minutes.
 
-All figures are in [` + "`" + `thresholds.yml` + "`" + `](../deploy/prometheus/rules/thresholds.yml), and each account may have its own; each
+All thresholds are in [` + "`" + `thresholds.yml` + "`" + `](../deploy/prometheus/rules/thresholds.yml), and each account may have its own. Each
 alert has a [runbook](../deploy/runbooks/README.md).
 `
 

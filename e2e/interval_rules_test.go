@@ -160,5 +160,5 @@ func short(d time.Duration) string {
 }
 
 // paceHead is the head of the table.
-const paceHead = "| refresh | scrape | minutes to begin | minutes to end | interruptions | false alarms | told to be too seldom |\n" +
+const paceHead = "| refresh | scrape | minutes to begin | minutes to end | interruptions | false alarms | TwilioExporterIntervalTooLong |\n" +
 	"|---|---|---|---|---|---|---|\n"
