@@ -86,12 +86,10 @@ func TestPages(t *testing.T) {
 	base, transport := testServer(t, func(w http.ResponseWriter, r *http.Request) {
 		v, err := url.ParseQuery(r.URL.RawQuery)
 		want := url.Values{
-			"startDate": {
-				"2026-03-01T12:00:00Z",
-			},
-			"endDate":  {"2026-03-02T00:00:00.12Z"},
-			"status":   {"PROCESSING"},
-			"pageSize": {"7"},
+			"startDate": {"2026-03-01T12:00:00Z"},
+			"endDate":   {"2026-03-02T00:00:00.12Z"},
+			"status":    {"PROCESSING"},
+			"pageSize":  {"7"},
 		}
 		if requests > 0 {
 			want.Set("pageToken", tokens[requests-1])

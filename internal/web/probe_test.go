@@ -66,13 +66,23 @@ func TestProbeExamples(t *testing.T) {
 			}
 			stat := func(name string) int64 { return int64(e.Stats[name]) }
 			s := testServer(t, testutil.New(t, twilio.Operation{
-				ID: e.ID, Status: e.Status, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
+				ID:        e.ID,
+				Status:    e.Status,
+				CreatedAt: e.CreatedAt,
+				UpdatedAt: e.UpdatedAt,
 				Stats: twilio.Stats{
-					twilio.Total: stat("total"), twilio.Recipients: stat("recipients"), twilio.Attempts: stat("attempts"), twilio.Unaddressable: stat(
-						"unaddressable",
-					),
-					twilio.Scheduled: stat("scheduled"), twilio.Queued: stat("queued"), twilio.Sent: stat("sent"), twilio.Delivered: stat("delivered"),
-					twilio.Read: stat("read"), twilio.Undelivered: stat("undelivered"), twilio.Failed: stat("failed"), twilio.Canceled: stat("canceled"),
+					twilio.Total:         stat("total"),
+					twilio.Recipients:    stat("recipients"),
+					twilio.Attempts:      stat("attempts"),
+					twilio.Unaddressable: stat("unaddressable"),
+					twilio.Scheduled:     stat("scheduled"),
+					twilio.Queued:        stat("queued"),
+					twilio.Sent:          stat("sent"),
+					twilio.Delivered:     stat("delivered"),
+					twilio.Read:          stat("read"),
+					twilio.Undelivered:   stat("undelivered"),
+					twilio.Failed:        stat("failed"),
+					twilio.Canceled:      stat("canceled"),
 				},
 			}))
 			w := get(t, s, http.MethodGet, "/probe?target="+e.ID)
