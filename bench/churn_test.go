@@ -71,6 +71,7 @@ func (s *sampledSeries) add(t *testing.T, e *exporter) {
 		}
 		s.seen[series] = true
 	}
+
 	s.atOnce = max(s.atOnce, now)
 }
 
@@ -124,17 +125,20 @@ func TestNamedOperationsChurn(t *testing.T) {
 				sampled.add(t, looking)
 				<-time.After(interval)
 			}
+
 			for _, n := range counts {
 				n.endHour()
 			}
 			sampled.endHour()
 		}
+
 		snapshot := e.Status().Snapshot
 		want := namedMetrics * (len(snapshot.Failing) + len(snapshot.Stuck))
 		if got := exportedNames(t, e); len(got) != want {
 			t.Errorf("%d series name operations, want %d", len(got), want)
 		}
 	})
+
 	for _, n := range counts {
 		if n.atOnce > 2*n.limit {
 			t.Errorf("%d operations at once, want at most %d", n.atOnce, 2*n.limit)
@@ -143,6 +147,7 @@ func TestNamedOperationsChurn(t *testing.T) {
 			t.Errorf("no operation was named in an hour, want some of the demo's")
 		}
 	}
+
 	if most := 3 * (1 + 1 + 11); sampled.perHour == 0 || sampled.atOnce > most {
 		t.Errorf("%d series of samples at once, want at most %d; %d new ones in an hour", sampled.atOnce, most, sampled.perHour)
 	}
@@ -173,6 +178,7 @@ func exportedNames(t *testing.T, e *exporter) (series []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, f := range families {
 		if strings.HasPrefix(f.GetName(), "twilio_named_operation_") {
 			for _, m := range f.GetMetric() {

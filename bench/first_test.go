@@ -62,6 +62,7 @@ func firstRefresh(tb testing.TB) (f first) {
 		}
 		f.operations += len(p.Operations)
 	}
+
 	f.plain, f.plainRequests = time.Since(began), handler.Requests()
 
 	s := settings(day)

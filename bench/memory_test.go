@@ -37,6 +37,7 @@ func TestMemory(t *testing.T) {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	const aWeek = 600 * 60 * 24 * 7 // 600 a minute, of which 19,200 are in flight
+
 	for _, tt := range []struct {
 		name       string
 		operations int
@@ -75,6 +76,7 @@ func peakOfProgram(t *testing.T, dir string, operations int, window, lifetime ti
 		fmt.Sprintf("--rate=%f", float64(operations)/window.Minutes()), "--window=" + window.String(),
 		"--lifetime=" + lifetime.String(),
 	}, list...)
+
 	base := start(t, nil, regexp.MustCompile(`base URL: (http://\S+)`), filepath.Join(dir, "twilio_simulator"), args...)
 	env := []string{"TWILIO_ACCOUNT_SID=" + sid, "TWILIO_AUTH_TOKEN=" + token, "TWILIO_BASE_URL=" + base.found}
 	program := start(t, env,
@@ -101,11 +103,13 @@ func peakOfProgram(t *testing.T, dir string, operations int, window, lifetime ti
 			}
 			break
 		}
+
 		if time.Now().After(deadline) {
 			t.Fatalf("no third refresh: %s", program.lines.String())
 		}
 		<-time.After(100 * time.Millisecond)
 	}
+
 	peak := peakMemory(t, program.pid)
 	t.Logf("%d operations: %.1f MB", operations, float64(peak)/megabyte)
 	return peak
@@ -157,10 +161,12 @@ func start(t *testing.T, env []string, want *regexp.Regexp, file string, args ..
 		}
 		_ = cmd.Wait() // it is killed
 	}()
+
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
 	})
+
 	select {
 	case p.found = <-found:
 	case <-ended:
@@ -205,6 +211,7 @@ func peakMemory(t *testing.T, pid int) int64 {
 			return kibibytes * 1024
 		}
 	}
+
 	t.Fatal("no VmHWM")
 	return 0
 }
@@ -218,6 +225,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 			Rate: 1, Lifetime: 3 * time.Minute, LifetimeSpread: 0.5, ScheduledShare: 0.1, ScheduledAhead: day,
 			MaxRecipients: 100,
 		})
+
 		client, _ := connect(world)
 		s := settings(7 * day)
 		s.PageSize, s.Interval = 10, time.Hour
@@ -238,6 +246,7 @@ func TestMemoryStaysFlat(t *testing.T) {
 			runtime.ReadMemStats(&m)
 			return float64(m.HeapAlloc)
 		}
+
 		early := heapAt(8 * day)
 		for _, age := range ages {
 			late := heapAt(age)

@@ -19,6 +19,7 @@ func TestPerformance(t *testing.T) {
 		runReader(t, *readerName, *readerAPI, scaleOf(*full))
 		return
 	}
+
 	if *write != "" && !*full {
 		t.Fatal("-write needs -full: a hundredth of life's size is nothing to show")
 	}

@@ -94,6 +94,7 @@ func testReaders(t *testing.T, full bool) map[string]measured {
 			t.Errorf("%s counted %d operations, the plain loop %d", name, m.Operations, loop.Operations)
 		}
 	}
+
 	if most := loop.First.Requests + max(loop.First.Requests/20, 4); exporter.First.Requests > most {
 		t.Errorf("a first refresh made %d requests, a plain loop %d", exporter.First.Requests, loop.First.Requests)
 	}
@@ -129,6 +130,7 @@ func serveSimulator(t *testing.T, scale int) string {
 		Rate: 600 / float64(scale), Lifetime: 3 * time.Minute, LifetimeSpread: 0.5,
 		FailedShare: 0.01, UndeliveredShare: 0.03, ReadShare: 0.4,
 	})
+
 	handler := simulator.NewHandler(world, simulator.Settings{Now: func() time.Time { return *clock.Load() }})
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -146,11 +148,13 @@ func serveSimulator(t *testing.T, scale int) string {
 		}),
 		ReadHeaderTimeout: time.Minute,
 	}
+
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = server.Serve(listener) // until it is closed
 	}()
+
 	t.Cleanup(func() {
 		_ = server.Close()
 		<-ended
@@ -182,6 +186,7 @@ func runReader(t *testing.T, name, api string, scale int) {
 		default:
 			t.Fatalf("there is no reader %q", name)
 		}
+
 		m.Peak = peakMemory(t, os.Getpid())
 		line, err := json.Marshal(m)
 		if err != nil {
@@ -206,6 +211,7 @@ func measureLoop(t *testing.T, meter *meter, refresh func(context.Context, time.
 		}
 		return meter.stop(refreshes)
 	}
+
 	m.First = run(1)
 	m.Steady = run(2)
 	return m
@@ -299,6 +305,7 @@ func loopRefresh(ctx context.Context, client *http.Client, base *url.URL, size i
 			break
 		}
 	}
+
 	sums := map[string]*stats{}
 	for i := range all {
 		s := sums[all[i].Status]
@@ -323,6 +330,7 @@ func clientRefresh(ctx context.Context, client *twilio.Client, size int, since t
 		}
 		all = append(all, p.Operations...)
 	}
+
 	sums := map[twilio.Status]*twilio.Stats{}
 	for i := range all {
 		s := sums[all[i].Status]
@@ -403,6 +411,7 @@ func newWire(t *testing.T) *wire {
 			return &countedConn{c, &w.bytes}, err
 		},
 	}
+
 	var group sync.WaitGroup
 	for range lines {
 		l := &line{ask: make(chan *http.Request), answer: make(chan answer)}
@@ -414,6 +423,7 @@ func newWire(t *testing.T) *wire {
 			}
 		})
 	}
+
 	t.Cleanup(func() {
 		for range lines {
 			close((<-w.free).ask)

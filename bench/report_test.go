@@ -80,6 +80,7 @@ func (r *report) markdown() string {
 		}
 		row(&b, append(cells, oneTo(values[0]/values[2]), oneTo(values[1]/values[2]))...)
 	}
+
 	loop, exporter := r.readers[readClient].Steady, r.readers[readExporter].Steady
 	fmt.Fprintf(&b, "\nA refresh of the exporter takes %.1f%% of the requests of a loop on the same client, "+
 		"and %.1f%% of its CPU time.\n",

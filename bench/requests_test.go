@@ -73,6 +73,7 @@ func testRequests(t *testing.T) []cost {
 		scale     = 100
 		refreshes = 100
 	)
+
 	costs := make([]cost, len(kinds))
 	t.Run("kinds", func(t *testing.T) { // ends when all of them have
 		for i, k := range kinds {
@@ -86,6 +87,7 @@ func testRequests(t *testing.T) []cost {
 						Rate: k.rate / scale, Lifetime: k.lifetime, LifetimeSpread: 0.5,
 						ScheduledShare: k.scheduled, ScheduledAhead: day, MaxRecipients: 100,
 					})
+
 					client, handler := connect(world)
 					s := settings(k.window)
 					s.PageSize /= scale
@@ -100,6 +102,7 @@ func testRequests(t *testing.T) []cost {
 					c.steady = float64(handler.Requests()-before) / refreshes
 					e.check(t)
 					everything := twilio.Query{StartDate: time.Now().Add(-s.Window), PageSize: s.PageSize}
+
 					for _, err := range client.Pages(t.Context(), everything) {
 						if err != nil {
 							t.Fatal(err)
@@ -177,6 +180,7 @@ func (e *exporter) operations(t *testing.T) int {
 		t.Fatal(err)
 	}
 	sum := 0.0
+
 	for _, f := range families {
 		if f.GetName() == "twilio_operations" {
 			for _, m := range f.GetMetric() {

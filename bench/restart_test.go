@@ -36,6 +36,7 @@ func testRestarts(t *testing.T) []restart {
 			mostRequests: 40, mostBytes: 4_000_000, mostCPU: 150 * time.Millisecond,
 		},
 	}
+
 	for i := range restarts {
 		r := &restarts[i]
 		if r.full && !*full {
@@ -101,12 +102,14 @@ func (r *restart) measureState(t *testing.T) {
 		Rate: 600, Lifetime: 3 * time.Minute, LifetimeSpread: 0.5, MaxRecipients: 100,
 		Epoch: now.Add(-r.window - time.Hour), Until: now,
 	})
+
 	client, _ := connect(world)
 	s := settings(r.window)
 	w := window.New(window.Options{
 		Length: s.Window, Interval: s.Interval, MaxStaleness: s.MaxStaleness,
 		PageSize: s.PageSize, Concurrency: s.Concurrency, Named: 5,
 	})
+
 	if err := w.Refresh(t.Context(), client, &window.Progress{}); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +130,7 @@ func (r *restart) measureState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	r.cpu = (cpuTime(t) - before) / writes
 	r.bytes = dir.Size()
 }

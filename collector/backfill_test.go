@@ -24,6 +24,7 @@ func TestBackfill(t *testing.T) {
 		}
 		read := newRig(t, short(`quoted "\`))
 		var ops []twilio.Operation
+
 		for i, created := range []time.Duration{-4 * time.Minute, -150 * time.Second, -time.Minute, -50 * time.Second, -time.Second} {
 			ops = append(ops, twilio.Operation{
 				ID: fmt.Sprintf("comms_operation_%d", i), Status: twilio.StatusCompleted,
@@ -31,6 +32,7 @@ func TestBackfill(t *testing.T) {
 				Stats: twilio.Stats{twilio.Total: 10 << i, twilio.Failed: int64(i)},
 			})
 		}
+
 		ops[4].Status = twilio.StatusProcessing
 		read.list.set(ops...)
 		failed := newRig(t, short("failed"), status(http.StatusUnauthorized))
@@ -56,6 +58,7 @@ func TestBackfill(t *testing.T) {
 			line(values[len(values)-1], strconv.FormatInt(now.Unix(), 10))
 			return lines.String()
 		}
+
 		for _, want := range []string{
 			"# HELP twilio_messages Messages or e-mails: growth since the first refresh, across restarts if --storage.path is set.\n" +
 				"# TYPE twilio_messages counter\n" + series("twilio_messages_total", 0, 0, 20, 140, 300) + "# HELP",
@@ -65,6 +68,7 @@ func TestBackfill(t *testing.T) {
 				t.Errorf("not\n%s\nin\n%s", want, &b)
 			}
 		}
+
 		if !strings.HasSuffix(b.String(), "\n# EOF\n") || strings.Count(b.String(), "# EOF") != 1 {
 			t.Errorf("it ends in %q", b.String()[b.Len()-20:])
 		}

@@ -27,6 +27,7 @@ func fixed() scraped {
 	s.Account, s.Window = `marketing "EU"`, 24*time.Hour
 	s.AccountSID, s.Tags = "AC0123", OperationTags{"campaign", "cost-center"}
 	snapshot := &window.Snapshot{}
+
 	for i, status := range []twilio.Status{"SCHEDULED", "PROCESSING", "COMPLETED", "CANCELED", "PAUSED"} {
 		n := int64(i+1) * 1000
 		sums := window.StatusSums{Status: status, Totals: window.Totals{Operations: n, Failing: n + 1, Stats: twilio.Stats{
@@ -39,11 +40,13 @@ func fixed() scraped {
 		}
 		snapshot.Statuses = append(snapshot.Statuses, sums)
 	}
+
 	snapshot.Created = 3100
 	snapshot.Grown = twilio.Stats{
 		twilio.Total: 111, twilio.Recipients: 222, twilio.Unaddressable: 333, twilio.Attempts: 444, twilio.Delivered: 555, twilio.Read: 666, twilio.Undelivered: 777,
 		twilio.Failed: 888, twilio.Canceled: 999, twilio.Queued: 1, twilio.Scheduled: 2, twilio.Sent: 3,
 	}
+
 	for i := range 4 {
 		op := &twilio.Operation{
 			ID: fmt.Sprint("comms_operation_", i), Status: twilio.StatusProcessing,
@@ -55,6 +58,7 @@ func fixed() scraped {
 			snapshot.Stuck = append(snapshot.Stuck, op)
 		}
 	}
+
 	empty := settings()
 	empty.Account, empty.Tags = "starting", s.Tags
 	read := &view{
@@ -62,16 +66,19 @@ func fixed() scraped {
 		skew: -1500 * time.Millisecond, skewKnown: true, snapshot: snapshot,
 		results: map[string]int{"success": 1001, "error": 9}, errors: zeroErrors(),
 	}
+
 	read.errors["server"], read.errors["network"] = 5, 4
 	starting := &view{
 		settings: &empty, created: created, started: created, snapshot: &window.Snapshot{},
 		results: map[string]int{"success": 0, "error": 0}, errors: zeroErrors(),
 	}
+
 	read.sampled = Sampled{}.with(snapshot.Failing[0], []SampledMessage{
 		{ID: "1", Code: "30007", Channel: "SMS", Tags: map[string]string{"campaign": "spring \"26\"", "cost-center": "7"}},
 		{ID: "2", Code: "30007", Channel: "SMS", Tags: map[string]string{"campaign": "spring \"26\"", "cost-center": "8"}},
 		{ID: "3", Code: NoError, Channel: "RCS", Tags: map[string]string{"campaign": "spring \"26\""}},
 	}, at)
+
 	read.sampled = read.sampled.with(snapshot.Failing[3], []SampledMessage{{ID: "4", Code: "30003", Channel: "SMS"}}, at) // not named
 	read.collected = collectAll(read).all
 	starting.collected = collectAll(starting).all
@@ -124,22 +131,26 @@ func TestExposition(t *testing.T) {
 			}
 			var got bytes.Buffer
 			e := expfmt.NewEncoder(&got, tt.format, tt.options...)
+
 			for _, f := range families {
 				if err = e.Encode(f); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			if c, ok := e.(expfmt.Closer); ok {
 				if err = c.Close(); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			file := filepath.Join("testdata", tt.file)
 			if update() {
 				if err = os.WriteFile(file, got.Bytes(), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
+
 			want, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -177,6 +188,7 @@ func TestDescribe(t *testing.T) {
 		}
 		described[d] = true
 	}
+
 	sent := make(map[*prometheus.Desc]bool)
 	samples := make(chan prometheus.Metric, 1000)
 	fixed().Collect(samples)
@@ -187,6 +199,7 @@ func TestDescribe(t *testing.T) {
 		}
 		sent[m.Desc()] = true
 	}
+
 	for d := range described {
 		if !sent[d] {
 			t.Errorf("%v is described and not sent", d)
@@ -210,6 +223,7 @@ func TestOwnMetrics(t *testing.T) {
 	} {
 		m.Observe(r)
 	}
+
 	m.operations.Add(7)
 	const want = `
 # HELP twilio_exporter_api_requests_total Requests to the API, including retries, by HTTP status code; "other" for unregistered codes, "error" if there was no complete response.
@@ -225,10 +239,12 @@ twilio_exporter_api_requests_total{account="b",code="200",endpoint="list_operati
 twilio_exporter_operations_read_total{account="a"} 7
 twilio_exporter_operations_read_total{account="b"} 0
 `
+
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want),
 		"twilio_exporter_api_requests_total", "twilio_exporter_operations_read_total"); err != nil {
 		t.Error(err)
 	}
+
 	own.Remove("a")
 	own.Remove("b")
 	if n, err := testutil.GatherAndCount(reg); n != 0 || err != nil {
@@ -247,12 +263,14 @@ func TestUndocumentedStatuses(t *testing.T) {
 		late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
 		g := newRig(t, nil)
 		var ops []twilio.Operation
+
 		for i, status := range append(append(names[:17:17], late...), names...) {
 			ops = append(ops, twilio.Operation{
 				ID: fmt.Sprint("comms_operation_", i), Status: status,
 				CreatedAt: time.Now().Add(-time.Duration(1 + i)), UpdatedAt: time.Now(), Stats: twilio.Stats{twilio.Total: 1},
 			})
 		}
+
 		g.list.set(ops...)
 		for range 2 {
 			_ = g.RefreshOnce(t.Context())
@@ -264,15 +282,18 @@ func TestUndocumentedStatuses(t *testing.T) {
 			want["twilio_operations/other"] += float64(len(late))
 			g.want(got, want)
 			n := 0
+
 			for name := range got {
 				if strings.HasPrefix(name, "twilio_operations/") {
 					n++
 				}
 			}
+
 			if n != 4+16+1 {
 				t.Errorf("%d statuses, want 21", n)
 			}
 		}
+
 		// One that is gone is not shown, and has its name when it comes back.
 		g.list.set(ops[0])
 		wait(time.Minute)

@@ -118,6 +118,7 @@ func newRig(t *testing.T, change func(*Settings), faults ...simulator.Fault) *ri
 		Observe:   metrics.Observe,
 		Secret:    func(context.Context) (string, error) { return "", g.secret },
 	})
+
 	g.Refresher = NewRefresher(s, g.client, metrics, log.NewLogfmtLogger(g.log))
 	return g
 }
@@ -187,6 +188,7 @@ func (g *rig) gather(c prometheus.Collector) map[string]float64 {
 	if err != nil {
 		g.t.Error(err)
 	}
+
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			parts := []string{f.GetName()}
@@ -195,6 +197,7 @@ func (g *rig) gather(c prometheus.Collector) map[string]float64 {
 					parts = append(parts, l.GetValue())
 				}
 			}
+
 			name := strings.Join(parts, "/")
 			switch {
 			case m.GetGauge() != nil:
@@ -243,6 +246,7 @@ func TestLoopTicksFromStartToStart(t *testing.T) {
 		{"a tick late", 70 * time.Second, 0, []time.Duration{0, 70 * time.Second, 120 * time.Second, 180 * time.Second}},
 		{"ticks late", 250 * time.Second, 0, []time.Duration{0, 250 * time.Second, 300 * time.Second, 360 * time.Second}},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -282,6 +286,7 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 				"twilio_exporter_refreshes_total/success": 0, "twilio_exporter_refreshes_total/error": 0,
 			})
 		}
+
 		if st := g.Status(); st.Phase != PhaseReading || st.Current || g.Ready() {
 			t.Errorf("phase %q, current %t, ready %t", st.Phase, st.Current, g.Ready())
 		}
@@ -293,6 +298,7 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 				"twilio_exporter_refreshes_total/success": 1, "twilio_exporter_operations_read_total": 3,
 			})
 		}
+
 		if n := g.api.Requests(); n != 1 {
 			t.Errorf("%d requests, want 1", n)
 		}
@@ -351,6 +357,7 @@ func TestScrapesShareOneRefresh(t *testing.T) {
 			t.Error("on-scrape mode is ready and healthy at once")
 		}
 		g.run(0)
+
 		for round := range 3 {
 			var wg sync.WaitGroup
 			for range 100 {
@@ -363,6 +370,7 @@ func TestScrapesShareOneRefresh(t *testing.T) {
 				t.Fatalf("%d requests after %d rounds of scrapes", n, round+1)
 			}
 		}
+
 		wait(24 * time.Hour)
 		if n := g.api.Requests(); n != 3 {
 			t.Errorf("%d requests, want 3: nobody scrapes", n)
@@ -387,12 +395,14 @@ func TestScrapeThatTimesOut(t *testing.T) {
 			defer cancel()
 			return g.scrape(ctx)
 		}
+
 		start := time.Now()
 		for range 2 {
 			g.want(impatient(), map[string]float64{
 				"twilio_up": 0, "twilio_operations/COMPLETED": 2, "twilio_exporter_refreshes_total/error": 0,
 			})
 		}
+
 		if d := time.Since(start); d != 20*time.Second {
 			t.Errorf("two scrapes of 10s took %v", d)
 		}
@@ -418,6 +428,7 @@ func TestScrapeOfSeveralAccountsWaitsForAllAtOnce(t *testing.T) {
 			g.run(time.Hour)
 			rs = append(rs, g.Refresher)
 		}
+
 		start := time.Now()
 		reg := prometheus.NewPedanticRegistry()
 		reg.MustRegister(Await(t.Context(), rs).Views())
@@ -433,6 +444,7 @@ twilio_up{account="account2"} 1
 twilio_up{account="account3"} 0
 twilio_up{account="account4"} 1
 `
+
 		if err := promtest.GatherAndCompare(reg, strings.NewReader(want), "twilio_up"); err != nil {
 			t.Error(err)
 		}
@@ -451,6 +463,7 @@ func TestMaxAge(t *testing.T) {
 		{"two intervals", time.Hour, 10 * time.Minute, 2 * time.Hour},
 		{"on scrape", 0, 10 * time.Minute, 10 * time.Minute},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -468,6 +481,7 @@ func TestMaxAge(t *testing.T) {
 					"twilio_operations_window_seconds":               14400,
 					"twilio_exporter_last_success_timestamp_seconds": float64(succeeded.UnixMilli()) / 1e3,
 				}
+
 				got := g.scrape(t.Context())
 				g.want(got, always)
 				g.want(
@@ -478,17 +492,20 @@ func TestMaxAge(t *testing.T) {
 						"twilio_operations_failing/COMPLETED": 0,
 					},
 				)
+
 				if st := g.Status(); !st.Current || st.Phase != PhaseFailing || st.Reason.Label != "server" {
 					t.Errorf("current %t, phase %q, reason %q", st.Current, st.Phase, st.Reason.Label)
 				}
 				wait(time.Millisecond)
 				got = g.scrape(t.Context())
 				g.want(got, always)
+
 				for name := range got {
 					if strings.Contains(name, "/COMPLETED") || strings.Contains(name, "/CANCELED") {
 						t.Errorf("%s is shown", name)
 					}
 				}
+
 				if st := g.Status(); st.Current || st.Snapshot == nil {
 					t.Errorf("current %t, snapshot %v", st.Current, st.Snapshot)
 				}
@@ -507,6 +524,7 @@ func TestThrottledInBackgroundMode(t *testing.T) {
 				t.Fatal("waiting for Retry-After is healthy")
 			}
 		}
+
 		g.want(g.scrape(t.Context()), map[string]float64{"twilio_exporter_api_throttled_seconds_total": 50 * 60})
 		if st := g.Status(); st.Phase != PhaseThrottled || len(g.lists()) != 0 || g.Ready() {
 			t.Fatalf("phase %q, %d requests, ready %t before Retry-After", st.Phase, len(g.lists()), g.Ready())
@@ -533,6 +551,7 @@ func TestThrottledTimeCountsOnce(t *testing.T) {
 		probe, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		go func() { _, _ = g.client.FetchOperation(probe, testutil.Operation(1, "", twilio.Stats{}).ID) }()
+
 		for minutes := 3; minutes <= 15; minutes++ {
 			wait(time.Minute)
 			g.want(
@@ -540,6 +559,7 @@ func TestThrottledTimeCountsOnce(t *testing.T) {
 				map[string]float64{"twilio_exporter_api_throttled_seconds_total": float64(60 * minutes)},
 			)
 		}
+
 		wait(10 * time.Minute)
 		if d := g.client.Throttled(); d < 20*time.Minute || d > 20*time.Minute+3*time.Second { // jitter
 			t.Errorf("throttled for %v", d)
@@ -555,6 +575,7 @@ func TestThrottledInOnScrapeMode(t *testing.T) {
 		g.scrape(t.Context())
 		g.throttle(time.Minute)
 		start := time.Now()
+
 		for range 3 {
 			g.want(g.scrape(t.Context()), map[string]float64{
 				"twilio_up": 0, "twilio_operations/COMPLETED": 1,
@@ -564,6 +585,7 @@ func TestThrottledInOnScrapeMode(t *testing.T) {
 				t.Errorf("error %v, want ErrThrottled", err)
 			}
 		}
+
 		if d := time.Since(start); d != 0 || len(g.lists()) != 1 {
 			t.Errorf("scrapes waited %v and made %d requests", d, len(g.lists())-1)
 		}
@@ -608,6 +630,7 @@ func TestHealthOfALoopThatHangs(t *testing.T) {
 					<-release // whatever its context says
 					return testutil.Transport(g.api).RoundTrip(r)
 				})
+
 				g.run(0)
 				if wait(tt.want); !g.Healthy() {
 					t.Errorf("unhealthy within %v", tt.want)
@@ -645,6 +668,7 @@ func TestStopInTheMiddle(t *testing.T) {
 				synctest.Wait()
 				start := time.Now()
 				var wg sync.WaitGroup
+
 				for range 10 {
 					wg.Go(func() {
 						if err := g.Refresh(t.Context()); !errors.Is(err, context.Canceled) {
@@ -652,6 +676,7 @@ func TestStopInTheMiddle(t *testing.T) {
 						}
 					})
 				}
+
 				synctest.Wait()
 				g.stop()
 				<-g.done
@@ -666,6 +691,7 @@ func TestStopInTheMiddle(t *testing.T) {
 					"twilio_exporter_refreshes_total/success": 0, "twilio_exporter_refreshes_total/error": 0,
 					"twilio_exporter_refresh_errors_total/other": 0, "twilio_exporter_refresh_errors_total/timeout": 0,
 				})
+
 				if out := g.log.String(); strings.Contains(out, "failed") {
 					t.Errorf("logged:\n%s", out)
 				}
@@ -750,6 +776,7 @@ func TestReasons(t *testing.T) {
 			err: "names a page as the next that was read before",
 		},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -767,6 +794,7 @@ func TestReasons(t *testing.T) {
 					"twilio_exporter_refreshes_total/error":   1,
 					"twilio_exporter_refreshes_total/success": 0,
 				}
+
 				for _, r := range Reasons() {
 					want["twilio_exporter_refresh_errors_total/"+r.Label] = 0
 				}
@@ -788,6 +816,7 @@ func TestReasons(t *testing.T) {
 			})
 		})
 	}
+
 	endless := fmt.Errorf("account: %w", &window.TooManyError{Most: 7})
 	if label := ReasonOf(endless).Label; label != "pagination" {
 		t.Errorf("reason %q of a list without end", label)
@@ -807,16 +836,19 @@ func TestLog(t *testing.T) {
 			defer g.log.Reset()
 			return strings.Split(strings.TrimSpace(g.log.String()), "\n")
 		}
+
 		check := func(got []string, want ...string) {
 			t.Helper()
 			if !slices.Equal(got, want) {
 				t.Errorf("logged\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 			}
 		}
+
 		check(lines(),
 			`level=info account=test msg="refresh under way" pages=0 pages_expected=1`,
 			`level=info account=test msg="refresh under way" pages=0 pages_expected=1`,
 			`level=info account=test pages=1 requests=1 duration=12s msg="first refresh succeeded" operations=2`)
+
 		g.fail()
 		check(lines(), `level=debug account=test pages=1 requests=1 duration=0s msg="refresh succeeded" operations=2`)
 		g.fail(status(http.StatusUnauthorized))
@@ -824,6 +856,7 @@ func TestLog(t *testing.T) {
 			lines(),
 			`level=error account=test pages=0 requests=1 duration=0s msg="refresh failed" reason=auth err="list_operations: 401 Unauthorized: 20003 Authenticate (check the account SID and auth token, or the API key and its secret)" hint="`+Reasons()[0].Remedy+`"`,
 		)
+
 		g.fail()
 		check(lines(), `level=info account=test pages=1 requests=1 duration=0s msg="refresh succeeded again" operations=2`)
 	})
@@ -842,6 +875,7 @@ func TestSkewIsLoggedOnce(t *testing.T) {
 			}
 			return resp, err
 		})
+
 		const line = `level=warn account=test msg="the API's clock differs from that of this host" skew=1m30s ` +
 			`hint="Check the time synchronization of this host."`
 		for _, step := range []struct {
@@ -873,6 +907,7 @@ func TestRequestsOfARefresh(t *testing.T) {
 				_, _ = g.client.FetchOperation(t.Context(), testutil.Operation(1, "", twilio.Stats{}).ID)
 			}
 		}()
+
 		if err := g.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -57,12 +57,14 @@ func TestSampledForgets(t *testing.T) {
 	for _, op := range []*twilio.Operation{named, other} {
 		s = s.with(op, []SampledMessage{{ID: op.ID, Code: "1", Channel: "SMS"}}, at)
 	}
+
 	for after, want := range map[time.Duration]int{time.Minute: 2, forgetAfter: 1, 24 * time.Hour: 1, -24 * time.Hour: 1} {
 		got := s.only([]*twilio.Operation{named}, at.Add(after))
 		if _, kept := got.Operation("a"); len(got.Operations) != want || !kept || total(got.Errors) != 2 {
 			t.Errorf("after %v: %+v", after, got)
 		}
 	}
+
 	if len(s.Operations) != 2 {
 		t.Error("what is replaced has changed")
 	}
@@ -77,6 +79,7 @@ func TestSampledTexts(t *testing.T) {
 		{ID: "5", Code: "30003", Channel: "SMS", Text: "one says this"},
 		{ID: "6", Code: "30005", Channel: "SMS", Text: "said once"},
 	}
+
 	s := Sampled{}.with(lossy("a", 100), messages, time.Now())
 	found, _ := s.Operation("a")
 	texts := map[string]string{}
@@ -86,6 +89,7 @@ func TestSampledTexts(t *testing.T) {
 	if texts["30007"] != "Message filtered" || texts["30003"] != "" || texts["30005"] != "" {
 		t.Errorf("texts %q", texts)
 	}
+
 	for _, e := range s.Errors {
 		if e.Text != "" {
 			t.Errorf("the account's errors have the text %q", e.Text)
@@ -105,6 +109,7 @@ func TestSampledLimits(t *testing.T) {
 		messages[0].Code, messages[0].Channel = twilio.Other, twilio.Other
 		s = s.with(lossy(strconv.Itoa(op), 100), messages, time.Now())
 	}
+
 	for _, op := range s.Operations {
 		if len(op.Errors) > maxOperationErrors+1 || total(op.Errors) != 20 {
 			t.Errorf("%d codes of %d messages", len(op.Errors), total(op.Errors))

@@ -87,6 +87,7 @@ func TestResume(t *testing.T) {
 			"twilio_exporter_refreshes_total/error": 1, "twilio_exporter_refresh_errors_total/server": 1,
 			"twilio_operation_messages/COMPLETED": 45,
 		})
+
 		created := g.created
 		g.stop()
 		<-g.done
@@ -100,6 +101,7 @@ func TestResume(t *testing.T) {
 				t.Errorf("%s is %v, was %v", name, after[name], value)
 			}
 		}
+
 		if !r.created.Equal(created) {
 			t.Errorf("the counters were created at %v, now at %v", created, r.created)
 		}
@@ -111,12 +113,14 @@ func TestResume(t *testing.T) {
 			ID: "comms_operation_new", Status: twilio.StatusCompleted, CreatedAt: time.Now(), UpdatedAt: time.Now(),
 			Stats: twilio.Stats{twilio.Total: 100},
 		})...)
+
 		r.run(0)
 		synctest.Wait()
 		r.want(r.scrape(t.Context()), map[string]float64{
 			"twilio_up": 1, "twilio_messages_total": 15 + 6 + 100, "twilio_exporter_refreshes_total/success": 3,
 			"twilio_exporter_refreshes_total/error": 1, "twilio_operation_messages/COMPLETED": 151,
 		})
+
 		if s := r.Status(); !r.Ready() || s.Phase != PhaseFresh {
 			t.Errorf("ready %t, phase %s", r.Ready(), s.Phase)
 		}
@@ -138,6 +142,7 @@ func TestKeptBeforeShown(t *testing.T) {
 				"twilio_exporter_refreshes_total/success": float64((n - 1) - (n-1)/3),
 				"twilio_exporter_refreshes_total/error":   float64((n - 1) / 3),
 			})
+
 			ahead := map[string]float64{"twilio_exporter_refreshes_total/success": 1}
 			if failed {
 				ahead = map[string]float64{
@@ -146,19 +151,23 @@ func TestKeptBeforeShown(t *testing.T) {
 			} else if n > 1 {
 				ahead["twilio_messages_total"] = 15
 			}
+
 			for name, want := range ahead {
 				if got := kept[name] - shown[name]; got != want {
 					t.Errorf("state %d is ahead of what is shown by %v of %s, want %v", n, got, name, want)
 				}
 			}
+
 			if n%3 == 2 {
 				g.fail(status(http.StatusUnauthorized))
 				return
 			}
+
 			g.fail()
 			ops = grown(ops, 5)
 			g.list.set(ops...)
 		})
+
 		g.list.set(ops...)
 		g.run(0)
 		wait(8*time.Minute + time.Second)
@@ -191,6 +200,7 @@ func TestKeptMeanwhile(t *testing.T) {
 			}
 			return after
 		}
+
 		g.run(0)
 		wait(12 * time.Second)
 		g.stop()
@@ -205,6 +215,7 @@ func TestKeptMeanwhile(t *testing.T) {
 			"twilio_up": 0, "twilio_operations/COMPLETED": none, "twilio_messages_total": 0,
 			"twilio_exporter_refreshes_total/success": 0, "twilio_exporter_refreshes_total/error": 0,
 		})
+
 		if s := r.Status(); s.Snapshot != nil || s.Current {
 			t.Error("a part of a first read is shown")
 		}
@@ -255,6 +266,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+
 			g = next
 			killed := false
 			g.KeepStates(func(b []byte) {
@@ -262,6 +274,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 					state = b
 				}
 			})
+
 			g.run(0)
 			wait(20 * time.Second)
 			if g.Ready() {
@@ -271,6 +284,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 			g.stop()
 			<-g.done
 		}
+
 		took := g.state.succeeded.Sub(started)
 		t.Logf("%v, undisturbed %v", took, alone)
 		if took > 2*alone {
@@ -404,6 +418,7 @@ func TestResumeOtherVersion(t *testing.T) {
 			k.Errors = map[string]int{"auth": 4, "of another version": 2}
 			k.Results["error"] = 6
 		})
+
 		r := restarted(t, g, older, nil)
 		r.want(r.scrape(t.Context()), map[string]float64{
 			"twilio_exporter_refresh_errors_total/auth": 4, "twilio_exporter_refresh_errors_total/server": 0,
@@ -449,6 +464,7 @@ func TestResumeSampled(t *testing.T) {
 				t.Errorf("%v are shown, %v kept", shown, kept)
 			}
 		})
+
 		g.LookUpLost(func(_ context.Context, failing []*twilio.Operation) {
 			g.Found(failing[0], []SampledMessage{{ID: "comms_message_1", Code: "30007", Channel: "SMS"}})
 		})

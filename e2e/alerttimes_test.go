@@ -36,12 +36,14 @@ func TestAlertTimes(t *testing.T) {
 			}
 		}
 	}
+
 	table, intervals, week := "", "", ""
 	t.Run("troubles", func(t *testing.T) {
 		t.Parallel()
 		table = measure(t)
 		said(t, table)
 	})
+
 	t.Run("intervals", func(t *testing.T) {
 		t.Parallel()
 		all := fewPaces()
@@ -52,6 +54,7 @@ func TestAlertTimes(t *testing.T) {
 		t.Log("\n" + intervals)
 		said(t, intervals)
 	})
+
 	t.Run("quiet", func(t *testing.T) {
 		t.Parallel()
 		days := 1
@@ -61,6 +64,7 @@ func TestAlertTimes(t *testing.T) {
 		week = quietDays(t, days)
 		t.Log(week)
 	})
+
 	t.Cleanup(func() {
 		if !*fullAlerts || t.Failed() || table == "" || intervals == "" || week == "" {
 			return
@@ -170,6 +174,7 @@ func troubleCases() []troubleCase {
 			}
 		}
 	}
+
 	// chance sends a random number of messages, with this mean, each with its chance.
 	chance := func(perHour, failed float64) func(*simAccount, bool) {
 		return func(a *simAccount, sick bool) {
@@ -180,6 +185,7 @@ func troubleCases() []troubleCase {
 			a.sendChance(perHour/60, share, 0)
 		}
 	}
+
 	apiDown := func(reason string) func(*simAccount, bool) {
 		return func(a *simAccount, sick bool) {
 			if sick {
@@ -566,10 +572,13 @@ func measure(t *testing.T) string {
 					p.mended = at
 				}
 			}
+
 			samples = append(samples, p.scrape()...)
 		}
+
 		r.step(at, samples)
 	}
+
 	r.evaluate()
 	return timesTable(t, r, all, start)
 }
@@ -589,6 +598,7 @@ func timesTable(t *testing.T, r *ruleRun, all []*patient, start time.Time) strin
 		if len(c.alerts) == 0 {
 			fmt.Fprintf(&rows, "| %s | none | | | | | |\n", c.name)
 		}
+
 		for _, want := range c.alerts {
 			var begins, ends []float64
 			for _, p := range of {
@@ -602,6 +612,7 @@ func timesTable(t *testing.T, r *ruleRun, all []*patient, start time.Time) strin
 					t.Errorf("%s: %v began %d times: %v", c.name, f, len(changes), changes)
 					continue
 				}
+
 				// Of several times, from the first to the end of the last that began in the
 				// trouble.
 				end := math.Inf(1)
@@ -610,8 +621,10 @@ func timesTable(t *testing.T, r *ruleRun, all []*patient, start time.Time) strin
 						end = change.to.Sub(p.mended).Minutes()
 					}
 				}
+
 				begins, ends = append(begins, changes[0].from.Sub(p.shown).Minutes()), append(ends, end)
 			}
+
 			if len(begins) == 0 {
 				continue
 			}
@@ -626,12 +639,14 @@ func timesTable(t *testing.T, r *ruleRun, all []*patient, start time.Time) strin
 				c.name, want.alert, want.severity, begin, goal(want.begin), max(end, 0), goal(want.end))
 		}
 	}
+
 	for _, change := range r.changes {
 		if !accounted[change.firing] {
 			t.Errorf("%v fires from %v to %v, which no case expects",
 				change.firing, change.from.Sub(start), change.to.Sub(start))
 		}
 	}
+
 	t.Log("\n" + rows.String())
 	return rows.String()
 }

@@ -56,6 +56,7 @@ func TestBackfill(t *testing.T) {
 		api.handlers[sid] = simulator.NewHandler(a.world, simulator.Settings{AccountSID: sid, AuthToken: fleetToken})
 		names = append(names, a.name)
 	}
+
 	server := httptest.NewServer(api)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -80,6 +81,7 @@ func TestBackfill(t *testing.T) {
 			t.Fatalf("create-blocks-from openmetrics: %v\n%s", err, out)
 		}
 	})
+
 	// The recorded series of that time: those of the counters; then, where dashboards will be looked at, those of these, and so on.
 	lookedAt := installed.Add(-30 * time.Hour)
 	for _, span := range [][2]time.Time{
@@ -154,6 +156,7 @@ func pastIsRight(t *testing.T, s *stack, accounts []newcomer, instance string) {
 			}
 			return err
 		})
+
 		resets, err := value(`resets(twilio_messages_total`+series+`[1h])`, time.Now())
 		if err != nil || resets != 1 {
 			t.Errorf("%v resets, error %v", resets, err)
@@ -175,6 +178,7 @@ func dashboardsShowThePast(t *testing.T, s *stack, history string, at time.Time)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for _, e := range d.expressions {
 			expr, err := fill(e.text, settings[0])
 			if err != nil {
@@ -190,6 +194,7 @@ func dashboardsShowThePast(t *testing.T, s *stack, history string, at time.Time)
 			}
 		}
 	}
+
 	if asked < 20 {
 		t.Errorf("only %d expressions are about the past", asked)
 	}
@@ -268,8 +273,10 @@ func alertsOfTheFirstDay(t *testing.T, blocks string, accounts []newcomer, insta
 					}
 					samples = append(samples, page...)
 				}
+
 				r.step(at, samples)
 			}
+
 			r.evaluate()
 
 			var got []string
@@ -279,6 +286,7 @@ func alertsOfTheFirstDay(t *testing.T, blocks string, accounts []newcomer, insta
 					t.Logf("%v begins %v after the trouble", c.firing, c.from.Sub(begin.Add(untilTrouble)))
 				}
 			}
+
 			slices.Sort(got)
 			var want []string
 			if loaded {

@@ -33,6 +33,7 @@ func TestClusters(t *testing.T) {
 		a.begin(start)
 		accounts[cluster] = a
 	}
+
 	thresholds := ruleGroups(t, filepath.Join(prometheusFiles, "rules"))
 	r := newRuleRun(t, everyScrape, shippedRules()...)
 	const lasts = 3 * time.Hour
@@ -51,6 +52,7 @@ func TestClusters(t *testing.T) {
 					a.send(many, 0.01, 0.03)
 				}
 			}
+
 			samples = append(samples, ofCluster(cluster, a.scrape())...)
 			// What the cluster's own Prometheus has recorded of thresholds.
 			for _, group := range thresholds {
@@ -63,8 +65,10 @@ func TestClusters(t *testing.T) {
 				}
 			}
 		}
+
 		r.step(at, samples)
 	}
+
 	r.evaluate() // which fails at an error
 
 	end := start.Add(lasts - everyScrape)
@@ -81,17 +85,20 @@ func TestClusters(t *testing.T) {
 			t.Errorf("%s: %v: %s", where, result.Err, expr)
 			return 0
 		}
+
 		vector, err := result.Vector()
 		if err != nil {
 			return 0 // a number
 		}
 		return len(vector)
 	}
+
 	asked := 0
 	for _, e := range ruleExpressions(t, filepath.Join(prometheusFiles, "rules")) {
 		ask(e.where, e.text)
 		asked++
 	}
+
 	for _, d := range dashboards(t) {
 		for _, values := range []string{".*", "eu"} {
 			for _, e := range d.expressions {
@@ -106,6 +113,7 @@ func TestClusters(t *testing.T) {
 			}
 		}
 	}
+
 	if asked < 300 {
 		t.Errorf("%d queries are hardly all", asked)
 	}
@@ -119,6 +127,7 @@ func TestClusters(t *testing.T) {
 			told[fmt.Sprint(series.firing)] = told[fmt.Sprint(series.firing)] || series.fires
 		}
 	}
+
 	for _, want := range []string{
 		"TwilioFailedShareHigh (critical) of marketing", "TwilioFailedShareHigh (warning) of marketing",
 		"TwilioCampaignFailing (warning) of marketing",
@@ -128,11 +137,13 @@ func TestClusters(t *testing.T) {
 		}
 		delete(told, want)
 	}
+
 	for other, fires := range told {
 		if fires {
 			t.Errorf("also fires: %s", other)
 		}
 	}
+
 	// In the one cluster alone.
 	for _, rule := range r.rules {
 		for key := range rule.active {

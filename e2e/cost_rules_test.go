@@ -69,6 +69,7 @@ func (c *ruleCost) evaluate(b *testing.B) {
 		}
 		query.Close()
 	}
+
 	c.cpu += processorTime(b) - began
 }
 
@@ -94,6 +95,7 @@ func newRuleCost(b *testing.B, dir string) *ruleCost {
 		all[i] = &simAccount{name: fmt.Sprintf("account-%03d", i), instance: "exporter:9861"}
 		all[i].begin(start)
 	}
+
 	db, queries := newDatabase(b)
 	r := &ruleRun{t: b, db: db, queries: queries}
 	for at := start; !at.After(end); at = at.Add(everyScrape) {
@@ -109,8 +111,10 @@ func newRuleCost(b *testing.B, dir string) *ruleCost {
 			}
 			samples = append(samples, page...)
 		}
+
 		r.append(at, samples)
 	}
+
 	var exprs []string
 	for _, name := range []string{"thresholds.yml", "recording.yml", "alerts.yml"} {
 		groups, errs := rulefmt.ParseFile(filepath.Join(dir, name), false, model.LegacyValidation, promql, promslog.NewNopLogger())
@@ -125,6 +129,7 @@ func newRuleCost(b *testing.B, dir string) *ruleCost {
 			}
 		}
 	}
+
 	// What recording rules would have recorded in the last minutes.
 	for at := end.Add(-4 * everyScrape); !at.After(end); at = at.Add(everyScrape) {
 		for _, rule := range r.rules {

@@ -27,6 +27,7 @@ func TestDemo(t *testing.T) {
 		day := totals(simulator.MustWorld(settings).Sums(now, now.Add(-24*time.Hour), now))
 		return usualHour{account, float64(day[twilio.Delivered]) / 24, float64(day[twilio.Attempts]) / 24}
 	}
+
 	past := history(1, now, usual("demo", simulator.DemoWorld(now)), usual("demo-emails", simulator.DemoEmailWorld(now)))
 	s := startStack(t, "Prometheus", 1, []string{demo.address}, "", past,
 		func(dir string) { limitByAccount(t, dir, "demo") })
@@ -36,10 +37,12 @@ func TestDemo(t *testing.T) {
 			t.Parallel()
 			eventually(t, "the target to be up", func() error { return targetsUp(t.Context(), s, 1) })
 		})
+
 		t.Run("rules work", func(t *testing.T) {
 			t.Parallel()
 			checkRuleHealth(t, s)
 		})
+
 		t.Run("recording rules yield", func(t *testing.T) {
 			t.Parallel()
 			records := slices.DeleteFunc(recorded(t, filepath.Join(prometheusFiles, "rules")), func(record string) bool {
@@ -53,10 +56,12 @@ func TestDemo(t *testing.T) {
 				t.Error("a rule that yields nothing was not noticed")
 			}
 		})
+
 		t.Run("accounts of e-mails are known", func(t *testing.T) {
 			t.Parallel()
 			eventually(t, "the resources of the accounts", func() error { return emailsKnown(t.Context(), s) })
 		})
+
 		for _, d := range dashboards(t) {
 			if d.probes() {
 				continue
@@ -67,6 +72,7 @@ func TestDemo(t *testing.T) {
 			})
 		}
 	})
+
 	t.Run("metrics", func(t *testing.T) {
 		page, err := get(t.Context(), demo.url("/metrics"))
 		if err != nil {
@@ -113,6 +119,7 @@ func targetsUp(ctx context.Context, s *stack, want int) error {
 	if len(found) != want {
 		return fmt.Errorf("%d targets, not %d", len(found), want)
 	}
+
 	for _, one := range found {
 		if one.value != 1 {
 			return fmt.Errorf("%v is down", one.labels)
@@ -148,6 +155,7 @@ func checkRuleHealth(t *testing.T, s *stack) {
 				Rules []struct{ Name, Health, LastError string }
 			}
 		}
+
 		if err := s.ask(t.Context(), "/api/v1/rules", nil, "", &answer); err != nil {
 			return err
 		}
@@ -160,6 +168,7 @@ func checkRuleHealth(t *testing.T, s *stack) {
 				}
 			}
 		}
+
 		if n != want {
 			return fmt.Errorf("%d rules of %d", n, want)
 		}
@@ -187,6 +196,7 @@ func checkPanels(t *testing.T, s *stack, d *dashboard) {
 			wrong.expressions = []expression{{e.where, text}}
 		}
 	}
+
 	problems, err := emptyPanels(t.Context(), s, &wrong)
 	if err != nil || len(problems) != 1 {
 		t.Errorf("the wrong copy %v was not noticed: %v, %v", wrong.expressions, problems, err)
@@ -236,6 +246,7 @@ func probed(t *testing.T) [][]byte {
 		}
 		return page
 	}
+
 	now := time.Now()
 	for op := range a.world.Operations(now, now.Add(-time.Minute), now) {
 		page, err := get(t.Context(), a.exporter.url("/metrics"))
@@ -244,6 +255,7 @@ func probed(t *testing.T) [][]byte {
 		}
 		return [][]byte{page, probe(op.ID, 1), probe("comms_operation_00000000000000000000000000", 0)}
 	}
+
 	t.Fatal("no operation within a minute")
 	return nil
 }

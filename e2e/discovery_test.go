@@ -31,6 +31,7 @@ func TestCampaignDiscovery(t *testing.T) {
 			}
 			text = strings.ReplaceAll(text, before, after)
 		}
+
 		writeFile(t, file, []byte(text))
 	})
 
@@ -46,6 +47,7 @@ func TestCampaignDiscovery(t *testing.T) {
 		campaign = found[0].labels["instance"]
 		return nil
 	})
+
 	if !strings.HasPrefix(campaign, "comms_operation_") {
 		t.Errorf("the instance is %q, not the campaign", campaign)
 	}
@@ -55,11 +57,13 @@ func TestCampaignDiscovery(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Errorf("the messages of %s: %v, %v", campaign, found, err)
 	}
+
 	for _, d := range dashboards(t) {
 		if d.probes() {
 			checkPanels(t, s, &d)
 		}
 	}
+
 	eventually(t, campaign+" to be forgotten", func() error {
 		found, err := s.query(t.Context(), fmt.Sprintf(`up{job="twilio_campaign",instance=%q}`, campaign))
 		if err == nil && len(found) > 0 {
@@ -80,6 +84,7 @@ func switchOn(t *testing.T, config, job string) string {
 	var b strings.Builder
 	b.WriteString(before + strings.Replace(head, "# ", "", 1))
 	inside := true
+
 	for line := range strings.Lines(after) {
 		rest, commented := strings.CutPrefix(line, "  #   ")
 		if inside = inside && commented; inside {

@@ -24,10 +24,12 @@ func TestEmailsAndReasons(t *testing.T) {
 			CreatedAt: time.Now().Add(-time.Minute), UpdatedAt: time.Now(),
 		}
 	}
+
 	messages := simulator.NewStatic(operation(1, twilio.Stats{
 		twilio.Total: 1000, twilio.Recipients: 1000, twilio.Attempts: 1000, twilio.Unaddressable: 1,
 		twilio.Delivered: 600, twilio.Failed: 300, twilio.Undelivered: 99,
 	}))
+
 	emails := simulator.NewStatic(operation(2, twilio.Stats{
 		twilio.Total: 500, twilio.Sent: 500, twilio.Delivered: 400, twilio.Read: 250, twilio.Undelivered: 100,
 	}))
@@ -35,11 +37,13 @@ func TestEmailsAndReasons(t *testing.T) {
 		Emails: emails, EmailsWithoutAttempts: true,
 		AccountSID: simulator.DemoAccountSID, AuthToken: simulator.DemoAuthToken,
 	})
+
 	server := httptest.NewServer(api)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
 	})
+
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "token"), []byte(simulator.DemoAuthToken))
 	account := func(name, resource string) any {
@@ -48,6 +52,7 @@ func TestEmailsAndReasons(t *testing.T) {
 			"base_url": server.URL + "/v1", "resource": resource,
 		}
 	}
+
 	file := filepath.Join(dir, "accounts.yml")
 	writeYAML(t, file, map[string]any{"accounts": []any{account("texts", "messages"), account("letters", "emails")}})
 	exporter := start(t, "the exporter", "exporter", nil, "--config.file="+file, "--web.listen-address=127.0.0.1:0",
@@ -68,6 +73,7 @@ func TestEmailsAndReasons(t *testing.T) {
 		}
 		return nil
 	})
+
 	for _, want := range []string{
 		`twilio_account_info{account="texts",account_sid="` + simulator.DemoAccountSID + `",resource="messages"} 1`,
 		`twilio_account_info{account="letters",account_sid="` + simulator.DemoAccountSID + `",resource="emails"} 1`,
@@ -85,6 +91,7 @@ func TestEmailsAndReasons(t *testing.T) {
 			t.Errorf("%q is missing", want)
 		}
 	}
+
 	for _, wrong := range []string{
 		`unaddressable{account="letters"`, `unaddressable_total{account="letters"`, `sampled{account="letters"`,
 		`tag_campaign=""`, simulator.Personal,
@@ -93,6 +100,7 @@ func TestEmailsAndReasons(t *testing.T) {
 			t.Errorf("%q is there", wrong)
 		}
 	}
+
 	if !strings.Contains(page, `twilio_named_operation_info{account="texts",operation="comms_operation_00000000000000000000000001",tag_campaign="`) {
 		t.Error("the tags are missing")
 	}

@@ -26,6 +26,7 @@ func TestPrometheusFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for name, args := range map[string][]string{
 		"check config": {"check", "config", "prometheus.yml"},
 		"check rules":  append([]string{"check", "rules"}, within(t, dir, rules)...),
@@ -37,6 +38,7 @@ func TestPrometheusFiles(t *testing.T) {
 			}
 		})
 	}
+
 	// A file at a time, so that all processors have work.
 	for _, file := range within(t, dir, tests) {
 		t.Run(file, func(t *testing.T) {
@@ -59,6 +61,7 @@ func TestPrometheusFiles(t *testing.T) {
 				Replace(string(readFile(t, file)))
 			writeFile(t, file, []byte(text))
 		}
+
 		args := []string{"test", "rules", "--run=^SCHEDULED for longer", filepath.Join("tests", "messages.yml")}
 		if out, err := runTool(t, theirs, nil, "promtool", args...); err != nil || !strings.Contains(out, "SUCCESS") {
 			t.Errorf("%v\n%s", err, out)
@@ -121,6 +124,7 @@ func TestAlertsAreTested(t *testing.T) {
 			}
 		}
 	}
+
 	for _, problem := range untested(alerts, tests) {
 		t.Error(problem)
 	}
@@ -155,6 +159,7 @@ func untested(alerts []rulefmt.Rule, tests ruleTests) []string {
 				// No alert at all, then not this one.
 				silent = silent || anyAlert.MatchString(e.Expr) && len(e.Expected) == 0
 			}
+
 			for _, a := range test.Alerts {
 				if a.Alertname != rule.Alert {
 					continue
@@ -167,6 +172,7 @@ func untested(alerts []rulefmt.Rule, tests ruleTests) []string {
 				}
 			}
 		}
+
 		if !fires {
 			problems = append(problems, fmt.Sprintf("no unit test in which %s with %v fires", rule.Alert, rule.Labels))
 		}
@@ -187,10 +193,12 @@ func TestAlertmanagerFiles(t *testing.T) {
 			t.Errorf("amtool check-config: %v\n%s", err, out)
 		}
 	}
+
 	var cases []struct {
 		Name, Receiver string
 		Labels         map[string]string
 	}
+
 	err := yaml.Unmarshal(readFile(t, filepath.Join(alertmanagerFiles, "routes_test.yml")), &cases)
 	if err != nil || len(cases) == 0 {
 		t.Fatalf("routes_test.yml has %d cases: %v", len(cases), err)
@@ -203,6 +211,7 @@ func TestAlertmanagerFiles(t *testing.T) {
 		}
 		return runTool(t, "", nil, "amtool", args...)
 	}
+
 	reached := map[string]bool{}
 	for _, c := range cases {
 		reached[c.Receiver] = true
@@ -213,10 +222,12 @@ func TestAlertmanagerFiles(t *testing.T) {
 			}
 		})
 	}
+
 	if out, err := runTool(t, "", nil, "amtool", "config", "routes", "test", "--config.file="+shipped,
 		"--verify.receivers=default", "alertname=TwilioFailedShareHigh", "severity=critical"); err != nil {
 		t.Errorf("as it is shipped: %v\n%s", err, out)
 	}
+
 	if out, err := route(t, "nobody", cases[0].Labels); err == nil {
 		t.Errorf("a wrong receiver was not noticed:\n%s", out)
 	}
@@ -224,6 +235,7 @@ func TestAlertmanagerFiles(t *testing.T) {
 	if err := yaml.Unmarshal(readFile(t, file), &config); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, r := range config.Receivers {
 		if !reached[r.Name] {
 			t.Errorf("no case reaches the receiver %s", r.Name)
@@ -240,6 +252,7 @@ func TestInhibition(t *testing.T) {
 		Source, Target map[string]string
 		Muted          bool
 	}
+
 	err := yaml.Unmarshal(readFile(t, filepath.Join(alertmanagerFiles, "inhibition_test.yml")), &cases)
 	if err != nil || len(cases) == 0 {
 		t.Fatalf("inhibition_test.yml has %d cases: %v", len(cases), err)
@@ -262,6 +275,7 @@ func TestInhibition(t *testing.T) {
 				}
 				return nil
 			})
+
 			is, err := p.mutes(t, target)
 			if err != nil {
 				t.Fatal(err)

@@ -63,6 +63,7 @@ func measurePaces(t *testing.T, all []pace) []string {
 		}
 		accounts[i].begin(start)
 	}
+
 	r := newRuleRun(t, everyScrape, shippedRules()...)
 	shown, mended := make([]time.Time, len(all)), make([]time.Time, len(all))
 	sick := func(at time.Time) bool {
@@ -83,6 +84,7 @@ func measurePaces(t *testing.T, all []pace) []string {
 				}
 				a.send(many*every.Minutes(), failed, 0)
 			}
+
 			if at.Sub(start)%p.scrapes != 0 {
 				continue
 			}
@@ -94,8 +96,10 @@ func measurePaces(t *testing.T, all []pace) []string {
 			}
 			r.append(at, a.scrape()) // and not as a step, in which the others would be gone
 		}
+
 		r.step(at, nil)
 	}
+
 	r.evaluate()
 	for _, record := range farApart {
 		if !slices.ContainsFunc(r.rules, func(rule *runRule) bool { return rule.Record == record && len(rule.alive) > 0 }) {
@@ -129,6 +133,7 @@ func paceRow(t *testing.T, r *ruleRun, p pace, name string, shown, mended time.T
 			}
 		}
 	}
+
 	if (told == "yes") != beyond {
 		t.Errorf("%v: a warning that this is too seldom: %s", p, told)
 	}
@@ -143,6 +148,7 @@ func paceRow(t *testing.T, r *ruleRun, p pace, name string, shown, mended time.T
 		}
 		return fmt.Sprintf("| %s | %s | | | | %d | %s |", refresh, short(p.scrapes), others, told)
 	}
+
 	if len(critical) > 1 && !beyond {
 		t.Errorf("%v: the alert began %d times: %v", p, len(critical), critical)
 	}

@@ -35,6 +35,7 @@ func TestRulesLint(t *testing.T) {
 			"summary": "{{ $labels.account }}", "description": "b", "runbook_url": "deploy/runbooks/TwilioRight.md",
 		},
 	}
+
 	if problems := lintRule(&right); len(problems) > 0 {
 		t.Errorf("the right rule: %v", problems)
 	}
@@ -93,6 +94,7 @@ func lintRule(rule *rulefmt.Rule) []string {
 		}
 		return nil
 	})
+
 	if rule.Alert == "" {
 		return problems
 	}
@@ -112,11 +114,13 @@ func lintRule(rule *rulefmt.Rule) []string {
 	if scope := rule.Labels["scope"]; scope != "messages" && scope != "exporter" {
 		wrong("hasLabels", "scope is %q", scope)
 	}
+
 	for _, name := range []string{"summary", "description", "runbook_url"} {
 		if rule.Annotations[name] == "" {
 			wrong("alerts/annotation", "no %s", name)
 		}
 	}
+
 	link := withoutTemplates.ReplaceAllString(rule.Annotations["runbook_url"], "")
 	if _, err := url.Parse(link); err != nil || !strings.HasSuffix(link, "/"+rule.Alert+".md") {
 		wrong("annotationIsValidURL", "%s (%v)", link, err)

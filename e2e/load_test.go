@@ -48,6 +48,7 @@ func newFleet(names []string) *fleet {
 				Kind: simulator.FaultStatus, Status: http.StatusTooManyRequests, RetryAfter: time.Hour,
 			})
 		}
+
 		f.handlers[fleetSID(name)] = h
 	}
 	return f
@@ -147,6 +148,7 @@ func (c *crowd) look() error {
 		succeeded := sampleOf(c.t, c.last, `twilio_exporter_last_success_timestamp_seconds{account="`+name+`"}`)
 		c.worst = max(c.worst, float64(begin.UnixMilli())/1e3-max(succeeded, float64(c.started.Unix())))
 	}
+
 	// They begin within the first interval, and may be late by another.
 	if most > 3*(fewest+1) {
 		c.t.Errorf("one account without trouble was refreshed %.0f times, another one %.0f times", fewest, most)
@@ -185,6 +187,7 @@ func (c *crowd) check() {
 	if most := (*manyInterval + 5*time.Second).Seconds(); c.worst > most {
 		c.t.Errorf("an account without trouble was refreshed %.1fs ago, want at most %.0fs", c.worst, most)
 	}
+
 	for _, name := range c.names {
 		kind, _, _ := strings.Cut(name, "-")
 		for _, reason := range []string{
@@ -213,6 +216,7 @@ func TestManyAccounts(t *testing.T) {
 		}
 		names = append(names, fmt.Sprintf("%s-%d", kind, i))
 	}
+
 	server := httptest.NewServer(newFleet(names))
 	defer server.Close()
 	defer server.CloseClientConnections()
@@ -234,6 +238,7 @@ func TestManyAccounts(t *testing.T) {
 		}
 		slices.Reverse(turns) // neither is always the first
 	}
+
 	for _, c := range crowds {
 		c.check()
 	}
@@ -254,6 +259,7 @@ func scrapeSamples(t *testing.T, address string) map[string]string {
 		t.Fatal(err)
 	}
 	values := map[string]string{}
+
 	for line := range strings.Lines(string(body)) {
 		line = strings.TrimSpace(line)
 		if i := strings.LastIndex(line, " "); i > 0 && !strings.HasPrefix(line, "#") {

@@ -102,6 +102,7 @@ func ruleGroups(t *testing.T, dir string) []rulefmt.RuleGroup {
 			all = append(all, groups.Groups...)
 		}
 	}
+
 	if t.Failed() {
 		t.FailNow()
 	}
@@ -279,6 +280,7 @@ func (k known) unknownWords(where, text string) []string {
 			problems = append(problems, fmt.Sprintf("%s: there is no metric %s", where, word))
 		}
 	}
+
 	for _, m := range promqlCode.FindAllStringSubmatch(text, -1) {
 		problems = append(problems, k.check(expression{where, m[1]})...)
 	}
@@ -311,6 +313,7 @@ func docs(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 	}
+
 	if len(texts) < 2 {
 		t.Fatalf("hardly any docs: %v", slices.Collect(maps.Keys(texts)))
 	}
@@ -339,6 +342,7 @@ func checkNames(t *testing.T, pages ...[]byte) {
 			}
 		}
 	}
+
 	expressions := ruleExpressions(t, filepath.Join(prometheusFiles, "rules"))
 	for _, d := range dashboards(t) {
 		for _, e := range d.expressions {
@@ -355,12 +359,14 @@ func checkNames(t *testing.T, pages ...[]byte) {
 			expressions = append(expressions, expression{e.where, text})
 		}
 	}
+
 	for _, e := range expressions {
 		for _, p := range k.check(e) {
 			t.Error(p)
 		}
 		use(words(e.text)...)
 	}
+
 	for _, test := range readRuleTests(t).Tests {
 		for _, series := range test.InputSeries {
 			for _, p := range k.check(expression{"input of test " + test.Name, series.Series}) {
@@ -373,6 +379,7 @@ func checkNames(t *testing.T, pages ...[]byte) {
 			}
 		}
 	}
+
 	for file, text := range docs(t) {
 		for _, p := range k.unknownWords(file, text) {
 			t.Error(p)
@@ -397,6 +404,7 @@ func checkNames(t *testing.T, pages ...[]byte) {
 			t.Errorf("%s was not noticed: %v", name, problems)
 		}
 	}
+
 	const text = "`twilio_up` and `twilio_upp`, account: `account:twilio_{up,down}:max`\n```promql\ndown\n```\n"
 	if problems := k.unknownWords("text", text); len(problems) != 3 {
 		t.Errorf("of three unknown names in a text: %v", problems)
@@ -413,6 +421,7 @@ func TestWords(t *testing.T) {
 		"account_severity:twilio_a:y",
 		"twilio_probe_",
 	}
+
 	if got := words(text); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
@@ -434,6 +443,7 @@ func TestTemplateQueries(t *testing.T) {
 	if got, err := templateQueries(text); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v\nwant %q", got, err, want)
 	}
+
 	for name, wrong := range map[string]string{
 		"no template":            `{{ with "a" | query }}`,
 		"an unknown variable":    `{{ $label }}`,

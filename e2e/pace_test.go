@@ -98,6 +98,7 @@ groups:
         labels: {severity: warning}
         annotations: {summary: 'more than {{ $value }}'}
 `
+
 	const after = `groups:
     - name: a
       rules:
@@ -116,6 +117,7 @@ groups:
           annotations:
             summary: more than {{ $value }}
 `
+
 	got, err := paced([]byte(before), fast)
 	if err != nil {
 		t.Fatal(err)

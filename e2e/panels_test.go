@@ -147,12 +147,14 @@ func expressionsIn(node any, where string) []expression {
 				names = append(names, name)
 			}
 		}
+
 		where = strings.Join(names, " / ")
 		keys := make([]string, 0, len(n))
 		for key := range n {
 			keys = append(keys, key)
 		}
 		slices.Sort(keys)
+
 		for _, key := range keys {
 			if text, ok := n[key].(string); ok && key == "expr" {
 				found = append(found, expression{where, text})
@@ -188,6 +190,7 @@ func fill(expr string, values map[string]string) (string, error) {
 		}
 		return value
 	})
+
 	if len(unknown) > 0 {
 		return "", fmt.Errorf("variables %q have no value in %s", unknown, expr)
 	}
@@ -235,6 +238,7 @@ func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, 
 					return nil, fmt.Errorf("%s: variable %s: %s offers nothing", d.file, v.Name, text)
 				}
 			}
+
 			everything[v.Name] = v.AllValue
 			if v.AllValue == "" {
 				everything[v.Name] = "(" + strings.Join(offered, "|") + ")"
@@ -249,6 +253,7 @@ func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, 
 			everything[v.Name] = fmt.Sprint(v.Current.Value)
 		}
 	}
+
 	all := []map[string]string{everything}
 	for _, c := range choices {
 		all = append(all, with(everything, c.name, c.value))
@@ -281,6 +286,7 @@ func emptyPanels(ctx context.Context, s *stack, d *dashboard) ([]string, error) 
 			return nil, err
 		}
 	}
+
 	var problems []string
 	for _, e := range d.expressions {
 		for i, values := range settings {
@@ -327,6 +333,7 @@ func neverSeen(ctx context.Context, s *stack, d *dashboard, past time.Duration) 
 				break
 			}
 		}
+
 		if !seen {
 			problems = append(problems, fmt.Sprintf("%s: no series, whatever went wrong: %s", e.where, e.text))
 		}
@@ -432,6 +439,7 @@ func checkAfterTrouble(t *testing.T, s *stack, past time.Duration) {
 			t.Error(p)
 		}
 	}
+
 	ctx := t.Context()
 	expressions := ruleExpressions(t, filepath.Join(s.dir, "rules"))
 	for _, d := range dashboards(t) {
@@ -445,6 +453,7 @@ func checkAfterTrouble(t *testing.T, s *stack, past time.Duration) {
 		}
 		expressions = append(expressions, filled...)
 	}
+
 	ask(deadSelectors(ctx, s, expressions, past))
 
 	for name, wrong := range map[string]string{
@@ -470,6 +479,7 @@ func TestFill(t *testing.T) {
 			t.Errorf("%s: got %s, %v, want %s", c.expr, got, err, c.want)
 		}
 	}
+
 	if got, err := fill(`a{account=~"$acount"}`, values); err == nil {
 		t.Errorf("a variable that does not exist: got %s", got)
 	}
@@ -502,6 +512,7 @@ func TestReadDashboard(t *testing.T) {
 		"panels": [
 			{"title": "P", "targets": [{"refId": "A", "expr": "a"}, {"refId": "B", "expr": "b"}]},
 			{"title": "R", "type": "row", "panels": [{"title": "Q", "targets": [{"refId": "A", "expr": "c"}]}]}]}`
+
 	d, err := readDashboard("t.json", []byte(content))
 	if err != nil {
 		t.Fatal(err)
@@ -512,6 +523,7 @@ func TestReadDashboard(t *testing.T) {
 		{"t.json / T / P / B", "b"},
 		{"t.json / T / R / Q / A", "c"},
 	}
+
 	if !slices.Equal(d.expressions, want) {
 		t.Errorf("got %q\nwant %q", d.expressions, want)
 	}

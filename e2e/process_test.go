@@ -168,6 +168,7 @@ func start(t *testing.T, name, toolName string, env []string, args ...string) *p
 			_ = p.cmd.Wait() // the status is in ProcessState
 		}
 	}()
+
 	if err := <-started; err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -177,6 +178,7 @@ func start(t *testing.T, name, toolName string, env []string, args ...string) *p
 			t.Logf("the last lines of %s:\n%s", name, p.logTail(40))
 		}
 	})
+
 	eventually(t, name+" to listen", func() error {
 		select {
 		case <-p.ended:

@@ -34,6 +34,7 @@ func quietAccounts(seed uint64) []*quietAccount {
 			all = append(all, &quietAccount{perMinute: curve, failed: failed, undelivered: 1.5 * failed})
 		}
 	}
+
 	// Of the middle rates, three are batch senders instead: 10,000 in 20 minutes.
 	for j, i := range []int{13, 16, 19} {
 		hour := []int{6, 12, 19}[j]
@@ -44,6 +45,7 @@ func quietAccounts(seed uint64) []*quietAccount {
 			return 0
 		}
 	}
+
 	for i, a := range all {
 		a.simAccount = &simAccount{
 			name: fmt.Sprintf("quiet-%02d", i), instance: "quiet:9861",
@@ -93,11 +95,13 @@ func quietDays(t *testing.T, days int) string {
 			})
 		}
 	})
+
 	messages, fired := 0.0, 0
 	for day := range days {
 		messages += sent[day]
 		fired += alerts[day]
 	}
+
 	if messages < 1e6*float64(days) {
 		t.Errorf("%d days of %.0f messages", days, messages)
 	}
@@ -118,6 +122,7 @@ func quietDay(t *testing.T, seed uint64) (sent float64, alerts int) {
 	}
 	// A scrape a minute, of each refresh: half the time it takes.
 	r := newRuleRun(t, time.Minute, shippedRules()...)
+
 	for at := start; at.Before(start.Add(day)); at = at.Add(time.Minute) {
 		minute := int(at.Sub(start) / time.Minute)
 		var samples []scraped
@@ -136,14 +141,17 @@ func quietDay(t *testing.T, seed uint64) (sent float64, alerts int) {
 				a.sendChance(a.perMinute(at), a.failed, a.undelivered)
 				sent += a.messages - before
 			}
+
 			page := a.scrape()
 			if i > 0 {
 				page = withoutTarget(page)
 			}
 			samples = append(samples, page...)
 		}
+
 		r.step(at, samples)
 	}
+
 	r.evaluate()
 	for _, change := range r.changes {
 		t.Errorf("%v fires after %v for %v", change.firing, change.from.Sub(start), change.to.Sub(change.from))

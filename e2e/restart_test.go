@@ -70,6 +70,7 @@ func (g *growing) grow() {
 		}
 		op.UpdatedAt = time.Now()
 	}
+
 	g.list = simulator.NewStatic(g.ops...)
 }
 
@@ -171,6 +172,7 @@ func (r *restarting) scrape(p *process) (samples map[string]float64, err error) 
 	r.count++
 	samples = map[string]float64{}
 	counters := 0
+
 	for line := range strings.Lines(string(body)) {
 		i := strings.LastIndex(line, " ")
 		name := line[:max(i, 0)]
@@ -193,6 +195,7 @@ func (r *restarting) scrape(p *process) (samples map[string]float64, err error) 
 		}
 		r.seen[name] = value
 	}
+
 	if counters != len(r.seen) {
 		r.t.Errorf("%d counters, were %d", counters, len(r.seen))
 	}
@@ -235,6 +238,7 @@ func TestKills(t *testing.T) {
 				}
 				return nil
 			})
+
 			before := account.sum()
 			stop := account.goOn(t, 20*time.Millisecond)
 			api.Faults().MustAdd(simulator.Fault{
@@ -257,6 +261,7 @@ func TestKills(t *testing.T) {
 						}
 					}
 				}
+
 				timer.Stop()
 				p = r.start()
 			}
@@ -284,6 +289,7 @@ func TestKills(t *testing.T) {
 				}
 				return nil
 			})
+
 			failed := sumOf(r.seen, "twilio_exporter_refresh_errors_total")
 			t.Logf("%d restarts, %d scrapes of %d counters, %.0f messages counted, %.0f refreshes failed",
 				*kills, r.count, len(r.seen), sumOf(r.seen, "twilio_messages_total"), failed)
@@ -311,6 +317,7 @@ func TestRestartsInPrometheus(t *testing.T) {
 		}
 		return float64(found[0].value), nil
 	}
+
 	eventually(t, "a scrape after the first refresh", func() error {
 		up, err := value(`twilio_up`)
 		if err == nil && up != 1 {
@@ -327,6 +334,7 @@ func TestRestartsInPrometheus(t *testing.T) {
 		<-time.After(*downtime)
 		p = r.start()
 	}
+
 	<-time.After(2 * time.Second)
 	stop()
 
@@ -338,6 +346,7 @@ func TestRestartsInPrometheus(t *testing.T) {
 		}
 		return err
 	})
+
 	// At the time of a sample, increase extrapolates nothing: the first is 0.
 	at, err := value(`timestamp(twilio_messages_total)`)
 	if err != nil {
@@ -349,5 +358,6 @@ func TestRestartsInPrometheus(t *testing.T) {
 			t.Errorf("%s is %v (error %v), want %v", expr, got, err, want)
 		}
 	}
+
 	t.Logf("5 times %v down, %.0f messages counted", *downtime, want)
 }

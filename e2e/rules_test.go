@@ -113,6 +113,7 @@ func newRuleRunAfter(t *testing.T, dir string, every time.Duration, files ...str
 			}
 		}
 	}
+
 	for _, problem := range outOfOrder(r.rules) {
 		t.Fatal(problem)
 	}
@@ -142,10 +143,12 @@ func openDatabase(t testing.TB, dir string) (*tsdb.DB, *engine.Engine) {
 			t.Error(err)
 		}
 	})
+
 	queries := engine.NewEngine(engine.EngineOpts{
 		Logger: promslog.NewNopLogger(), MaxSamples: 50_000_000, Timeout: time.Minute,
 		EnableAtModifier: true, EnableNegativeOffset: true,
 	})
+
 	t.Cleanup(func() {
 		if err := queries.Close(); err != nil {
 			t.Error(err)
@@ -164,6 +167,7 @@ func outOfOrder(all []*runRule) []string {
 			last[rule.Record] = i
 		}
 	}
+
 	var problems []string
 	for i, rule := range all {
 		tree, err := promql.ParseExpr(rule.Expr)
@@ -223,6 +227,7 @@ func (r *ruleRun) step(at time.Time, samples []scraped) {
 			samples = append(samples, scraped{gone, stale})
 		}
 	}
+
 	r.seen = now
 	r.append(at, samples)
 	if r.from.IsZero() {
@@ -262,8 +267,10 @@ func (r *ruleRun) evaluate() {
 		} else {
 			rule.alert(matrix, first, last, fire)
 		}
+
 		query.Close()
 	}
+
 	r.observe(fire)
 	r.from = time.Time{}
 }
@@ -279,6 +286,7 @@ func (r *ruleRun) record(rule *runRule, matrix engine.Matrix, first, last time.T
 			r.t.Fatalf("%s at %v: %v", series, time.UnixMilli(at), err)
 		}
 	}
+
 	interval := rule.interval.Milliseconds()
 	was := rule.alive
 	rule.alive = make(map[string]labels.Labels, len(matrix))
@@ -294,6 +302,7 @@ func (r *ruleRun) record(rule *runRule, matrix engine.Matrix, first, last time.T
 			delete(was, key)
 			next = first.UnixMilli()
 		}
+
 		for _, point := range one.Floats {
 			if point.T > next {
 				add(series, next, stale)
@@ -301,12 +310,14 @@ func (r *ruleRun) record(rule *runRule, matrix engine.Matrix, first, last time.T
 			add(series, point.T, point.F)
 			next = point.T + interval
 		}
+
 		if next <= last.UnixMilli() {
 			add(series, next, stale)
 		} else {
 			rule.alive[key] = series
 		}
 	}
+
 	for _, gone := range was {
 		add(gone, first.UnixMilli(), stale)
 	}
@@ -329,6 +340,7 @@ func (rule *runRule) alert(matrix engine.Matrix, first, last time.Time, fire map
 			active[point.T][key] = one.Metric
 		}
 	}
+
 	for at := first; !at.After(last); at = at.Add(rule.interval) {
 		now := active[at.UnixMilli()]
 		for key, series := range now {
@@ -336,6 +348,7 @@ func (rule *runRule) alert(matrix engine.Matrix, first, last time.Time, fire map
 				rule.active[key] = &activeAlert{firing: rule.identify(series), since: at}
 			}
 		}
+
 		for key, a := range rule.active {
 			if _, ok := now[key]; ok {
 				a.keptSince = time.Time{}
@@ -349,6 +362,7 @@ func (rule *runRule) alert(matrix engine.Matrix, first, last time.Time, fire map
 					continue
 				}
 			}
+
 			if a.fires {
 				fire[a.firing] = append(fire[a.firing], at)
 			}
@@ -386,6 +400,7 @@ func (r *ruleRun) observe(fire map[firing][]time.Time) {
 				delete(r.firing, f)
 			}
 		}
+
 		for f, i := range r.firing {
 			if fire[f] == nil {
 				r.changes[i].to = at
@@ -438,12 +453,14 @@ func TestRuleRun(t *testing.T) {
 		NotifyFunc:   func(context.Context, string, ...*rules.Alert) {},
 		Logger:       promslog.NewNopLogger(),
 	})
+
 	loaded, errs := manager.LoadGroups(everyScrape, labels.EmptyLabels(), "", nil, false, file)
 	for _, err := range errs {
 		t.Fatal(err)
 	}
 	prometheus := &ruleRun{t: t, every: everyScrape, db: db, seen: map[string]labels.Labels{}, firing: map[firing]int{}}
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test's
+
 	for i := range 2000 {
 		at := epoch.Add(time.Duration(i) * everyScrape)
 		var samples []scraped
@@ -456,6 +473,7 @@ func TestRuleRun(t *testing.T) {
 				}
 			}
 		}
+
 		r.step(at, samples)
 		prometheus.step(at, samples)
 		fire := map[firing][]time.Time{}
@@ -473,12 +491,14 @@ func TestRuleRun(t *testing.T) {
 				}
 			}
 		}
+
 		prometheus.from, prometheus.to = at, at
 		prometheus.observe(fire)
 		if random.IntN(50) == 0 {
 			r.evaluate()
 		}
 	}
+
 	r.evaluate()
 	alerts := map[string]int{}
 	for _, change := range r.changes {
@@ -489,6 +509,7 @@ func TestRuleRun(t *testing.T) {
 			t.Errorf("%v: got\n%v\nwant\n%v", f, got, want)
 		}
 	}
+
 	if len(r.changes) != len(prometheus.changes) || len(alerts) != 5 {
 		t.Errorf("%d changes of %v, want %d of five alerts", len(r.changes), alerts, len(prometheus.changes))
 	}

@@ -32,6 +32,7 @@ func TestClocksChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	hours := []officeHours{{"day", 8, 20}, {"morning", 6, 13}, {"night", 21, 5}}
+
 	for name, change := range map[string]time.Time{
 		"forward": time.Date(2026, time.March, 29, 1, 0, 0, 0, time.UTC),
 		"back":    time.Date(2026, time.October, 25, 1, 0, 0, 0, time.UTC),
@@ -53,6 +54,7 @@ func clocksChange(t *testing.T, change time.Time, place *time.Location, hours []
 		days   = 2             // after it
 		rate   = 600
 	)
+
 	start := change.Add(-before)
 	var accounts []*simAccount
 	of := map[*simAccount]officeHours{}
@@ -61,6 +63,7 @@ func clocksChange(t *testing.T, change time.Time, place *time.Location, hours []
 		a.begin(start)
 		accounts, of[a] = append(accounts, a), o
 	}
+
 	stops := &simAccount{name: "stops", instance: "office:9861"}
 	stops.begin(start)
 	accounts, of[stops] = append(accounts, stops), hours[0]
@@ -84,8 +87,10 @@ func clocksChange(t *testing.T, change time.Time, place *time.Location, hours []
 				})
 			}
 		}
+
 		r.append(at, history)
 	}
+
 	for at := start; at.Before(change.Add(days * 24 * time.Hour)); at = at.Add(every) {
 		var samples []scraped
 		for i, a := range accounts {
@@ -101,8 +106,10 @@ func clocksChange(t *testing.T, change time.Time, place *time.Location, hours []
 			}
 			samples = append(samples, page...)
 		}
+
 		r.step(at, samples)
 	}
+
 	r.evaluate()
 
 	told := r.of(firing{"TwilioSendingStopped", warning, stops.name})
@@ -111,11 +118,13 @@ func clocksChange(t *testing.T, change time.Time, place *time.Location, hours []
 	} else if after := told[0].from.Sub(stopped); after < 0 || after > 75*time.Minute {
 		t.Errorf("it is told %v after it stopped", after)
 	}
+
 	for _, c := range r.changes {
 		if c.who != stops.name {
 			t.Errorf("%v fires from %v to %v", c.firing, c.from.In(place), c.to.In(place))
 		}
 	}
+
 	if len(told) > 0 {
 		t.Log(fmt.Sprintf("told %v after the stop", told[0].from.Sub(stopped)))
 	}

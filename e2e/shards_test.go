@@ -34,6 +34,7 @@ func TestShards(t *testing.T) {
 		api.handlers[fleetSID(name)] = simulator.NewHandler(simulator.NewStatic(ops...),
 			simulator.Settings{AccountSID: fleetSID(name), AuthToken: fleetToken})
 	}
+
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
 	var shards []*process
@@ -43,6 +44,7 @@ func TestShards(t *testing.T) {
 			"--shard.total=3", "--shard.index="+strconv.Itoa(i), "--collector.interval=1s")
 		shards, addresses = append(shards, p), append(addresses, p.address)
 	}
+
 	s := startStack(t, "Prometheus (shards)", fast, addresses, "", "")
 	// of returns the accounts of the series that a query finds, each as often as it is there.
 	of := func(query string) []string {
@@ -64,6 +66,7 @@ func TestShards(t *testing.T) {
 		}
 		return nil
 	})
+
 	sum, err := s.query(t.Context(), `sum(twilio_operations)`)
 	if err != nil || len(sum) != 1 || int(sum[0].value) != total {
 		t.Errorf("%v operations (error %v), want %d", sum, err, total)
@@ -81,6 +84,7 @@ func TestShards(t *testing.T) {
 		}
 		return nil
 	})
+
 	if seen := of(`twilio_up == 1`); len(seen) != count-len(lost) {
 		t.Errorf("the other processes read %q", seen)
 	}

@@ -158,6 +158,7 @@ func (a *simAccount) fails(id string, messages, lost float64, status string) {
 			return
 		}
 	}
+
 	if messages > 0 {
 		// A campaign that is over its limit has lost 10% already.
 		o := simOperation{id: id, status: status, why: "failing", messages: messages, created: a.now, updated: a.now}
@@ -177,10 +178,12 @@ func (a *simAccount) scrape() []scraped {
 		of := labels.FromStrings(slices.Concat([]string{"__name__", name}, target, pairs)...)
 		page = append(page, scraped{of, value})
 	}
+
 	if a.down {
 		add("up", 0)
 		return page
 	}
+
 	add("up", 1)
 	add("twilio_exporter_start_time_seconds", seconds(a.started))
 	add("twilio_exporter_config_last_reload_successful", number(!a.reloadFailed))
@@ -216,6 +219,7 @@ func (a *simAccount) scrape() []scraped {
 	}
 	of("twilio_operation_messages_queued", a.queued, "status", "PROCESSING")
 	of("twilio_operations_oldest_updated_timestamp_seconds", seconds(a.updated), "status", "PROCESSING")
+
 	for _, o := range a.operations {
 		pairs := []string{"operation", o.id, "status", o.status, "why", o.why}
 		of("twilio_named_operation_messages", o.messages, pairs...)

@@ -54,6 +54,7 @@ func TestSoak(t *testing.T) {
 			}
 		})
 	}
+
 	every(1, 50*time.Millisecond, func(rnd *rand.Rand) {
 		faults := api.handlers[fleetSID(names[rnd.IntN(len(names))])].Faults()
 		faults.Clear()
@@ -75,12 +76,14 @@ func TestSoak(t *testing.T) {
 			faults.MustAdd(fault)
 		}
 	})
+
 	every(2, 20*time.Millisecond, func(rnd *rand.Rand) { // probes; most give up at once
 		patience, giveUp := context.WithTimeout(ctx, time.Duration(rnd.Int64N(int64(200*time.Millisecond))))
 		defer giveUp()
 		_, _ = get(patience, p.url(fmt.Sprintf("/probe?account=%s&target=comms_operation_0%025d",
 			names[rnd.IntN(len(names))], rnd.IntN(1e9))))
 	})
+
 	for i := range 3 { // slow readers
 		every(uint64(10+i), 100*time.Millisecond, func(rnd *rand.Rand) {
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.address)
@@ -93,6 +96,7 @@ func TestSoak(t *testing.T) {
 			<-time.After(time.Duration(rnd.Int64N(int64(2 * time.Second))))
 		})
 	}
+
 	every(20, 500*time.Millisecond, func(*rand.Rand) {
 		for _, path := range []string{"/", "/-/healthy", "/sd/operations"} {
 			_, _ = get(ctx, p.url(path))
@@ -107,6 +111,7 @@ func TestSoak(t *testing.T) {
 			held[name] = append(held[name], sampleOf(t, samples, name))
 		}
 	}
+
 	load.Wait()
 	for name, values := range held {
 		n := len(values)
@@ -116,6 +121,7 @@ func TestSoak(t *testing.T) {
 			t.Errorf("%s grows from %.0f to %.0f", name, early, late)
 		}
 	}
+
 	for _, h := range api.handlers {
 		h.Faults().Clear()
 	}
@@ -128,6 +134,7 @@ func TestSoak(t *testing.T) {
 		}
 		return nil
 	})
+
 	if log := p.logTail(1 << 20); strings.Contains(log, "DATA RACE") || strings.Contains(log, "panic") {
 		t.Error(log)
 	}

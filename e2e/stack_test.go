@@ -92,6 +92,7 @@ func startStack(
 		}
 		return groups
 	})
+
 	writeYAML(t, filepath.Join(s.dir, "targets", "alertmanager.yml"), targets(alertmanager))
 	editYAML(t, filepath.Join(s.dir, "prometheus.yml"), func(config map[string]any) {
 		global, ok := config["global"].(map[string]any)
@@ -107,6 +108,7 @@ func startStack(
 			// Prometheus keeps those: one stack has the first, one the second.
 			global["scrape_native_histograms"], global["always_scrape_classic_histograms"] = true, true
 		}
+
 		jobs, _ := config["scrape_configs"].([]any)
 		for _, j := range jobs {
 			if j, ok := j.(map[string]any); ok {
@@ -115,6 +117,7 @@ func startStack(
 			}
 		}
 	})
+
 	for _, file := range glob(t, filepath.Join(s.dir, "rules", "*.yml")) {
 		rules, err := paced(readFile(t, file), divisor)
 		if err != nil {
@@ -122,6 +125,7 @@ func startStack(
 		}
 		writeFile(t, file, rules)
 	}
+
 	if history != "" {
 		file := filepath.Join(s.dir, "history.om")
 		writeFile(t, file, []byte(history))
@@ -130,6 +134,7 @@ func startStack(
 			t.Fatalf("history: %v\n%s", err, out)
 		}
 	}
+
 	s.run(t, name)
 	return s
 }
@@ -212,6 +217,7 @@ func (s *stack) ask(ctx context.Context, api string, values url.Values, kind str
 		ResultType string
 		Result     json.RawMessage
 	}
+
 	err = json.Unmarshal(answer.Data, &data)
 	if err != nil {
 		return err
@@ -256,6 +262,7 @@ func startAccount(
 		server.CloseClientConnections()
 		server.Close()
 	})
+
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "token")
 	writeFile(t, secret, []byte(simulator.DemoAuthToken))
@@ -346,10 +353,12 @@ func startPager(t *testing.T, divisor int) *pager {
 			r["name"] = name
 			r["webhook_configs"] = []any{map[string]any{"url": server.URL + "/" + name, "send_resolved": true}}
 		}
+
 		if err := divideWaits(config["route"], divisor); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
 	})
+
 	p.alertmanager = start(t, "Alertmanager", "alertmanager", nil,
 		"--config.file="+file, "--storage.path="+filepath.Join(dir, "data"),
 		"--web.listen-address=127.0.0.1:0", "--cluster.listen-address=")
@@ -389,6 +398,7 @@ func divideWaits(route any, divisor int) error {
 			r[key] = divided(d, divisor).String()
 		}
 	}
+
 	below, _ := r["routes"].([]any)
 	for _, b := range below {
 		if err := divideWaits(b, divisor); err != nil {
@@ -405,10 +415,12 @@ func (p *pager) hear(w http.ResponseWriter, r *http.Request) {
 			Labels, Annotations map[string]string
 		}
 	}
+
 	if err := json.NewDecoder(r.Body).Decode(&message); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range message.Alerts {

@@ -29,6 +29,7 @@ func inNamespace(t *testing.T) bool {
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
 	}
+
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("as root of a user namespace: %v (where there are none, run the tests as root)\n%s", err, out)
@@ -112,6 +113,7 @@ func TestStorageFails(t *testing.T) {
 				}
 				return nil
 			})
+
 			stop := account.goOn(t, 20*time.Millisecond)
 			defer stop()
 
@@ -125,6 +127,7 @@ func TestStorageFails(t *testing.T) {
 					return atLeast(writeErrors(), 5)
 				})
 			}
+
 			samples := r.mustScrape(p)
 			if sumOf(samples, "twilio_up") != 1 || sumOf(samples, "twilio_messages_total") == 0 {
 				t.Errorf("refreshes do not go on: %s", p.log.String())
@@ -140,6 +143,7 @@ func TestStorageFails(t *testing.T) {
 				}
 				return nil
 			})
+
 			if n := strings.Count(p.log.String(), "failed to write state"); what == "read-only" && n != 1 {
 				t.Errorf("logged %d times:\n%s", n, p.log.String())
 			}
@@ -218,6 +222,7 @@ func TestStorageCannotBeUsed(t *testing.T) {
 			if cmd.ProcessState.ExitCode() != 1 || len(lines) > 2 {
 				t.Errorf("error %v: %s", err, &stderr)
 			}
+
 			for _, want := range []string{fmt.Sprintf("error: --storage.path: %q cannot be used: ", path), tt.want, ": choose a directory"} {
 				if !strings.Contains(last, want) {
 					t.Errorf("no %q in %q", want, last)

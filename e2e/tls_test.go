@@ -64,6 +64,7 @@ func TestScrapeByTLSAndPassword(t *testing.T) {
 			}
 			return nil
 		})
+
 		if seen, err := s.query(t.Context(), `twilio_up{account="demo"}`); err != nil || len(seen) != int(tc.up) {
 			t.Errorf("with %s: twilio_up is %v, %v", tc.passwordFile, seen, err)
 		}
@@ -81,6 +82,7 @@ func selfSigned(t *testing.T, name string) (certificate, key []byte) {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ func TestTrouble(t *testing.T) {
 	pager := startPager(t, fast)
 	accounts := map[string]*account{}
 	var exporters []string
+
 	for i, name := range slices.Sorted(maps.Keys(scenarios)) {
 		settings, window := fastWorld(uint64(i)+1), accountWindow
 		if name == "stuck" {
@@ -40,11 +41,13 @@ func TestTrouble(t *testing.T) {
 			settings.Rate = 20
 			settings.Troubles = []simulator.Trouble{{Kind: simulator.TroubleStuck, Share: 0.5, From: time.Now().Add(-stuckFor)}}
 		}
+
 		if name == "campaign" {
 			// Few large operations that take their time.
 			settings.Rate, settings.Lifetime = 4, 20*time.Second
 			settings.MinRecipients, settings.MaxRecipients = 2000, 2000
 		}
+
 		var flags []string
 		if name == "campaign" {
 			flags = []string{"--collector.operation-tags=campaign,team"}
@@ -59,6 +62,7 @@ func TestTrouble(t *testing.T) {
 		accounts[name] = a
 		exporters = append(exporters, a.exporter.address)
 	}
+
 	s := startStack(t, "Prometheus (fast)", fast, exporters, pager.alertmanager.address,
 		usualHistory(accounts["dropped"], time.Now()))
 	h := &hospital{t: t, stack: s, pager: pager}
@@ -76,6 +80,7 @@ func TestTrouble(t *testing.T) {
 			})
 		}
 	})
+
 	if t.Failed() {
 		return // what follows asks about all that has happened
 	}
@@ -156,6 +161,7 @@ func history(divisor int, now time.Time, accounts ...usualHour) string {
 			}
 		}
 	}
+
 	b.WriteString("# EOF\n")
 	return b.String()
 }
@@ -265,11 +271,13 @@ func messagesFail(t *testing.T, h *hospital, a *account) {
 			t.Errorf("annotation %s is %q, want %q in it", key, n.annotations[key], want)
 		}
 	}
+
 	for _, base := range []string{"runbook_base", "dashboard_base", "landing_base"} {
 		if got, ok := n.labels[base]; ok {
 			t.Errorf("the label %s=%q came along", base, got)
 		}
 	}
+
 	h.muted(with(critical, "severity", "warning"))
 
 	a.calm()
@@ -414,6 +422,7 @@ func exporterCrashLoops(t *testing.T, h *hospital, a *account) {
 	ticker := time.NewTicker(loopPeriod)
 	defer ticker.Stop()
 	told := func() bool { return len(h.pager.notices(restarting)) > 0 && len(h.pager.notices(old)) > 0 }
+
 	for begun := time.Now(); !told(); <-ticker.C {
 		if time.Since(begun) > patience {
 			t.Fatalf("told of the crash loop: %v, of old numbers: %v", h.pager.notices(restarting), h.pager.notices(old))
@@ -421,6 +430,7 @@ func exporterCrashLoops(t *testing.T, h *hospital, a *account) {
 		a.exporter.kill()
 		a.run(address)
 	}
+
 	h.told("operators", "firing", restarting)
 	h.told("operators-pager", "firing", old)
 
@@ -479,6 +489,7 @@ func accountRemoved(t *testing.T, h *hospital, a *account) {
 			t.Fatal(err)
 		}
 	}
+
 	rename("another")
 	missing := with(alert("TwilioExporterAccountMissing", a, "warning"), "scope", "exporter")
 	n := h.told("operators", "firing", missing)
@@ -499,6 +510,7 @@ func stagingIsNoSubstitute(t *testing.T, h *hospital, a *account) {
 			Targets: []string{staging.exporter.address}, Labels: map[string]string{"env": "staging"},
 		})
 	})
+
 	h.yields(fmt.Sprintf(`twilio_up{account=%q,env="staging"} == 1`, a.name))
 
 	address := a.exporter.address
@@ -542,6 +554,7 @@ func (h *hospital) ratesOver(a *account, past time.Duration) map[string]float64 
 		h.t.Fatal(err)
 	}
 	rates := map[string]float64{}
+
 	for _, c := range counters {
 		name := c.labels[model.MetricNameLabel]
 		rate := fmt.Sprintf(`sum(rate(%s{account=%q}[%s]))`, name, a.name, rateRange)

@@ -60,6 +60,7 @@ func pageJSON(n int, next string) string {
 			created.Add(time.Duration(i)*100*time.Millisecond).Format(time.RFC3339Nano),
 			created.Add(time.Duration(i)*time.Second).Format(time.RFC3339Nano))
 	}
+
 	fmt.Fprintf(&b, `],"pagination":{"next":%s,"self":"self"}}`, next)
 	return b.String()
 }
@@ -79,12 +80,14 @@ func BenchmarkDecodePage(b *testing.B) {
 			b.Fatal(err, len(p.Operations))
 		}
 	}
+
 	var page Page
 	ours := func(b *testing.B) {
 		if err := readPage(bytes.NewReader(body), &page); err != nil || len(page.Operations) != 1000 {
 			b.Fatal(err, len(page.Operations))
 		}
 	}
+
 	for _, bm := range []struct {
 		name   string
 		decode func(*testing.B)
@@ -97,6 +100,7 @@ func BenchmarkDecodePage(b *testing.B) {
 			}
 		})
 	}
+
 	b.Run("in-turn", func(b *testing.B) {
 		timed := func(f func(*testing.B)) time.Duration {
 			start := time.Now()
@@ -129,6 +133,7 @@ func BenchmarkPages(b *testing.B) {
 					bodies[i] = compressed(b, bodies[i])
 				}
 			}
+
 			base, transport := testServer(b, func(w http.ResponseWriter, r *http.Request) {
 				if encoding != "" {
 					w.Header().Set("Content-Encoding", encoding)
@@ -136,6 +141,7 @@ func BenchmarkPages(b *testing.B) {
 				page, _ := strconv.Atoi(r.URL.Query().Get("pageToken"))
 				_, _ = w.Write(bodies[page])
 			})
+
 			c := testClient(b, base, transport)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -150,6 +156,7 @@ func BenchmarkPages(b *testing.B) {
 					b.Fatal(n)
 				}
 			}
+
 			b.ReportMetric(float64(b.N*pages)/b.Elapsed().Seconds(), "pages/s")
 		})
 	}

@@ -39,6 +39,7 @@ func TestRequest(t *testing.T) {
 		got = r
 		_, _ = io.WriteString(w, pageOf(`"next":null`))
 	})
+
 	for path, want := range map[string]string{
 		"":              "/Messages/Operations",
 		"/":             "/Messages/Operations",
@@ -57,6 +58,7 @@ func TestRequest(t *testing.T) {
 		if got.Method != http.MethodGet || got.RequestURI != want {
 			t.Errorf("base %q: %s %s, want %s", path, got.Method, got.RequestURI, want)
 		}
+
 		for name, want := range map[string]string{
 			"Accept": "application/json", "Accept-Encoding": "gzip", "Authorization": "",
 		} {
@@ -64,6 +66,7 @@ func TestRequest(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, v, want)
 			}
 		}
+
 		if ua := got.UserAgent(); !strings.HasPrefix(ua, "twilio_operations_exporter/") {
 			t.Errorf("User-Agent %q", ua)
 		}
@@ -82,6 +85,7 @@ func TestPages(t *testing.T) {
 		Status:    StatusProcessing,
 		PageSize:  7,
 	}
+
 	var requests int
 	base, transport := testServer(t, func(w http.ResponseWriter, r *http.Request) {
 		v, err := url.ParseQuery(r.URL.RawQuery)
@@ -91,6 +95,7 @@ func TestPages(t *testing.T) {
 			"status":    {"PROCESSING"},
 			"pageSize":  {"7"},
 		}
+
 		if requests > 0 {
 			want.Set("pageToken", tokens[requests-1])
 		}
@@ -105,10 +110,12 @@ func TestPages(t *testing.T) {
 			next = strconv.QuoteToGraphic(tokens[requests])
 			next = strings.ReplaceAll(next, `\x`, `\u00`)
 		}
+
 		requests++
 		// Also a page without operations may have a next one.
 		_, _ = io.WriteString(w, pageOf(`"next":`+next, slices.Repeat([]string{one}, requests%3)...))
 	})
+
 	var sizes []int
 	var nexts []string
 	for page, err := range testClient(t, base, transport).Pages(t.Context(), q) {
@@ -117,6 +124,7 @@ func TestPages(t *testing.T) {
 		}
 		sizes, nexts = append(sizes, len(page.Operations)), append(nexts, page.Next)
 	}
+
 	if want := []int{1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0}; !slices.Equal(sizes, want) {
 		t.Errorf("pages of %v, want %v", sizes, want)
 	}
@@ -132,6 +140,7 @@ func TestPagesLeftEarly(t *testing.T) {
 		tokens = append(tokens, r.URL.Query().Get("pageToken"))
 		_, _ = io.WriteString(w, pageOf(fmt.Sprintf(`"next":"%d"`, len(tokens)), one))
 	})
+
 	pages := testClient(t, base, transport).Pages(t.Context(), Query{})
 	for range 2 {
 		n := 0
@@ -145,6 +154,7 @@ func TestPagesLeftEarly(t *testing.T) {
 			}
 		}
 	}
+
 	if want := []string{"", "1", "", "3"}; !slices.Equal(tokens, want) {
 		t.Errorf("tokens asked for %q, want %q", tokens, want)
 	}
@@ -166,6 +176,7 @@ func TestRepeatedToken(t *testing.T) {
 				n++
 				_, _ = io.WriteString(w, pageOf(`"next":"`+next+`"`, one))
 			})
+
 			ids, err := readAll(t, testClient(t, base, transport))
 			var pagination *PaginationError
 			if !errors.As(err, &pagination) || pagination.Page != tt.pages {
@@ -185,6 +196,7 @@ func TestEndlessList(t *testing.T) {
 		n++
 		return answer(req, 200, pageOf(fmt.Sprintf(`"next":"%d"`, n))), nil
 	})
+
 	c := testClient(t, "https://api.test", api)
 	c.maxPages = 1000
 	ids, err := readAll(t, c)
@@ -204,12 +216,14 @@ func TestFetchOperation(t *testing.T) {
 		uris = append(uris, r.RequestURI)
 		_, _ = io.WriteString(w, body)
 	})
+
 	c := testClient(t, base+"/v1", transport)
 	const id = "comms_operation_01h2xcejqtf2nbrexx3vqjhp41"
 	op, err := c.FetchOperation(t.Context(), id)
 	if err != nil || op.ID != id || op.Stats[Attempts] != 4 {
 		t.Errorf("got %+v, %v", op, err)
 	}
+
 	for _, bad := range []string{
 		"", "x", "comms_operation_", id[:41], id + "/Errors", id + "?x", id + "\n", " " + id, "../" + id, strings.ToUpper(id),
 		"comms_operation_81h2xcejqtf2nbrexx3vqjhp41", "comms_operation_01h2xcejqtf2nbrexx3vqjhpil", id + "0123456789", strings.Repeat("x", 1<<16),
@@ -222,6 +236,7 @@ func TestFetchOperation(t *testing.T) {
 			t.Errorf("message %.500q", s)
 		}
 	}
+
 	if want := []string{"/v1/Messages/Operations/" + id}; !slices.Equal(uris, want) {
 		t.Errorf("asked for %q, want %q", uris, want)
 	}
@@ -263,6 +278,7 @@ func TestNonsense(t *testing.T) {
 				}
 				_, _ = io.WriteString(w, tt.body)
 			})
+
 			ids, err := readAll(t, testClient(t, base, transport))
 			var decode *DecodeError
 			if !errors.As(err, &decode) || err.Error() != tt.want {
@@ -297,6 +313,7 @@ func TestGzip(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write(body)
 	})
+
 	c := testClient(t, base, transport)
 	for range 3 { // readers and buffers are used again
 		ids, err := readAll(t, c)
@@ -316,6 +333,7 @@ func TestBodyLimit(t *testing.T) {
 		left := n - len(head) - len(tail)
 		return []byte(head + strings.Repeat(full, left/len(full)) + strings.Repeat("a", left%len(full)) + tail)
 	}
+
 	// Streams in a row are one: an array that does not end.
 	strings1M := compressed(t, bytes.Repeat([]byte(`a","`), 1<<18))
 	bomb := slices.Concat(compressed(t, []byte(`{"x":[["`)), bytes.Repeat(strings1M, 65))
@@ -343,6 +361,7 @@ func TestBodyLimit(t *testing.T) {
 				}
 				_, _ = w.Write(tt.body)
 			})
+
 			// However busy the machine is: no timeout.
 			ids, err := readAll(t, testClient(t, base, transport, func(o *Options) { o.Timeout = 0 }))
 			var got string
@@ -396,6 +415,7 @@ func TestBodyBreaksOff(t *testing.T) {
 					_, _ = io.WriteString(w, page)
 				}
 			})
+
 			observed := &records{}
 			c := testClient(t, base, transport, withObserve(observed))
 			c.backoff = func(int) time.Duration { return time.Millisecond }
@@ -421,6 +441,7 @@ func TestErrorBodyBreaksOff(t *testing.T) {
 		n++
 		breakOff(t, w, 500, "Content-Length: 1000\r\n", `{"errors":[`)
 	})
+
 	observed := &records{}
 	_, err := readAll(t, testClient(t, base, transport, withObserve(observed)))
 	var apiErr *Error
@@ -441,18 +462,21 @@ func TestOneRequest(t *testing.T) {
 				body = string(readTestdata(t, file))
 				code = map[int]int{400: 20404, 404: 20404, 500: 20500}[status]
 			}
+
 			var n atomic.Int64
 			base, transport := testServer(t, func(w http.ResponseWriter, _ *http.Request) {
 				n.Add(1)
 				w.WriteHeader(status)
 				_, _ = io.WriteString(w, body)
 			})
+
 			_, err := readAll(t, testClient(t, base, transport))
 			var apiErr *Error
 			if !errors.As(err, &apiErr) || apiErr.StatusCode != status ||
 				len(apiErr.Details) != 1 || apiErr.Details[0].Code != code {
 				t.Errorf("got %v", err)
 			}
+
 			if n.Load() != 1 {
 				t.Errorf("%d requests", n.Load())
 			}
@@ -485,6 +509,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				}
 				w.WriteHeader(status)
 			})
+
 			_, err := readAll(t, testClient(t, base, transport, withAuth("AC1", "s3cret")))
 			var apiErr *Error
 			if !errors.As(err, &apiErr) || apiErr.StatusCode != status || n != 1 {
@@ -492,6 +517,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			}
 		}
 	}
+
 	if n := elsewhere.Load(); n != 0 {
 		t.Errorf("%d requests went to another host", n)
 	}
@@ -526,6 +552,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			_, _ = fmt.Fprintf(w, `{"operations":[{"%s":"%s"}]}`, r.UserAgent(), sent) //nolint:gosec // as above
 			return
 		}
+
 		w.WriteHeader(status)
 		_, _ = fmt.Fprintf(
 			w,
@@ -534,6 +561,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			sent,
 		) //nolint:gosec // as above
 	})
+
 	var logged bytes.Buffer
 	for _, s := range []int{0, 200, 301, 400, 401, 429, 500, 502, -1} {
 		answers.Store(int64(s))
@@ -548,6 +576,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			withLog(&logged),
 			func(o *Options) { o.MaxRetries = 1 },
 		)
+
 		c.backoff = func(int) time.Duration { return time.Millisecond }
 		_, err := readAll(t, c)
 		if err == nil {
@@ -559,6 +588,7 @@ func TestSecretsStaySecret(t *testing.T) {
 			}
 		}
 	}
+
 	if s := logged.String(); s == "" || strings.Contains(s, password) || strings.Contains(s, basic) ||
 		strings.Contains(s, "Authorization") {
 		t.Errorf("log:\n%s", s)
@@ -590,6 +620,7 @@ func TestConcurrentUse(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, pageJSON(10+token, next))
 	})
+
 	observed := &records{}
 	c := testClient(t, base, transport, withObserve(observed), func(o *Options) { o.MaxRetries = 100 })
 	ctx, cancel := context.WithCancel(t.Context())
@@ -608,6 +639,7 @@ func TestConcurrentUse(t *testing.T) {
 			}
 		})
 	}
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -616,6 +648,7 @@ func TestConcurrentUse(t *testing.T) {
 			_, _, _ = c.Now(), c.RetryAt(), c.Throttled()
 		}
 	}()
+
 	wg.Wait()
 	cancel()
 	<-done

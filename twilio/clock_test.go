@@ -12,6 +12,7 @@ func TestClock(t *testing.T) {
 		skew, moved time.Duration // seen, and corrected
 		tooLarge    bool
 	}
+
 	const s, m, h = time.Second, time.Minute, time.Hour
 	const years = -56 * 365 * 24 * h
 	for name, steps := range map[string][]observed{
@@ -76,6 +77,7 @@ func TestClockAgainstRandomDates(t *testing.T) {
 		local := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 		truth := between(-2*time.Hour, 2*time.Hour)
 		odd, since, warnings, large := true, 0, 0, false // odd: the last answer was
+
 		for i := range 200 {
 			local = local.Add(between(0, time.Minute))
 			ahead := truth
@@ -90,6 +92,7 @@ func TestClockAgainstRandomDates(t *testing.T) {
 				ahead += between(-20*time.Second, 20*time.Second)
 				odd = false
 			}
+
 			if !odd {
 				since++
 			}
@@ -98,6 +101,7 @@ func TestClockAgainstRandomDates(t *testing.T) {
 				warnings++
 			}
 			skew, known := c.offset()
+
 			switch {
 			case !known:
 				t.Fatalf("seed %d, answer %d: no skew", seed, i)
@@ -106,6 +110,7 @@ func TestClockAgainstRandomDates(t *testing.T) {
 			case !odd && (i == 0 || since > 2) && (skew-truth).Abs() > skewAgree:
 				t.Fatalf("seed %d, answer %d: skew %v, want %v", seed, i, skew, truth)
 			}
+
 			moved := c.at(local).Sub(local)
 			want := skew
 			if skew.Abs() < minSkew || skew.Abs() > maxSkew {

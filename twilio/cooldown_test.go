@@ -59,6 +59,7 @@ func TestRetryAfter(t *testing.T) {
 			t.Errorf("%.40q: %v %v, want %v %v", tt.header, got, ok, tt.want, tt.ok)
 		}
 	}
+
 	if got, ok := retryAfter(nil, date); got != 0 || ok {
 		t.Errorf("no header: %v %v", got, ok)
 	}
@@ -113,6 +114,7 @@ func TestCooldownStopsAllWorkers(t *testing.T) {
 			<-time.After(100 * time.Millisecond)
 			return answer(req, 200, pageOf(``, one)), nil
 		}
+
 		observed := &records{}
 		c := testClient(t, "https://api.test", api, withObserve(observed), withLog(&log))
 		if !c.RetryAt().IsZero() {
@@ -129,6 +131,7 @@ func TestCooldownStopsAllWorkers(t *testing.T) {
 				}
 			})
 		}
+
 		<-time.After(10 * time.Second)
 		synctest.Wait()
 		waited := c.Throttled() // while it goes on
@@ -145,6 +148,7 @@ func TestCooldownStopsAllWorkers(t *testing.T) {
 				t.Errorf("request %d went out %v after the 429", i+1, at-shut)
 			}
 		}
+
 		if waited != 10*time.Second-shut {
 			t.Errorf("throttled for %v while waiting, want %v: goroutines do not add up", waited, 10*time.Second-shut)
 		}
@@ -181,6 +185,7 @@ func TestCooldownIsExtended(t *testing.T) {
 			}
 			return answer(req, 200, one), nil
 		})
+
 		c := testClient(t, "https://api.test", api)
 		var wg sync.WaitGroup
 		for range 3 {
@@ -190,6 +195,7 @@ func TestCooldownIsExtended(t *testing.T) {
 				}
 			})
 		}
+
 		wg.Wait()
 		sent := api.requests()
 		if len(sent) != 6 {
@@ -222,6 +228,7 @@ func TestCooldownBeyondTheDeadline(t *testing.T) {
 				t.Errorf("%+v", throttled)
 			}
 		}
+
 		if d := time.Since(api.start); d != 0 {
 			t.Errorf("it took %v", d)
 		}
@@ -351,6 +358,7 @@ func TestRetryAfterOfAnAnswer(t *testing.T) {
 		{"negative", 429, func() []string { return []string{"Retry-After", "-20"} }, time.Second, time.Second},
 		{"nonsense", 503, func() []string { return []string{"Retry-After", "later"} }, time.Second, time.Second},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -365,12 +373,14 @@ func TestRetryAfterOfAnAnswer(t *testing.T) {
 					}
 					return answer(req, 200, one), nil
 				})
+
 				c := testClient(t, "https://api.test", api)
 				for range 2 {
 					if _, err := c.FetchOperation(t.Context(), oneDecoded.ID); err != nil {
 						t.Fatal(err)
 					}
 				}
+
 				most := tt.most
 				if most == 0 {
 					most = tt.least + 100*time.Millisecond + tt.least/20
@@ -437,6 +447,7 @@ func TestPace(t *testing.T) {
 			}
 			return answer(req, 200, pageOf(``, one)), nil
 		})
+
 		c := testClient(t, "https://api.test", api, func(o *Options) { o.RateLimit = 10 })
 		var wg sync.WaitGroup
 		for range 8 {
@@ -448,6 +459,7 @@ func TestPace(t *testing.T) {
 				}
 			})
 		}
+
 		wg.Wait()
 		sent := api.requests()
 		if len(sent) != 41 {
@@ -458,6 +470,7 @@ func TestPace(t *testing.T) {
 				t.Errorf("12 requests in %v", sent[i]-sent[i-11])
 			}
 		}
+
 		if gap := sent[15] - sent[14]; gap < 30*time.Second {
 			t.Errorf("a request %v after the 503", gap)
 		}
@@ -499,6 +512,7 @@ func TestInFlight(t *testing.T) {
 			<-time.After(time.Second)
 			return answer(req, 200, pageOf(``, one)), nil
 		})
+
 		c := testClient(t, "https://api.test", api, func(o *Options) { o.InFlight = 3 })
 		start := time.Now()
 		var wg sync.WaitGroup
@@ -509,6 +523,7 @@ func TestInFlight(t *testing.T) {
 				}
 			})
 		}
+
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		synctest.Wait()

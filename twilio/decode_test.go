@@ -143,6 +143,7 @@ func TestDecodePage(t *testing.T) {
 			Page{[]Operation{largest}, ""},
 		},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// A page that was used before must not show through.
@@ -190,6 +191,7 @@ func TestDecodePageErrors(t *testing.T) {
 		}
 		return pageOf(`"next":null`, one, strings.Replace(one, from, to, 1))
 	}
+
 	const unprintable = "holds characters that cannot be printed"
 	type test struct{ name, body, pointer, problem string }
 	tests := []test{
@@ -293,16 +295,19 @@ func TestDecodePageErrors(t *testing.T) {
 		{"in quotes", replace(`"read":9`, `"read":"9"`), "/operations/1/stats/read", "a string where a number should be"},
 		{"stat null", replace(`"read":9`, `"read":null`), "/operations/1/stats/read", "null where a number should be"},
 	}
+
 	for _, name := range []string{"id", "status", "stats", "createdAt", "updatedAt"} {
 		tests = append(tests,
 			test{"no " + name, replace(`"`+name+`"`, `"x"`), "/operations/1", "no " + name},
 			test{"null " + name, replace(`"`+name+`":`, `"`+name+`":null,"x":`), "/operations/1/" + name, ""})
 	}
+
 	for _, name := range statNames {
 		tests = append(tests,
 			test{"no " + name, replace(`"`+name+`"`, `"x"`), "/operations/1/stats", "no " + name},
 			test{name + " twice", replace(`"total"`, `"`+name+`":0,"total"`), "/operations/1/stats/" + name, "given twice"})
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			err := readPage(strings.NewReader(tt.body), new(Page))
@@ -353,6 +358,7 @@ func TestDecodePageReusesMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+
 	if first != &p.Operations[0] {
 		t.Error("the second page took new memory")
 	}
@@ -389,6 +395,7 @@ func TestHostileBodies(t *testing.T) {
 		long     = "a value or white space of more than 262144 bytes"
 		longName = "a name or white space of more than 4096 bytes"
 	)
+
 	string1k := `,"` + strings.Repeat("a", 1000) + `"`
 	for _, tt := range []struct {
 		name string
@@ -489,6 +496,7 @@ func TestKeptIDsDoNotPinThePage(t *testing.T) {
 		}
 		kept = append(kept, p.Operations[250].ID)
 	}
+
 	if grown := heapInUse() - before; grown > int64(10*len(template)) {
 		t.Errorf("%d KiB more in use for %d ids, pages are of %d KiB", grown>>10, len(kept), len(template)>>10)
 	}
@@ -519,6 +527,7 @@ func reference(body []byte) (Page, error) {
 	if err := json.Unmarshal(top.Operations, &operations); err != nil || operations == nil {
 		return p, fmt.Errorf("operations: %w", err)
 	}
+
 	for _, raw := range operations {
 		var id, status, stats, created, updated json.RawMessage
 		if err := exact(raw, map[string]*json.RawMessage{
@@ -526,11 +535,13 @@ func reference(body []byte) (Page, error) {
 		}); err != nil {
 			return p, err
 		}
+
 		var op Operation
 		if err := errors.Join(json.Unmarshal(id, &op.ID), json.Unmarshal(status, &op.Status),
 			json.Unmarshal(created, &op.CreatedAt), json.Unmarshal(updated, &op.UpdatedAt)); err != nil {
 			return p, err
 		}
+
 		if op.ID == "" || op.Status == "" || op.CreatedAt.IsZero() || op.UpdatedAt.IsZero() {
 			return p, errors.New("null or zero")
 		}
@@ -552,6 +563,7 @@ func reference(body []byte) (Page, error) {
 		if err := exact(stats, members); err != nil {
 			return p, err
 		}
+
 		for i, raw := range raws {
 			var n *uint64
 			if err := json.Unmarshal(raw, &n); err != nil || n == nil || *n > 1<<63-1 {
@@ -559,8 +571,10 @@ func reference(body []byte) (Page, error) {
 			}
 			op.Stats[i] = int64(*n)
 		}
+
 		p.Operations = append(p.Operations, op)
 	}
+
 	var pagination map[string]json.RawMessage
 	if err := json.Unmarshal(top.Pagination, &pagination); err != nil || pagination == nil {
 		return p, fmt.Errorf("pagination: %w", err)
@@ -610,6 +624,7 @@ func FuzzDecodePage(f *testing.F) {
 				t.Fatalf("%T: %v", err, err)
 			}
 		}
+
 		want, refErr := reference(body)
 		if err == nil {
 			if refErr != nil {

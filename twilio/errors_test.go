@@ -68,6 +68,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"another shape", `{"errors":"none"}`, nil},
 		{"cut off", `{"errors":[{"code":1,"mess`, nil},
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var s sanitizer
@@ -108,6 +109,7 @@ func TestErrorMessages(t *testing.T) {
 			`malformed HTTP response " ` + strings.Repeat("x", 173) + "…",
 		},
 	}
+
 	for _, tt := range tests {
 		if got := tt.err.Error(); got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
@@ -130,6 +132,7 @@ func TestErrorIs(t *testing.T) {
 		{&Error{StatusCode: 500}, nil},
 		{&NetworkError{timeoutError{1}}, nil}, // not the caller's deadline
 	}
+
 	for _, tt := range tests {
 		for _, sentinel := range sentinels {
 			if got := errors.Is(tt.err, sentinel); got != (sentinel == tt.want) { //nolint:errorlint // that very one
@@ -137,6 +140,7 @@ func TestErrorIs(t *testing.T) {
 			}
 		}
 	}
+
 	var netErr net.Error
 	if err := error(&NetworkError{timeoutError{1}}); !errors.As(err, &netErr) || !netErr.Timeout() {
 		t.Error("a timeout is no net.Error that says so")

@@ -22,6 +22,7 @@ func api(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		return
 	}
+
 	_, _ = fmt.Fprintf(w, `{"operations":[{"id":%q,"status":"COMPLETED","createdAt":"2026-03-01T12:00:00Z",
 		"updatedAt":"2026-03-01T12:05:00Z","stats":{"total":2,"recipients":2,"attempts":2,"unaddressable":0,"scheduled":0,
 		"queued":0,"sent":0,"delivered":1,"read":0,"undelivered":1,"failed":0,"canceled":0}}],
@@ -55,6 +56,7 @@ func ExampleClient_Pages() {
 			sum.Add(&page.Operations[i].Stats)
 		}
 	}
+
 	fmt.Println(sum[twilio.Delivered], "of", sum[twilio.Total], "messages delivered")
 	// Output: 2 of 4 messages delivered
 }

@@ -33,6 +33,7 @@ func TestFetchesComeSecond(t *testing.T) {
 						<-time.After(400 * time.Millisecond)
 						return answer(req, 200, one), nil
 					}
+
 					<-time.After(10 * time.Millisecond)
 					next := ""
 					if n := lists.Add(1); n < pages {
@@ -40,6 +41,7 @@ func TestFetchesComeSecond(t *testing.T) {
 					}
 					return answer(req, 200, pageOf(next, one)), nil
 				})
+
 				c := testClient(t, "https://api.test", api, func(o *Options) { o.RateLimit, o.InFlight = 10, tt.inFlight })
 				ctx, cancel := context.WithCancel(t.Context())
 				var wg sync.WaitGroup
@@ -52,6 +54,7 @@ func TestFetchesComeSecond(t *testing.T) {
 						}
 					})
 				}
+
 				<-time.After(10 * time.Second)
 				synctest.Wait()
 				if n := int(most.Load()); n != tt.fetches {
@@ -117,6 +120,7 @@ func TestFetchesEndWithTheirContext(t *testing.T) {
 						}
 					})
 				}
+
 				wg.Wait()
 				if c.gate.flying != [priorities]int{} || c.gate.waiting[probing].Len() > 0 {
 					t.Errorf("some places are still taken: %v, and %d wait", c.gate.flying, c.gate.waiting[probing].Len())
@@ -134,6 +138,7 @@ func TestAbandonedFetchesCostNothing(t *testing.T) {
 			<-time.After(time.Second)
 			return answer(req, 200, pageOf("")), req.Context().Err()
 		})
+
 		c := testClient(t, "https://api.test", api, func(o *Options) { o.RateLimit, o.InFlight = 10, 4 })
 		var probes sync.WaitGroup
 		stop := time.Now().Add(time.Minute)
@@ -147,6 +152,7 @@ func TestAbandonedFetchesCostNothing(t *testing.T) {
 				}
 			})
 		}
+
 		<-time.After(30 * time.Second)
 		start := time.Now()
 		if _, err := readAll(t, c); err != nil {
@@ -184,6 +190,7 @@ func TestPriorities(t *testing.T) {
 			})
 			synctest.Wait()
 		}
+
 		enter(refreshing) // at once
 		for _, p := range []priority{sampling, sampling, probing, probing, refreshing, refreshing, refreshing} {
 			enter(p)
@@ -195,11 +202,13 @@ func TestPriorities(t *testing.T) {
 		if !slices.Equal(order, want) {
 			t.Errorf("got %v, want %v", order, want)
 		}
+
 		for i := range at[1:] {
 			if apart := at[i+1].Sub(at[i]); apart < 100*time.Millisecond {
 				t.Errorf("requests %d and %d are %v apart", i, i+1, apart)
 			}
 		}
+
 		g.countList(-1)
 	})
 }
@@ -215,15 +224,18 @@ func TestSharePace(t *testing.T) {
 		messages := testClient(t, "https://api.test", api, limited)
 		emails := testClient(t, "https://api.test", api, limited)
 		emails.SharePace(messages)
+
 		for range 3 {
 			_, _ = readAll(t, messages)
 			_, _ = readAll(t, emails)
 		}
+
 		for i, at := range api.requests() {
 			if want := time.Duration(i) * time.Second; at != want {
 				t.Errorf("request %d went out after %v, want %v", i, at, want)
 			}
 		}
+
 		status = 429
 		_, _ = readAll(t, emails)
 		if messages.RetryAt().IsZero() {

@@ -42,6 +42,7 @@ func TestBadSecrets(t *testing.T) {
 			}
 		})
 	}
+
 	longest := strings.Repeat("s", MaxSecret)
 	api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) { return answer(req, 200, pageOf("")), nil })
 	if err := first(t.Context(), testClient(t, "https://api.test", api, withAuth("AC1", longest))); err != nil {
@@ -73,6 +74,7 @@ func TestEchoes(t *testing.T) {
 			}
 		}), "\n")
 	}
+
 	var percent strings.Builder
 	for _, b := range []byte(token) {
 		fmt.Fprintf(&percent, "%%%02x", b)
@@ -113,6 +115,7 @@ func TestEchoes(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("over two errors", func(t *testing.T) {
 		var s sanitizer
 		s.add(token)
@@ -126,6 +129,7 @@ func TestEchoes(t *testing.T) {
 			}
 		}
 	})
+
 	t.Run("names", func(t *testing.T) {
 		var s sanitizer
 		s.add(token)
@@ -138,6 +142,7 @@ func TestEchoes(t *testing.T) {
 				t.Errorf("%s: %v, want %v", name, got, want)
 			}
 		}
+
 		for _, member := range []string{oneDecoded.ID, "PROCESSING"} {
 			body := pageOf("", strings.Replace(one, member, token, 1))
 			err := decodePage(strings.NewReader(body), Messages, &s, new(Page))
@@ -237,6 +242,7 @@ func TestEmptyGzipMembers(t *testing.T) {
 				}
 			}
 		})
+
 		err := first(t.Context(), testClient(t, base, transport, func(o *Options) { o.Timeout = 0 }))
 		api, _ := errors.AsType[*Error](err)
 		switch {
@@ -263,6 +269,7 @@ func TestTurns(t *testing.T) {
 			))
 			return resp, nil
 		})
+
 		client := func() *Client {
 			return testClient(t, "https://api.test", api, func(o *Options) { o.Decoding, o.Timeout = turns, 20*time.Second })
 		}
@@ -276,6 +283,7 @@ func TestTurns(t *testing.T) {
 				t.Errorf("the slow one took %v", took)
 			}
 		})
+
 		synctest.Wait()
 		for range 3 {
 			wg.Go(func() {
@@ -287,6 +295,7 @@ func TestTurns(t *testing.T) {
 				}
 			})
 		}
+
 		wg.Wait()
 
 		// A turn that does not come within Options.Timeout.

@@ -48,6 +48,7 @@ func TestMessages(t *testing.T) {
 		}
 		_, _ = fmt.Fprintf(w, `{"messages":[%s,{"id":"m","status":"READ"}],"pagination":{"next":%s}}`, lost, next)
 	})
+
 	observed := &records{}
 	c := testClient(t, base+"/v1", transport, withObserve(observed))
 	var ids []string
@@ -61,6 +62,7 @@ func TestMessages(t *testing.T) {
 		}
 		ids = append(ids, page.Messages[1].ID)
 	}
+
 	query := "/v1/Messages?operationId=" + operationA + "&pageSize=2&status=FAILED"
 	if got, want := strings.Join(asked, " "), query+" "+query+"&pageToken=more"; got != want {
 		t.Errorf("asked for %s, want %s", got, want)
@@ -76,6 +78,7 @@ func TestFetchMessage(t *testing.T) {
 		asked = r.RequestURI
 		_, _ = w.Write([]byte(lost))
 	})
+
 	observed := &records{}
 	c := testClient(t, base+"/v1", transport, withObserve(observed))
 	m, err := c.FetchMessage(t.Context(), messageA)
@@ -108,6 +111,7 @@ func TestDecodeMessage(t *testing.T) {
 		a.Status, a.Channel = "FAILED", "SMS"
 		return Message{ID: "m", Status: "FAILED", Attempts: []Attempt{a}}
 	}
+
 	plain := Message{ID: "m", Status: "FAILED"}
 	for name, tt := range map[string]struct {
 		body string
@@ -166,6 +170,7 @@ func TestHostileMessages(t *testing.T) {
 		attempts = append(attempts, fmt.Sprintf(`{"error":{"code":%d,"message":%q}}`, i, long))
 		related = append(related, fmt.Sprintf(`{"name":"OPERATION","id":"o%d"}`, i))
 	}
+
 	body := fmt.Sprintf(`{"id":"m","status":%q,"tags":{%s},"attempts":[%s],"related":[%s]}`,
 		long, strings.Join(tags, ","), strings.Join(attempts, ","), strings.Join(related, ","))
 	var m Message
@@ -178,6 +183,7 @@ func TestHostileMessages(t *testing.T) {
 	if len(m.Attempts) != maxAttempts || m.Attempts[maxAttempts-1].Code != "49" {
 		t.Errorf("attempts %+.200v", m.Attempts)
 	}
+
 	for _, a := range m.Attempts {
 		if len(a.Text) > maxErrorText+len("…") {
 			t.Errorf("a text of %d bytes", len(a.Text))
@@ -261,6 +267,7 @@ func TestDecodeEmailOperations(t *testing.T) {
 				asked = r.URL.Path
 				_, _ = w.Write([]byte(body))
 			})
+
 			c := testClient(t, base, transport, func(o *Options) { o.Resource = Emails })
 			op, err := c.FetchOperation(t.Context(), operationA)
 			if tt.err != "" {

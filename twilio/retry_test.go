@@ -67,6 +67,7 @@ func TestRetries(t *testing.T) {
 		},
 		{name: "502, then 500", answers: []int{502, 500}, sent: []time.Duration{0, 1}, err: 500},
 	}
+
 	for _, status := range []int{201, 204, 206, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 408, 413, 418, 425, 501, 505, 520} {
 		tests = append(tests, struct {
 			name     string
@@ -77,6 +78,7 @@ func TestRetries(t *testing.T) {
 			contains []string
 		}{name: strconv.Itoa(status), answers: []int{status}, sent: []time.Duration{0}, err: status})
 	}
+
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -89,6 +91,7 @@ func TestRetries(t *testing.T) {
 					}
 					return answer(req, status, one, "Location", "https://elsewhere.test/%zz"), nil
 				})
+
 				observed := &records{}
 				c := testClient(t, "https://api.test/v1", api, withObserve(observed))
 				op, err := c.FetchOperation(t.Context(), oneDecoded.ID)
@@ -109,11 +112,13 @@ func TestRetries(t *testing.T) {
 						t.Errorf("got %v, want status %d", err, tt.err)
 					}
 				}
+
 				for _, s := range tt.contains {
 					if !strings.Contains(err.Error(), s) {
 						t.Errorf("%q lacks %q", err, s)
 					}
 				}
+
 				var sent []time.Duration
 				for _, at := range api.requests() {
 					sent = append(sent, at/time.Second)
@@ -150,6 +155,7 @@ func TestNoRetry(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("real servers", func(t *testing.T) {
 		quiet := slog.NewLogLogger(slog.DiscardHandler, 0)
 		secure := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -158,6 +164,7 @@ func TestNoRetry(t *testing.T) {
 		defer secure.Close()
 		plain := httptest.NewServer(http.NotFoundHandler())
 		defer plain.Close()
+
 		for base, want := range map[string]string{
 			secure.URL: "certificate",
 			strings.Replace(plain.URL, "http", "https", 1): "server gave HTTP response to HTTPS client",
@@ -171,6 +178,7 @@ func TestNoRetry(t *testing.T) {
 			transport.CloseIdleConnections()
 		}
 	})
+
 	for _, base := range []string{"ftp://api.test", "api.test/v1", "https:///v1"} {
 		t.Run(base, func(t *testing.T) {
 			api := newFakeAPI(func(int, *http.Request) (*http.Response, error) { return nil, errors.New("asked") })
@@ -216,9 +224,11 @@ func TestTimeoutOfOneAttempt(t *testing.T) {
 			case 3:
 				return answer(req, 429, "", "Retry-After", "3600"), nil
 			}
+
 			<-time.After(9 * time.Second)
 			return answer(req, 200, one), nil
 		})
+
 		observed := &records{}
 		c := testClient(t, "https://api.test", api, withObserve(observed), func(o *Options) { o.Timeout = 10 * time.Second })
 		if _, err := c.FetchOperation(t.Context(), oneDecoded.ID); err != nil {
@@ -227,6 +237,7 @@ func TestTimeoutOfOneAttempt(t *testing.T) {
 		if got := observed.codes(); !slices.Equal(got, []int{0, 0, 429, 200}) {
 			t.Errorf("observed %v", got)
 		}
+
 		for i, want := range []time.Duration{10 * time.Second, 10 * time.Second, 0, 9 * time.Second} {
 			if got := observed.list[i].Duration; got != want {
 				t.Errorf("attempt %d took %v, want %v", i+1, got, want)
@@ -249,6 +260,7 @@ func TestTimeoutIsNotTheCallers(t *testing.T) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		})
+
 		c := testClient(t, "https://api.test", api, func(o *Options) { o.Timeout = 10 * time.Second })
 
 		err := first(t.Context(), c)
@@ -289,6 +301,7 @@ func TestCancelIsPrompt(t *testing.T) {
 			<-req.Context().Done()
 			return nil, req.Context().Err()
 		})
+
 		c := testClient(t, "https://api.test", api)
 		for _, after := range []time.Duration{500 * time.Millisecond, 2 * time.Second, 0} { // in backoff, under way, before
 			ctx, cancel := context.WithCancel(t.Context())
@@ -306,6 +319,7 @@ func TestCancelIsPrompt(t *testing.T) {
 			stop.Stop()
 			cancel()
 		}
+
 		if n := len(api.requests()); n != 2 {
 			t.Errorf("%d requests", n)
 		}
@@ -325,6 +339,7 @@ func TestSkew(t *testing.T) {
 		if _, ok := c.Skew(); ok || !c.Now().Equal(time.Now()) {
 			t.Error("knows the API's clock without an answer")
 		}
+
 		for i, tt := range []struct {
 			status      int
 			ahead       time.Duration

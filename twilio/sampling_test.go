@@ -35,12 +35,14 @@ func TestSamplesAreNotFelt(t *testing.T) {
 					samples++
 					return answer(req, tt.status, `{}`, tt.header...), nil
 				})
+
 				c := testClient(t, "http://api.test/v1", api)
 				for range 2 {
 					if _, err := c.FetchMessage(t.Context(), messageA); err == nil {
 						t.Error("no error")
 					}
 				}
+
 				wantSamples := 2
 				if tt.err != nil {
 					wantSamples = 1
@@ -51,6 +53,7 @@ func TestSamplesAreNotFelt(t *testing.T) {
 						t.Error("no time at which messages may be asked for again")
 					}
 				}
+
 				if samples != wantSamples {
 					t.Errorf("%d requests for messages, want %d", samples, wantSamples)
 				}
@@ -77,6 +80,7 @@ func TestSamplesHeedTheCooldown(t *testing.T) {
 			}
 			return answer(req, 200, lost), nil
 		})
+
 		c := testClient(t, "http://api.test/v1", api, func(o *Options) { o.MaxRetries = 0 })
 		if _, err := c.FetchOperation(t.Context(), operationA); !errors.Is(err, ErrThrottled) {
 			t.Fatal(err)
@@ -101,6 +105,7 @@ func TestSamplesThatWaitHeedTheirCooldown(t *testing.T) {
 			<-time.After(time.Second)
 			return answer(req, 429, ``, "Retry-After", "60"), nil
 		})
+
 		c := testClient(t, "http://api.test/v1", api)
 		const samples = 3
 		errs := make(chan error, samples)
@@ -110,11 +115,13 @@ func TestSamplesThatWaitHeedTheirCooldown(t *testing.T) {
 				errs <- err
 			}()
 		}
+
 		for range samples {
 			if err := <-errs; err == nil {
 				t.Error("no error")
 			}
 		}
+
 		if n := len(api.requests()); n != 1 {
 			t.Errorf("%d requests, want 1", n)
 		}
@@ -156,6 +163,7 @@ func TestErrorsOfSamplesHoldNoText(t *testing.T) {
 				}
 				return answer(req, tt.status, tt.body), nil
 			})
+
 			c := testClient(t, "http://api.test/v1", transport, withLog(&logged))
 			var err error
 			for _, err = range c.Messages(t.Context(), MessageQuery{}) {

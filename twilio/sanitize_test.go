@@ -70,10 +70,12 @@ func rawServer(t *testing.T, answer string) (address string) {
 					break
 				}
 			}
+
 			_, _ = io.WriteString(conn, answer)
 			_ = conn.Close()
 		}
 	}()
+
 	t.Cleanup(func() {
 		_ = l.Close()
 		<-done
@@ -115,6 +117,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 			return answer("401 x", "", fmt.Sprintf(`{"code":1,"message":%q,"more_info":%[1]q}`, s))
 		},
 	}
+
 	forms := map[string]string{
 		"plain": hardSecret, "user": hardUser,
 		"quoted": fmt.Sprintf("%q", hardSecret), "quoted twice": fmt.Sprintf("%q", fmt.Sprintf("%q", hardSecret)),
@@ -123,6 +126,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 		"base64, shifted": b64("Yousent" + hardSecret + "."), "base64, shifted more": b64("Yousent:" + hardSecret),
 		"base64, shifted most": b64("Yousentit" + hardSecret),
 	}
+
 	for place, answer := range places {
 		t.Run(place, func(t *testing.T) {
 			for form, text := range forms {
@@ -155,6 +159,7 @@ func TestSecretsAreRedactedOverHTTP2(t *testing.T) {
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = fmt.Fprintf(w, `{"errors":[{"code":1,"message":%q,"context":%q}]}`, password, r.Header.Get("Authorization"))
 	}))
+
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()
@@ -181,6 +186,7 @@ func TestProxySecretsAreRedacted(t *testing.T) {
 		checkNoSecret(t, deep(err))
 		transport.CloseIdleConnections()
 	}
+
 	for _, bad := range []string{
 		"http://u:S3cret@proxy:3128", "u:S3cret@proxy", "http:/u:S3cret@h", "http://u:S3\ncret p4ss@h", "://S3cret p4ss@h",
 	} {
@@ -218,6 +224,7 @@ func TestKnownSecretsTakeLittle(t *testing.T) {
 		runtime.ReadMemStats(&stats)
 		return stats.HeapAlloc
 	}
+
 	before := heap()
 	known := make([]sanitizer, accounts)
 	for i := range known {

@@ -87,6 +87,7 @@ func TestSilentConnection(t *testing.T) {
 						_, _ = io.WriteString(w, pageOf(""))
 					}),
 				}
+
 				listener := newMemoryListener()
 				go func() { _ = api.Serve(listener) }()
 				defer func() { _ = api.Close() }()

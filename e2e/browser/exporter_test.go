@@ -127,6 +127,7 @@ func start(ctx context.Context, t *testing.T, accounts []account, args ...string
 	for _, a := range accounts {
 		fmt.Fprintf(&file, "- {name: %q, account_sid: %s, auth_token_file: token, base_url: %s}\n", a.name, sid, a.api.url)
 	}
+
 	for name, content := range map[string]string{"token": secret, "accounts.yml": file.String()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -138,6 +139,7 @@ func start(ctx context.Context, t *testing.T, accounts []account, args ...string
 		"--config.file=" + filepath.Join(dir, "accounts.yml"), "--twilio.rate-limit=0", "--twilio.max-retries=0",
 		"--web.listen-address=127.0.0.1:0",
 	}, args...)
+
 	cmd := exec.CommandContext(running, program, args...)
 	log, err := cmd.StderrPipe()
 	if err != nil {
@@ -157,6 +159,7 @@ func start(ctx context.Context, t *testing.T, accounts []account, args ...string
 			}
 		}
 	}()
+
 	t.Cleanup(func() {
 		stop()
 		<-ended

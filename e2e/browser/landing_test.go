@@ -31,6 +31,7 @@ func browse(ctx context.Context, t *testing.T) context.Context {
 		chromedp.Flag("disable-sync", true),
 		chromedp.WSURLReadTimeout(2*time.Minute),
 	)
+
 	allocator, cancelAllocator := chromedp.NewExecAllocator(ctx, options...)
 	tab, cancelTab := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
@@ -127,11 +128,13 @@ func many(t *testing.T) []account {
 	refused := newAPI(t, quietWorld(10, 2))
 	refused.misbehave(0, refuses)
 	accounts := make([]account, 0, 40)
+
 	for _, brand := range []string{"aurora", "borealis", "cassiopeia", "deneb"} {
 		for _, country := range []string{"at", "be", "ch", "de", "dk", "es", "fr", "it", "nl", "pl"} {
 			accounts = append(accounts, account{brand + "-" + country, calm})
 		}
 	}
+
 	accounts[12].api = failing
 	accounts[25].api = stuck
 	accounts[31].api = refused
@@ -270,11 +273,13 @@ func TestLandingPage(t *testing.T) {
 					t.Errorf("%q is not on the page:\n%s", want, p.text)
 				}
 			}
+
 			for _, not := range tt.not {
 				if strings.Contains(p.text, not) {
 					t.Errorf("%q is on the page:\n%s", not, p.text)
 				}
 			}
+
 			if sign := p.first[:len("✓")]; !strings.HasPrefix(p.title, sign) && !strings.HasPrefix(sign, "…"[:1]) {
 				t.Errorf("the title is %q where the page says %q", p.title, p.first)
 			}

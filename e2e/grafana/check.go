@@ -141,6 +141,7 @@ func (c *checker) check(content []byte) error {
 	if d.UID == "" || d.Title == "" || d.Description == "" {
 		errs = append(errs, errors.New("uid, title or description is missing"))
 	}
+
 	for _, a := range d.Annotations.List {
 		if a.BuiltIn == 0 {
 			errs = append(errs, c.checkQuery(a.Target.Expr))
@@ -243,6 +244,7 @@ func (c *checker) follow(url string) []error {
 		}
 		return nil
 	}
+
 	m := toRunbook.FindStringSubmatch(url)
 	if m == nil {
 		return []error{errors.New("leads to neither a dashboard nor a runbook")}
@@ -254,6 +256,7 @@ func (c *checker) follow(url string) []error {
 			pages = append(pages, alert+".md")
 		}
 	}
+
 	var errs []error
 	for _, page := range pages {
 		if _, err := os.Stat(filepath.Join(c.runbooks, page)); err != nil {
@@ -271,6 +274,7 @@ func checkVariables(d *dashboard) []error {
 	if d.UID == "twilio-campaign" {
 		want["operation"] = "query"
 	}
+
 	for _, v := range d.Templating.List {
 		if want[v.Name] != v.Type {
 			errs = append(errs, fmt.Errorf("variable %s of type %s is not wanted", v.Name, v.Type))
@@ -285,6 +289,7 @@ func checkVariables(d *dashboard) []error {
 			errs = append(errs, fmt.Errorf("variable %s: all is %q, want .* for series without that label", v.Name, v.AllValue))
 		}
 	}
+
 	for name := range want {
 		errs = append(errs, fmt.Errorf("variable %s is missing", name))
 	}
@@ -304,6 +309,7 @@ func checkLayout(all []panel) []error {
 		if p := a.GridPos; p.W <= 0 || p.H <= 0 || p.X < 0 || p.Y < 0 || p.X+p.W > gridColumns {
 			errs = append(errs, fmt.Errorf("panel %d %q does not fit into the grid: %+v", a.ID, a.Title, p))
 		}
+
 		for j := range all[:i] {
 			b := &all[j]
 			p, q := a.GridPos, b.GridPos
@@ -338,6 +344,7 @@ func (c *checker) checkPanel(p *panel) []error {
 	byAccount := false
 	var refs, names []string
 	dynamic := false
+
 	for i := range p.Targets {
 		t := &p.Targets[i]
 		if slices.Contains(refs, t.RefID) {
@@ -353,6 +360,7 @@ func (c *checker) checkPanel(p *panel) []error {
 			errs = append(errs, fmt.Errorf("query %s: its data source is not %s", t.RefID, ourSource))
 		}
 	}
+
 	if !byAccount {
 		errs = append(errs, errors.New("no query asks for the accounts chosen"))
 	}
@@ -363,12 +371,14 @@ func (c *checker) checkPanel(p *panel) []error {
 			names = append(names, name)
 		}
 	}
+
 	if !shortened && slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, "{{account}}") }) {
 		errs = append(errs, errors.New("an account without a name shows its whole SID"))
 	}
 	if strings.HasPrefix(p.FieldConfig.Defaults.Color.Mode, "continuous-") {
 		errs = append(errs, errors.New("lines of one color cannot be told apart"))
 	}
+
 	for _, o := range p.FieldConfig.Overrides {
 		switch m := o.Matcher; {
 		case m.ID == "byName" && !dynamic && !slices.Contains(names, m.Options):
@@ -405,11 +415,13 @@ func (c *checker) checkQuery(raw string) error {
 		return fmt.Errorf("%w in %s", err, text)
 	}
 	var errs []error
+
 	for _, m := range rated.FindAllStringSubmatch(raw, -1) {
 		if m[2] != "$__rate_interval" {
 			errs = append(errs, fmt.Errorf("%s over %s, not over $__rate_interval", m[1], m[2]))
 		}
 	}
+
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 		v, ok := node.(*parser.VectorSelector)
 		if !ok {
@@ -420,6 +432,7 @@ func (c *checker) checkQuery(raw string) error {
 			errs = append(errs, fmt.Errorf("there is no metric %s", v.Name))
 			return nil
 		}
+
 		for _, m := range v.LabelMatchers {
 			if labels != nil && m.Name != "__name__" && !slices.Contains(labels, m.Name) {
 				errs = append(errs, fmt.Errorf("%s has no label %s", v.Name, m.Name))

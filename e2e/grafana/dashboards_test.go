@@ -26,6 +26,7 @@ func load(t *testing.T) (map[string][]byte, *checker) {
 		t.Fatalf("dashboards are %q, %v", files, err)
 	}
 	contents, uids := map[string][]byte{}, []string(nil)
+
 	for _, file := range files {
 		content, readErr := os.ReadFile(filepath.Clean(file))
 		if readErr != nil {
@@ -40,6 +41,7 @@ func load(t *testing.T) (map[string][]byte, *checker) {
 		}
 		contents[filepath.Base(file)], uids = content, append(uids, d.UID)
 	}
+
 	r, err := readRules(deploy + "/prometheus/rules")
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +75,7 @@ func TestEveryMetricIsUsed(t *testing.T) {
 			}
 		}
 	}
+
 	for name := range ofExporter() {
 		// A histogram's quantiles are drawn, from one form of it or the other.
 		if !slices.Contains(used, strings.TrimSuffix(strings.TrimSuffix(name, "_sum"), "_count")) {
@@ -189,6 +192,7 @@ func TestProvisioning(t *testing.T) {
 			} `yaml:"jsonData"`
 		}
 	}
+
 	decode(t, deploy+"/grafana/provisioning/datasources/prometheus.yml", &sources)
 	if len(sources.Datasources) != 1 || sources.Datasources[0].Type != "prometheus" {
 		t.Fatalf("data sources are %+v, want one Prometheus", sources.Datasources)
@@ -199,6 +203,7 @@ func TestProvisioning(t *testing.T) {
 			ScrapeInterval string `yaml:"scrape_interval"`
 		}
 	}
+
 	content, err := os.ReadFile(deploy + "/prometheus/prometheus.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -220,6 +225,7 @@ func TestProvisioning(t *testing.T) {
 			Options               struct{ Path string }
 		}
 	}
+
 	decode(t, deploy+"/grafana/provisioning/dashboards/twilio.yml", &providers)
 	if len(providers.Providers) != 1 || providers.Providers[0].Type != "file" ||
 		!filepath.IsAbs(providers.Providers[0].Options.Path) {

@@ -35,6 +35,7 @@ func ofExporter() known {
 			k[name] = append(strings.Fields(labels), target...)
 		}
 	}
+
 	add("account", "twilio_up", "twilio_operations_window_seconds")
 	add("account status", "twilio_operations", "twilio_operations_failing",
 		"twilio_operations_oldest_created_timestamp_seconds", "twilio_operations_oldest_updated_timestamp_seconds")
@@ -46,30 +47,35 @@ func ofExporter() known {
 		add("account status", "twilio_operation_"+stat)
 		add("account operation", "twilio_probe_"+stat)
 	}
+
 	for _, figure := range []string{
 		"messages", "messages_delivered", "messages_undelivered", "messages_failed",
 		"created_timestamp_seconds", "updated_timestamp_seconds",
 	} {
 		add("account operation status why", "twilio_named_operation_"+figure)
 	}
+
 	add("account operation", "twilio_named_operation_info", "twilio_named_operation_messages_sampled")
 	add("account operation code channel", "twilio_named_operation_errors_sampled")
 	const p = "twilio_probe_"
 	add("account", p+"success", p+"duration_seconds")
 	add("account operation status", p+"operation_info")
 	add("account operation", p+"operation_created_timestamp_seconds", p+"operation_updated_timestamp_seconds")
+
 	for _, stat := range []string{
 		"messages", "recipients", "recipients_unaddressable", "attempts",
 		"messages_delivered", "messages_read", "messages_undelivered", "messages_failed", "messages_canceled",
 	} {
 		add("account", "twilio_"+stat+"_total")
 	}
+
 	const e = "twilio_exporter_"
 	add("account", e+"last_success_timestamp_seconds", e+"api_throttled_seconds_total", e+"operations_read_total",
 		e+"clock_skew_seconds")
 	add("account result", e+"refreshes_total")
 	add("account reason", e+"refresh_errors_total")
 	add("account endpoint code", e+"api_requests_total")
+
 	for _, histogram := range []struct{ name, labels string }{
 		{e + "refresh_duration_seconds", "account"},
 		{e + "api_request_duration_seconds", "account endpoint"},
@@ -77,6 +83,7 @@ func ofExporter() known {
 		add(histogram.labels, histogram.name, histogram.name+"_sum", histogram.name+"_count")
 		add(histogram.labels+" le", histogram.name+"_bucket")
 	}
+
 	add("version revision branch goversion goos goarch tags", e+"build_info")
 	add("", e+"start_time_seconds", e+"config_last_reload_successful", e+"config_last_reload_success_timestamp_seconds")
 	return k
@@ -98,6 +105,7 @@ func readRules(dir string) (*rules, error) {
 	}
 	found := &rules{}
 	promql := parser.NewParser(parser.Options{})
+
 	for _, file := range files {
 		content, err := os.ReadFile(filepath.Clean(file))
 		if err != nil {
@@ -107,6 +115,7 @@ func readRules(dir string) (*rules, error) {
 		if len(errs) > 0 {
 			return nil, fmt.Errorf("%s: %w", file, errs[0])
 		}
+
 		for _, group := range groups.Groups {
 			for _, rule := range group.Rules {
 				if rule.Record != "" {
@@ -122,6 +131,7 @@ func readRules(dir string) (*rules, error) {
 			}
 		}
 	}
+
 	for _, list := range []*[]string{&found.records, &found.alerts, &found.reads} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)

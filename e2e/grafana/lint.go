@@ -35,6 +35,7 @@ func lint(d *dashboard) []error {
 			errs = append(errs, fmt.Errorf("template-on-time-change-reload-rule: variable %s is not asked anew", v.Name))
 		}
 	}
+
 	if !jobs {
 		errs = append(errs, errors.New("template-job-rule: no variable job that takes several values, and all"))
 	}
@@ -44,6 +45,7 @@ func lint(d *dashboard) []error {
 			errs = append(errs, ofAnyJob(fmt.Sprintf("panel %d %q, query %s", p.ID, p.Title, t.RefID), t.Expr, ofProbes)...)
 		}
 	}
+
 	for _, a := range d.Annotations.List {
 		errs = append(errs, ofAnyJob("annotation", a.Target.Expr, ofProbes)...)
 	}

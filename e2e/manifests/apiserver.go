@@ -98,6 +98,7 @@ func admit(doc []byte) (runtime.Object, error) {
 		ns = metav1.NamespaceDefault
 		om.SetNamespace(ns)
 	}
+
 	var warnings warningRecorder
 	ctx := warning.WithWarningRecorder(genericapirequest.WithNamespace(context.Background(), ns), &warnings)
 	plural, _ := meta.UnsafeGuessKindToResource(gvk)
@@ -105,6 +106,7 @@ func admit(doc []byte) (runtime.Object, error) {
 		IsResourceRequest: true, Verb: "create",
 		APIGroup: gvk.Group, APIVersion: gvk.Version, Resource: plural.Resource,
 	})
+
 	if err := rest.BeforeCreate(strategy, ctx, internal); err != nil {
 		return nil, err
 	}
@@ -127,6 +129,7 @@ func admitPod(w *workload) error {
 		ObjectMeta: *w.pod.ObjectMeta.DeepCopy(),
 		Spec:       *w.pod.Spec.DeepCopy(),
 	}
+
 	const hash = "5d7c9b8f6d"
 	made.Namespace = w.namespace
 	if w.statefulSet != nil {
@@ -144,6 +147,7 @@ func admitPod(w *workload) error {
 		made.Name = w.deployment.Name + "-" + hash + "-x7k2p"
 		made.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = hash
 	}
+
 	doc, err := yaml.Marshal(made)
 	if err != nil {
 		return err

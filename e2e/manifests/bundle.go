@@ -76,6 +76,7 @@ func decode(docs [][]byte) (*Bundle, error) {
 			errs = append(errs, err)
 			continue
 		}
+
 		name := named.GetKind() + " " + named.GetName()
 		if asJSON, err := named.MarshalJSON(); err != nil || len(asJSON) >= maxApplySize {
 			errs = append(errs, fmt.Errorf("%s: %d bytes, too large for kubectl apply (%w)", name, len(asJSON), err))

@@ -63,6 +63,7 @@ func renderAs(deploy, values, name, namespace string) ([][]byte, error) {
 		return nil, err
 	}
 	var docs [][]byte
+
 	for name, content := range files {
 		if filepath.Ext(name) == ".yaml" {
 			docs = append(docs, split(content)...)
@@ -174,11 +175,13 @@ func TestChart(t *testing.T) {
 				t.Error(err)
 			}
 			got, want := texts(t, h), texts(t, k)
+
 			for _, name := range slices.Sorted(maps.Keys(got)) {
 				if got[name] != want[name] {
 					t.Errorf("%s: %s", name, difference(got[name], want[name]))
 				}
 			}
+
 			for name := range want {
 				if got[name] == "" {
 					t.Errorf("the chart lacks %s", name)
@@ -196,6 +199,7 @@ func texts(t *testing.T, b *Bundle) map[string]string {
 		slices.SortFunc(spec.Containers[0].Env, func(a, b corev1.EnvVar) int { return strings.Compare(a.Name, b.Name) })
 		slices.SortFunc(spec.Volumes, func(a, b corev1.Volume) int { return strings.Compare(a.Name, b.Name) })
 	}
+
 	out := make(map[string]string)
 	for _, o := range b.Objects {
 		// Helm trims the end of an object, which may be that of a text.
@@ -299,6 +303,7 @@ extraObjects:
   kind: ConfigMap
   metadata: {name: "{{ .Release.Name }}-text"}
 `
+
 	b, err := chart(host.CopyDeploy(t), values)
 	if err != nil {
 		t.Fatal(err)
@@ -307,6 +312,7 @@ extraObjects:
 	for name, text := range texts(t, b) {
 		all.WriteString(name + "\n" + text)
 	}
+
 	for _, want := range []string{
 		"image: registry.example.com/twilio-operations-exporter@sha256:0123", "imagePullSecrets:", "secretName: handmade",
 		"value: AC00000000000000000000000000000000", "--collector.window=48h", "value: https://twilio.example.com/v1",
@@ -324,6 +330,7 @@ extraObjects:
 			t.Errorf("no %q", want)
 		}
 	}
+
 	for _, unwanted := range []string{"key: account-sid", "record: twilio:share_minimum:threshold", "memory: 64Mi"} {
 		if strings.Contains(all.String(), unwanted) {
 			t.Errorf("%q is still there", unwanted)
@@ -368,6 +375,7 @@ func TestChartSchema(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	var compare func(path string, schema, values map[string]any)
 	compare = func(path string, schema, values map[string]any) {
 		properties, closed := schema["properties"].(map[string]any)
@@ -382,12 +390,14 @@ func TestChartSchema(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: schema of %v, values %v", path, got, want)
 		}
+
 		for key, v := range values {
 			if object, ok := v.(map[string]any); ok {
 				compare(path+"."+key, properties[key].(map[string]any), object)
 			}
 		}
 	}
+
 	compare("", schema, values)
 
 	// An account has the keys that it has in the program's configuration file.
@@ -406,6 +416,7 @@ func TestChartSchema(t *testing.T) {
 		}
 		return slices.Sorted(maps.Keys(node))
 	}
+
 	account := []string{"properties", "accounts", "items", "properties"}
 	got := keys(filepath.Join(dir, "values.schema.json"), account...)
 	if want := keys(filepath.Join(root, SchemaFile), account...); !slices.Equal(got, want) {

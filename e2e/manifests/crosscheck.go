@@ -48,17 +48,20 @@ func (b *Bundle) Check(external map[string][]string) error {
 	for _, p := range of[*policyv1.PodDisruptionBudget](b) {
 		c.selects("PodDisruptionBudget "+p.Name, p.Namespace, p.Spec.Selector, pods)
 	}
+
 	for _, w := range b.workloads() {
 		c.workload(w)
 		c.storage(w)
 		c.container()
 		c.references()
 	}
+
 	for _, n := range of[*corev1.Namespace](b) {
 		if n.Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
 			c.addf("Namespace %s: does not enforce the restricted pod security standard", n.Name)
 		}
 	}
+
 	groups := make(map[string]bool)
 	for _, r := range of[*monitoringv1.PrometheusRule](b) {
 		for i := range r.Spec.Groups {
@@ -98,12 +101,14 @@ func (c *checker) selects(who, namespace string, selector *metav1.LabelSelector,
 		c.addf("%s: %w", who, err)
 		return ""
 	}
+
 	var found []string
 	for name, l := range candidates {
 		if l.namespace == namespace && s.Matches(l.labels) {
 			found = append(found, name)
 		}
 	}
+
 	slices.Sort(found)
 	switch {
 	case s.Empty():
@@ -146,6 +151,7 @@ func (c *checker) workload(w workload) {
 		}
 		c.shards(w)
 	}
+
 	if w.replicas < 2 && len(of[*policyv1.PodDisruptionBudget](c.Bundle)) > 0 {
 		c.addf("%s: a PodDisruptionBudget is pointless with fewer than two replicas", w.name)
 	}
@@ -163,6 +169,7 @@ func (c *checker) workload(w workload) {
 	} else if a := accounts[i].AutomountServiceAccountToken; a == nil || *a && !needsToken {
 		c.addf("ServiceAccount %s: mounts its token", accounts[i].Name)
 	}
+
 	c.ids(w)
 }
 
@@ -183,6 +190,7 @@ func (c *checker) storage(w workload) {
 			c.addf("%s: argument %q: no volume that can be written is there", w.name, arg)
 			continue
 		}
+
 		name := ct.VolumeMounts[i].Name
 		if w.statefulSet != nil {
 			claims := w.statefulSet.Spec.VolumeClaimTemplates
@@ -190,11 +198,13 @@ func (c *checker) storage(w workload) {
 				continue
 			}
 		}
+
 		j := slices.IndexFunc(c.pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name })
 		if j < 0 {
 			c.addf("%s: no volume %s", w.name, name)
 			continue
 		}
+
 		switch v := c.pod.Spec.Volumes[j]; {
 		case v.EmptyDir != nil:
 		case v.PersistentVolumeClaim != nil:
@@ -222,6 +232,7 @@ func (c *checker) ids(w workload) {
 		c.addf("%s: no security context", w.name)
 		return
 	}
+
 	for _, id := range []*int64{s.RunAsUser, s.RunAsGroup, s.FSGroup} {
 		if id != nil && *id != UserID {
 			c.addf("%s: does not run as the image's user, %d", w.name, UserID)
@@ -243,6 +254,7 @@ func (c *checker) shards(w workload) {
 			index = e.ValueFrom.FieldRef.FieldPath
 		}
 	}
+
 	if total != strconv.Itoa(int(w.replicas)) {
 		c.addf("%s: TWILIO_SHARD_TOTAL is %q with %d replicas", w.name, total, w.replicas)
 	}
@@ -256,6 +268,7 @@ func (c *checker) container() {
 		c.addf("%d containers, want 1", n)
 		return
 	}
+
 	ct := &c.pod.Spec.Containers[0]
 
 	repository, tag, ok := strings.Cut(path.Base(ct.Image), ":")
@@ -271,17 +284,20 @@ func (c *checker) container() {
 	if !slices.ContainsFunc(ct.Ports, func(p corev1.ContainerPort) bool { return p.ContainerPort == ListenPort }) {
 		c.addf("no container port %d", ListenPort)
 	}
+
 	for _, arg := range ct.Args {
 		name, _, _ := strings.Cut(arg, "=")
 		if !slices.Contains(Flags, strings.Replace(name, "--no-", "--", 1)) {
 			c.addf("argument %q: the exporter has no such flag", arg)
 		}
 	}
+
 	for _, e := range ct.Env {
 		if !slices.Contains(Environment, e.Name) {
 			c.addf("variable %s: nothing reads it", e.Name)
 		}
 	}
+
 	c.memory(ct)
 	c.probePort(ct)
 	c.probe("startupProbe", ct.StartupProbe, healthyPath)
@@ -296,11 +312,13 @@ func (c *checker) memory(ct *corev1.Container) {
 		c.addf("no GOMEMLIMIT")
 		return
 	}
+
 	soft, err := resource.ParseQuantity(strings.TrimSuffix(ct.Env[i].Value, "B"))
 	if err != nil {
 		c.addf("GOMEMLIMIT %q: %w", ct.Env[i].Value, err)
 		return
 	}
+
 	request, limit := ct.Resources.Requests.Memory(), ct.Resources.Limits.Memory()
 	if soft.Cmp(*request) >= 0 || request.Cmp(*limit) > 0 {
 		c.addf("memory: want GOMEMLIMIT %s < request %s <= limit %s", &soft, request, limit)
@@ -326,6 +344,7 @@ func (c *checker) probePort(ct *corev1.Container) {
 			}
 		}
 	}
+
 	if protected && want != "health" {
 		c.addf("probes meet TLS or ask for a page that needs a password: no --web.health-listen-address")
 	}
@@ -341,6 +360,7 @@ func (c *checker) probe(name string, p *corev1.Probe, wantPath string) {
 		c.addf("no %s over HTTP", name)
 		return
 	}
+
 	if p.HTTPGet.Path != wantPath {
 		c.addf("%s: path %s, want %s", name, p.HTTPGet.Path, wantPath)
 	}
@@ -386,6 +406,7 @@ func (c *checker) keys(kind, name string) ([]string, bool) {
 		}
 		return nil, false
 	}
+
 	for _, m := range of[*corev1.ConfigMap](c.Bundle) {
 		if m.Name == name {
 			return slices.Collect(maps.Keys(m.Data)), true
@@ -421,6 +442,7 @@ func (c *checker) references() {
 				c.addf("variable %s: comes from neither Secret, ConfigMap nor field", e.Name)
 			}
 		}
+
 		for _, arg := range ct.Args {
 			flag, file, _ := strings.Cut(arg, "=")
 			if !strings.Contains(flag, "file") {
@@ -430,6 +452,7 @@ func (c *checker) references() {
 			if !ok {
 				c.addf("argument %q: nothing is mounted there", arg)
 			}
+
 			switch {
 			case flag == "--config.file" && content != "":
 				c.accounts(content, files)
@@ -451,6 +474,7 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 			}
 		}
 	}
+
 	for _, m := range ct.VolumeMounts {
 		if slices.Contains(ct.Args, storageFlag+m.MountPath) {
 			continue
@@ -464,6 +488,7 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 		}
 		var kind, name string
 		var items []corev1.KeyToPath
+
 		switch v := c.pod.Spec.Volumes[i]; {
 		case v.Secret != nil:
 			kind, name, items = "Secret", v.Secret.SecretName, v.Secret.Items
@@ -478,6 +503,7 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 			c.addf("volume %s: neither Secret nor ConfigMap", v.Name)
 			continue
 		}
+
 		c.key("volume "+m.Name, kind, name, "")
 		if len(items) == 0 {
 			keys, _ := c.keys(kind, name)
@@ -485,6 +511,7 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 				items = append(items, corev1.KeyToPath{Key: k, Path: k})
 			}
 		}
+
 		for _, item := range items {
 			c.key("volume "+m.Name, kind, name, item.Key)
 			files[path.Join(m.MountPath, item.Path)] = c.content(kind, name, item.Key)
@@ -524,6 +551,7 @@ func (b *Bundle) Program() (*Program, error) {
 	c := checker{Bundle: b, pod: workloads[0].pod}
 	ct := &c.pod.Spec.Containers[0]
 	p := &Program{Args: ct.Args, Files: c.files(ct)}
+
 	for _, e := range ct.Env {
 		value := e.Value
 		switch f := e.ValueFrom; {
@@ -545,6 +573,7 @@ func (c *checker) accounts(content string, files map[string]string) {
 		c.addf("accounts: %w", err)
 		return
 	}
+
 	if len(config.Accounts) == 0 {
 		c.addf("accounts: none")
 	}
@@ -570,15 +599,18 @@ func (c *checker) webConfig(dir, content string, files map[string]string) {
 		} `json:"tls_server_config"`
 		Users map[string]string `json:"basic_auth_users"`
 	}
+
 	if err := yaml.UnmarshalStrict([]byte(content), &config); err != nil {
 		c.addf("web configuration: %w", err)
 		return
 	}
+
 	for _, file := range []string{config.TLS.Cert, config.TLS.Key} {
 		if _, ok := files[path.Join(dir, file)]; file != "" && !ok {
 			c.addf("web configuration: no file %s beside it", file)
 		}
 	}
+
 	for _, m := range of[*monitoringv1.ServiceMonitor](c.Bundle) {
 		e := &m.Spec.Endpoints[0]
 		if https := e.Scheme != nil && strings.EqualFold(string(*e.Scheme), "https"); https != (config.TLS.Cert != "") {
@@ -610,6 +642,7 @@ func (c *checker) services(pods map[string]labelled) {
 			}
 		}
 	}
+
 	c.once("Service", pods, selected)
 }
 
@@ -645,11 +678,13 @@ func (c *checker) monitors(pods map[string]labelled) {
 				}
 			}
 		}
+
 		for i := range m.Spec.Endpoints {
 			e := &m.Spec.Endpoints[i]
 			c.scrape(who, e.Path, e.Interval, e.ScrapeTimeout, e.HonorLabels, e.RelabelConfigs)
 		}
 	}
+
 	if len(selected) > 0 {
 		c.once("ServiceMonitor", services, selected)
 	}
@@ -741,6 +776,7 @@ func (c *checker) policies(pods map[string]labelled) {
 				c.addf("%s: does not restrict %s", who, want)
 			}
 		}
+
 		var in []networkingv1.NetworkPolicyPort
 		scraped := false
 		for _, r := range n.Spec.Ingress {
@@ -752,6 +788,7 @@ func (c *checker) policies(pods map[string]labelled) {
 				scraped = scraped || matches(peer.NamespaceSelector, nil) && matches(peer.PodSelector, prometheusPod)
 			}
 		}
+
 		if !scraped {
 			c.addf("%s: keeps out a Prometheus of another namespace", who)
 		}
@@ -762,6 +799,7 @@ func (c *checker) policies(pods map[string]labelled) {
 				c.addf("%s: no container port %s", who, p.Port.String())
 			}
 		}
+
 		if len(in) == 0 {
 			c.addf("%s: lets nobody in", who)
 		}
@@ -780,11 +818,13 @@ func (c *checker) policies(pods map[string]labelled) {
 				c.addf("%s: lets out to every port", who)
 			}
 		}
+
 		slices.Sort(out)
 		if want := []string{"TCP/443", "TCP/53", "TCP/5353", "UDP/53", "UDP/5353"}; !slices.Equal(out, want) {
 			c.addf("%s: lets out to %v, want %v", who, out, want)
 		}
 	}
+
 	if len(selected) > 0 {
 		c.once("NetworkPolicy", pods, selected)
 	}

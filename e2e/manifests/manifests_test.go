@@ -126,6 +126,7 @@ func TestKustomizations(t *testing.T) {
 					write(t, filepath.Join(dir, "accounts.yml"), twoAccounts)
 				}
 			}
+
 			b, err := Build(dir)
 			if err != nil {
 				t.Fatal(err)
@@ -167,6 +168,7 @@ func TestMistakesAreSeen(t *testing.T) {
 		stack    = "k8s/overlays/example-kube-prometheus-stack"
 		external = "k8s/overlays/example-external-secret"
 	)
+
 	templates := map[string]string{base + "deployment.yaml": "workload.yaml"}
 	var inChart atomic.Int64
 	t.Cleanup(func() {
@@ -174,6 +176,7 @@ func TestMistakesAreSeen(t *testing.T) {
 			t.Errorf("%d of the mistakes were made in the chart, too", n)
 		}
 	})
+
 	for _, tc := range []struct {
 		name     string
 		file     string
@@ -537,6 +540,7 @@ func TestScrapeConfig(t *testing.T) {
 			} `json:"relabel_configs"`
 		} `json:"scrape_configs"`
 	}
+
 	if err := yaml.Unmarshal(doc, &file); err != nil {
 		t.Fatal(err)
 	}
@@ -570,6 +574,7 @@ func TestInhibition(t *testing.T) {
 			Equal  []string `json:"equal"`
 		} `json:"inhibit_rules"`
 	}
+
 	type matchers []struct{ Name, MatchType, Value string }
 	var object struct {
 		Spec struct {
@@ -579,6 +584,7 @@ func TestInhibition(t *testing.T) {
 			}
 		}
 	}
+
 	deploy := filepath.Join(root, "deploy")
 	for name, into := range map[string]any{
 		filepath.Join(deploy, "alertmanager", "alertmanager.yml"):                                            &config,
@@ -592,6 +598,7 @@ func TestInhibition(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
+
 	var want, got []string
 	for _, r := range config.InhibitRules {
 		want = append(want, fmt.Sprint(r.Source, r.Target, r.Equal))
@@ -602,6 +609,7 @@ func TestInhibition(t *testing.T) {
 		}
 		return out
 	}
+
 	for _, r := range object.Spec.InhibitRules {
 		got = append(got, fmt.Sprint(text(r.SourceMatch), text(r.TargetMatch), r.Equal))
 	}
@@ -643,6 +651,7 @@ func TestDashboardsAreUnchanged(t *testing.T) {
 		}
 		want.Insert(string(doc))
 	}
+
 	got := sets.New[string]()
 	for _, m := range of[*corev1.ConfigMap](b) {
 		if m.Labels["grafana_dashboard"] != "1" {
@@ -652,6 +661,7 @@ func TestDashboardsAreUnchanged(t *testing.T) {
 			got.Insert(v)
 		}
 	}
+
 	if want.Len() == 0 || !got.Equal(want) {
 		t.Errorf("%d dashboards in ConfigMaps, %d files; not the same", got.Len(), want.Len())
 	}
@@ -707,6 +717,7 @@ func TestPrometheusRulesHoldEveryRule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, f := range files {
 		doc, err := os.ReadFile(f)
 		if err != nil {
@@ -718,6 +729,7 @@ func TestPrometheusRulesHoldEveryRule(t *testing.T) {
 		}
 		want = append(want, spec.Groups...)
 	}
+
 	byName := func(a, b monitoringv1.RuleGroup) int { return strings.Compare(a.Name, b.Name) }
 	slices.SortFunc(got, byName)
 	slices.SortFunc(want, byName)
@@ -778,6 +790,7 @@ func TestPrometheusRules(t *testing.T) {
 				t.Fatal(err)
 			}
 			rest := string(doc)
+
 			for _, want := range tc.want {
 				_, after, ok := strings.Cut(rest, want)
 				if !ok {

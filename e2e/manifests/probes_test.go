@@ -90,6 +90,7 @@ func runContainer(t *testing.T, b *Bundle) *corev1.Container {
 	container := b.workloads()[0].pod.Spec.Containers[0].DeepCopy()
 	args := []string{"--twilio.base-url=http://127.0.0.1:1/v1", "--twilio.max-retries=0"}
 	listens := map[string]string{"metrics": "--web.listen-address=", "health": "--web.health-listen-address="}
+
 	for i := range container.Ports {
 		port := &container.Ports[i]
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -102,6 +103,7 @@ func runContainer(t *testing.T, b *Bundle) *corev1.Container {
 			t.Fatal(err)
 		}
 	}
+
 	for _, arg := range program.Args {
 		switch {
 		case strings.HasPrefix(arg, "--web.health-listen-address="):
@@ -111,6 +113,7 @@ func runContainer(t *testing.T, b *Bundle) *corev1.Container {
 			args = append(args, strings.Replace(arg, "=/etc/", "="+dir+"/etc/", 1))
 		}
 	}
+
 	cmd := exec.CommandContext(t.Context(), host.Exporter(t), args...)
 	cmd.Env = program.Env
 	var log bytes.Buffer
@@ -136,6 +139,7 @@ func kubelet(t *testing.T, p *corev1.Probe, container *corev1.Container) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	prober := httpprobe.New(false)
+
 	for {
 		request, err := httpprobe.NewRequestForHTTPGetAction(p.HTTPGet, container, "127.0.0.1", "probe")
 		if err != nil {
@@ -163,6 +167,7 @@ func checkProtection(t *testing.T, container *corev1.Container, certificate []by
 		TLSClientConfig:   &tls.Config{RootCAs: pool, ServerName: serverName, MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true,
 	}}
+
 	get := func(scheme, port, path, user string) (int, string) {
 		t.Helper()
 		i := slices.IndexFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.Name == port })
@@ -188,16 +193,19 @@ func checkProtection(t *testing.T, container *corev1.Container, certificate []by
 		}
 		return response.StatusCode, string(body)
 	}
+
 	if !protected {
 		if status, body := get("http", "metrics", metricsPath, ""); status != http.StatusOK || !strings.Contains(body, "twilio_up{") {
 			t.Errorf("metrics: status %d\n%s", status, body)
 		}
 		return
 	}
+
 	if status, body := get("https", "metrics", metricsPath, scrapeUser); status != http.StatusOK ||
 		!strings.Contains(body, "twilio_up{") {
 		t.Errorf("metrics by TLS and with the password: status %d\n%s", status, body)
 	}
+
 	if status, _ := get("https", "metrics", metricsPath, ""); status != http.StatusUnauthorized {
 		t.Errorf("metrics without the password: status %d", status)
 	}
@@ -219,6 +227,7 @@ func selfSigned(t *testing.T) (certificate, key []byte) {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)

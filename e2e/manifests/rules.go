@@ -33,6 +33,7 @@ func PrometheusRules(dir string) ([]byte, error) {
 		}
 		files = append(files, found...)
 	}
+
 	if len(files) == 0 {
 		return nil, fmt.Errorf("%s: no rule files", dir)
 	}

@@ -31,6 +31,7 @@ func TestSchemaAgreesWithProgram(t *testing.T) {
 		ofSID  = "account_sid: " + sid
 		needed = ofSID + ", auth_token_file: token"
 	)
+
 	account := func(more string) string { return "accounts: [{" + needed + ", " + more + "}]" }
 	files := make(map[string][]string) // by verdict
 	const good, form, other = "good", "wrong in its form", "wrong otherwise"
@@ -70,12 +71,14 @@ func TestSchemaAgreesWithProgram(t *testing.T) {
 			}
 		}
 	}
+
 	files[good] = append(
 		files[good], account(""), "accounts: [{"+ofSID+", api_key: "+key+", api_secret_file: secret}]",
 		"accounts: [{account_sid: ' "+sid+" ', auth_token_file: ' token '}]",
 		"accounts:\n- &a {"+needed+", name: a}\n- {<<: *a, name: b}",
 		"accounts: [{"+needed+"}, {"+needed+", name: b}]", "accounts: [{"+needed+", api_key: null}]",
 	)
+
 	files[form] = append(
 		files[form], "accounts: []", "accounts: {}", "accounts: 7", "{}", "[]", "7", "account: [{"+needed+"}]", "accounts: [7]",
 		"accounts: [{"+needed+"}]\nglobal: {}", "accounts: [{"+ofSID+"}]", "accounts: [{auth_token_file: token}]",
@@ -85,6 +88,7 @@ func TestSchemaAgreesWithProgram(t *testing.T) {
 		"accounts: [{"+ofSID+", api_secret_file: secret}]", "accounts: [{"+ofSID+", auth_token_file: [token]}]",
 		"accounts: [{account_sid: ac0123456789abcdef0123456789abcdef, auth_token_file: token}]",
 	)
+
 	files[other] = append(
 		files[other], "accounts: [{"+needed+"}, {"+needed+"}]", "accounts: [{"+ofSID+", auth_token_file: none}]",
 		"accounts: [{"+ofSID+", auth_token_file: null}]",
@@ -110,6 +114,7 @@ func TestSchemaAgreesWithProgram(t *testing.T) {
 			}
 		}
 	}
+
 	if n < 130 {
 		t.Errorf("%d files, want 130 or more", n)
 	}

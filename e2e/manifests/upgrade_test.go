@@ -122,6 +122,7 @@ func admitUpdate(updated, live runtime.Object) error {
 		return fmt.Errorf("nobody here knows how to update a %s", gvk)
 	}
 	internal := make([]runtime.Object, 2)
+
 	for i, obj := range []runtime.Object{updated, live} {
 		var err error
 		internal[i], err = legacyscheme.Scheme.ConvertToVersion(obj.DeepCopyObject(),
@@ -139,6 +140,7 @@ func admitUpdate(updated, live runtime.Object) error {
 			om.SetNamespace("default")
 		}
 	}
+
 	om, err := meta.Accessor(internal[0])
 	if err != nil {
 		return err
@@ -206,6 +208,7 @@ func TestChartUpgrades(t *testing.T) {
 		}
 		return docs
 	}
+
 	accounts := twoAccounts + "serviceMonitor: {enabled: true}\n"
 	single, several, sharded := now(""), now(accounts), now(accounts+"shards: 3\n")
 	more := now(accounts + "shards: 5\n")
@@ -241,6 +244,7 @@ func TestChartUpgrades(t *testing.T) {
 					t.Fatalf("step %d: %v", i, err)
 				}
 			}
+
 			fresh := newCluster()
 			if err := fresh.helm(tc.steps[len(tc.steps)-1]); err != nil {
 				t.Fatal(err)
@@ -314,6 +318,7 @@ func TestOverlayToShardsAndBack(t *testing.T) {
 		}
 		return docs
 	}
+
 	c := newCluster()
 	if _, err := c.apply(build("example-accounts")); err != nil {
 		t.Fatal(err)
@@ -331,6 +336,7 @@ func TestOverlayToShardsAndBack(t *testing.T) {
 				t.Errorf("to %s: nothing to remove: %s %s", overlay, kind, commands[i][2])
 			}
 		}
+
 		docs := build(overlay)
 		if _, err := c.apply(docs); err != nil {
 			t.Fatalf("to %s: %v", overlay, err)

@@ -27,6 +27,7 @@ func TestChartInTheWild(t *testing.T) {
 extraVolumes: [{name: csi, csi: {driver: secrets-store.csi.k8s.io, readOnly: true}}]
 extraVolumeMounts: [{name: csi, mountPath: /mnt/secrets, readOnly: true}]
 `
+
 	openshift := "podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}\n"
 	for _, tc := range []struct {
 		name, values string
@@ -157,6 +158,7 @@ global: {imageRegistry: registry.example.com, imagePullSecrets: [pull]}
 					t.Error(err)
 				}
 			}
+
 			spec := b.workloads()[0].pod.Spec
 			args := slices.Clone(spec.Containers[0].Args)
 			kept := len(args)
@@ -169,11 +171,13 @@ global: {imageRegistry: registry.example.com, imagePullSecrets: [pull]}
 				t.Errorf("%d arguments %s, want one, and none of a demo", kept, storageFlag)
 			}
 			var secrets []string
+
 			for _, v := range spec.Volumes {
 				if v.Secret != nil {
 					secrets = append(secrets, v.Secret.SecretName)
 				}
 			}
+
 			if !slices.Equal(secrets, tc.secrets) {
 				t.Errorf("mounts %q, want %q", secrets, tc.secrets)
 			}
@@ -193,6 +197,7 @@ func TestOpenShift(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for name, b := range map[string]*Bundle{"chart": h, "kustomize": k} {
 		s := b.workloads()[0].pod.Spec.SecurityContext
 		if s.RunAsUser != nil || s.RunAsGroup != nil || s.FSGroup != nil {
@@ -259,6 +264,7 @@ func TestChartREADME(t *testing.T) {
 		"With TLS and a password":       {release: {"account-sid", "auth-token"}, "twilio-web": {"web.yml", "tls.crt", "tls.key"}},
 		"Several accounts and shards":   accountSecrets,
 	}
+
 	deploy := host.CopyDeploy(t)
 	sections := regexp.MustCompile("(?s)\n### ([^\n]+)\n.*?\n```yaml\n(.*?)```\n").FindAllSubmatch(doc, -1)
 	for _, section := range sections {
@@ -268,16 +274,19 @@ func TestChartREADME(t *testing.T) {
 			t.Errorf("nobody here knows the installation %q", title)
 			continue
 		}
+
 		delete(want, title)
 		b, rendering := chart(deploy, values)
 		if rendering != nil {
 			t.Errorf("%s: %v", title, rendering)
 			continue
 		}
+
 		if wrong := b.Check(external); wrong != nil {
 			t.Errorf("%s: %v", title, wrong)
 		}
 	}
+
 	if len(want) > 0 {
 		t.Errorf("not shown: %v", want)
 	}
@@ -292,6 +301,7 @@ func TestChartREADME(t *testing.T) {
 	if len(rows) < 20 {
 		t.Errorf("%d rows of values, want 20 or more", len(rows))
 	}
+
 	for _, row := range rows {
 		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllSubmatch(row[1], -1) {
 			keys := strings.Split(string(name[1]), ".")

@@ -105,6 +105,7 @@ func TestAutoReload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	accounts := func(names ...string) string {
 		list := make([]string, len(names))
 		for i, name := range names {
@@ -112,6 +113,7 @@ func TestAutoReload(t *testing.T) {
 		}
 		return "accounts:\n" + strings.Join(list, "\n") + "\n"
 	}
+
 	write("a", testutil.Token)
 	write("b", testutil.Token)
 	write("accounts.yml", accounts("a"))
@@ -144,6 +146,7 @@ func TestAutoReload(t *testing.T) {
 				t.Errorf("%s: last reload successful %v, want %v", what, got, successful)
 			}
 		}
+
 		<-time.After(interval)
 		want("unchanged", 1, "a")
 
@@ -346,15 +349,18 @@ func TestReloadLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
+
 		for line := range strings.Lines(logged.String()) {
 			if strings.Contains(line, "configuration") { // the others are of the accounts themselves
 				got = append(got, strings.TrimSpace(line))
 			}
 		}
+
 		if strings.Join(got, "\n") != want {
 			t.Errorf("logged %q, want %q", got, want)
 		}
 	}
+
 	reload("", "c", "b", "a")
 	reload(`level=info msg="configuration reloaded" started=d restarted=b stopped=c kept=a`, "a", "b , window: 1h", "d")
 	many := make([]string, 12)
@@ -377,6 +383,7 @@ func TestSharedTransports(t *testing.T) {
 		"c , proxy_url: 'http://127.0.0.1:1'",
 		"d , proxy_url: 'http://u:p@127.0.0.1:1'",
 	)
+
 	testutil.SetEnv(t, nil)
 	c, err := config.Load([]string{"--config.file", file.Path}, io.Discard)
 	if err != nil {
@@ -435,6 +442,7 @@ func TestReloadKeepsCooldown(t *testing.T) {
 		}
 		return m.List()[0].Refresher.Status().RetryAt
 	}
+
 	file.Write("a , interval: 2h")
 	if got := reload(); until.IsZero() || !got.Equal(until) {
 		t.Errorf("requests wait until %v after a change of settings, want %v", got, until)

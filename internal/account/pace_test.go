@@ -34,6 +34,7 @@ func TestSharedPace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("token"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +64,7 @@ func TestSharedPace(t *testing.T) {
 				w.WriteHeader(http.StatusTooManyRequests)
 				return
 			}
+
 			handler.ServeHTTP(w, r)
 		})
 
@@ -80,6 +82,7 @@ func TestSharedPace(t *testing.T) {
 			logger:     log.NewNopLogger(),
 			transports: map[config.HTTP]transport{},
 		}
+
 		m.reloadSuccessful, m.reloadTimestamp = prometheus.NewGauge(prometheus.GaugeOpts{}), prometheus.NewGauge(prometheus.GaugeOpts{})
 		configs := c.Accounts()
 		m.transports[configs[0].HTTP] = transport{testutil.Transport(api), noProxy}
@@ -106,6 +109,7 @@ func TestSharedPace(t *testing.T) {
 			}
 			sent = nil
 		}
+
 		pass(10*time.Minute + 30*time.Second)
 		check("at the start", 20, time.Second)
 
@@ -142,6 +146,7 @@ func TestSharedPace(t *testing.T) {
 		if len(sent) > 0 {
 			t.Errorf("%d requests while the API throttles e-mails", len(sent))
 		}
+
 		for _, a := range m.List() {
 			if a.client.RetryAt().IsZero() {
 				t.Errorf("%s may ask", a.Name())

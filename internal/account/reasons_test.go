@@ -62,6 +62,7 @@ func newRig(t *testing.T, operations int, messages simulator.MessageSettings, ar
 		logger:     log.NewLogfmtLogger(g.log),
 		transports: map[config.HTTP]transport{account.HTTP: {testutil.Transport(g), noProxy}},
 	}
+
 	g.Account = m.newAccount(&account)
 	return g
 }
@@ -115,6 +116,7 @@ func (g *rig) samples(of ...string) map[string]float64 {
 		g.t.Fatal(err)
 	}
 	found := map[string]float64{}
+
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			words := []string{f.GetName()}
@@ -180,6 +182,7 @@ func TestReasons(t *testing.T) {
 			sum(g.samples("twilio_errors_sampled_total")) != 5 {
 			t.Errorf("sampled %v", got)
 		}
+
 		if info := g.samples("twilio_named_operation_info"); len(info) != 1 || sum(info) != 1 {
 			t.Errorf("info %v", info)
 		}
@@ -187,6 +190,7 @@ func TestReasons(t *testing.T) {
 		if found.Tags["campaign"] == "" || len(found.Tags) != 1 {
 			t.Errorf("tags %v", found.Tags)
 		}
+
 		for _, e := range found.Errors {
 			if e.Code == "30007" && (e.Channel != "SMS" || e.Text != "Message filtered" && e.Count > 1) {
 				t.Errorf("error %+v", e)
@@ -237,10 +241,12 @@ func TestReasonsCost(t *testing.T) {
 			for n := range 200 {
 				g.lose(n, 150, 50)
 			}
+
 			for minute := range 60 {
 				g.lose(minute, int64(151+minute), 50) // others come to be named
 				pass(time.Minute)
 			}
+
 			messages := 0
 			messages, refreshes[i] = g.asked()
 			switch {
@@ -249,12 +255,14 @@ func TestReasonsCost(t *testing.T) {
 			case samples == "5" && (messages < 200 || messages > 360):
 				t.Errorf("%d requests for messages in an hour", messages)
 			}
+
 			var at []time.Time
 			for n, path := range g.paths {
 				if !strings.Contains(path, "/Operations") {
 					at = append(at, g.at[n])
 				}
 			}
+
 			for n := range len(at) - 60 {
 				if apart := at[n+60].Sub(at[n]); apart < 10*time.Minute {
 					t.Errorf("61 requests for messages within %v", apart)
@@ -262,6 +270,7 @@ func TestReasonsCost(t *testing.T) {
 			}
 		})
 	}
+
 	if refreshes[0] != refreshes[1] {
 		t.Errorf("refreshes made %d requests, and %d without reasons", refreshes[0], refreshes[1])
 	}
@@ -281,6 +290,7 @@ func TestReasonsOfAHostileAPI(t *testing.T) {
 			return true
 		}
 	}
+
 	foreign := func(related string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
 			m := `{"id":"comms_message_01h2xcejqtf2nbrexx3vqjhp41","status":"FAILED",` + related + `"attempts":[` +
@@ -292,6 +302,7 @@ func TestReasonsOfAHostileAPI(t *testing.T) {
 			return true
 		}
 	}
+
 	for name, tt := range map[string]struct {
 		settings simulator.MessageSettings
 		answer   func(http.ResponseWriter, *http.Request) bool // about messages
@@ -329,6 +340,7 @@ func TestReasonsOfAHostileAPI(t *testing.T) {
 						return !strings.Contains(r.URL.Path, "/Operations") && tt.answer(w, r)
 					}
 				}
+
 				g.lose(1, 150, 50)
 				g.lose(2, 50, 20) // does not fail
 				defer g.run()()
@@ -346,6 +358,7 @@ func TestReasonsOfAHostileAPI(t *testing.T) {
 						t.Errorf("%s is %v, want %v", key, got, want)
 					}
 				}
+
 				if got := g.samples("_sampled", "_info "+operationID(1)); (len(got) > 0) != tt.found {
 					t.Errorf("sampled %v", got)
 				}
@@ -373,6 +386,7 @@ func TestReasonsRefused(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			return true
 		}
+
 		g.lose(1, 150, 50)
 		defer g.run()()
 		pass(62 * time.Minute)
@@ -405,6 +419,7 @@ func TestReasonsThatLag(t *testing.T) {
 			_, _ = io.WriteString(w, `{"messages":[],"pagination":{"next":null}}`)
 			return true
 		}
+
 		g.lose(1, 150, 50)
 		defer g.run()()
 		pass(4 * time.Minute)
@@ -442,6 +457,7 @@ func TestReasonsAreBounded(t *testing.T) {
 				{"from":{"channel":%q},"status":"FAILED","error":{"code":%d}}]}`, id, operation, channel, 10000+n)
 			return true
 		}
+
 		for op := range 40 {
 			g.lose(op, 200, 0)
 		}
@@ -450,6 +466,7 @@ func TestReasonsAreBounded(t *testing.T) {
 			g.lose(minute%40, int64(200+minute), 0)
 			pass(time.Minute)
 		}
+
 		if n < 300 {
 			t.Fatalf("only %d messages were looked up", n)
 		}
@@ -463,6 +480,7 @@ func TestReasonsAreBounded(t *testing.T) {
 				}
 			}
 		}
+
 		got := g.samples("twilio_errors_sampled_total")
 		if len(got) != 51 || int(sum(got)) != n || got["twilio_errors_sampled_total other other"] == 0 {
 			t.Errorf("%d codes of %v messages, want 51 of %d: %v", len(got), sum(got), n, got)

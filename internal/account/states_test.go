@@ -60,6 +60,7 @@ func (p *program) values() map[string]float64 {
 		p.t.Error(err)
 	}
 	values := map[string]float64{}
+
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			parts := []string{f.GetName()}
@@ -145,6 +146,7 @@ func TestStatesOverRestarts(t *testing.T) {
 			"twilio_exporter_storage_last_write_timestamp_seconds": 0,
 			"twilio_exporter_storage_write_errors_total":           0,
 		})
+
 		p.refresh()
 		grow(api, 9)
 		p.refresh()
@@ -154,6 +156,7 @@ func TestStatesOverRestarts(t *testing.T) {
 		}
 		p.Stop()
 	}
+
 	p := startProgram(t)
 	p.want(map[string]float64{messages: 0})
 	for name := range p.values() {
@@ -185,6 +188,7 @@ func TestStatesOfReloads(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	const changed = "a , window: 12h, page_size: 50, interval: 1h"
 	reload(changed)
 	if got := stateFiles(t, path); slices.Contains(got, "b") || !slices.Contains(got, "a") {
@@ -250,6 +254,7 @@ func TestStateOfAStoppedAccount(t *testing.T) {
 			t.Error(err)
 		}
 	}
+
 	after, err := os.ReadFile(states[0])
 	if err != nil || !bytes.Equal(after, before) {
 		t.Errorf("the state has changed (error %v)", err)
@@ -361,6 +366,7 @@ func TestWrongStates(t *testing.T) {
 				"name": "name: a", "account_sid": "account_sid: " + testutil.SID, "auth_token_file": "auth_token_file: token",
 				"base_url": fmt.Sprintf("base_url: %q", api.URL),
 			}
+
 			write := func() {
 				file.WriteRaw("accounts:\n- {" + strings.Join(slices.Collect(maps.Values(account)), ", ") + "}\n")
 			}
@@ -381,6 +387,7 @@ func TestWrongStates(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+
 			key, _, _ := strings.Cut(tt.other, ":")
 			account[key] = tt.other
 			if tt.other == "" {
@@ -391,12 +398,14 @@ func TestWrongStates(t *testing.T) {
 			second.wantDiscarded(tt.want)
 			name := second.List()[0].Name()
 			messages, files := 0.0, []string{"a.bad"}
+
 			switch {
 			case tt.want == "" && tt.harm == nil:
 				messages, files = 9, []string{name}
 			case tt.want == "":
 				files = nil
 			}
+
 			second.want(map[string]float64{"twilio_messages_total/" + name: messages})
 			if got := stateFiles(t, path); !slices.Equal(got, files) {
 				t.Errorf("files of %q, want %q", got, files)
@@ -460,10 +469,12 @@ func TestStateCannotBeWritten(t *testing.T) {
 		grow(api, 1)
 		p.refresh()
 	}
+
 	p.want(map[string]float64{
 		"twilio_messages_total/a": 3, "twilio_messages_total/b": 3, "twilio_up/a": 1,
 		"twilio_exporter_storage_write_errors_total": errs + 6,
 	})
+
 	if n := p.logged("failed to write state"); errs != 0 || n != 1 {
 		t.Errorf("%v errors before; logged %d times: %s", errs, n, p.log)
 	}

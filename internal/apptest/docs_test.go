@@ -49,6 +49,7 @@ func TestArchitecture(t *testing.T) {
 		declared[name] = declarations(t, filepath.Join(root, filepath.FromSlash(dir)))
 	}
 	named := 0
+
 	for _, m := range codeName.FindAllStringSubmatch(text, -1) {
 		names, ok := declared[m[1]]
 		if !ok {
@@ -59,6 +60,7 @@ func TestArchitecture(t *testing.T) {
 			t.Errorf("%s.%s is not declared", m[1], m[2])
 		}
 	}
+
 	if named < 30 {
 		t.Errorf("only %d names", named)
 	}
@@ -94,6 +96,7 @@ func declarations(t *testing.T, dir string) map[string]bool {
 		t.Fatal(err)
 	}
 	names := map[string]bool{}
+
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
@@ -102,6 +105,7 @@ func declarations(t *testing.T, dir string) map[string]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for _, declaration := range parsed.Decls {
 			switch d := declaration.(type) {
 			case *ast.FuncDecl:

@@ -39,6 +39,7 @@ func TestHealthListener(t *testing.T) {
 				_, err := testutil.Get(t.Context(), health+"/-/ready")
 				return err == nil
 			})
+
 			if body, err := testutil.Get(t.Context(), health+"/-/healthy"); body != "Healthy.\n" || err != nil {
 				t.Errorf("answer %q, error %v", body, err)
 			}
@@ -47,6 +48,7 @@ func TestHealthListener(t *testing.T) {
 					t.Errorf("%s: %v", path, err)
 				}
 			}
+
 			if _, err := testutil.Get(t.Context(), p.url+"/-/healthy"); err == nil || err.Error() != "status 401" {
 				t.Errorf("without a password: %v", err)
 			}
@@ -138,6 +140,7 @@ func TestHealthcheckOfAnything(t *testing.T) {
 				}
 				_, _ = io.WriteString(conn, tt.answer)
 			})
+
 			p := execute(t, nil, "healthcheck", l.Addr().String())
 			status, stderr := p.end(), p.log.String()
 			if status != 1 || !strings.Contains(stderr, tt.want) || len(stderr) > 500 {
@@ -163,6 +166,7 @@ func TestHealthcheck(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, "The refresh loop is stalled: \"a\"\n")
 	})
+
 	mux.HandleFunc("/password", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
 	mux.Handle("/moved", http.RedirectHandler("/-/healthy", http.StatusFound))
 	server := httptest.NewServer(mux)

@@ -41,6 +41,7 @@ func TestImports(t *testing.T) {
 			rank[pkg] = i
 		}
 	}
+
 	seen := 0
 	for _, p := range goList(t) {
 		from := inModule(p.ImportPath)
@@ -49,6 +50,7 @@ func TestImports(t *testing.T) {
 			t.Errorf("%s has no place: add it to the layers", p.ImportPath)
 			continue
 		}
+
 		seen++
 		if beside(from) {
 			continue
@@ -68,6 +70,7 @@ func TestImports(t *testing.T) {
 			}
 		}
 	}
+
 	if seen < len(layers)-1 {
 		t.Errorf("only %d packages", seen)
 	}
@@ -88,6 +91,7 @@ func goList(t *testing.T) (packages []goPackage) {
 		t.Fatal(err)
 	}
 	d := json.NewDecoder(strings.NewReader(out))
+
 	for {
 		var p goPackage
 		err := d.Decode(&p)

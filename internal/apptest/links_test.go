@@ -91,6 +91,7 @@ func deadLinks(t *testing.T, path, text string) (dead []string) {
 				there = readText(t, at)
 			}
 		}
+
 		if fragment != "" && !slices.Contains(anchorsOf(there), fragment) {
 			dead = append(dead, target)
 		}
@@ -110,6 +111,7 @@ func TestCommandsHideSecrets(t *testing.T) {
 			t.Errorf("%s: %s shows a secret in the process list: let curl prompt for it", path, command)
 		}
 	}
+
 	for command, want := range map[string]bool{
 		"curl -u SID:SECRET https://comms.twilio.com/v1":                    true,
 		`curl -sS --user="$SID:$TOKEN" https://comms.twilio.com/v1`:         true,
@@ -139,6 +141,7 @@ func TestStatusPage(t *testing.T) {
 		}
 		mentions += all
 	}
+
 	if mentions < 5 {
 		t.Errorf("only %d mentions of the status page", mentions)
 	}
@@ -155,6 +158,7 @@ func TestLinks(t *testing.T) {
 			t.Errorf("%s: dead link %s", path, target)
 		}
 	}
+
 	const wrong = "[a](missing.md) [b](README.md#no-such-heading) `[c](code.md)` [d](#here)\n\n# Here\n\n    [e](block.md)\n"
 	want := []string{"missing.md", "README.md#no-such-heading"}
 	if got := deadLinks(t, filepath.Join(root, "README.md"), wrong); !slices.Equal(got, want) {

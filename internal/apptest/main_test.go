@@ -125,6 +125,7 @@ func executeWith(t *testing.T, setup func(*program), env []string, args ...strin
 		defer close(p.ended)
 		_ = p.cmd.Wait() // the status is in ProcessState
 	}()
+
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
@@ -211,6 +212,7 @@ func TestBadStart(t *testing.T) {
 	bad := testutil.WriteFile(t, "accounts.yml", "accounts:\n- shade: red\n")
 	unknown := bad + `:2: unknown key "shade" (known keys: name, account_sid, auth_token_file, api_key, api_secret_file, ` +
 		`proxy_url, tls_config, base_url, resource, rate_limit, interval, window, page_size, concurrency, max_staleness)`
+
 	for name, tc := range map[string]struct {
 		env  []string
 		args []string
@@ -260,6 +262,7 @@ func TestBadStart(t *testing.T) {
 					lines = append(lines, line)
 				}
 			}
+
 			if got, want := strings.Join(lines, ""), config.ProgramName+": error: "+tc.want+"\n"; got != want {
 				t.Errorf("got  %swant %s", got, want)
 			}
@@ -268,6 +271,7 @@ func TestBadStart(t *testing.T) {
 			}
 		})
 	}
+
 	if n := api.Requests(); n != 0 {
 		t.Errorf("%d requests", n)
 	}
@@ -300,6 +304,7 @@ func TestQuestions(t *testing.T) {
 			}
 		})
 	}
+
 	if n := api.Requests(); n != 0 {
 		t.Errorf("%d requests", n)
 	}
@@ -321,6 +326,7 @@ func TestOnce(t *testing.T) {
 				fmt.Sprintf(`twilio_operation_messages{account=%q,status="COMPLETED"} 7`, testutil.SID),
 				fmt.Sprintf(`twilio_exporter_refreshes_total{account=%q,result="success"} 1`, testutil.SID),
 			)
+
 			// node_exporter, whose directory it is written to, has these itself.
 			for _, line := range testutil.Samples(p.stdout.String()) {
 				if !strings.HasPrefix(line, "twilio_") {
@@ -329,6 +335,7 @@ func TestOnce(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("failing", func(t *testing.T) {
 		p := execute(
 			t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=wrong", "TWILIO_BASE_URL=" + api.URL}, "--once",
@@ -340,11 +347,13 @@ func TestOnce(t *testing.T) {
 			fmt.Sprintf(`twilio_up{account=%q} 0`, testutil.SID),
 			fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"} 1`, testutil.SID),
 		)
+
 		last := p.log.String()[strings.LastIndex(strings.TrimSpace(p.log.String()), "\n")+1:]
 		if !strings.HasPrefix(last, config.ProgramName+": error: account ") || !strings.Contains(last, "401") {
 			t.Errorf("last line: %s", last)
 		}
 	})
+
 	t.Run("output full", func(t *testing.T) {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 		if err != nil {
@@ -356,6 +365,7 @@ func TestOnce(t *testing.T) {
 			t.Errorf("status %d: %s", status, p.log.String())
 		}
 	})
+
 	t.Run("told to stop", func(t *testing.T) {
 		api := testutil.New(t)
 		api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
@@ -382,6 +392,7 @@ func TestDemo(t *testing.T) {
 		n, err := strconv.ParseFloat(p.scrape()[counter], 64)
 		return err == nil && n > 0
 	})
+
 	p.signal(syscall.SIGTERM)
 	if status := p.end(); status != 0 ||
 		!strings.Contains(p.log.String(), "ignoring TWILIO_AUTH_TOKEN, TWILIO_ACCOUNT_SID") {
@@ -406,14 +417,17 @@ func TestStop(t *testing.T) {
 			}
 			defer func() { _ = idle.Close() }()
 			var waiting sync.WaitGroup
+
 			for _, path := range []string{"/metrics", "/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID} {
 				// Answered or cut off: what counts is that neither holds the end up.
 				waiting.Go(func() { _, _ = testutil.Get(t.Context(), p.url+path) })
 			}
+
 			testutil.WaitFor(t, "requests that hang", func() bool {
 				n := api.InFlight()
 				return n == 2
 			})
+
 			p.signal(s)
 			if status := p.end(); status != 0 {
 				t.Errorf("status %d: %s", status, p.log.String())
@@ -441,6 +455,7 @@ func TestAlwaysScrapable(t *testing.T) {
 		"decode":     {Kind: simulator.FaultHTML},
 		"pagination": {Kind: simulator.FaultRepeatToken},
 	}
+
 	token := testutil.WriteFile(t, "token", testutil.Token)
 	var yml strings.Builder
 	yml.WriteString("accounts:\n")
@@ -450,6 +465,7 @@ func TestAlwaysScrapable(t *testing.T) {
 		fmt.Fprintf(&yml, "- {name: %s, account_sid: %s, auth_token_file: %s, base_url: %q}\n", reason, testutil.SID, token,
 			api.URL)
 	}
+
 	// On a busy machine, what does not hang may time out, too: then the next refresh counts.
 	p := serve(t, nil, "--config.file", testutil.WriteFile(t, "accounts.yml", yml.String()),
 		"--twilio.timeout=500ms", "--collector.interval=500ms", "--twilio.max-retries=0")
@@ -490,6 +506,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	file := filepath.Join(dir, "accounts.yml")
 	yml := fmt.Sprintf(`accounts:
 - {name: token, account_sid: %s, auth_token_file: token, base_url: "%s/v1"}
@@ -497,6 +514,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 - {name: proxy, account_sid: %s, auth_token_file: token, base_url: "http://198.51.100.1/v1",
    proxy_url: "http://proxyuser:proxy-pass-77@%s"}
 `, testutil.SID, api.URL, testutil.SID, testutil.Key, api.URL, testutil.SID, strings.TrimPrefix(api.URL, "http://"))
+
 	if err := os.WriteFile(file, []byte(yml), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -510,6 +528,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 		),
 		"proxy-pass-77", basic("proxyuser", "proxy-pass-77"),
 	}
+
 	sid, url := "TWILIO_ACCOUNT_SID="+testutil.SID, "TWILIO_BASE_URL="+api.URL+"/v1"
 	for name, tc := range map[string]struct {
 		env      []string
@@ -529,10 +548,12 @@ func TestNoSecretAnywhere(t *testing.T) {
 				t, tc.env,
 				append(tc.args, "--log.level=debug", "--web.enable-pprof", "--web.enable-lifecycle", "--twilio.max-retries=1")...,
 			)
+
 			testutil.WaitFor(t, "every account to be refused", func() bool {
 				_, err := testutil.Get(t.Context(), p.url+"/-/ready")
 				return err == nil
 			})
+
 			if n := authorized.Load() - before; n < int64(len(tc.accounts)) {
 				t.Fatalf("%d requests with credentials", n)
 			}
@@ -553,6 +574,7 @@ func TestNoSecretAnywhere(t *testing.T) {
 			if !strings.Contains(out["/"], "401") || !strings.Contains(out["log"], "401") {
 				t.Errorf("the refusal is not shown:\n%s\n%s", out["/"], out["log"])
 			}
+
 			for where, text := range out {
 				for _, secret := range secrets {
 					if strings.Contains(text, secret) {
@@ -577,6 +599,7 @@ func TestShards(t *testing.T) {
 			_, err := testutil.Get(t.Context(), p.url+"/-/ready")
 			return err == nil
 		})
+
 		values := p.scrape()
 		if v := values[fmt.Sprintf(`twilio_exporter_shard_info{shard="%d",shards="3"}`, shard)]; v != "1" {
 			t.Errorf("shard_info %q", v)
@@ -588,10 +611,12 @@ func TestShards(t *testing.T) {
 				n++
 			}
 		}
+
 		if warned := strings.Contains(p.log.String(), "none of the 2 accounts belongs to shard"); warned != (n == 0) {
 			t.Errorf("shard %d with %d accounts: %s", shard, n, p.log.String())
 		}
 	}
+
 	if owners["a"] != 1 || owners["b"] != 1 {
 		t.Errorf("accounts on shards: %v", owners)
 	}
@@ -613,6 +638,7 @@ func TestSighup(t *testing.T) {
 		_, a := values[`twilio_up{account="a"}`]
 		return !a && values[`twilio_up{account="b"}`] == "1"
 	})
+
 	f.Write("b , shade: red")
 	p.signal(syscall.SIGHUP)
 	testutil.WaitFor(t, "the failure", func() bool { return p.scrape()[good] == "0" })
@@ -654,16 +680,19 @@ func TestAutoReload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	link(old)
 	for _, name := range []string{"accounts.yml", "token"} {
 		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(mount, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	p := serve(
 		t, nil, "--config.file", filepath.Join(mount, "accounts.yml"),
 		"--config.auto-reload", "--config.auto-reload-interval=100ms",
 	)
+
 	testutil.WaitFor(t, "the first account", func() bool { return p.scrape()[`twilio_up{account="a"}`] == "1" })
 	link(changed)
 	testutil.WaitFor(t, "the new account", func() bool {
@@ -682,6 +711,7 @@ func TestRotatedSecret(t *testing.T) {
 		t, []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_BASE_URL=" + api.URL}, "--twilio.auth-token-file", token,
 		"--collector.interval=100ms",
 	)
+
 	up := fmt.Sprintf(`twilio_up{account=%q}`, testutil.SID)
 	refused := fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason="auth"}`, testutil.SID)
 	testutil.WaitFor(t, "the old token to be refused", func() bool { return p.scrape()[refused] != "0" })
@@ -766,6 +796,7 @@ func TestUnreadLog(t *testing.T) {
 		}
 		return err == nil && n > 5
 	})
+
 	p.signal(syscall.SIGTERM)
 	if status := p.end(); status != 0 {
 		t.Errorf("status %d", status)
@@ -839,6 +870,7 @@ func TestUnsolicitedAnswer(t *testing.T) {
 				len(page), page, r.Header.Get("Authorization"))
 		}
 	}()
+
 	env := []string{
 		"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=" + testutil.Token, "TWILIO_BASE_URL=http://" + l.Addr().String(),
 	}

@@ -40,6 +40,7 @@ func TestRestart(t *testing.T) {
 	api.List.Update(operation.ID, func(op *twilio.Operation) { op.Stats[twilio.Total] += 3 })
 	again := serve(t, accountEnv(api), args...)
 	values := again.scrape()
+
 	for name, want := range map[string]string{
 		"twilio_up" + label: "0", "twilio_messages_total" + label: "5",
 		fmt.Sprintf(`twilio_operation_messages{account=%q,status="PROCESSING"}`, testutil.SID): "12",
@@ -48,6 +49,7 @@ func TestRestart(t *testing.T) {
 			t.Errorf("%s is %q at the first scrape, want %s", name, values[name], want)
 		}
 	}
+
 	release()
 	testutil.WaitFor(t, "what was sent meanwhile", func() bool {
 		values := again.scrape()
@@ -95,6 +97,7 @@ func TestStatesOfSingleRuns(t *testing.T) {
 					t.Errorf("status %d, no %q in %s\n%s", status, want, p.stdout.String(), p.log.String())
 				}
 			}
+
 			run(tt.first)
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 				t.Errorf("it left %v (error %v)", left, err)

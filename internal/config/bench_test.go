@@ -22,6 +22,7 @@ func BenchmarkConfigFile(b *testing.B) {
 			token,
 		)
 	}
+
 	defaults := testDefaults(b)
 	for b.Loop() {
 		accounts, _, err := parseConfigFile([]byte(yml.String()), "accounts.yml", defaults)

@@ -51,6 +51,7 @@ func TestLoadDefaults(t *testing.T) {
 		Listen                                           string
 		Lifecycle, Pprof, Demo, Once, Check, DefaultHTTP bool
 	}
+
 	got := view{
 		a.Account, a.BaseURL.String(), a.Timeout, a.Interval, a.Window, a.RefreshTimeout, a.MaxAge,
 		a.MaxRetries, a.PageSize, a.Concurrency, a.Named, a.RateLimit, a.MaxStaleness,
@@ -58,6 +59,7 @@ func TestLoadDefaults(t *testing.T) {
 		flags.Web.TelemetryPath, flags.Web.ScrapeTimeoutOffset, (*c.toolkit.WebListenAddresses)[0],
 		flags.Web.EnableLifecycle, flags.Web.EnablePprof, flags.Demo, flags.Once, flags.Check, a.HTTP == HTTP{},
 	}
+
 	want := view{
 		testutil.SID,
 		"https://comms.twilio.com/v1",
@@ -84,6 +86,7 @@ func TestLoadDefaults(t *testing.T) {
 		false,
 		true,
 	}
+
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("defaults (-want +got):\n%s", d)
 	}
@@ -283,6 +286,7 @@ func TestImmutable(t *testing.T) {
 		b.BaseURL.Host != "comms.twilio.com" || b.HTTP.Proxy != "http://proxy:1" || b.User != testutil.SID {
 		t.Errorf("the account has changed: %+v", b)
 	}
+
 	flags = c.Toolkit()
 	if (*flags.WebListenAddresses)[0] != ":9861" || *flags.WebConfigFile != "" || *flags.WebSystemdSocket {
 		t.Errorf("exporter-toolkit's settings have changed: %q", *flags.WebListenAddresses)
@@ -307,6 +311,7 @@ func TestWithDemoURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, a := range [][]Account{c.Accounts(), reloaded.Accounts} {
 		if len(a) != 2 || a[0].Resource != twilio.Messages || a[1].Resource != twilio.Emails {
 			t.Fatalf("%+v", a)
@@ -775,6 +780,7 @@ func TestConfigFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	yml := `accounts:
   - name: <script>alert(1)</script>
     account_sid: ` + testutil.SID + `
@@ -799,6 +805,7 @@ func TestConfigFile(t *testing.T) {
     name: fourth
     resource: emails
 `
+
 	accounts, warnings, err := parseConfigFile([]byte(yml), filepath.Join(dir, "accounts.yml"), testDefaults(t))
 	if err != nil {
 		t.Fatal(err)
@@ -810,6 +817,7 @@ func TestConfigFile(t *testing.T) {
 	}; len(accounts) != 4 || !slices.Equal(warnings, want) {
 		t.Fatalf("accounts %d, warnings %q", len(accounts), warnings)
 	}
+
 	a := accounts[0]
 	want := testDefaults(t).Settings
 	want.Account, want.AccountSID = "<script>alert(1)</script>", testutil.SID
@@ -821,11 +829,13 @@ func TestConfigFile(t *testing.T) {
 		a.HTTP.Proxy != "http://me:pass@proxy.example:3128" || !a.HTTP.TLS.InsecureSkipVerify {
 		t.Errorf("%+v", a)
 	}
+
 	b, c := accounts[1], accounts[2]
 	if b.Account != "ACffffffffffffffffffffffffffffffff" || b.User != testutil.Key || b.Window != 24*time.Hour ||
 		b.HTTP != (HTTP{}) {
 		t.Errorf("%+v", b)
 	}
+
 	if c.Account != "third" || c.User != testutil.Key {
 		t.Errorf("%+v", c)
 	}
@@ -846,6 +856,7 @@ func TestConfigFileBlanks(t *testing.T) {
     server_name: " api.example\n"
     min_version: " TLS13 "
 `
+
 	accounts, warnings, err := parseConfigFile([]byte(yml), filepath.Join(filepath.Dir(token), "a.yml"), testDefaults(t))
 	if err != nil || len(warnings) != 0 {
 		t.Fatal(warnings, err)
@@ -867,6 +878,7 @@ func TestConfigFileErrors(t *testing.T) {
 		"base_url, resource, rate_limit, interval, window, page_size, concurrency, max_staleness)"
 	const tlsKeys = " (known keys: ca, ca_file, cert, cert_file, key, key_file, server_name, insecure_skip_verify, " +
 		"min_version, max_version)"
+
 	for name, tc := range map[string]struct{ yml, want string }{
 		"secret for account":       {"accounts:\n- hunter2\n", ":2: want keys and values, such as name: …"},
 		"empty":                    {"", `:1: no accounts configured: want at least one under the key accounts`},
@@ -1022,6 +1034,7 @@ func TestConfigFileBombs(t *testing.T) {
 		}
 		return b.String()
 	}
+
 	account := "account_sid: " + testutil.SID + ", auth_token_file: " + testutil.WriteFile(t, "token", testutil.Token)
 	for name, yml := range map[string]string{
 		"lists":         "accounts:\n" + levels("[x]", "[", "]"),
@@ -1061,6 +1074,7 @@ func checkAccount(t *testing.T, a *Account) {
 		a.User == "", password(t, a) == "":
 		t.Fatalf("validated nonsense: %+v", a)
 	}
+
 	if _, _, err := a.HTTP.NewTransport(); err != nil {
 		t.Fatalf("validated what cannot be used: %v", err)
 	}
@@ -1089,6 +1103,7 @@ func FuzzConfigFile(f *testing.F) {
 			checkError(t, err)
 			return
 		}
+
 		names := map[string]bool{}
 		for i := range accounts {
 			a := &accounts[i]
@@ -1098,6 +1113,7 @@ func FuzzConfigFile(f *testing.F) {
 			}
 			names[a.Account] = true
 		}
+
 		if len(accounts) == 0 {
 			t.Fatal("no accounts, no error")
 		}
@@ -1111,17 +1127,20 @@ func FuzzLoad(f *testing.F) {
 	f.Add("--web.telemetry-path=/m\x00--log.level=debug", "", "")
 	f.Add("--demo\x00--once\x00--config.check\x00--web.enable-pprof", "", "")
 	f.Add("--web.listen-address=[::1]:0\x00--web.scrape-timeout-offset=0", "x", " ")
+
 	for _, name := range testutil.Variables() {
 		if err := os.Unsetenv(name); err != nil {
 			f.Fatal(err)
 		}
 	}
+
 	f.Fuzz(func(t *testing.T, args, sid, secret string) {
 		// What names a file is left out: the test must not read what it finds.
 		if strings.Contains(args, "file") || strings.Contains(args, "man") ||
 			strings.Contains(args, "completion") {
 			return
 		}
+
 		app, o := newApplication(io.Discard)
 		if _, err := app.Parse(strings.Split(args, "\x00")); err != nil {
 			return
@@ -1132,6 +1151,7 @@ func FuzzLoad(f *testing.F) {
 			checkError(t, err)
 			return
 		}
+
 		for i := range c.accounts {
 			checkAccount(t, &c.accounts[i])
 		}

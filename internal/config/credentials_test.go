@@ -22,6 +22,7 @@ func TestOddCredentials(t *testing.T) {
 		key     = "--twilio.api-key (TWILIO_API_KEY): "
 		wantKey = ": want the SID of an API key (SK and 32 hexadecimal digits)"
 	)
+
 	for name, tc := range map[string]struct{ sid, key, want string }{
 		"lower case": {
 			strings.ToLower(testutil.SID), "", account + "<34-character value, not shown> begins with lower-case ac" + wantSID,
@@ -53,6 +54,7 @@ func TestOddCredentials(t *testing.T) {
 				token:  input{name: tokenVariable, value: testutil.Token},
 				secret: input{name: secretVariable},
 			}
+
 			if tc.key != "" {
 				own.secret.value = "s"
 			}
@@ -178,6 +180,7 @@ func TestLongSecrets(t *testing.T) {
 		accounts := "accounts:\n- account_sid: " + testutil.SID + "\n  " + credentials + "\n"
 		return []string{"--config.file=" + testutil.WriteFile(t, "accounts.yml", accounts)}
 	}
+
 	sid := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID}
 	with := func(more ...string) map[string]string {
 		env := maps.Clone(sid)
@@ -186,6 +189,7 @@ func TestLongSecrets(t *testing.T) {
 		}
 		return env
 	}
+
 	for name, tc := range map[string]struct {
 		env  map[string]string
 		args []string
@@ -216,6 +220,7 @@ func TestLongSecrets(t *testing.T) {
 				}
 				return
 			}
+
 			want := tc.want + "the secret has 4097 bytes, more than 4096: want the secret and nothing else"
 			if err == nil || !strings.HasSuffix(err.Error(), want) {
 				t.Fatalf("got  %v\nwant %s", err, want)

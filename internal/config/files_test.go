@@ -52,11 +52,13 @@ func TestOddFiles(t *testing.T) {
 			)
 		}
 	}
+
 	web := func(key string) func(string) string {
 		return func(file string) string {
 			return testutil.WriteFile(t, "web.yml", "tls_server_config:\n  "+key+": "+file+"\n")
 		}
 	}
+
 	itself := func(file string) string { return file }
 	for name, tc := range map[string]struct {
 		env  map[string]string
@@ -132,12 +134,14 @@ func TestSecretFileWhileRunning(t *testing.T) {
 		}
 		return err
 	}
+
 	replace := func(with func() error) {
 		t.Helper()
 		if err := errors.Join(os.Remove(file), with()); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	text := func(s string) func() error { return func() error { return os.WriteFile(file, []byte(s), 0o600) } }
 	if err := request(); err != nil {
 		t.Fatal(err)
@@ -155,6 +159,7 @@ func TestSecretFileWhileRunning(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+
 	replace(text("second"))
 	if err := request(); err != nil {
 		t.Error(err)

@@ -54,6 +54,7 @@ func TestFlags(t *testing.T) {
 		log.level,,info
 		log.format,,logfmt
 	`)
+
 	var got []string
 	app, _ := newApplication(io.Discard)
 	for _, f := range app.Model().Flags {
@@ -66,6 +67,7 @@ func TestFlags(t *testing.T) {
 		}
 		got = append(got, strings.TrimRight(f.Name+","+f.Envar+","+defaultValue, ","))
 	}
+
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("flags (-want +got):\n%s", d)
 	}

@@ -34,6 +34,7 @@ func wantSchema(t *testing.T, file string) {
 		}
 		return
 	}
+
 	got, err := os.ReadFile(file) //nolint:gosec // of this repository
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +79,7 @@ func accountSchema() schema {
 		"proxy_url":       text(`^\s*((https?|socks5h?)://.*)?$`, "Proxy of this account's requests."),
 		"tls_config":      tlsSchema(),
 	}
+
 	fixed["account_sid"]["type"] = "string"
 	properties := schema{}
 	for _, key := range accountKeys() {
@@ -87,6 +89,7 @@ func accountSchema() schema {
 		}
 		properties[key] = known
 	}
+
 	for _, s := range settings {
 		if s.key != "" {
 			properties[s.key] = settingSchema(s)

@@ -18,6 +18,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 		"user:%s@proxy:3128", "http:/u:%s@h", "http://u:%s\n@h", "http://u:%s@h:99999", "http://u:%s@", "//u:%s@h", "u:%s@h",
 		"ftp://u:%s@h", "http://u:%%%s@h", "http://%s:x@h x", "http://h/\x7f?token=%s", "%s",
 	}
+
 	for name, env := range map[string]map[string]string{
 		"SID":            {"TWILIO_ACCOUNT_SID": secret, "TWILIO_AUTH_TOKEN": testutil.SID},
 		"SID and key":    {"TWILIO_ACCOUNT_SID": secret, "TWILIO_API_KEY": testutil.Key, "TWILIO_API_SECRET": "x"},
@@ -35,6 +36,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 			wantNoSecret(t, args, secret)
 		})
 	}
+
 	for i, u := range urls {
 		t.Run(fmt.Sprintf("base URL %d", i), func(t *testing.T) {
 			testutil.SetEnv(t, map[string]string{
@@ -43,6 +45,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 			wantNoSecret(t, nil, secret)
 		})
 	}
+
 	yml := map[string]string{
 		"file":           "auth_token_file: " + secret,
 		"API file":       "auth_token_file: " + token + "\n  api_secret_file: " + secret,
@@ -63,6 +66,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 		"list":           "auth_token_file: [" + secret + "]",
 		"flag for a map": "auth_token_file: " + token + "\n  tls_config: " + secret,
 	}
+
 	for i, u := range urls {
 		yml[fmt.Sprintf("proxy %d", i)] = fmt.Sprintf("auth_token_file: %s\n  proxy_url: %q", token, fmt.Sprintf(u, secret))
 	}
@@ -88,6 +92,7 @@ func wantNoSecret(t *testing.T, args []string, secret string) {
 		checkError(t, err)
 		shown = append(shown, err.Error())
 	}
+
 	for _, s := range shown {
 		if strings.Contains(s, secret) {
 			t.Errorf("it shows the secret: %s", s)

@@ -43,6 +43,7 @@ func TestOwner(t *testing.T) {
 					}
 					owners[i] = to
 				}
+
 				if !near(moved, 1/float64(total)) {
 					t.Errorf("%d names move to the last of %d shards", moved, total)
 				}
@@ -78,6 +79,7 @@ func TestShards(t *testing.T) {
 		fmt.Fprintf(&yml, "- {name: a%d, account_sid: %s, auth_token_file: %s}\n", i, testutil.SID, token)
 	}
 	file := testutil.WriteFile(t, "accounts.yml", yml.String())
+
 	for _, total := range []int{1, 3, 64} {
 		loaded, reloaded, empty := map[string]int{}, map[string]int{}, 0
 		for i := range total {
@@ -108,6 +110,7 @@ func TestShards(t *testing.T) {
 				c.Warnings(),
 				func(w string) bool { return strings.HasPrefix(w, "none of the 20 accounts belongs to shard ") },
 			)
+
 			if none != (len(again.Accounts) == 0) {
 				t.Errorf("shard %d of %d with %d accounts: warnings %q", i, total, len(again.Accounts), c.Warnings())
 			}
@@ -115,6 +118,7 @@ func TestShards(t *testing.T) {
 				empty++
 			}
 		}
+
 		for _, names := range []map[string]int{loaded, reloaded} {
 			for i := range 20 {
 				if n := names[fmt.Sprintf("a%d", i)]; n != 1 {
@@ -122,6 +126,7 @@ func TestShards(t *testing.T) {
 				}
 			}
 		}
+
 		if total == 64 && empty == 0 {
 			t.Error("20 accounts on 64 shards, and none is without")
 		}

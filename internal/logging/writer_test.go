@@ -38,6 +38,7 @@ func TestWriter(t *testing.T) {
 				synctest.Wait() // it is being written, in vain
 			}
 		}
+
 		begin := time.Now()
 		q.Close(time.Second)
 		if took := time.Since(begin); took != time.Second {

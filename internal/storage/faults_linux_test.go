@@ -45,6 +45,7 @@ func child(mode, path string) error {
 			return err
 		}
 	}
+
 	d, err := Open(path, version)
 	if err != nil {
 		return err
@@ -55,6 +56,7 @@ func child(mode, path string) error {
 		err = d.Write(name, identity, content)
 		fmt.Println(n)
 	}
+
 	_, waitErr := io.Copy(io.Discard, os.Stdin) // until the parent ends
 	return errors.Join(err, waitErr, d.Close())
 }
@@ -163,6 +165,7 @@ func asNobody(t *testing.T, f func()) {
 		f()
 		return
 	}
+
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	const nobody = 65534
@@ -285,6 +288,7 @@ func TestOddFiles(t *testing.T) {
 				write(t, d, name, "state")
 				_ = d.Close()
 			})
+
 			if err := errors.Join(os.Rename(state, state+".before"), prepare(state)); err != nil {
 				t.Fatal(err)
 			}
@@ -370,6 +374,7 @@ func TestDirectoryComesAndGoes(t *testing.T) {
 					}
 					wantContent(t, d, name, "before")
 				}
+
 				write(t, d, name, "after")
 				wantContent(t, d, name, "after")
 				if _, err := Open(path, version); !errors.Is(err, ErrInUse) {

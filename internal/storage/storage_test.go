@@ -82,6 +82,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+
 	if got := files(t, used); !slices.Equal(got, before) {
 		t.Errorf("files %q, want %q", got, before)
 	}
@@ -99,6 +100,7 @@ func TestAnyAccountName(t *testing.T) {
 		name, "Marketing", "MARKETING", "a/b", "a_b", "a//b", "../../etc/passwd", "..", ".", "/", "", " ", "lock", "-rf",
 		".marketing", "marketing.state", "marketing.state.bad", ".x.state.1", "Größe", "日本", "a\\b", "c:d", "*?", long, long + "y",
 	}
+
 	for _, account := range names {
 		write(t, d, account, "state of "+account)
 	}
@@ -113,6 +115,7 @@ func TestAnyAccountName(t *testing.T) {
 			t.Errorf("a name of %d bytes: %s", len(file), file)
 		}
 	}
+
 	if len(lower) != len(names) {
 		t.Errorf("%d files for %d accounts, where case is ignored", len(lower), len(names))
 	}
@@ -148,6 +151,7 @@ func TestWriteAndRead(t *testing.T) {
 			t.Errorf("the file begins with %.60q", file)
 		}
 	}
+
 	write(t, d, "another", "three")
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
@@ -174,6 +178,7 @@ func TestRemove(t *testing.T) {
 		t.Error("Discard returns no error")
 	}
 	foreign := []string{"README", "a.state", "lost+found"}
+
 	for _, file := range foreign {
 		if err := os.WriteFile(filepath.Join(path, file), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -195,6 +200,7 @@ func TestRemove(t *testing.T) {
 			t.Error(err)
 		}
 	}
+
 	if got := files(t, path); !slices.Equal(got, foreign) || d.Size() != 0 {
 		t.Errorf("what is left is %q, want %q; Size says %d", got, foreign, d.Size())
 	}
@@ -275,6 +281,7 @@ func TestDiscard(t *testing.T) {
 					t.Errorf("read again: %v", err)
 				}
 			}
+
 			write(t, d, name, "another state")
 			wantContent(t, d, name, "another state")
 		})
@@ -292,6 +299,7 @@ func TestCutAndFlipped(t *testing.T) {
 			t.Errorf("cut after %d of %d bytes: %q", length, len(whole), content)
 		}
 	}
+
 	for bit := range 8 * len(whole) {
 		flipped := slices.Clone(whole)
 		flipped[bit/8] ^= 1 << (bit % 8)
@@ -321,12 +329,14 @@ func TestLeftovers(t *testing.T) {
 	size := d.Size()
 	_ = d.Close()
 	whole := bytes.Join(encode(version, identity, []byte("after")), nil)
+
 	for _, written := range []int{0, 1, len(whole) - 1, len(whole)} { // created, written in part, written
 		temp := filepath.Join(path, fmt.Sprintf(".%s.%d", stateName(name), written))
 		if err := os.WriteFile(temp, whole[:written], 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	foreign := filepath.Join(path, ".hidden")
 	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -396,6 +406,7 @@ func TestFlushed(t *testing.T) {
 		}
 		return f.Sync()
 	}
+
 	write(t, d, name, "after")
 	want := []string{"a file, renamed: false", "the directory, renamed: true"}
 	if !slices.Equal(flushed, want) {
@@ -438,6 +449,7 @@ func TestConcurrency(t *testing.T) {
 			}
 		})
 	}
+
 	all.Wait()
 	if got := files(t, d.path); len(got) != 8 {
 		t.Errorf("files %q", got)

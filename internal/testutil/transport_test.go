@@ -25,6 +25,7 @@ func TestTransport(t *testing.T) {
 		w.WriteHeader(http.StatusTeapot)
 		_, _ = io.WriteString(w, r.Host+r.URL.Path)
 	}))}
+
 	ask := func(ctx context.Context, path string) (int, string, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.test"+path, http.NoBody)
 		if err != nil {
@@ -38,6 +39,7 @@ func TestTransport(t *testing.T) {
 		b, err := io.ReadAll(response.Body)
 		return response.StatusCode, string(b), err
 	}
+
 	code, body, err := ask(t.Context(), "/path")
 	if err != nil || code != http.StatusTeapot || !strings.HasSuffix(body, "/path") {
 		t.Errorf("%d %q, %v", code, body, err)

@@ -68,6 +68,7 @@ func bare(b *testing.B, s *Server) http.Handler {
 			),
 		)
 	}
+
 	for _, f := range all {
 		if strings.HasPrefix(f.GetName(), "go_") || strings.HasPrefix(f.GetName(), "process_") {
 			continue
@@ -78,6 +79,7 @@ func bare(b *testing.B, s *Server) http.Handler {
 				gauge(f, "", m.GetGauge().GetValue()+m.GetCounter().GetValue(), m.GetLabel())
 				continue
 			}
+
 			gauge(f, "_sum", h.GetSampleSum(), m.GetLabel())
 			gauge(f, "_count", float64(h.GetSampleCount()), m.GetLabel())
 			gauge(f, "_bucket", float64(h.GetSampleCount()), m.GetLabel(), "le", "+Inf")
@@ -89,6 +91,7 @@ func bare(b *testing.B, s *Server) http.Handler {
 			}
 		}
 	}
+
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), series,
@@ -109,12 +112,14 @@ func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 					b.Error(err)
 					return
 				}
+
 				req.Header.Set(scrapeTimeoutHeader, "10")
 				resp, err := client.Do(req)
 				if err != nil {
 					b.Error(err)
 					return
 				}
+
 				_, err = io.Copy(io.Discard, resp.Body)
 				_ = resp.Body.Close()
 				if err != nil || resp.StatusCode != http.StatusOK {
@@ -124,6 +129,7 @@ func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 			}
 		})
 	}
+
 	wg.Wait()
 	return time.Since(begin)
 }
@@ -136,6 +142,7 @@ func BenchmarkScrape(b *testing.B) {
 		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 200, twilio.Delivered: 150, twilio.Failed: 50}),
 		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{twilio.Total: 3, twilio.Queued: 3}),
 	)
+
 	s := testServer(b, api, "--log.level=error")
 	refresh(b, s)
 	ours, theirs := httptest.NewServer(s.Handler(b.Context())), httptest.NewServer(bare(b, s))
@@ -155,6 +162,7 @@ func BenchmarkScrape(b *testing.B) {
 		own, bare, turns = own+a, bare+t, turns+1
 		ratios = append(ratios, t.Seconds()/a.Seconds())
 	}
+
 	slices.Sort(ratios)
 	b.ReportMetric(ratios[len(ratios)/2], "ratio")
 	b.ReportMetric(float64(turns*scrapers*scrapesEach)/own.Seconds(), "scrapes/s")

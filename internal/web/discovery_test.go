@@ -15,6 +15,7 @@ func TestOperations(t *testing.T) {
 		testutil.Operation(2, twilio.StatusScheduled, twilio.Stats{twilio.Total: 900}),
 		testutil.Operation(3, twilio.StatusCompleted, twilio.Stats{twilio.Total: 5000}),
 	)
+
 	s, _ := testFileServer(t, api, "a", "b")
 	unread := get(t, s, http.MethodGet, "/sd/operations")
 	if unread.Code != http.StatusServiceUnavailable {
@@ -28,6 +29,7 @@ func TestOperations(t *testing.T) {
 		return `{"targets":["` + id(n) + `"],"labels":{"__meta_twilio_account":"` + account +
 			`","__meta_twilio_messages":"` + messages + `","__meta_twilio_status":"` + status + `"}}`
 	}
+
 	large, small := group(2, "a", "SCHEDULED", "900"), group(1, "a", "PROCESSING", "50")
 	for query, want := range map[string]string{
 		"":                                 "[" + large + "," + small + "]", // b has no numbers yet
@@ -45,6 +47,7 @@ func TestOperations(t *testing.T) {
 			t.Errorf("%s: %d %s\n%s, want\n%s", query, w.Code, kind, got, want)
 		}
 	}
+
 	if w := get(t, s, http.MethodGet, "/sd/operations?account=b"); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("an account without numbers: %d %s", w.Code, w.Body)
 	}

@@ -34,6 +34,7 @@ func metricTables(t *testing.T) string {
 		demo.CloseClientConnections()
 		demo.Close()
 	})
+
 	u, err := url.Parse(demo.URL + "/v1")
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +51,7 @@ func metricTables(t *testing.T) string {
 			return f.GetName() == "twilio_named_operation_info"
 		})
 	})
+
 	good := probeResult{account: "demo"}
 	bad := probeResult{account: "demo", err: io.EOF}
 	probe, err := prometheus.Gatherers{good.metrics(), onlyErrorInfo{bad.metrics()}}.Gather()

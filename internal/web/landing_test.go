@@ -26,6 +26,7 @@ func TestLandingPage(t *testing.T) {
 		testutil.Operation(2, twilio.StatusProcessing, twilio.Stats{twilio.Total: 3, twilio.Queued: 3}),
 		testutil.Operation(3, twilio.StatusScheduled, twilio.Stats{twilio.Total: 1, twilio.Scheduled: 1}),
 	)
+
 	s, _ := testFileServer(t, api, "\"<script>alert('x')</script>\"", "plain")
 	unread := get(t, s, http.MethodGet, "/")
 	if text := unread.Body.String(); !strings.Contains(text, "first read has not begun") || strings.Contains(text, "COMPLETED") {
@@ -39,6 +40,7 @@ func TestLandingPage(t *testing.T) {
 		!strings.HasPrefix(text, "<!DOCTYPE html>\n<html") {
 		t.Errorf("%d %s: %.60s", w.Code, w.Header().Get("Content-Type"), text)
 	}
+
 	for _, want := range []string{
 		`title="&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"`,
 		`<a class="name" href="./?account=plain" title="plain">plain</a>`, `id="account-plain"`,
@@ -57,6 +59,7 @@ func TestLandingPage(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
+
 	// Reasons may have been looked up by now, or not: they link to Twilio's pages.
 	text = regexp.MustCompile(`<a href="https://www\.twilio\.com/docs/api/errors/\d+" rel="noreferrer">`).ReplaceAllString(text, "<a>")
 	if regexp.MustCompile(`(?i)<script|javascript:|\son\w+=|https?://|url\(| style=`).MatchString(text) {
@@ -107,6 +110,7 @@ func TestLandingPageOfAShard(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
+
 	if own != 4 {
 		t.Errorf("%d accounts in both", own)
 	}
@@ -156,6 +160,7 @@ func TestFindings(t *testing.T) {
 	fresh := func(s *window.Snapshot) collector.Status {
 		return collector.Status{Phase: collector.PhaseFresh, Succeeded: noon, Snapshot: s, Current: true}
 	}
+
 	for name, tc := range map[string]struct {
 		settings collector.Settings
 		status   collector.Status
@@ -394,11 +399,13 @@ func TestReasons(t *testing.T) {
 			s.Failing = []*twilio.Operation{{ID: "x", Status: twilio.StatusProcessing, CreatedAt: noon}}
 		}),
 	}
+
 	page := func(found ...collector.SampledOperation) string {
 		v := newAccountView(0, settings, status, noon)
 		v.Sampled = collector.Sampled{Operations: found}
 		return render(t, []*accountView{v})
 	}
+
 	text := page(collector.SampledOperation{
 		ID: "x", Messages: []string{"1", "2", "3", "4", "5", "6", "7"},
 		Errors: []collector.ErrorCount{
@@ -409,6 +416,7 @@ func TestReasons(t *testing.T) {
 		},
 		Tags: map[string]string{"team": "growth", "campaign": "<b>spring</b>"},
 	})
+
 	for _, want := range []string{
 		`<a href="https://www.twilio.com/docs/api/errors/30007" rel="noreferrer">30007 on SMS</a>:`,
 		"4 of 7 looked up. Message &lt;filtered&gt;</span>", "no error code on RCS:", "other:", "1 of 7 looked up</span>",
@@ -418,6 +426,7 @@ func TestReasons(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
+
 	if strings.Contains(text, "30003") {
 		t.Errorf("more reasons than there is room for:\n%s", text)
 	}
@@ -435,6 +444,7 @@ func TestPageOfEmails(t *testing.T) {
 		Phase: collector.PhaseFresh, Succeeded: noon, Current: true,
 		Snapshot: hourOf(twilio.Stats{twilio.Total: 1000, twilio.Delivered: 800, twilio.Failed: 200, twilio.Sent: 800}),
 	}
+
 	text := render(t, []*accountView{newAccountView(0, settings, status, noon)})
 	text, _, _ = strings.Cut(text, "What counts as wrong.")
 	for _, want := range []string{
@@ -445,6 +455,7 @@ func TestPageOfEmails(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
 	}
+
 	_, text, _ = strings.Cut(text, "<main>")
 	if strings.Contains(strings.ToLower(text), "messages") || strings.Contains(text, "Unaddressable") {
 		t.Errorf("messages or recipients on a page of e-mails:\n%s", text)

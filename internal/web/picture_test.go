@@ -71,6 +71,7 @@ func TestPicture(t *testing.T) {
 		},
 		twilio.Stats{twilio.Delivered: 250},
 	), time.Hour, false)
+
 	got := string(p.SVG())
 	for _, want := range []string{
 		`viewBox="0 0 30 1000"`,
@@ -92,6 +93,7 @@ func TestPicture(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, got)
 		}
 	}
+
 	wellFormed(t, got)
 	wellFormed(t, string(p.Spark()))
 }
@@ -119,6 +121,7 @@ func TestPictureOfExtremes(t *testing.T) {
 	}
 	huge := twilio.Stats{twilio.Delivered: math.MaxInt64, twilio.Failed: math.MaxInt64, twilio.Queued: math.MaxInt64}
 	p := newPicture("p", "", "message", barsOf(huge, twilio.Stats{twilio.Failed: 1}), time.Hour, false)
+
 	for _, svg := range []string{string(p.SVG()), string(p.Spark())} {
 		wellFormed(t, svg)
 		if strings.Contains(svg, "NaN") || strings.Contains(svg, "V-") {
@@ -154,6 +157,7 @@ func TestTicks(t *testing.T) {
 				got = append(got, tick.label)
 			}
 		}
+
 		if !slices.Equal(got, tc.want) {
 			t.Errorf("%d bars of %v to %v: %q, want %q", tc.bars, tc.length, tc.end, got, tc.want)
 		}
@@ -168,6 +172,7 @@ func TestWeightOfPictures(t *testing.T) {
 			stats[i][j] = int64(1_000_000 + i*1000 + j)
 		}
 	}
+
 	p := newPicture("picture-0-window", "24 h", "message", barsOf(stats...), 15*time.Minute, false)
 	t.Logf("a picture has %d bytes, a spark %d", len(p.SVG()), len(p.Spark()))
 	if n := len(p.SVG()); n > 8_000 {

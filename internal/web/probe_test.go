@@ -54,6 +54,7 @@ func TestProbeExamples(t *testing.T) {
 		"failed":        "messages_failed",
 		"canceled":      "messages_canceled",
 	}
+
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			b, err := os.ReadFile(file)
@@ -85,6 +86,7 @@ func TestProbeExamples(t *testing.T) {
 					twilio.Canceled:      stat("canceled"),
 				},
 			}))
+
 			w := get(t, s, http.MethodGet, "/probe?target="+e.ID)
 			if w.Code != http.StatusOK {
 				t.Fatalf("%d %s", w.Code, w.Body)
@@ -95,6 +97,7 @@ func TestProbeExamples(t *testing.T) {
 				fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID),
 				fmt.Sprintf(`twilio_probe_operation_info%s,status=%q} 1`, labels, e.Status),
 			}
+
 			if len(e.Stats) != len(names) {
 				t.Fatalf("%d stats", len(e.Stats))
 			}
@@ -103,12 +106,14 @@ func TestProbeExamples(t *testing.T) {
 			}
 			testutil.WantSamples(t, text, want...)
 			got := families(t, text)
+
 			for name, at := range map[string]time.Time{"created": e.CreatedAt, "updated": e.UpdatedAt} {
 				value := got["twilio_probe_operation_"+name+"_timestamp_seconds"].GetMetric()[0].GetGauge().GetValue()
 				if want := float64(at.UnixMilli()) / 1000; value != want {
 					t.Errorf("%s: %v, want %v", name, value, want)
 				}
 			}
+
 			// Two without the operation, three about it, twelve stats: and nothing
 			// under the names of /metrics.
 			if len(got) != 5+len(names) {
@@ -173,6 +178,7 @@ func TestProbeParameters(t *testing.T) {
 			}
 		})
 	}
+
 	if w := get(t, one, http.MethodPost, "/probe?target="+id); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", w.Code)
 	}
@@ -215,6 +221,7 @@ func TestProbeFailures(t *testing.T) {
 				n := api.InFlight()
 				return n == 0
 			})
+
 			lines := testutil.Samples(w.Body.String())
 			if w.Code != http.StatusOK || len(lines) != 3 ||
 				!slices.Contains(lines, fmt.Sprintf(`twilio_probe_success{account=%q} 0`, testutil.SID)) ||
@@ -258,6 +265,7 @@ func TestProbeDebug(t *testing.T) {
 					t.Errorf("%q is not in the answer:\n%s", want, w.Body)
 				}
 			}
+
 			if !strings.HasPrefix(logged.String(), tc.log) || tc.log == "" && logged.String() != "" {
 				t.Errorf("logged %q, want %q", logged, tc.log)
 			}
@@ -266,6 +274,7 @@ func TestProbeDebug(t *testing.T) {
 			}
 		})
 	}
+
 	if w := get(t, s, http.MethodGet, "/probe?target="+one+"&debug=yes"); w.Code != http.StatusBadRequest {
 		t.Errorf("debug=yes: %d %s", w.Code, w.Body)
 	}
@@ -283,6 +292,7 @@ func TestProbesShareAFetch(t *testing.T) {
 			testutil.WantSamples(t, w.Body.String(), fmt.Sprintf(`twilio_probe_success{account=%q} 1`, testutil.SID))
 		})
 	}
+
 	testutil.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
 	release()
 	wg.Wait()
@@ -322,6 +332,7 @@ func TestManyProbes(t *testing.T) {
 	h := s.Handler(t.Context())
 	refresh(t, s)
 	before := runtime.NumGoroutine()
+
 	for range rounds {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -332,6 +343,7 @@ func TestManyProbes(t *testing.T) {
 				h.ServeHTTP(httptest.NewRecorder(), r)
 			})
 		}
+
 		testutil.WaitFor(t, "all probes to wait", func() bool { return blockedIn("account.(*Account).Fetch(") == probes })
 		if n := runtime.NumGoroutine() - before; n > 2*probes+50 {
 			t.Errorf("%d goroutines for %d probes", n, probes)
@@ -343,9 +355,11 @@ func TestManyProbes(t *testing.T) {
 		cancel()
 		wg.Wait()
 	}
+
 	testutil.WaitFor(t, "the probes to be gone", func() bool {
 		n := api.InFlight()
 		return n == 0 && runtime.NumGoroutine() <= before+50 // a few idle connections
 	})
+
 	refresh(t, s)
 }

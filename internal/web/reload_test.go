@@ -52,6 +52,7 @@ func TestReload(t *testing.T) {
 		`twilio_operations_window_seconds{account="added"} 86400`,
 		`twilio_exporter_config_last_reload_successful 1`,
 	)
+
 	if strings.Contains(text, `"removed"`) {
 		t.Errorf("the removed account is still there:\n%s", text)
 	}
@@ -87,6 +88,7 @@ func TestReloadOfABadFile(t *testing.T) {
 				!strings.Contains(w.Body.String(), file.Path+":1: ") {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
+
 			text := get(t, s, http.MethodGet, "/metrics").Body.String()
 			testutil.WantSamples(
 				t, text, `twilio_exporter_config_last_reload_successful 0`, `twilio_up{account="a"} 1`, `twilio_up{account="b"} 1`,
@@ -96,15 +98,18 @@ func TestReloadOfABadFile(t *testing.T) {
 					testutil.WantSamples(t, text, line)
 				}
 			}
+
 			if now := s.accounts.List(); now[0] != list[0] || now[1] != list[1] {
 				t.Error("accounts have changed")
 			}
 		})
 	}
+
 	failed := func() bool {
 		text := get(t, s, http.MethodGet, "/").Body.String()
 		return strings.Contains(text, "failed, still using the previous configuration") && !strings.Contains(text, "Nothing is wrong")
 	}
+
 	if !failed() {
 		t.Error("the page says nothing of it")
 	}
@@ -141,6 +146,7 @@ func TestReloadUnderLoad(t *testing.T) {
 					t.Errorf("scrape: %v", err)
 					return
 				}
+
 				scrapes[i]++
 				found := 0
 				for _, f := range families {
@@ -154,6 +160,7 @@ func TestReloadUnderLoad(t *testing.T) {
 						}
 					}
 				}
+
 				if found != 3 {
 					t.Errorf("a scrape without the unchanged account: %d", found)
 					return
@@ -161,6 +168,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			}
 		})
 	}
+
 	for i := range reloads {
 		accounts := []string{"same", fmt.Sprintf("changing , page_size: %d", 1+i%1000)}
 		if i%2 == 0 {
@@ -171,6 +179,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	cancel()
 	wg.Wait()
 	for i, n := range scrapes {
@@ -178,6 +187,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Errorf("scraper %d has not scraped", i)
 		}
 	}
+
 	// A few more connections may be idle than before; something left behind at each
 	// reload would be hundreds.
 	testutil.WaitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines+50 })

@@ -13,6 +13,7 @@ func TestNumberAndPercent(t *testing.T) {
 			t.Errorf("number(%d) = %q, want %q", n, got, want)
 		}
 	}
+
 	for want, of := range map[string][2]int64{
 		"–": {1, 0}, "0%": {0, 5}, "100%": {5, 5}, "<0.1%": {1, 1_000_000}, ">99.9%": {999_999, 1_000_000},
 		"33.3%": {1, 3}, "200%": {2, 1},

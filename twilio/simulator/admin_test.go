@@ -23,6 +23,7 @@ func TestAdmin(t *testing.T) {
 			t.Fatalf("%s %s: %d %s", method, target, w.Code, w.Body)
 		}
 	}
+
 	do(204, "POST", "/simulator/faults", `{"kind":"status","status":503,"retryAfter":"30s","count":1}`)
 	do(204, "POST", "/simulator/faults", `{"kind":"html","endpoint":"list_operations"}`)
 	for _, bad := range []string{
@@ -30,6 +31,7 @@ func TestAdmin(t *testing.T) {
 	} {
 		do(400, "POST", "/simulator/faults", bad)
 	}
+
 	if w := get(h, "/v1/Messages/Operations?pageSize=1"); w.Code != 503 || w.Header().Get("Retry-After") != "30" {
 		t.Errorf("%d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
 	}
@@ -49,10 +51,12 @@ func TestAdmin(t *testing.T) {
 	} {
 		do(400, "POST", "/simulator/trouble", bad)
 	}
+
 	failed := func() float64 {
 		s := world.Sums(clock, clock.Add(-30*time.Minute), clock)[twilio.StatusCompleted].Stats
 		return float64(s[twilio.Failed]) / float64(s[twilio.Total])
 	}
+
 	if x := failed(); x > 0.1 {
 		t.Errorf("%.2f failed before the trouble shows", x)
 	}

@@ -22,6 +22,7 @@ func TestDemoIsLively(t *testing.T) {
 		}
 		return s, all
 	}
+
 	was, day := sums(24 * time.Hour)
 	operations := int64(0)
 	for _, status := range []twilio.Status{
@@ -32,6 +33,7 @@ func TestDemoIsLively(t *testing.T) {
 		}
 		operations += was[status].Operations
 	}
+
 	if operations < 20*24*60 || operations > 60*24*60 {
 		t.Errorf("%d operations in a day", operations)
 	}
@@ -45,12 +47,14 @@ func TestDemoIsLively(t *testing.T) {
 		}
 		was, before = now, after
 	}
+
 	failing := 0
 	for op := range world.Operations(clock, clock.Add(-24*time.Hour), clock) {
 		if op.Stats[twilio.Total] >= 100 && (op.Stats[twilio.Failed]+op.Stats[twilio.Undelivered])*10 >= op.Stats[twilio.Total] {
 			failing++
 		}
 	}
+
 	share := float64(day[twilio.Failed]+day[twilio.Undelivered]) / float64(day[twilio.Total])
 	if failing < 20 || share < 0.02 || share > 0.1 || day[twilio.Unaddressable] == 0 {
 		t.Errorf("%d campaigns failing, a share of %.3f failed or undelivered", failing, share)
@@ -104,6 +108,7 @@ func TestDemoTakesTurns(t *testing.T) {
 				t.Errorf("%v, turn %d: before its end, %s is %q, %d are failing and %d stuck",
 					second, turn, fails.Operation, op.Status, len(failing), len(stuck))
 			}
+
 			ended++
 			failing, stuck = troubleAt(d, hangs.At.Add(-time.Second))
 			if op := failing[fails.Operation]; op.Status != twilio.StatusCompleted || len(stuck) > 0 {
@@ -114,6 +119,7 @@ func TestDemoTakesTurns(t *testing.T) {
 					t.Errorf("%v, turn %d: %v are stuck at %v, want %s", second, turn, stuck, at, hangs.Operation)
 				}
 			}
+
 			if _, stuck := troubleAt(d, goesOn.At); len(stuck) > 0 {
 				t.Errorf("%v, turn %d: %v are stuck when it has gone on", second, turn, stuck)
 			}
@@ -134,6 +140,7 @@ func TestDemoTellsWhatHappens(t *testing.T) {
 				cancel()
 			}
 		})
+
 		want := slices.Concat(d.turn(firstTurn(d.start)), d.turn(firstTurn(d.start).Add(demoTurn))[:2])
 		if !slices.Equal(told, want) {
 			t.Errorf("told of %v, want %v", told, want)

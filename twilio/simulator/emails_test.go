@@ -29,6 +29,7 @@ func TestDemoEmails(t *testing.T) {
 			}
 			sent = sent || s[twilio.Sent] > s[twilio.Delivered]
 		}
+
 		switch {
 		case now.Before(start):
 			before += failing
@@ -36,6 +37,7 @@ func TestDemoEmails(t *testing.T) {
 			t.Errorf("a campaign has failed in the hour before %v", now)
 		}
 	}
+
 	if before == 0 {
 		t.Error("no campaign failed before the start")
 	}

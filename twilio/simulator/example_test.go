@@ -22,6 +22,7 @@ func ExampleHandler() {
 		Now:  func() time.Time { return noon },
 		List: simulator.ListSettings{Order: simulator.Grouped, EmptyPages: true},
 	})
+
 	server := httptest.NewServer(handler)
 	defer server.Close()
 	base, err := url.Parse(server.URL + "/v1")
@@ -29,6 +30,7 @@ func ExampleHandler() {
 		fmt.Println(err)
 		return
 	}
+
 	client := twilio.NewClient(twilio.Options{BaseURL: base, Transport: server.Client().Transport})
 
 	day := noon.Add(-24 * time.Hour)
@@ -43,6 +45,7 @@ func ExampleHandler() {
 			messages += op.Stats[twilio.Total]
 		}
 	}
+
 	held := int64(0)
 	for _, sum := range world.Sums(noon, day.Add(time.Millisecond), noon.Add(time.Millisecond)) {
 		held += sum.Stats[twilio.Total]
@@ -62,6 +65,7 @@ func ExampleFaults() {
 	})
 	server := httptest.NewServer(handler)
 	defer server.Close()
+
 	for range 3 {
 		response, err := server.Client().Get(server.URL + "/v1/Messages/Operations") //nolint:noctx // an example
 		if err != nil {

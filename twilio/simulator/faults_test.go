@@ -150,6 +150,7 @@ func TestWhichRequestsFail(t *testing.T) {
 					t.Errorf("request %d: %d", i, code)
 				}
 			}
+
 			if string(got) != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
@@ -172,6 +173,7 @@ func TestLatency(t *testing.T) {
 				t.Errorf("request %d: %d after %v", i, w.Code, took)
 			}
 		}
+
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
 		began := time.Now()
@@ -184,6 +186,7 @@ func TestLatency(t *testing.T) {
 				t.Errorf("%d requests in flight", n)
 			}
 		}()
+
 		h.ServeHTTP(
 			httptest.NewRecorder(),
 			httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/Messages/Operations", nil),

@@ -112,17 +112,20 @@ func TestRequestsThatAreRefused(t *testing.T) {
 			}
 			continue
 		}
+
 		var body struct {
 			Errors []struct {
 				Code                      int
 				Message, InfoURL, Context string
 			}
 		}
+
 		err := json.Unmarshal(w.Body.Bytes(), &body)
 		if err != nil || w.Code != http.StatusBadRequest || len(body.Errors) == 0 {
 			t.Errorf("%q: %d %s", tt.query, w.Code, w.Body)
 			continue
 		}
+
 		if e := body.Errors[0]; e.Context != tt.context || e.Code != 20404 || e.InfoURL != "/docs/api/errors/20404" ||
 			e.Message == "" {
 			t.Errorf("%q: %+v", tt.query, e)
@@ -200,6 +203,7 @@ func TestAuthentication(t *testing.T) {
 			t.Errorf("%s:%s: %d %v %s", tt.user, tt.password, w.Code, w.Header(), w.Body)
 		}
 	}
+
 	if w := get(h, "/v1/Messages/Operations"); w.Code != 401 {
 		t.Errorf("anonymous: %d", w.Code)
 	}
@@ -267,6 +271,7 @@ func TestGzipAndHeaders(t *testing.T) {
 		} else if w.Header().Get("Content-Length") == "" {
 			t.Errorf("%q: no length", tt.accept)
 		}
+
 		var p wirePage
 		if err := json.NewDecoder(body).Decode(&p); err != nil || len(p.Operations) != 50 {
 			t.Errorf("%q: %d operations, %v", tt.accept, len(p.Operations), err)
@@ -302,6 +307,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	for op := range world.Operations(noon, s.Epoch, noon) {
 		id = op.ID
 	}
+
 	for _, list := range []ListSettings{{}, {AwkwardTokens: true, LastNext: LastEmpty, EmptyPages: true, Repeat: 3, Order: Shuffled}} {
 		settings.List = list
 		h := NewHandler(world, settings)
@@ -326,6 +332,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			}
 			return string(body)
 		}
+
 		filters := "&startDate=2026-03-14&endDate=" + url.QueryEscape(noon.Format(time.RFC3339Nano)) + "&status=COMPLETED"
 		token := ""
 		for range 20 {
@@ -342,12 +349,14 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			}
 			token = *p.Pagination.Next
 		}
+
 		ask(200, "token", "/v1/Messages/Operations?endDate=2020-01-01")
 		ask(200, "token", "/v1/Messages/Operations/"+id)
 		ask(400, "token", "/v1/Messages/Operations?pageToken=x")
 		ask(401, "bad", "/v1/Messages/Operations")
 		ask(404, "token", "/v1/Messages/Operations/"+exampleID)
 		askMessages(t, world, ask)
+
 		for _, code := range []int{429, 500, 503} {
 			h.Faults().MustAdd(Fault{Kind: FaultStatus, Status: code, RetryAfter: time.Second, Count: 2})
 			ask(code, "token", "/v1/Messages/Operations")
@@ -372,6 +381,7 @@ func askMessages(t *testing.T, world *World, ask func(want int, password, target
 		}
 		ask(200, "token", "/v1/Emails/Operations/"+op.ID)
 	}
+
 	ask(200, "token", "/v1/Messages?pageSize=100")
 	ask(400, "token", "/v1/Messages?pageToken=x")
 	ask(404, "token", "/v1/Messages/"+exampleMessageID)
@@ -387,6 +397,7 @@ func TestConcurrentUse(t *testing.T) {
 	now := func() time.Time { return noon.Add(time.Duration(clock.Add(int64(time.Second)))) }
 	h := NewHandler(world, Settings{Now: now})
 	var wg sync.WaitGroup
+
 	for worker := range 8 {
 		wg.Go(func() {
 			for i := range 40 {
@@ -410,6 +421,7 @@ func TestConcurrentUse(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	if n := h.InFlight(); n != 0 {
 		t.Errorf("%d requests in flight", n)
@@ -427,6 +439,7 @@ func FuzzList(f *testing.F) {
 			"pageToken": {(&ListSettings{AwkwardTokens: true}).encodeToken(token{After: key{noon.UnixNano(), exampleID}})},
 		}.Encode(),
 	)
+
 	f.Add("startDate=0001-01-01&endDate=9999-12-31T23:59:59.999999999-23:59")
 	f.Add("operationId=" + exampleID + "&status=FAILED&pageSize=3")
 	f.Fuzz(func(t *testing.T, query string) {
@@ -440,6 +453,7 @@ func FuzzList(f *testing.F) {
 				Messages   []jsonMessage
 				Errors     []struct{ Code int }
 			}
+
 			if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
 				t.Fatalf("%s?%q: %v in %s", path, query, err, w.Body)
 			}

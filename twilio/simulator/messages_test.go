@@ -84,6 +84,7 @@ func readMessages(t *testing.T, h http.Handler, q url.Values) (all []jsonMessage
 		}
 		q.Set("pageToken", *page.Pagination.Next)
 	}
+
 	t.Fatal("the list does not end")
 	return nil
 }
@@ -113,6 +114,7 @@ func TestMessagesFollowTheStats(t *testing.T) {
 						t.Fatalf("message %+v in the list of %s", m, op.ID)
 					}
 				}
+
 				all += len(ids)
 				delivered := op.Stats[twilio.Delivered]
 				if includes {
@@ -128,6 +130,7 @@ func TestMessagesFollowTheStats(t *testing.T) {
 						t.Errorf("%s: %d messages are %s, want %d: %v", op.ID, counts[string(status)], status, want, op.Stats)
 					}
 				}
+
 				want := op.Stats[twilio.Total] - op.Stats[twilio.Unaddressable]
 				if int64(len(ids)) != want {
 					t.Errorf("%s: %d different messages, want %d", op.ID, len(ids), want)
@@ -137,6 +140,7 @@ func TestMessagesFollowTheStats(t *testing.T) {
 					t.Errorf("%s: %d messages by status, want %d", op.ID, len(failed), op.Stats[twilio.Failed])
 				}
 			}
+
 			everything := readMessages(t, h, url.Values{"startDate": {since.Format(time.RFC3339)}, "pageSize": {"100"}})
 			if len(everything) != all || all == 0 {
 				t.Errorf("%d messages in the list of all, want %d", len(everything), all)
@@ -155,6 +159,7 @@ func TestMessagesDoNotChangeTheirMind(t *testing.T) {
 	h := NewHandler(world, Settings{Now: func() time.Time { return now }})
 	lost := map[string]string{} // the last code, by message
 	found := map[string]int{}   // messages by last code
+
 	for range 6 {
 		for op := range world.Operations(now, noon.Add(-10*time.Minute), noon) {
 			for _, status := range []string{"FAILED", "UNDELIVERED"} {
@@ -177,8 +182,10 @@ func TestMessagesDoNotChangeTheirMind(t *testing.T) {
 				}
 			}
 		}
+
 		now = now.Add(5 * time.Minute)
 	}
+
 	for _, want := range []string{"SMS 30007", "SMS 30003", "SMS 30005", "RCS 61337", "none"} {
 		if found[want] == 0 {
 			t.Errorf("no message ended with %s: %v", want, found)
@@ -203,6 +210,7 @@ func TestPersonalDataIsRecognizable(t *testing.T) {
 		}
 		recipients[m.To[0].Address] = true
 	}
+
 	if len(recipients) != 40 {
 		t.Errorf("%d recipients", len(recipients))
 	}
@@ -222,18 +230,21 @@ func TestMessageSettings(t *testing.T) {
 			t.Errorf("%d messages", len(got))
 		}
 	})
+
 	t.Run("ignored operation", func(t *testing.T) {
 		h := NewHandler(source, Settings{Now: at(noon), Messages: MessageSettings{IgnoreOperation: true}})
 		if got := readMessages(t, h, ask); len(got) != 5 || got[0].operation() != second.ID {
 			t.Errorf("%d messages: %+v", len(got), got)
 		}
 	})
+
 	t.Run("lag", func(t *testing.T) {
 		h := NewHandler(source, Settings{Now: at(noon), Messages: MessageSettings{Lag: time.Hour}})
 		if got := readMessages(t, h, ask); len(got) != 0 {
 			t.Errorf("%d messages of an operation that was not there", len(got))
 		}
 	})
+
 	t.Run("refused", func(t *testing.T) {
 		h := NewHandler(source, Settings{Now: at(noon), Messages: MessageSettings{Refuse: http.StatusForbidden}})
 		for target, want := range map[string]int{
@@ -245,6 +256,7 @@ func TestMessageSettings(t *testing.T) {
 			}
 		}
 	})
+
 	t.Run("errors", func(t *testing.T) {
 		delivered := operationAt(exampleID, noon)
 		delivered.Stats = twilio.Stats{twilio.Total: 1, twilio.Delivered: 1}
@@ -256,6 +268,7 @@ func TestMessageSettings(t *testing.T) {
 				t.Errorf("%+v: error %q", settings, got)
 			}
 		}
+
 		h := NewHandler(source, Settings{Now: at(noon), Messages: MessageSettings{TextCodes: true}})
 		w := get(h, "/v1/Messages/"+readMessages(t, h, ask)[0].ID)
 		if !strings.Contains(w.Body.String(), `"code":"30007"`) {
@@ -291,16 +304,19 @@ func TestEmails(t *testing.T) {
 			if err := json.Unmarshal(w.Body.Bytes(), &wire); err != nil {
 				t.Fatalf("%v in %s", err, w.Body)
 			}
+
 			for _, name := range []string{"read", "unaddressable"} {
 				if _, there := wire.Stats[name]; there {
 					t.Errorf("e-mails have %s", name)
 				}
 			}
+
 			for _, name := range []string{"attempts", "recipients"} {
 				if _, there := wire.Stats[name]; there == without {
 					t.Errorf("%s is there: %t", name, there)
 				}
 			}
+
 			got := wire.operation()
 			got.Stats[twilio.Read] = wire.Stats["opened"]
 			want := op
@@ -311,6 +327,7 @@ func TestEmails(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		}
+
 		if got := getPage(t, h, url.Values{}); len(got.Operations) != 0 {
 			t.Errorf("%d e-mails in the list of messages' operations", len(got.Operations))
 		}

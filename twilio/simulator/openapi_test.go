@@ -269,6 +269,7 @@ func TestClientSendsWhatIsDescribed(t *testing.T) {
 			server.Client().Transport,
 		),
 	}
+
 	client := twilio.NewClient(options)
 	var last string
 	for page, err := range client.Pages(t.Context(), twilio.Query{
@@ -279,6 +280,7 @@ func TestClientSendsWhatIsDescribed(t *testing.T) {
 		}
 		last = page.Operations[0].ID
 	}
+
 	if _, err := client.FetchOperation(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
@@ -289,6 +291,7 @@ func TestClientSendsWhatIsDescribed(t *testing.T) {
 		}
 		message = page.Messages[0].ID
 	}
+
 	if m, err := client.FetchMessage(t.Context(), message); err != nil || m.Tags["campaign"] == "" || len(m.Attempts) == 0 {
 		t.Fatalf("%v, message %+v", err, m)
 	}
@@ -301,6 +304,7 @@ func TestClientSendsWhatIsDescribed(t *testing.T) {
 		}
 		last = page.Operations[0].ID
 	}
+
 	if _, err := emails.FetchOperation(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}

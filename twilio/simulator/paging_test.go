@@ -63,6 +63,7 @@ func readAll(t *testing.T, h http.Handler, q url.Values) (pages [][]twilio.Opera
 		}
 		values.Set("pageToken", *p.Pagination.Next)
 	}
+
 	t.Fatal("the list does not end")
 	return nil
 }
@@ -108,6 +109,7 @@ func TestPagesEqualBruteForce(t *testing.T) {
 							LastNext:      LastNext(combination % 3),
 							AwkwardTokens: combination%2 == 0,
 						}
+
 						if combination%4 == 0 {
 							list.Jitter = 2 * time.Minute
 						}
@@ -184,6 +186,7 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 		size = min(size, list.PageCap)
 	}
 	var got []twilio.Operation
+
 	for i, page := range pages {
 		empty := list.EmptyPages && i%2 == 1
 		switch {
@@ -194,6 +197,7 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 		case !empty && len(page) < size && i < len(pages)-1:
 			t.Fatalf("%+v, %+v: page %d of %d holds %d", list, q, i, len(pages), len(page))
 		}
+
 		if empty {
 			continue
 		}
@@ -203,6 +207,7 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 		}
 		got = append(got, page[repeats:]...)
 	}
+
 	less := func(a, b twilio.Operation) int {
 		switch list.Order {
 		case NewestFirst:
@@ -217,12 +222,14 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 		}
 		return 0
 	}
+
 	disturbed := list.Jitter > 0 && (list.Order == NewestFirst || list.Order == OldestFirst)
 	if sorted := slices.IsSortedFunc(got, less); !sorted && !disturbed {
 		t.Fatalf("%+v, %+v: out of order", list, q)
 	} else if sorted && disturbed && len(got) > 10 {
 		t.Fatalf("%+v, %+v: in order", list, q)
 	}
+
 	if list.Order == Grouped {
 		lists := 1
 		for i := range got[:max(0, len(got)-1)] {
@@ -234,11 +241,13 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 			t.Fatalf("%+v, %+v: %d lists", list, q, lists)
 		}
 	}
+
 	byID := func(a, b twilio.Operation) int { return strings.Compare(a.ID, b.ID) }
 	if list.Order == Shuffled && len(got) > 10 &&
 		(slices.IsSortedFunc(got, byID) || slices.IsSortedFunc(got, func(a, b twilio.Operation) int { return byID(b, a) })) {
 		t.Fatalf("%+v, %+v: not shuffled", list, q)
 	}
+
 	slices.SortFunc(got, byID)
 	slices.SortFunc(want, byID)
 	if !slices.Equal(got, want) {
@@ -273,6 +282,7 @@ func TestShiftingList(t *testing.T) {
 	arrive := func(s *Static) { s.Update("new", func(op *twilio.Operation) { op.Status = twilio.StatusCompleted }) }
 	leave := func(s *Static) { s.Update("39", func(op *twilio.Operation) { op.Status = twilio.StatusCanceled }) }
 	update := func(s *Static) { s.Update("00", func(op *twilio.Operation) { op.UpdatedAt = noon.Add(time.Hour) }) }
+
 	for _, tt := range []struct {
 		name              string
 		order             Order
@@ -302,6 +312,7 @@ func TestShiftingList(t *testing.T) {
 				}
 				q.Set("pageToken", *p.Pagination.Next)
 			}
+
 			repeated, skipped := 0, 0
 			for _, op := range ops {
 				switch seen[op.ID] {
@@ -312,6 +323,7 @@ func TestShiftingList(t *testing.T) {
 					repeated++
 				}
 			}
+
 			if repeated != tt.repeated || skipped != tt.skipped {
 				t.Errorf("%d repeated, %d skipped; want %d, %d", repeated, skipped, tt.repeated, tt.skipped)
 			}
@@ -331,6 +343,7 @@ func TestJitter(t *testing.T) {
 	}
 	disturbed := 0
 	oldest := noon
+
 	for _, op := range all {
 		switch behind := op.CreatedAt.Sub(oldest); {
 		case behind > 300*time.Millisecond:
@@ -340,6 +353,7 @@ func TestJitter(t *testing.T) {
 		}
 		oldest = op.CreatedAt
 	}
+
 	if len(all) < 5000 || disturbed < 1000 {
 		t.Errorf("%d operations, %d disturbed", len(all), disturbed)
 	}

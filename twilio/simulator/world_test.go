@@ -23,6 +23,7 @@ func TestWorldIsAFunctionOfSeedAndTime(t *testing.T) {
 			}
 		}
 	}
+
 	want := slices.Collect(a.Operations(noon, from, noon))
 	if got := slices.Collect(b.Operations(noon, from, noon)); !slices.Equal(got, want) {
 		t.Error("two worlds of one seed differ")
@@ -55,6 +56,7 @@ func TestWorldListEqualsBruteForce(t *testing.T) {
 					want = append(want, op)
 				}
 			}
+
 			f := Filter{From: from, To: to, Status: status}
 			if got := slices.Collect(w.List(clock, f, false)); !slices.Equal(got, want) {
 				t.Fatalf("step %d, %q: %d operations, brute force has %d", step, status, len(got), len(want))
@@ -91,12 +93,14 @@ func TestWorldOperationsAreWellFormed(t *testing.T) {
 		} else {
 			fractions++
 		}
+
 		found, ok := w.Operation(noon, op.ID)
 		if !ok || found != op {
 			t.Fatalf("fetched %+v, %v, listed %+v", found, ok, op)
 		}
 		last = op
 	}
+
 	if fractions == 0 || onSecond < 10 {
 		t.Errorf("%d creations on a whole second and %d between: both are wanted", onSecond, fractions)
 	}
@@ -105,6 +109,7 @@ func TestWorldOperationsAreWellFormed(t *testing.T) {
 			t.Errorf("id %q finds %+v", id, op)
 		}
 	}
+
 	if _, ok := w.Operation(noon.Add(-3*time.Hour), last.ID); ok {
 		t.Error("an operation is there before it was created")
 	}
@@ -130,6 +135,7 @@ func TestWorldMoves(t *testing.T) {
 			{Kind: TroubleFailing, Share: 0.5, Rate: 0.5, From: noon.Add(-time.Hour), To: noon},
 			{Kind: TroubleUnaddressable, Share: 0.2, Rate: 1, From: noon.Add(-time.Hour), To: noon},
 		}
+
 		w := MustWorld(s)
 		before := map[string]twilio.Operation{}
 		changes, late := 0, 0
@@ -150,9 +156,11 @@ func TestWorldMoves(t *testing.T) {
 						late++
 					}
 				}
+
 				checkForward(t, was, op)
 			}
 		}
+
 		if changes < 2_000 || late < 200 {
 			t.Errorf("only %d changes, %d after the end", changes, late)
 		}
@@ -161,6 +169,7 @@ func TestWorldMoves(t *testing.T) {
 				t.Fatalf("still live after everything: %+v", op)
 			}
 		}
+
 		for _, status := range []twilio.Status{twilio.StatusCompleted, twilio.StatusCanceled} {
 			if !slices.ContainsFunc(
 				slices.Collect(maps.Values(before)),
@@ -180,12 +189,14 @@ func checkStats(t *testing.T, op twilio.Operation, includes bool) {
 			t.Fatalf("negative: %+v", op)
 		}
 	}
+
 	states := s[twilio.Unaddressable] + s[twilio.Scheduled] + s[twilio.Queued] + s[twilio.Sent] + s[twilio.Delivered] + s[twilio.Undelivered] + s[twilio.Failed] + s[twilio.Canceled]
 	if !includes {
 		states += s[twilio.Read]
 	} else if s[twilio.Read] > s[twilio.Delivered] {
 		t.Fatalf("more read than delivered: %+v", op)
 	}
+
 	switch group := s[twilio.Total] < s[twilio.Recipients]; {
 	case !group && states != s[twilio.Total]:
 		t.Fatalf("messages got lost or doubled, %d of %d: %+v", states, s[twilio.Total], op)
@@ -228,6 +239,7 @@ func TestWorldArrivals(t *testing.T) {
 		}
 		return n
 	}
+
 	for _, rate := range []float64{0, 0.25, 6, 70} {
 		s := WorldSettings{Seed: 3, Rate: rate}
 		want := rate * 24 * 60
@@ -239,6 +251,7 @@ func TestWorldArrivals(t *testing.T) {
 			t.Errorf("rate %v, uniform: %v operations in a day", rate, got)
 		}
 	}
+
 	s := WorldSettings{Seed: 3, Rate: 60, Curve: DayCurve(0.5, 14)}
 	peak := count(s, noon.Add(90*time.Minute), noon.Add(150*time.Minute))
 	low := count(s, noon.Add(-11*time.Hour), noon.Add(-10*time.Hour))
@@ -272,6 +285,7 @@ func TestWorldLifetime(t *testing.T) {
 			t.Fatalf("%d operations are older than the longest lifetime", stale.Operations)
 		}
 	}
+
 	// By Little's law, rate times lifetime are live.
 	if mean := live / float64(n); math.Abs(mean-300) > 20 {
 		t.Errorf("%v operations live on average, want 300", mean)
@@ -289,10 +303,12 @@ func TestTrouble(t *testing.T) {
 		}
 		return float64(part) / float64(total)
 	}
+
 	hour := func(w *World, now time.Time, k int) Sums {
 		from := noon.Add(time.Duration(k) * time.Hour)
 		return w.Sums(now, from, from.Add(time.Hour))
 	}
+
 	for _, tt := range []struct {
 		kind TroubleKind
 		of   func(Sum) int64
@@ -325,6 +341,7 @@ func TestTrouble(t *testing.T) {
 			}
 		})
 	}
+
 	t.Run("stuck", func(t *testing.T) {
 		w := MustWorld(s)
 		if err := w.AddTrouble(Trouble{Kind: TroubleStuck, Share: 0.1, From: noon}); err != nil {
@@ -332,12 +349,14 @@ func TestTrouble(t *testing.T) {
 		}
 		end := noon.Add(3 * time.Hour)
 		stuck := map[string]bool{}
+
 		for op := range w.List(end, Filter{Status: twilio.StatusProcessing, To: end.Add(-10 * time.Minute)}, false) {
 			stuck[op.ID] = true
 			if op.UpdatedAt.After(op.CreatedAt.Add(10 * time.Minute)) {
 				t.Errorf("stuck, but updated: %+v", op)
 			}
 		}
+
 		if len(stuck) < 200 || len(stuck) > 500 {
 			t.Errorf("%d of about 3400 operations are stuck, want a tenth", len(stuck))
 		}
@@ -349,6 +368,7 @@ func TestTrouble(t *testing.T) {
 			}
 		}
 	})
+
 	t.Run("one campaign", func(t *testing.T) {
 		quiet := s
 		quiet.Rate = 0.1 // a campaign comes also where nobody else does
@@ -356,6 +376,7 @@ func TestTrouble(t *testing.T) {
 			{Kind: TroubleFailing, Recipients: 1234, Rate: 0.5, From: noon, Every: time.Hour, For: time.Minute},
 		}
 		w := MustWorld(quiet)
+
 		for k := range 5 {
 			from := noon.Add(time.Duration(k) * time.Hour)
 			ops := slices.Collect(w.Operations(noon.Add(12*time.Hour), from, from.Add(time.Minute)))
@@ -364,6 +385,7 @@ func TestTrouble(t *testing.T) {
 			}
 		}
 	})
+
 	t.Run("recurring", func(t *testing.T) {
 		w := MustWorld(s)
 		trouble := Trouble{Kind: TroubleFailing, Share: 1, Rate: 1, From: noon, Every: 2 * time.Hour, For: time.Hour}
@@ -413,6 +435,7 @@ func TestWorldIsSmall(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
+
 	before := heap()
 	w := MustWorld(WorldSettings{Rate: 100, Lifetime: time.Hour, ScheduledShare: 0.1})
 	n, live := 0, 0
@@ -441,6 +464,7 @@ func TestStatic(t *testing.T) {
 		}
 		return all.String()
 	}
+
 	got := ids(Filter{}, false) + " " + ids(Filter{}, true) + " " + ids(Filter{From: noon}, false) + " " + ids(Filter{To: noon}, false)
 	if got != "bac cab ac b" {
 		t.Errorf("listed %s", got)
@@ -456,6 +480,7 @@ func TestStatic(t *testing.T) {
 	if _, ok := s.Operation(noon, "x"); ok {
 		t.Error("fetched what is not there")
 	}
+
 	for op := range s.List(noon, Filter{}, false) {
 		s.Update("c", func(op *twilio.Operation) { op.Stats[twilio.Total] = 9 })
 		if op.Stats[twilio.Total] == 9 {

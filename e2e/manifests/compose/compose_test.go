@@ -51,6 +51,7 @@ func check(p *types.Project) error {
 		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || s.Privileged {
 			addf("%s: not hardened", name)
 		}
+
 		for _, v := range s.Volumes {
 			if v.Type != types.VolumeTypeBind {
 				continue
@@ -62,11 +63,13 @@ func check(p *types.Project) error {
 				addf("%s: %s can be written", name, v.Target)
 			}
 		}
+
 		for _, port := range s.Ports {
 			if port.HostIP != "127.0.0.1" {
 				addf("%s: port %s is open to the network", name, port.Published)
 			}
 		}
+
 		for _, arg := range s.Command {
 			flag, file, _ := strings.Cut(arg, "=")
 			if flag == "--config.file" {
@@ -86,6 +89,7 @@ func check(p *types.Project) error {
 			}
 		}
 	}
+
 	prometheus := p.Services["prometheus"]
 	if d, ok := prometheus.DependsOn["exporter"]; !ok || d.Condition != types.ServiceConditionHealthy {
 		addf("prometheus: does not wait for a healthy exporter")
@@ -104,17 +108,20 @@ func check(p *types.Project) error {
 			addf("exporter: %s: a new volume belongs to root but at %s", arg, homeDir)
 		}
 	}
+
 	if c := exporter.HealthCheck; c != nil && !slices.Equal(c.Test, healthcheck) {
 		addf("exporter: the health check is %q, in the Dockerfile %q", c.Test, healthcheck)
 	}
 	if base, _, _ := strings.Cut(filepath.Base(exporter.Image), ":"); base != manifests.ImageName {
 		addf("exporter: image %q, want %s", exporter.Image, manifests.ImageName)
 	}
+
 	for _, arg := range exporter.Command {
 		if flag, _, _ := strings.Cut(arg, "="); !slices.Contains(manifests.Flags, flag) {
 			addf("exporter: no such flag: %s", arg)
 		}
 	}
+
 	errs = append(errs, checkTargets(p), checkGrafana(p), checkLinks(p))
 	return errors.Join(errs...)
 }
@@ -153,6 +160,7 @@ func checkTargets(p *types.Project) error {
 			Files []string `json:"files"`
 		} `json:"file_sd_configs"`
 	}
+
 	var config struct {
 		Alerting struct {
 			Alertmanagers []discovery `json:"alertmanagers"`
@@ -162,6 +170,7 @@ func checkTargets(p *types.Project) error {
 			discovery
 		} `json:"scrape_configs"`
 	}
+
 	prometheus := p.Services["prometheus"]
 	if err := readYAML(&prometheus, "/etc/prometheus/prometheus.yml", &config); err != nil {
 		return err
@@ -169,10 +178,12 @@ func checkTargets(p *types.Project) error {
 	all := config.Alerting.Alertmanagers
 	var errs []error
 	job := false
+
 	for _, s := range config.Scrape {
 		all = append(all, s.discovery)
 		job = job || s.JobName == manifests.JobName
 	}
+
 	if !job {
 		errs = append(errs, fmt.Errorf("prometheus.yml: no job %s, which the ServiceMonitor makes", manifests.JobName))
 	}
@@ -195,6 +206,7 @@ func checkTargets(p *types.Project) error {
 			}
 		}
 	}
+
 	if n < 2 {
 		errs = append(errs, fmt.Errorf("prometheus.yml: %d targets in files, want the exporter and Alertmanager", n))
 	}
@@ -214,6 +226,7 @@ func checkGrafana(p *types.Project) error {
 	if err != nil {
 		return err
 	}
+
 	for _, f := range files {
 		var config struct {
 			Datasources []struct {
@@ -225,6 +238,7 @@ func checkGrafana(p *types.Project) error {
 				} `json:"options"`
 			} `json:"providers"`
 		}
+
 		doc, err := os.ReadFile(f)
 		if err == nil {
 			err = yaml.Unmarshal(doc, &config)
@@ -232,6 +246,7 @@ func checkGrafana(p *types.Project) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f, err))
 		}
+
 		for _, d := range config.Datasources {
 			sources++
 			u, err := url.Parse(os.Expand(d.URL, func(name string) string {
@@ -246,6 +261,7 @@ func checkGrafana(p *types.Project) error {
 			}
 			errs = append(errs, reachable(p, u.Host))
 		}
+
 		for _, d := range config.Providers {
 			found, ok := hostPath(&grafana, d.Options.Path)
 			if !ok {
@@ -257,6 +273,7 @@ func checkGrafana(p *types.Project) error {
 			errs = append(errs, err)
 		}
 	}
+
 	if _, ok := hostPath(&grafana, "/usr/share/grafana/public/runbooks/README.md"); !ok {
 		errs = append(errs, errors.New("grafana: no runbooks where the dashboards' links lead"))
 	}
@@ -276,6 +293,7 @@ func checkLinks(p *types.Project) error {
 			} `json:"rules"`
 		} `json:"groups"`
 	}
+
 	prometheus, grafana := p.Services["prometheus"], p.Services["grafana"]
 	if err := readYAML(&prometheus, "/etc/prometheus/rules/links.yml", &rules); err != nil {
 		return err
@@ -286,6 +304,7 @@ func checkLinks(p *types.Project) error {
 		"dashboard_base": base, "runbook_base": base + "/public/runbooks",
 		"landing_base": "http://localhost:" + exporter.Ports[0].Published,
 	}
+
 	if len(rules.Groups) != 1 || len(rules.Groups[0].Rules) != 1 || !maps.Equal(rules.Groups[0].Rules[0].Labels, want) {
 		return fmt.Errorf("prometheus: the links of alerts are %v, want %v", rules.Groups, want)
 	}

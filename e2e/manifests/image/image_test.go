@@ -162,6 +162,7 @@ func (b *buildah) open(name string) *builtImage {
 			} `json:"config"`
 		}
 	}
+
 	if err := json.Unmarshal([]byte(b.run("inspect", "--type", "image", name)), &inspected); err != nil {
 		b.t.Fatal(err)
 	}
@@ -232,6 +233,7 @@ func TestImage(t *testing.T) {
 			t.Errorf("label %s is %q, want %q", label, got, want)
 		}
 	}
+
 	t.Run("version", func(t *testing.T) {
 		got := img.output("--version")
 		for _, want := range []string{"version 1.2.3", "branch: main", "revision: 0123abc", "2026-01-02"} {
@@ -240,6 +242,7 @@ func TestImage(t *testing.T) {
 			}
 		}
 	})
+
 	t.Run("flags", func(t *testing.T) {
 		// What the manifests are checked against is what the program has.
 		var got []string
@@ -252,6 +255,7 @@ func TestImage(t *testing.T) {
 			t.Errorf("flags:\n%v, want\n%v", got, manifests.Flags)
 		}
 	})
+
 	t.Run("demo", func(t *testing.T) { img.demo(t, manifests.UserID, manifests.UserID) })
 	// As OpenShift runs it: a user of the namespace's range, of the group root.
 	t.Run("demo as another user", func(t *testing.T) { img.demo(t, 1000680000, 0) })
@@ -366,6 +370,7 @@ func scrapeUp(ctx context.Context, address string) bool {
 		return false
 	}
 	defer func() { _ = res.Body.Close() }()
+
 	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
 		if strings.HasPrefix(lines.Text(), "twilio_up{") && strings.HasSuffix(lines.Text(), " 1") {
 			return true
@@ -388,12 +393,14 @@ func (i *builtImage) manifests(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			for file, content := range p.Files {
 				writeFile(t, filepath.Join(i.root, file), content)
 				if err := os.Chmod(filepath.Join(i.root, file), 0o444); err != nil { //nolint:gosec // the image's user reads it
 					t.Fatal(err)
 				}
 			}
+
 			i.makeVolume(t, p.Args)
 			cmd := i.command(append(slices.Clone(p.Args), "--config.check")...)
 			cmd.Env = append(cmd.Env, p.Env...)

@@ -54,6 +54,7 @@ func TestMixin(t *testing.T) {
 		Alerts, Rules ruleFile
 		Dashboards    map[string]any
 	}
+
 	evaluate(t, `local m = import 'deploy/mixin/mixin.libsonnet';
 		{Alerts: m.prometheusAlerts, Rules: m.prometheusRules, Dashboards: m.grafanaDashboards}`, &got)
 
@@ -64,6 +65,7 @@ func TestMixin(t *testing.T) {
 		}
 		groups[g.Name] = g
 	}
+
 	for _, g := range got.Rules.Groups {
 		for _, rule := range g.Rules {
 			if _, ok := rule["alert"]; ok {
@@ -71,6 +73,7 @@ func TestMixin(t *testing.T) {
 			}
 		}
 	}
+
 	for _, file := range glob(t, "prometheus/rules/*.yml") {
 		var want ruleFile
 		doc, err := os.ReadFile(file) //nolint:gosec // of this repository
@@ -80,6 +83,7 @@ func TestMixin(t *testing.T) {
 		if err := yaml.Unmarshal(doc, &want); err != nil {
 			t.Fatal(err)
 		}
+
 		for _, g := range want.Groups {
 			if !reflect.DeepEqual(groups[g.Name], g) {
 				t.Errorf("%s: the group %s differs in the mixin", filepath.Base(file), g.Name)
@@ -87,6 +91,7 @@ func TestMixin(t *testing.T) {
 			delete(groups, g.Name)
 		}
 	}
+
 	if len(groups) > 0 {
 		t.Errorf("groups of no file: %v", groups)
 	}
@@ -109,6 +114,7 @@ func TestMixin(t *testing.T) {
 		}
 		delete(titles, want["uid"])
 	}
+
 	if len(titles) > 0 {
 		t.Errorf("%d dashboards of no file", len(titles))
 	}
@@ -134,6 +140,7 @@ func TestMixinConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := make(map[string]any)
+
 	for _, g := range rules.Groups {
 		for _, rule := range g.Rules {
 			name := rule["record"].(string)
@@ -147,6 +154,7 @@ func TestMixinConfig(t *testing.T) {
 			seen[name] = rule["expr"]
 		}
 	}
+
 	for name, want := range map[string]string{
 		"twilio:messages_failed_share:threshold warning":                                  "vector(0.02)",
 		"twilio:messages_failed_share:threshold critical":                                 "vector(0.05)",

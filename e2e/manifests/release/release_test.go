@@ -109,6 +109,7 @@ func TestArchive(t *testing.T) {
 	if err := os.Mkdir(secret, 0o750); err != nil {
 		t.Fatal(err)
 	}
+
 	for _, name := range []string{"auth-token", "auth.token"} {
 		if err := os.WriteFile(filepath.Join(secret, name), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -121,6 +122,7 @@ func TestArchive(t *testing.T) {
 	if archive.BuildsInfo != fixed {
 		t.Errorf("the binary is packed with %v, want %v", archive.BuildsInfo, fixed)
 	}
+
 	for _, f := range archive.Files {
 		pattern := f.Src
 		if f.Info != fixed {
@@ -141,11 +143,13 @@ func TestArchive(t *testing.T) {
 			got[f] = true
 		}
 	}
+
 	for f := range maps.Keys(want) {
 		if !got[f] {
 			t.Errorf("not in the archive: %s", f)
 		}
 	}
+
 	for f := range maps.Keys(got) {
 		if !want[f] {
 			t.Errorf("must not be in the archive: %s", f)
@@ -172,11 +176,13 @@ func TestSBOM(t *testing.T) {
 	sbom := load(t).SBOMs[0]
 	program := host.Exporter(t)
 	var args []string
+
 	for _, arg := range sbom.Args {
 		args = append(args, os.Expand(arg, func(name string) string {
 			return map[string]string{"artifact": program, "document": "sbom.cdx.json"}[name]
 		}))
 	}
+
 	cmd := exec.CommandContext(t.Context(), filepath.Join(dist, sbom.Cmd), args...) //nolint:gosec // of this repository
 	cmd.Dir = dist
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -187,11 +193,13 @@ func TestSBOM(t *testing.T) {
 		Name, Version string
 		Licenses      []any
 	}
+
 	var document struct {
 		BOMFormat  string
 		Metadata   struct{ Component component }
 		Components []component
 	}
+
 	doc, err := os.ReadFile(filepath.Join(dist, "sbom.cdx.json")) //nolint:gosec // in a directory of its own
 	if err == nil {
 		err = json.Unmarshal(doc, &document)
@@ -200,12 +208,14 @@ func TestSBOM(t *testing.T) {
 		t.Fatalf("format %q, error %v", document.BOMFormat, err)
 	}
 	var got []string
+
 	for _, c := range append(document.Components, document.Metadata.Component) {
 		got = append(got, c.Name+" "+c.Version)
 		if len(c.Licenses) == 0 {
 			t.Errorf("%s has no licence", c.Name)
 		}
 	}
+
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +259,7 @@ func TestMakeRelease(t *testing.T) {
 					t.Fatalf("git %v: %v\n%s", args, err, out)
 				}
 			}
+
 			git("init", "--quiet")
 			if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(read(t, "Makefile")), 0o600); err != nil {
 				t.Fatal(err)
@@ -263,6 +274,7 @@ func TestMakeRelease(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+
 			// In place of go run: echo.
 			args := append([]string{"--silent", "release", "GO=echo"}, tc.args...)
 			cmd := exec.CommandContext(t.Context(), "make", args...) //nolint:gosec // fixed
@@ -278,6 +290,7 @@ func TestMakeRelease(t *testing.T) {
 				}
 				return
 			}
+
 			refusal, _, _ := strings.Cut(stderr.String(), "\n")
 			if err == nil || len(out) > 0 || !strings.HasPrefix(refusal, tc.want) {
 				t.Errorf("error %v, output %q, refusal %q, want %q", err, out, refusal, tc.want)
@@ -333,6 +346,7 @@ func TestDockerfiles(t *testing.T) {
 		}
 		return nil
 	}
+
 	release := load(t).Dockers[0].Dockerfile
 	got, want := last(read(t, release)), last(read(t, "Dockerfile"))
 	if len(want) < 4 || !slices.Equal(got, want) {
@@ -367,6 +381,7 @@ func TestImageNames(t *testing.T) {
 		"deploy/k8s/base/deployment.yaml": manifests.ImageName + `:([\w.]+)`,
 		"deploy/helm/" + manifests.ImageName + "/Chart.yaml": `appVersion: ([\w.]+)`,
 	}
+
 	for _, f := range files {
 		patterns[strings.TrimPrefix(f, host.Root(t)+"/")] = `newTag: ([\w.]+)`
 	}
@@ -378,6 +393,7 @@ func TestImageNames(t *testing.T) {
 		}
 		versions[m[1]] = append(versions[m[1]], file)
 	}
+
 	if len(versions) != 1 {
 		t.Errorf("versions of the image: %v", versions)
 	}

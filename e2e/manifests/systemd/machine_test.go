@@ -82,6 +82,7 @@ func boot(t *testing.T, wanted string, files map[string]string) *machine {
 			}
 		}
 	}
+
 	program, err := os.ReadFile(host.Exporter(t))
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +143,7 @@ func bootDir(t *testing.T, dir, wanted, mode string) *machine {
 			t.Errorf("control group %s: %v\n%s", group, err, out)
 		}
 	})
+
 	m := &machine{t: t}
 	children := fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid)
 	eventually(t, "systemd boots", func() bool {
@@ -246,6 +248,7 @@ func TestSandbox(t *testing.T) {
 		"--twilio.account-sid=AC00000000000000000000000000000000", "--twilio.auth-token-file="+token,
 		"--twilio.base-url=http://127.0.0.1:1/v1", "--web.listen-address="+outside,
 		"--storage.path="+filepath.Join(t.TempDir(), "states"))
+
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +259,7 @@ func TestSandbox(t *testing.T) {
 			t.Logf("in the sandbox\n%v\noutside\n%v", got, want)
 		}
 	})
+
 	eventually(t, "the same metrics in the sandbox and outside", func() bool {
 		got, want = families(get(t, inside)), families(get(t, outside))
 		return slices.Contains(want, "process_start_time_seconds") && slices.Equal(got, want)
@@ -271,6 +275,7 @@ func TestSandbox(t *testing.T) {
 			"touch", dir+"/written-by-a-test")
 		return err == nil
 	}
+
 	if !writes(state) {
 		t.Errorf("the service cannot write to %s", state)
 	}
@@ -315,6 +320,7 @@ func TestReload(t *testing.T) {
 		"marketing":                  "not a secret",
 		"accounts.yml":               accounts,
 	})
+
 	up := func(name string) func() bool {
 		return func() bool { return strings.Contains(get(t, address), `twilio_up{account="`+name+`"}`) }
 	}
@@ -336,6 +342,7 @@ func TestSocket(t *testing.T) {
 		"auth-token":  "not a secret",
 		"environment": account + options("--web.systemd-socket"),
 	})
+
 	for i := range 8 {
 		if get(t, address) == "" {
 			log, _ := m.try("cat", "/run/log.txt")

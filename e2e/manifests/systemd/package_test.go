@@ -40,12 +40,14 @@ func makePackage(t *testing.T, format, version, artifacts string) string {
 	settings := release.NFPMs[0]
 	settings["name"], settings["version"], settings["arch"] = settings["package_name"], version, runtime.GOARCH
 	bindir := settings["bindir"].(string)
+
 	for _, key := range []string{"package_name", "formats", "bindir", "mtime"} {
 		if _, ok := settings[key]; !ok {
 			t.Errorf("packages have no %s", key)
 		}
 		delete(settings, key)
 	}
+
 	doc, err := yaml.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +66,7 @@ func makePackage(t *testing.T, format, version, artifacts string) string {
 		}
 		return filepath.Join(root, src)
 	}
+
 	for _, c := range info.Contents {
 		c.Source = place(c.Source)
 	}
@@ -74,6 +77,7 @@ func makePackage(t *testing.T, format, version, artifacts string) string {
 		Source: host.Exporter(t), Destination: filepath.Join(bindir, "twilio_operations_exporter"),
 		FileInfo: &files.ContentFileInfo{Mode: 0o755},
 	})
+
 	packager, err := nfpm.Get(format)
 	if err != nil {
 		t.Fatal(err)
@@ -131,12 +135,14 @@ func TestPackage(t *testing.T) {
 			t.Errorf("no %s", file)
 		}
 	}
+
 	if got := m.run("systemctl", "show", service, "--value", "-p", "FragmentPath"); "/usr"+strings.TrimPrefix(got, "/usr") != unit {
 		t.Errorf("the unit is %q, want %q", got, unit)
 	}
 	if out, err := m.try("systemctl", "is-active", service); err == nil {
 		t.Errorf("started without an account: %s", out)
 	}
+
 	for script, want := range map[string]string{
 		"complete -p twilio_operations_exporter": "_twilio_operations_exporter",
 		"COMP_WORDS=(twilio_operations_exporter --web.h); COMP_CWORD=1; _twilio_operations_exporter_bash_autocomplete; " +
@@ -163,6 +169,7 @@ func TestPackage(t *testing.T) {
 		pid := m.run("systemctl", "show", service, "--value", "-p", "MainPID")
 		return pid != before && pid != "0" && get(t, address) != ""
 	})
+
 	if got := m.run("cat", dir+"environment"); !strings.Contains(got, address) {
 		t.Errorf("an upgrade has replaced the environment file:\n%s", got)
 	}
@@ -176,6 +183,7 @@ func TestPackage(t *testing.T) {
 			t.Errorf("%s is left behind", file)
 		}
 	}
+
 	m.run("test", "-e", dir+"environment")
 	m.run("dpkg", "--no-triggers", "--force-unsafe-io", "--purge", "twilio-operations-exporter")
 	if _, err := m.try("test", "-e", dir+"environment"); err == nil {
@@ -197,6 +205,7 @@ func TestRPM(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
+
 	want := append(slices.Clone(packaged), "/usr/share/zsh/site-functions/_twilio_operations_exporter")
 	slices.Sort(want)
 	if got := strings.Fields(rpm("--list")); !slices.Equal(got, want) {
@@ -208,11 +217,13 @@ func TestRPM(t *testing.T) {
 	if got := rpm("--queryformat", "[%{FILENAMES} %{FILEFLAGS:fflags}\n]"); !strings.Contains(got, "environment cn") {
 		t.Errorf("the environment file is replaced by an upgrade:\n%s", got)
 	}
+
 	for file, mode := range map[string]string{"/usr/bin/twilio_operations_exporter": "0100755", packaged[0]: "0100644"} {
 		if got := rpm("--dump"); !regexp.MustCompile(fmt.Sprintf(`(?m)^%s \S+ \S+ \S+ %s root root`, file, mode)).MatchString(got) {
 			t.Errorf("%s: want mode %s and root in\n%s", file, mode, got)
 		}
 	}
+
 	if scripts := rpm("--scripts"); !strings.Contains(scripts, "postinstall") || !strings.Contains(scripts, "disable --now") {
 		t.Errorf("scripts:\n%s", scripts)
 	}
@@ -233,6 +244,7 @@ func TestManPage(t *testing.T) {
 	if first, _, _ := strings.Cut(string(out), "\n"); !strings.HasPrefix(first, "twilio_operations_exporter(1)") {
 		t.Errorf("begins with %q", first)
 	}
+
 	for _, want := range []string{"NAME", "SYNOPSIS", "--twilio.auth-token-file=FILE", "healthcheck"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)

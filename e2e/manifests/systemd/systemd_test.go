@@ -153,6 +153,7 @@ func commandLine(t *testing.T, environment, credentials string, files ...string)
 			}
 		}
 	}
+
 	for l := range strings.Lines(environment) {
 		l = strings.TrimSpace(l)
 		if l == "" || strings.HasPrefix(l, "#") {
@@ -163,6 +164,7 @@ func commandLine(t *testing.T, environment, credentials string, files ...string)
 			options = v
 		}
 	}
+
 	for _, a := range strings.Fields(line) {
 		if a == "$OPTIONS" {
 			args = append(args, strings.Fields(options)...)
@@ -210,6 +212,7 @@ func TestCommandLines(t *testing.T) {
 					t.Errorf("no such flag: %s", a)
 				}
 			}
+
 			cmd := exec.CommandContext(t.Context(), exporter, append(args[1:], "--config.check")...)
 			cmd.Env = env
 			var out bytes.Buffer

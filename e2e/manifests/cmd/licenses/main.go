@@ -67,6 +67,7 @@ func run(w io.Writer, program, dir, sbom string, allowed []string) error {
 	}
 	var errs []error
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+
 	for _, m := range modules {
 		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\n", m.path, m.version, strings.Join(m.licences, " AND ")); err != nil {
 			return err
@@ -77,6 +78,7 @@ func run(w io.Writer, program, dir, sbom string, allowed []string) error {
 			}
 		}
 	}
+
 	if err := table.Flush(); err != nil {
 		return err
 	}
@@ -100,6 +102,7 @@ func read(info *debug.BuildInfo, dir string) ([]module, error) {
 		modules = append(modules, module{path: dep.Path, version: dep.Version, sum: dep.Sum})
 		dirs = append(dirs, downloaded.Dir)
 	}
+
 	var env struct{ GOROOT string }
 	if err := goJSON(&env, "env", "-json", "GOROOT"); err != nil {
 		return nil, err
@@ -150,12 +153,14 @@ func licences(dir string) ([]string, error) {
 		if found.Percent < coverage {
 			return nil, fmt.Errorf("%s: %.0f%% of it is the text of a known licence", e.Name(), found.Percent)
 		}
+
 		for _, m := range found.Match {
 			if !m.IsURL {
 				ids = append(ids, m.ID)
 			}
 		}
 	}
+
 	if len(ids) == 0 {
 		return nil, errors.New("no licence in " + dir)
 	}
@@ -176,6 +181,7 @@ func write(file string, modules []module) (err error) {
 		} else {
 			c.Licenses = &cdx.Licenses{{Expression: strings.Join(m.licences, " AND ")}}
 		}
+
 		if sum, ok := strings.CutPrefix(m.sum, "h1:"); ok {
 			hash, sumErr := base64.StdEncoding.DecodeString(sum)
 			if sumErr != nil {
@@ -183,8 +189,10 @@ func write(file string, modules []module) (err error) {
 			}
 			c.Hashes = &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: hex.EncodeToString(hash)}}
 		}
+
 		components, refs = append(components, c), append(refs, purl)
 	}
+
 	components[0].Type = cdx.ComponentTypeApplication
 	bom.Metadata = &cdx.Metadata{Component: &components[0]}
 	others := components[1:]

@@ -31,6 +31,7 @@ func Wanted(root string) (map[string][]byte, error) {
 		if len(files) == 0 {
 			return nil, fmt.Errorf("no files %s", pattern)
 		}
+
 		for _, file := range files {
 			content, err := os.ReadFile(file) //nolint:gosec // of the repository
 			if err != nil {
@@ -56,6 +57,7 @@ func Stale(root string) ([]string, error) {
 			stale = append(stale, file)
 		}
 	}
+
 	for dir := range sources {
 		have, err := filepath.Glob(filepath.Join(root, chart, dir, "*"))
 		if err != nil {
@@ -85,6 +87,7 @@ func Write(root string) error {
 			return err
 		}
 	}
+
 	for file, content := range wanted {
 		if err := os.WriteFile(file, content, 0o644); err != nil { //nolint:gosec // read by everybody
 			return err

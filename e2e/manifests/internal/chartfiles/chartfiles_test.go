@@ -20,6 +20,7 @@ func TestChartFilesAreCopies(t *testing.T) {
 	if len(stale) > 0 {
 		t.Errorf("run `go generate` in e2e/manifests: the chart's copies differ: %v", stale)
 	}
+
 	// A link is equal to what it leads to, until it is copied elsewhere.
 	for dir := range sources {
 		info, err := os.Lstat(filepath.Join(root, chart, dir))
@@ -45,6 +46,7 @@ func TestStaleFilesAreSeen(t *testing.T) {
 		}
 		return file
 	}
+
 	write("prometheus", "rules", "alerts.yml")
 	write("prometheus", "rules", "new.yml")
 	changed := filepath.Join(root, chart, "rules", "alerts.yml")

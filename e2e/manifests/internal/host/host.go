@@ -35,6 +35,7 @@ func NeedRoot(t testing.TB, why string) {
 			t.Fatal(err)
 		}
 	}
+
 	t.Skip("needs root, " + why)
 }
 
@@ -62,6 +63,7 @@ func Need(t testing.TB, packages map[string]string) {
 			t.Fatalf("%s: %v", line, err)
 		}
 	}
+
 	if missing = lacking(packages); len(missing) > 0 {
 		t.Fatalf("still missing after %s: %v", line, missing)
 	}
@@ -118,6 +120,7 @@ func CopyDeploy(t testing.TB) string {
 		if err != nil {
 			return err
 		}
+
 		for _, m := range secretFile.FindAllStringSubmatch(string(doc), -1) {
 			file := filepath.Join(filepath.Dir(path), m[1])
 			if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil { //nolint:gosec // in the copy

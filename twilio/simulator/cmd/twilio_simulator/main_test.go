@@ -25,6 +25,7 @@ func TestRun(t *testing.T) {
 		ended <- run(ctx, []string{"--listen-address=127.0.0.1:0", "--rate=30", "--account-sid=SK1", "--auth-token=s", "--order=oldest"}, stdout, &stderr)
 		_ = stdout.Close()
 	}()
+
 	lines := bufio.NewScanner(out)
 	base := ""
 	for range 2 {
@@ -56,6 +57,7 @@ func TestRun(t *testing.T) {
 		}
 		return response.StatusCode, string(b)
 	}
+
 	code, body := ask(http.MethodGet, base+"/Messages/Operations?pageSize=1000", "SK1")
 	if code != http.StatusOK || strings.Count(body, `"id"`) != 1000 {
 		t.Errorf("%d %.100s", code, body)
