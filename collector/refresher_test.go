@@ -724,6 +724,7 @@ func TestReasons(t *testing.T) {
 		{name: "502", fault: status(502), want: "server", err: "502 Bad Gateway"},
 		{name: "503", fault: status(503), want: "server", err: "503 Service Unavailable"},
 		{name: "599", fault: status(599), want: "server", err: "599"},
+		{name: "300", fault: status(300), want: "request", err: "300 Multiple Choices"},
 		{name: "302", fault: status(302), want: "request", err: "302 Found"},
 		{name: "400", fault: status(400), want: "request", err: "400 Bad Request"},
 		{name: "404", fault: status(404), want: "request", err: "404 Not Found"},

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -55,10 +56,10 @@ func TestStagger(t *testing.T) {
 	}
 }
 
-func newManager(t *testing.T, api *testutil.API) *Manager {
+func newManager(t *testing.T, api *testutil.API, args ...string) *Manager {
 	t.Helper()
 	testutil.SetEnv(t, api.Env())
-	c, err := config.Load([]string{"--twilio.max-retries=0"}, io.Discard)
+	c, err := config.Load(append([]string{"--twilio.max-retries=0"}, args...), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,6 +246,67 @@ func TestFetchOutlivesACaller(t *testing.T) {
 	release()
 	if got, err := a.Fetch(t.Context(), op.ID); err != nil || got.Stats[twilio.Total] != 7 {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestAbandonedFetch holds that a fetch ends once nobody waits for it, and not before.
+func TestAbandonedFetch(t *testing.T) {
+	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{})
+	api := testutil.New(t, op)
+	api.Faults().MustAdd(simulator.Fault{Kind: simulator.FaultHang})
+	m := newManager(t, api, "--twilio.timeout=1h")
+	m.Start(context.WithoutCancel(t.Context()), onDemand)
+	defer m.Stop()
+
+	a := m.List()[0]
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	fetch := func() (abandon context.CancelFunc) {
+		ctx, cancel := context.WithCancel(t.Context())
+		callers.Go(func() { _, _ = a.Fetch(ctx, op.ID) })
+		return cancel
+	}
+	waiting := func() int {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		f := a.fetches[op.ID]
+		if f == nil {
+			return 0
+		}
+		return f.callers
+	}
+
+	abandonFirst := fetch()
+	abandonSecond := fetch()
+	testutil.WaitFor(t, "two callers", func() bool { return waiting() == 2 })
+	testutil.WaitFor(t, "the request", func() bool { return api.InFlight() == 1 })
+	abandonFirst()
+	testutil.WaitFor(t, "one caller", func() bool { return waiting() == 1 })
+	if n := api.InFlight(); n != 1 {
+		t.Errorf("%d requests in flight while somebody waits, want 1", n)
+	}
+	abandonSecond()
+	testutil.WaitFor(t, "the end of the request", func() bool { return api.InFlight() == 0 })
+	if n := api.Requests(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+// TestSomeNames holds that no more names are listed than a line has room for.
+func TestSomeNames(t *testing.T) {
+	ten := strings.Split("abcdefghij", "")
+	for _, tt := range []struct {
+		names []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{"b", "a"}, "a, b"},
+		{ten, "a, b, c, d, e, f, g, h, i, j"},
+		{append([]string{"l", "k"}, ten...), "a, b, c, d, e, f, g, h, i, j, 2 others"},
+	} {
+		if got := someNames(tt.names); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
 	}
 }
 
