@@ -13,8 +13,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// The counters of the past grow by what was created in each minute, from 0 at the window's beginning to its sums at the
-// end of the refresh; an account that was not read whole has none.
+// TestBackfill checks that the past counters grow by what was created in each minute, from 0 at the start of the window
+// to its sums at the end of the refresh, and that an account whose refresh failed has none.
 func TestBackfill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		<-time.After(90 * time.Second) // to 00:01:30

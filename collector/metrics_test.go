@@ -19,7 +19,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// fixed is an account as one scrape shows it, every sample different.
+// fixed is an account as one scrape shows it. All samples differ.
 func fixed() scraped {
 	created := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 	at := created.Add(2 * time.Hour)
@@ -85,7 +85,7 @@ func fixed() scraped {
 	return scraped{read, starting}
 }
 
-// fixedEmails is the same account, of e-mails.
+// fixedEmails is the same as an account of e-mails.
 func fixedEmails() scraped {
 	emails := *fixed()[0]
 	s := *emails.settings
@@ -95,7 +95,7 @@ func fixedEmails() scraped {
 	return scraped{&emails}
 }
 
-// TestHelpOfEmails holds that no HELP of an account of e-mails speaks of messages alone.
+// TestHelpOfEmails checks that no HELP text of an account of e-mails speaks only of messages.
 func TestHelpOfEmails(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(fixedEmails())
@@ -252,8 +252,8 @@ twilio_exporter_operations_read_total{account="b"} 0
 	}
 }
 
-// Statuses nobody has documented have names of their own, up to 16, and any
-// text makes a label.
+// TestUndocumentedStatuses checks that up to 16 undocumented statuses keep their names, and that any text can be a
+// label.
 func TestUndocumentedStatuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		names := []twilio.Status{`quo"te`, "new \"line\"", `back\slash`, "caf\u00e9", "other"}

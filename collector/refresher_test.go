@@ -36,7 +36,7 @@ func settings() Settings {
 	}
 }
 
-// completed are so many operations, created now.
+// completed returns n operations created now.
 func completed(n int) []twilio.Operation {
 	ops := make([]twilio.Operation, n)
 	for i := range ops {
@@ -59,13 +59,13 @@ func slow(d time.Duration) simulator.Fault {
 
 var hang = simulator.Fault{Kind: simulator.FaultHang}
 
-// roundTrip is what happens to a request before the simulator has it.
+// roundTrip is a function that implements http.RoundTripper. It sees requests before the simulator.
 type roundTrip func(*http.Request) (*http.Response, error)
 
 // RoundTrip implements http.RoundTripper.
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// source is a list of operations that a test replaces.
+// source is a list of operations that a test can replace.
 type source struct {
 	list atomic.Pointer[simulator.Static]
 }
@@ -82,7 +82,7 @@ func (s *source) Operation(now time.Time, id string) (twilio.Operation, bool) {
 	return s.list.Load().Operation(now, id)
 }
 
-// rig is a refresher of a simulated API, with its registry and log.
+// rig is a refresher with a simulated API, a registry and a log.
 type rig struct {
 	secret error // of reading the secret
 	*Refresher
@@ -150,7 +150,7 @@ func (g *rig) roundTrip(r *http.Request) (*http.Response, error) {
 	return g.transport.RoundTrip(r)
 }
 
-// lists is when lists were asked for.
+// lists returns when lists were asked for.
 func (g *rig) lists() []time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -159,7 +159,7 @@ func (g *rig) lists() []time.Time {
 
 func onScrape(s *Settings) { s.Interval = 0 }
 
-// run starts Run, and stops it at the end of the test.
+// run starts Run and stops it at the end of the test.
 func (g *rig) run(delay time.Duration) {
 	ctx, cancel := context.WithCancel(g.t.Context())
 	g.stop = cancel
@@ -173,7 +173,7 @@ func (g *rig) run(delay time.Duration) {
 	})
 }
 
-// scrape returns the samples of a scrape by series, histograms aside.
+// scrape returns the samples of a scrape by series, without histograms.
 func (g *rig) scrape(ctx context.Context) map[string]float64 {
 	g.t.Helper()
 	return g.gather(Await(ctx, []*Refresher{g.Refresher}).Views())
@@ -210,7 +210,7 @@ func (g *rig) gather(c prometheus.Collector) map[string]float64 {
 	return samples
 }
 
-// want compares some samples; NaN wants none.
+// want compares some samples. NaN means that there must be none.
 func (g *rig) want(got, want map[string]float64) {
 	g.t.Helper()
 	for name, w := range want {
@@ -230,8 +230,8 @@ func wait(d time.Duration) {
 	synctest.Wait()
 }
 
-// The loop refreshes from start to start, also when a refresh takes longer
-// than the interval.
+// TestLoopTicksFromStartToStart checks that the interval is measured from start to start, even if a refresh takes
+// longer than it.
 func TestLoopTicksFromStartToStart(t *testing.T) {
 	const interval = time.Minute
 	tests := []struct {
@@ -311,7 +311,8 @@ func TestScrapesInBackgroundModeCostNothing(t *testing.T) {
 	})
 }
 
-// A refresh that ends in the middle of a scrape is not in it, or is in it with all that it changes.
+// TestScrapeShowsOneMoment checks that a scrape during which a refresh ends shows either nothing or everything that the
+// refresh changes.
 func TestScrapeShowsOneMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)
@@ -451,7 +452,7 @@ twilio_up{account="account4"} 1
 	})
 }
 
-// Old numbers stand until they are too old, and are dropped then, not zeroed.
+// TestMaxAge checks that old numbers are exported until they are too old, and then dropped instead of zeroed.
 func TestMaxAge(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -541,7 +542,7 @@ func TestThrottledInBackgroundMode(t *testing.T) {
 	})
 }
 
-// Time in which both the loop and a probe wait for the API counts once.
+// TestThrottledTimeCountsOnce checks that time counts once in which both the loop and a probe wait.
 func TestThrottledTimeCountsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)
@@ -863,7 +864,7 @@ func TestLog(t *testing.T) {
 	})
 }
 
-// That the clocks differ is logged once, and again when they differ anew.
+// TestSkewIsLoggedOnce checks that a clock skew is logged once, and again if it comes back.
 func TestSkewIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)
@@ -897,7 +898,7 @@ func TestSkewIsLoggedOnce(t *testing.T) {
 	})
 }
 
-// A refresh counts its own requests, not those of probes meanwhile.
+// TestRequestsOfARefresh checks that a refresh counts its own requests, not those of concurrent probes.
 func TestRequestsOfARefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, onScrape, slow(time.Minute))
@@ -925,7 +926,7 @@ func TestRequestsOfARefresh(t *testing.T) {
 	})
 }
 
-// What asks for a refresh between two ticks does not move the ticks.
+// TestRefreshBetweenTicks checks that a refresh between two ticks does not move the ticks.
 func TestRefreshBetweenTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)
@@ -947,7 +948,7 @@ func TestRefreshBetweenTicks(t *testing.T) {
 	})
 }
 
-// An account has been failing since the first of its failures in a row.
+// TestFailingSince checks that an account is failing since the first of several failures in a row.
 func TestFailingSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)

@@ -21,8 +21,8 @@ func total(counts []ErrorCount) (n int64) {
 	return n
 }
 
-// TestSampledCountsOnce holds that a message counts once in the errors of the account, however often it is looked up, and
-// that a later look-up takes the place of the one before.
+// TestSampledCountsOnce checks that a message counts once in the account's errors, however often it is looked up, and
+// that a look-up replaces the previous one.
 func TestSampledCountsOnce(t *testing.T) {
 	at := time.Unix(1e9, 0)
 	op := lossy("a", 100)
@@ -49,7 +49,7 @@ func TestSampledCountsOnce(t *testing.T) {
 	}
 }
 
-// TestSampledForgets holds that what was found of an operation stays while it is named, and a little longer.
+// TestSampledForgets checks that results are kept while an operation is named, and a little longer.
 func TestSampledForgets(t *testing.T) {
 	at := time.Unix(1e9, 0)
 	named, other := lossy("a", 100), lossy("b", 100)

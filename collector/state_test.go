@@ -17,7 +17,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// disk holds the last state that a refresher has kept.
+// disk records the states that a refresher keeps.
 type disk struct {
 	mu     sync.Mutex
 	states [][]byte
@@ -43,7 +43,7 @@ func (d *disk) kept() []time.Time {
 	return slices.Clone(d.times)
 }
 
-// restarted is a rig whose refresher goes on from a state.
+// restarted returns a rig whose refresher resumes from a state.
 func restarted(t *testing.T, from *rig, state []byte, change func(*Settings)) *rig {
 	t.Helper()
 	g := newRig(t, change)
@@ -56,7 +56,7 @@ func restarted(t *testing.T, from *rig, state []byte, change func(*Settings)) *r
 	return g
 }
 
-// grown is a list of operations that have changed since they were completed.
+// grown returns operations with more messages and a new update.
 func grown(ops []twilio.Operation, by int64) []twilio.Operation {
 	changed := slices.Clone(ops)
 	for i := range changed {
@@ -66,7 +66,8 @@ func grown(ops []twilio.Operation, by int64) []twilio.Operation {
 	return changed
 }
 
-// After a restart, counters and numbers stand where they stood, and the account is not up until a refresh has ended.
+// TestResume checks that counters and numbers are the same after a restart, and that the account is not up before a
+// refresh has ended.
 func TestResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d disk
@@ -127,7 +128,8 @@ func TestResume(t *testing.T) {
 	})
 }
 
-// A state is kept before a scrape sees the counters that are in it: those of a scrape are never ahead of the last state.
+// TestKeptBeforeShown checks that a state is kept before a scrape sees its counters, so that no scrape is ahead of the
+// last state.
 func TestKeptBeforeShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, nil)
@@ -177,7 +179,7 @@ func TestKeptBeforeShown(t *testing.T) {
 	})
 }
 
-// spread are so many completed operations, created over the last hours.
+// spread returns n completed operations created over the last hours.
 func spread(n int) (ops []twilio.Operation) {
 	for i, op := range completed(n) {
 		op.CreatedAt = op.CreatedAt.Add(-time.Duration(i) * 3 * time.Hour / time.Duration(n))
@@ -186,7 +188,7 @@ func spread(n int) (ops []twilio.Operation) {
 	return ops
 }
 
-// A refresh that takes long keeps what it has read every now and then, and when the program stops.
+// TestKeptMeanwhile checks that a long refresh keeps what it has read, every now and then and when the program stops.
 func TestKeptMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d disk
@@ -238,8 +240,8 @@ func TestKeptMeanwhile(t *testing.T) {
 	})
 }
 
-// A program that is killed every 20 seconds gets through a first read of 400 pages at 10 a second within twice the time
-// that it takes undisturbed.
+// TestKilledAgainAndAgain checks that a program that is killed every 20 seconds completes a first read of 400 pages, at
+// 10 a second, within twice the time that it takes undisturbed.
 func TestKilledAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		change := func(s *Settings) { s.Interval = time.Hour }
@@ -300,7 +302,8 @@ func (g *rig) awaitRefresh() {
 	}
 }
 
-// Numbers of before a restart are shown for as long as if there had been none, and not if they are of the future.
+// TestResumedNumbersAge checks that a restart does not affect how long numbers are exported, and that numbers from the
+// future are not.
 func TestResumedNumbersAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d disk
@@ -331,7 +334,7 @@ func TestResumedNumbersAge(t *testing.T) {
 	})
 }
 
-// altered is a state with a change.
+// altered returns a state with a change.
 func altered(t *testing.T, state []byte, change func(*kept)) []byte {
 	t.Helper()
 	var k kept
@@ -346,7 +349,7 @@ func altered(t *testing.T, state []byte, change func(*kept)) []byte {
 	return changed
 }
 
-// A state that is of no use changes nothing.
+// TestResumeRefuses checks that a state that is of no use changes nothing.
 func TestResumeRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d disk
@@ -404,7 +407,7 @@ func TestResumeRefuses(t *testing.T) {
 	})
 }
 
-// A program that knows other results and reasons than the one before takes over those that it knows.
+// TestResumeOtherVersion checks that a program resumes the counts of those results and reasons that it knows.
 func TestResumeOtherVersion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d disk
@@ -427,7 +430,8 @@ func TestResumeOtherVersion(t *testing.T) {
 	})
 }
 
-// On-scrape accounts keep their state before the scrape that refreshes them is answered.
+// TestResumeOnScrape checks that an account that refreshes on each scrape keeps its state before that scrape is
+// answered.
 func TestResumeOnScrape(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d disk
@@ -451,7 +455,7 @@ func TestResumeOnScrape(t *testing.T) {
 	})
 }
 
-// What looking up lost messages has found is kept before it is shown, too.
+// TestResumeSampled checks that results of look-ups are kept before they are shown, too.
 func TestResumeSampled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d disk

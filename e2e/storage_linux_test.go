@@ -15,8 +15,8 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// inNamespace runs a test once more, as the root of a namespace of its own, if it is not root's: only root may mount. It
-// reports whether that was done.
+// inNamespace runs a test once more, as the root of a namespace of its own, if it is not root's: only root may mount.
+// It reports whether that was done.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
 	if os.Getuid() == 0 {
@@ -76,8 +76,8 @@ func readOnly(t *testing.T, path string, is bool) {
 	}
 }
 
-// TestStorageFails has the directory of an exporter fail while it runs: scrapes and refreshes go on, it is logged once, and
-// writing begins again by itself.
+// TestStorageFails has the directory of an exporter fail while it runs: scrapes and refreshes go on, it is logged once,
+// and writing begins again by itself.
 func TestStorageFails(t *testing.T) {
 	t.Parallel()
 	for what, tt := range map[string]struct {
@@ -161,7 +161,7 @@ func atLeast(got, want float64) error {
 	return nil
 }
 
-// TestStorageCannotBeUsed holds that an exporter ends with one line if it cannot write its directory at the start.
+// TestStorageCannotBeUsed checks that an exporter ends with one line if it cannot write its directory at the start.
 func TestStorageCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	bin := toolPath(t, "exporter")

@@ -42,7 +42,7 @@ type plainStats struct {
 	Canceled      int64 `json:"canceled"`
 }
 
-// pageJSON writes a page of n operations.
+// pageJSON returns a page of n operations.
 func pageJSON(n int, next string) string {
 	var b strings.Builder
 	b.WriteString(`{"operations":[`)
@@ -69,9 +69,9 @@ func testID(i int) string {
 	return fmt.Sprintf("comms_operation_01h2xcejqtf2nbrexx%08d", i)
 }
 
-// BenchmarkDecodePage holds the decoder against encoding/json on one page of
-// 1000 operations. The last one takes turns, so that what else the machine does
-// falls on both; its faster-by is the ratio of their fastest runs.
+// BenchmarkDecodePage compares the decoder with encoding/json on a page of 1000 operations. The last benchmark
+// alternates between the two, so that other load on the machine affects both; faster-by is the ratio of their fastest
+// runs.
 func BenchmarkDecodePage(b *testing.B) {
 	body := []byte(pageJSON(1000, `"next-token"`))
 	plain := func(b *testing.B) {
@@ -116,8 +116,7 @@ func BenchmarkDecodePage(b *testing.B) {
 	})
 }
 
-// BenchmarkPages reads ten pages of 1000 operations over loopback, decoded,
-// with nothing but a copy on the server's side.
+// BenchmarkPages reads and decodes ten pages of 1000 operations over loopback. The server only copies bytes.
 func BenchmarkPages(b *testing.B) {
 	const pages = 10
 	for _, encoding := range []string{"", "gzip"} {

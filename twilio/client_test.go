@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// testServer is a real server, with a transport that leaves nothing behind. It
-// compresses nothing by itself, as the transports this client is given.
+// testServer starts a real server, and returns a transport that leaves no connections behind. Like the transports that
+// a client is given, it does not decompress by itself.
 func testServer(t testing.TB, h http.HandlerFunc) (base string, transport *http.Transport) {
 	t.Helper()
 	s := httptest.NewServer(h)
@@ -73,7 +73,7 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// The filters are sent with every page, the tokens as they came.
+// TestPages checks that every page is asked for with the filters and with the unchanged token.
 func TestPages(t *testing.T) {
 	tokens := []string{
 		"a b+/&=%é\"?#", "..", "%41", "a+b", "a%2Bb", "日本語\n", strings.Repeat("x", 2000), "null", "\\", " ", ";,:@$",
@@ -133,7 +133,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// Leaving the loop ends the list; another loop starts anew.
+// TestPagesLeftEarly checks that leaving the loop ends the list, and that another loop starts over.
 func TestPagesLeftEarly(t *testing.T) {
 	var tokens []string
 	base, transport := testServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -189,7 +189,7 @@ func TestRepeatedToken(t *testing.T) {
 	}
 }
 
-// A list that goes on for ever, always with another token, ends some day.
+// TestEndlessList checks that a list ends with an error if each page has a new token.
 func TestEndlessList(t *testing.T) {
 	var n int
 	api := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -248,8 +248,8 @@ func TestFetchOperation(t *testing.T) {
 	}
 }
 
-// A page that is not what the API documents ends the list after one request,
-// and nothing of it is shown.
+// TestNonsense checks that a page that is not as documented ends the list after one request, and that nothing of it is
+// shown.
 func TestNonsense(t *testing.T) {
 	gzipped := compressed(t, []byte(pageOf(`"next":null`, one)))
 	broken := slices.Clone(gzipped)
@@ -323,8 +323,7 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-// The limit holds for what comes out of the compression, however little went
-// in, and to the byte.
+// TestBodyLimit checks that the limit applies to decompressed bytes, and is exact.
 func TestBodyLimit(t *testing.T) {
 	// A page that is padded to n bytes with a member nobody asked for.
 	padded := func(n int) []byte {
@@ -390,8 +389,8 @@ func breakOff(t *testing.T, w http.ResponseWriter, status int, header, body stri
 	_ = conn.Close()
 }
 
-// A body that breaks off is a lost connection, whichever way its end would
-// have been told.
+// TestBodyBreaksOff checks that a body that breaks off counts as a lost connection, whether its length was announced or
+// not.
 func TestBodyBreaksOff(t *testing.T) {
 	page := pageOf(`"next":null`, one)
 	zipped := string(compressed(t, []byte(page)))
@@ -433,8 +432,8 @@ func TestBodyBreaksOff(t *testing.T) {
 	}
 }
 
-// The status decides, even if the body that comments on it breaks off: a 500
-// must not be sent again.
+// TestErrorBodyBreaksOff checks that the status decides about a retry even if the body breaks off: a 500 must not be
+// repeated.
 func TestErrorBodyBreaksOff(t *testing.T) {
 	var n int
 	base, transport := testServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -484,7 +483,7 @@ func TestOneRequest(t *testing.T) {
 	}
 }
 
-// A proxy's page says nothing that its status does not.
+// TestErrorInHTML checks that nothing of a proxy's page is shown.
 func TestErrorInHTML(t *testing.T) {
 	base, transport := testServer(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
@@ -523,8 +522,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// Whatever happens: the credentials are in no error and no log line, not even
-// where the server sends them back.
+// TestSecretsStaySecret checks that the credentials are in no error and no log line, even if the server sends them
+// back.
 func TestSecretsStaySecret(t *testing.T) {
 	const user, password = "ACuser", "s3cret-p4ss"
 	basic := strings.TrimPrefix(func() string {
@@ -595,7 +594,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
-// deep prints an error with all it wraps.
+// deep formats an error with everything that it wraps.
 func deep(err error) string {
 	var b strings.Builder
 	for ; err != nil; err = errors.Unwrap(err) {
@@ -604,7 +603,7 @@ func deep(err error) string {
 	return b.String()
 }
 
-// Many goroutines use one client; this is for the race detector.
+// TestConcurrentUse uses one client from many goroutines, for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	var n atomic.Int64
 	base, transport := testServer(t, func(w http.ResponseWriter, r *http.Request) {

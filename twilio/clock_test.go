@@ -53,7 +53,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// The monotonic clock stands still while a machine sleeps: it must not count.
+// TestClockIsTheWallClock checks that the monotonic clock does not count, as it stands still while a machine sleeps.
 func TestClockIsTheWallClock(t *testing.T) {
 	var c clock
 	now := time.Now()
@@ -66,9 +66,8 @@ func TestClockIsTheWallClock(t *testing.T) {
 	}
 }
 
-// Whatever the dates are: single odd ones have no effect, the correction is
-// within its bounds, and a clock that was set is followed from the second
-// answer on.
+// TestClockAgainstRandomDates checks that, whatever the dates are, single odd ones have no effect, the correction stays
+// within its bounds, and a clock that was set is followed from the second answer on.
 func TestClockAgainstRandomDates(t *testing.T) {
 	for seed := range uint64(500) {
 		rnd := rand.New(rand.NewPCG(seed, 0))

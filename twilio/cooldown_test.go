@@ -99,8 +99,8 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// One 429 stops all goroutines of the client for as long as it says; those
-// whose requests are under way finish them.
+// TestCooldownStopsAllWorkers checks that one 429 stops all goroutines of a client for as long as it says. Requests in
+// flight are finished.
 func TestCooldownStopsAllWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const asked = 60 * time.Second
@@ -167,8 +167,8 @@ func TestCooldownStopsAllWorkers(t *testing.T) {
 	})
 }
 
-// Requests under way when a cooldown starts may extend it, never shorten it, and
-// what waits already waits on.
+// TestCooldownIsExtended checks that requests in flight when a cooldown starts may extend it but never shorten it, also
+// for those already waiting.
 func TestCooldownIsExtended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(n int, req *http.Request) (*http.Response, error) {
@@ -244,7 +244,7 @@ func TestCooldownBeyondTheDeadline(t *testing.T) {
 	})
 }
 
-// What waits within its deadline ends as soon as the cooldown lasts beyond it.
+// TestCooldownMovesBeyondTheDeadline checks that waiting ends as soon as the cooldown outlasts the deadline.
 func TestCooldownMovesBeyondTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCooldown()
@@ -289,7 +289,8 @@ func TestCooldownCancel(t *testing.T) {
 	})
 }
 
-// A client that takes over a cooldown waits for it, and has not waited for what was before.
+// TestShareCooldown checks that a client waits for a shared cooldown, and does not count time from before it was
+// shared.
 func TestShareCooldown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
@@ -314,7 +315,7 @@ func TestShareCooldown(t *testing.T) {
 	})
 }
 
-// How long a 429 or 503 keeps the next request back.
+// TestRetryAfterOfAnAnswer checks how long a 429 or 503 holds back the next request.
 func TestRetryAfterOfAnAnswer(t *testing.T) {
 	server := func(ahead time.Duration) string { return time.Now().Add(ahead).UTC().Format(http.TimeFormat) }
 	tests := []struct {
@@ -393,7 +394,7 @@ func TestRetryAfterOfAnAnswer(t *testing.T) {
 	}
 }
 
-// No answer stops an account for more than an hour.
+// TestRetryAfterAnHourAtMost checks that no answer stops an account for more than an hour.
 func TestRetryAfterAnHourAtMost(t *testing.T) {
 	for name, header := range map[string][]string{
 		"seconds":             {"Retry-After", "99999999999"},
@@ -424,7 +425,7 @@ func TestRetryAfterAnHourAtMost(t *testing.T) {
 	}
 }
 
-// The local clock may be set while a cooldown lasts.
+// TestCooldownIsMonotonic checks that setting the local clock does not affect a cooldown.
 func TestCooldownIsMonotonic(t *testing.T) {
 	api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
 		return answer(req, 503, "", "Retry-After", "600"), nil
@@ -438,7 +439,7 @@ func TestCooldownIsMonotonic(t *testing.T) {
 	}
 }
 
-// Rate limit and cooldown both hold when a request goes out.
+// TestPace checks that rate limit and cooldown both apply.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(n int, req *http.Request) (*http.Response, error) {
@@ -502,7 +503,7 @@ func TestPaceBeyondTheDeadline(t *testing.T) {
 	})
 }
 
-// At most InFlight requests are under way, and all get their turn.
+// TestInFlight checks that no more than InFlight requests are in flight, and that all get their turn.
 func TestInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var flying, most atomic.Int32

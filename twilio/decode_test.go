@@ -42,7 +42,7 @@ func TestDecodeDocumentedOperations(t *testing.T) {
 	}
 }
 
-// statNames are the names of the stats of messages in JSON, by Stat.
+// statNames are the JSON names of the stats of messages, by Stat.
 var statNames = func() []string {
 	var names []string
 	for _, m := range MessageStats.members() {
@@ -63,7 +63,7 @@ func readTestdata(t testing.TB, name string) []byte {
 	return b
 }
 
-// one is a whole operation whose stats are 1 to 12.
+// one is a complete operation with the stats 1 to 12.
 const one = `{"id":"comms_operation_01h2xcejqtf2nbrexx3vqjhp41","status":"PROCESSING","stats":{` +
 	`"total":1,"recipients":2,"attempts":3,"unaddressable":4,"scheduled":5,"queued":6,` +
 	`"sent":7,"delivered":8,"read":9,"undelivered":10,"failed":11,"canceled":12},` +
@@ -158,7 +158,7 @@ func TestDecodePage(t *testing.T) {
 	}
 }
 
-// RFC 3339 allows for lower case and for leap seconds.
+// TestTimes checks that times in lower case and leap seconds are accepted, as RFC 3339 allows them.
 func TestTimes(t *testing.T) {
 	second := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{
@@ -325,7 +325,7 @@ func TestDecodePageErrors(t *testing.T) {
 	}
 }
 
-// What an error shows must not depend on how much the other side sends.
+// TestDecodeErrorsAreShort checks that the length of an error does not depend on that of the answer.
 func TestDecodeErrorsAreShort(t *testing.T) {
 	long := strings.Repeat("a\u202e\\n", 1<<16)
 	for _, body := range []string{
@@ -367,7 +367,7 @@ func TestDecodePageReusesMemory(t *testing.T) {
 	}
 }
 
-// endless repeats a text after a head, for as long as somebody reads.
+// endless is a head followed by a text that is repeated forever.
 type endless struct {
 	head, text string
 	n          int
@@ -388,7 +388,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// A hostile body ends with an error, and before it takes memory worth naming.
+// TestHostileBodies checks that a hostile body ends with an error before it takes much memory.
 func TestHostileBodies(t *testing.T) {
 	unknown := func(text string) *endless { return &endless{head: `{"x":`, text: text} }
 	const (
@@ -434,7 +434,7 @@ func TestHostileBodies(t *testing.T) {
 	}
 }
 
-// Of statuses that are long, but not too long for a value, only so much is kept as shows that they are.
+// TestLongStatusesAreNotKept checks that long statuses are not kept, even if they are not too long for a value.
 func TestLongStatusesAreNotKept(t *testing.T) {
 	const one = `{"id":"a","status":"%s","stats":%s,"createdAt":"2026-03-01T12:00:00Z","updatedAt":"2026-03-01T12:00:00Z"}`
 	stats := `{"` + strings.Join(statNames, `":0,"`) + `":0}`
@@ -456,7 +456,7 @@ func TestLongStatusesAreNotKept(t *testing.T) {
 	}
 }
 
-// A value is refused for its length, in whatever chunks it arrives.
+// TestLongestValue checks that a value that is too long is refused, in whatever chunks it arrives.
 func TestLongestValue(t *testing.T) {
 	body := func(length int) io.Reader {
 		return strings.NewReader(`{"x":"` + strings.Repeat("a", length-2) + `",` + pageOf(``, one)[1:])
@@ -483,7 +483,7 @@ func TestLongestValue(t *testing.T) {
 	}
 }
 
-// Who keeps an id, for hours maybe, must not keep the answer it came in.
+// TestKeptIDsDoNotPinThePage checks that an id that is kept does not keep the whole answer in memory.
 func TestKeptIDsDoNotPinThePage(t *testing.T) {
 	template := []byte(pageJSON(500, "null"))
 	before := heapInUse()
@@ -512,8 +512,7 @@ func heapInUse() int64 {
 
 var rfc3339 = regexp.MustCompile(`^"[-\d]{10}T\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)"$`)
 
-// reference decodes a page with encoding/json alone, by the same rules; it is
-// slow and plain.
+// reference decodes a page by the same rules with encoding/json alone, which is slow but simple.
 func reference(body []byte) (Page, error) {
 	var top struct {
 		Operations, Pagination json.RawMessage
@@ -585,8 +584,7 @@ func reference(body []byte) (Page, error) {
 	return p, nil
 }
 
-// exact takes the members of those very names from an object: encoding/json's
-// structs would take others for them.
+// exact takes members with exactly these names from an object. encoding/json's structs ignore case.
 func exact(body []byte, members map[string]*json.RawMessage) error {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(body, &object); err != nil {

@@ -11,7 +11,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// api answers with a list of two pages of one operation each.
+// api serves a list of two pages with one operation each.
 func api(w http.ResponseWriter, r *http.Request) {
 	id, next := "comms_operation_01h9krwprkeee8fzqspvwy6nq8", `"2"`
 	if r.URL.Query().Get("pageToken") == "2" {
@@ -61,7 +61,7 @@ func ExampleClient_Pages() {
 	// Output: 2 of 4 messages delivered
 }
 
-// Errors are told apart with errors.Is and errors.As.
+// Use errors.Is and errors.As to distinguish errors.
 func ExampleClient_Pages_throttled() {
 	server := httptest.NewServer(http.HandlerFunc(api))
 	defer server.Close()

@@ -14,7 +14,7 @@ import (
 	"github.com/go-kit/log"
 )
 
-// answer makes an answer of a fake API; header is names and values in turn.
+// answer returns an answer of a fake API. header alternates names and values.
 func answer(req *http.Request, status int, body string, header ...string) *http.Response {
 	resp := &http.Response{
 		StatusCode:    status,
@@ -29,13 +29,13 @@ func answer(req *http.Request, status int, body string, header ...string) *http.
 	return resp
 }
 
-// roundTripper makes an http.RoundTripper of a function.
+// roundTripper is a function that implements http.RoundTripper.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// A fakeAPI answers requests in memory and notes when each came. It is for
-// synctest, whose clock stands still while a real connection is used.
+// A fakeAPI answers requests in memory and records when each arrived. It is for synctest, whose clock does not advance
+// while a real connection is in use.
 type fakeAPI struct {
 	answer func(n int, req *http.Request) (*http.Response, error) // n from 1
 
@@ -62,7 +62,7 @@ func (a *fakeAPI) requests() []time.Duration {
 	return append([]time.Duration(nil), a.sent...)
 }
 
-// records keeps what Options.Observe is told.
+// records keeps what Options.Observe is called with.
 type records struct {
 	mu   sync.Mutex
 	list []Request
@@ -84,7 +84,7 @@ func (r *records) codes() []int {
 	return codes
 }
 
-// testClient makes a client for tests: no pace, no randomness in backoff.
+// testClient returns a client without a rate limit and with a fixed backoff.
 func testClient(t testing.TB, base string, transport http.RoundTripper, change ...func(*Options)) *Client {
 	t.Helper()
 	u, err := url.Parse(base)
@@ -115,7 +115,7 @@ func withLog(w io.Writer) func(*Options) {
 	return func(o *Options) { o.Logger = log.NewLogfmtLogger(log.NewSyncWriter(w)) }
 }
 
-// readAll reads the list and returns the ids.
+// readAll reads the list and returns the ids of its operations.
 func readAll(t testing.TB, c *Client) ([]string, error) {
 	t.Helper()
 	var ids []string
@@ -130,7 +130,7 @@ func readAll(t testing.TB, c *Client) ([]string, error) {
 	return ids, nil
 }
 
-// first asks for one page and returns the error.
+// first reads one page and returns the error.
 func first(ctx context.Context, c *Client) error {
 	for _, err := range c.Pages(ctx, Query{}) {
 		return err

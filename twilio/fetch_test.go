@@ -17,8 +17,8 @@ import (
 
 func isFetch(req *http.Request) bool { return strings.Contains(req.URL.Path, "comms_operation_") }
 
-// While a list is read, operations are fetched at no more than half the rate,
-// by no more than half of the requests in flight.
+// TestFetchesComeSecond checks that while a list is read, fetches get at most half of the rate and half of the requests
+// in flight.
 func TestFetchesComeSecond(t *testing.T) {
 	for _, tt := range []struct{ inFlight, fetches int }{{0, 4}, {1, 1}, {4, 2}, {16, 4}} {
 		t.Run(strconv.Itoa(tt.inFlight), func(t *testing.T) {
@@ -80,8 +80,8 @@ func TestFetchesComeSecond(t *testing.T) {
 	}
 }
 
-// A fetch that nobody waits for any more ends at once, whatever it waits for,
-// sends nothing and leaves its place to others.
+// TestFetchesEndWithTheirContext checks that an abandoned fetch ends at once, whatever it waits for, sends nothing and
+// frees its place.
 func TestFetchesEndWithTheirContext(t *testing.T) {
 	const wait = time.Second
 	for name, block := range map[string]func(c *Client, api *fakeAPI){
@@ -130,8 +130,8 @@ func TestFetchesEndWithTheirContext(t *testing.T) {
 	}
 }
 
-// Fetches that are abandoned before they could be sent take nothing from the
-// pace, however many there are: a list goes out as if there were none.
+// TestAbandonedFetchesCostNothing checks that any number of fetches abandoned before they were sent take nothing from
+// the pace of a list.
 func TestAbandonedFetchesCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
@@ -169,7 +169,7 @@ func TestAbandonedFetchesCostNothing(t *testing.T) {
 	})
 }
 
-// Samples wait for refreshes and probes, and none of them overtakes the pace.
+// TestPriorities checks that samples wait for refreshes and probes, and that all keep the pace.
 func TestPriorities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(10, 4)
@@ -213,7 +213,7 @@ func TestPriorities(t *testing.T) {
 	})
 }
 
-// Two clients of one account share its pace and its cooldown.
+// TestSharePace checks that two clients of one account share pace and cooldown.
 func TestSharePace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		status := 200

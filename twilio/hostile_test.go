@@ -19,11 +19,10 @@ import (
 	"time"
 )
 
-// token is as long as a real one.
+// token has the length of a real one.
 const token = "0123456789abcdefFEDCBA9876543210"
 
-// A secret that is no secret is refused before anything is sent, at once, and
-// not shown.
+// TestBadSecrets checks that what cannot be a secret is refused before anything is sent, and is not shown.
 func TestBadSecrets(t *testing.T) {
 	for name, secret := range map[string]func(context.Context) (string, error){
 		"too long":   func(context.Context) (string, error) { return strings.Repeat("s3cret(", 150_000), nil },
@@ -50,7 +49,7 @@ func TestBadSecrets(t *testing.T) {
 	}
 }
 
-// An error before the header of a request is written is sanitized, too.
+// TestSecretsAreKnownBeforeDialling checks that errors from before a request is written are sanitized, too.
 func TestSecretsAreKnownBeforeDialling(t *testing.T) {
 	transport := roundTripper(func(*http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("x509: certificate is valid for %s.test, not api.test", token)
@@ -62,7 +61,7 @@ func TestSecretsAreKnownBeforeDialling(t *testing.T) {
 	}
 }
 
-// Echoes of a token in ways that only an upstream that means harm would choose.
+// TestEchoes sends back a token in ways that only a malicious upstream would choose.
 func TestEchoes(t *testing.T) {
 	b64 := base64.StdEncoding.EncodeToString([]byte("AC1:" + token))
 	wrapped := func(s string, width int) string {
@@ -153,8 +152,7 @@ func TestEchoes(t *testing.T) {
 	})
 }
 
-// A short secret, such as a test's, is found as a whole, and does not spoil
-// names.
+// TestShortSecrets checks that a short secret, such as in a test, is found as a whole and does not affect names.
 func TestShortSecrets(t *testing.T) {
 	var s sanitizer
 	s.add("demo")
@@ -166,8 +164,7 @@ func TestShortSecrets(t *testing.T) {
 	}
 }
 
-// A text of any length is searched in a time that depends on its length alone,
-// whatever the secret.
+// TestLongSecretsAreSearchedFor checks that the time to search a text depends only on its length.
 func TestLongSecretsAreSearchedFor(t *testing.T) {
 	var s sanitizer
 	secret := strings.Repeat("(?:[^)]*", MaxSecret/8)
@@ -178,7 +175,7 @@ func TestLongSecretsAreSearchedFor(t *testing.T) {
 	}
 }
 
-// headerServer answers with a header of so many bytes.
+// headerServer answers with so many lines of header, each with line bytes.
 func headerServer(t *testing.T, http2 bool, line, lines int) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -193,8 +190,8 @@ func headerServer(t *testing.T, http2 bool, line, lines int) *httptest.Server {
 	return server
 }
 
-// An answer's header is bounded, however it is sent, and one that is too long
-// is not asked for again.
+// TestLongHeaders checks that the header of an answer is bounded, however it is sent, and that one that is too long is
+// not asked for again.
 func TestLongHeaders(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		for _, tt := range []struct {
@@ -227,7 +224,7 @@ func TestLongHeaders(t *testing.T) {
 	}
 }
 
-// Members of gzip that hold nothing are refused as soon as they are many.
+// TestEmptyGzipMembers checks that many empty gzip members are refused.
 func TestEmptyGzipMembers(t *testing.T) {
 	member := compressed(t, nil)
 	for _, status := range []int{200, 400} {
@@ -253,8 +250,8 @@ func TestEmptyGzipMembers(t *testing.T) {
 	}
 }
 
-// Answers are decoded one after the other where turns are few; who waits for a
-// turn does not time out, and a slow answer does not keep its turn.
+// TestTurns checks that answers are decoded in turn if turns are few, that waiting for a turn does not time out, and
+// that a slow answer does not keep its turn.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := NewTurns(1)
@@ -309,7 +306,7 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// after is a reader that ends, with nothing, after a while.
+// after returns an empty reader that ends after a while.
 func after(d time.Duration) io.Reader {
 	return readerFunc(func([]byte) (int, error) {
 		<-time.After(d)

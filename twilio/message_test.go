@@ -100,7 +100,7 @@ func TestFetchMessage(t *testing.T) {
 	}
 }
 
-// What the API leaves open, and what it should never send.
+// TestDecodeMessage covers what the reference leaves open, and what the API should never send.
 func TestDecodeMessage(t *testing.T) {
 	var s sanitizer
 	s.add("0123456789abcdef0123456789abcdef")
@@ -161,7 +161,7 @@ func TestDecodeMessage(t *testing.T) {
 	}
 }
 
-// A message holds a bounded amount, whatever it says.
+// TestHostileMessages checks that the size of a message in memory is bounded.
 func TestHostileMessages(t *testing.T) {
 	long := strings.Repeat("x", 200_000)
 	var tags, attempts, related []string
@@ -191,7 +191,7 @@ func TestHostileMessages(t *testing.T) {
 	}
 }
 
-// A page of messages takes little memory, whatever they hold.
+// TestHostileMessagePage checks that a page of messages takes little memory, whatever they hold.
 func TestHostileMessagePage(t *testing.T) {
 	attempts := strings.Repeat("{},", maxAttempts-1) + "{}"
 	var tags []string
@@ -215,7 +215,7 @@ func TestHostileMessagePage(t *testing.T) {
 	}
 }
 
-// TestTagsWithControlCharacters holds that no such tag becomes a label.
+// TestTagsWithControlCharacters checks that no such tag becomes a label.
 func TestTagsWithControlCharacters(t *testing.T) {
 	var m Message
 	body := `{"id":"m","status":"FAILED","tags":{"a":"x\u0000y","b":"x\ny","c":"x"}}`
@@ -243,7 +243,7 @@ func FuzzDecodeMessage(f *testing.F) {
 	})
 }
 
-// E-mail operations have stats of their own, of which some may be absent.
+// TestDecodeEmailOperations checks that e-mail operations have stats of their own, some of which may be absent.
 func TestDecodeEmailOperations(t *testing.T) {
 	const at = `"createdAt":"2026-03-01T12:00:00Z","updatedAt":"2026-03-01T12:00:00Z"`
 	const stats = `"total":5,"queued":0,"sent":5,"scheduled":0,"delivered":5,"opened":3,"undelivered":0,"failed":1,"canceled":0`

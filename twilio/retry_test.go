@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// What is retried, how often, after what wait, and what comes of it.
+// TestRetries checks what is retried, how often, after which wait, and with which result.
 func TestRetries(t *testing.T) {
 	lost := errors.New("connection reset by peer")
 	tests := []struct {
@@ -134,7 +134,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// Failures that stay until somebody mends them are not retried.
+// TestNoRetry checks that failures that do not pass by themselves are not retried.
 func TestNoRetry(t *testing.T) {
 	for _, failure := range []error{
 		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
@@ -208,8 +208,8 @@ func TestMaxRetriesZero(t *testing.T) {
 	}
 }
 
-// Options.Timeout is each attempt's own: a slow answer is tried again, and
-// what an attempt waits for at the gate is not taken off it.
+// TestTimeoutOfOneAttempt checks that Options.Timeout applies to each attempt by itself and does not include waiting at
+// the gate.
 func TestTimeoutOfOneAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(n int, req *http.Request) (*http.Response, error) {
@@ -326,7 +326,7 @@ func TestCancelIsPrompt(t *testing.T) {
 	})
 }
 
-// What the clock says is in clock_test.go; here is which answers it is told of.
+// TestSkew checks which answers set the clock; clock_test.go has the rest.
 func TestSkew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ahead time.Duration

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestSamplesAreNotFelt holds that nothing the API answers to a request for a message holds a refresh back, moves its
-// clock, or is asked for again.
+// TestSamplesAreNotFelt checks that answers to requests for messages neither hold back refreshes nor set the clock, and
+// that nothing is retried.
 func TestSamplesAreNotFelt(t *testing.T) {
 	for name, tt := range map[string]struct {
 		status int
@@ -71,7 +71,7 @@ func TestSamplesAreNotFelt(t *testing.T) {
 	}
 }
 
-// TestSamplesHeedTheCooldown holds that no message is asked for while the API throttles refreshes.
+// TestSamplesHeedTheCooldown checks that no message is asked for while the API throttles refreshes.
 func TestSamplesHeedTheCooldown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(n int, req *http.Request) (*http.Response, error) {
@@ -98,7 +98,8 @@ func TestSamplesHeedTheCooldown(t *testing.T) {
 	})
 }
 
-// TestSamplesThatWaitHeedTheirCooldown holds that a sample that waits for another is not sent once the API throttles that.
+// TestSamplesThatWaitHeedTheirCooldown checks that a sample waiting for another one is not sent if the API throttles
+// that one.
 func TestSamplesThatWaitHeedTheirCooldown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := newFakeAPI(func(_ int, req *http.Request) (*http.Response, error) {
@@ -128,7 +129,8 @@ func TestSamplesThatWaitHeedTheirCooldown(t *testing.T) {
 	})
 }
 
-// TestErrorsOfSamplesHoldNoText holds that what the API sends where a message is asked for is in no error and no log.
+// TestErrorsOfSamplesHoldNoText checks that no error and no log line holds text of the answer to a request for a
+// message.
 func TestErrorsOfSamplesHoldNoText(t *testing.T) {
 	const personal = "+15550001234"
 	list := func(message string) string { return `{"messages":[` + message + `],"pagination":{"next":null}}` }

@@ -31,7 +31,7 @@ var (
 	base64Run   = regexp.MustCompile(`[\w+/-]{12,}`)
 )
 
-// checkNoSecret fails if a text shows something of the credentials.
+// checkNoSecret fails the test if a text shows a part of the credentials.
 func checkNoSecret(t *testing.T, text string) {
 	t.Helper()
 	if plainSecret.MatchString(text) {
@@ -48,7 +48,7 @@ func checkNoSecret(t *testing.T, text string) {
 	}
 }
 
-// rawServer answers each connection's first request with those very bytes.
+// rawServer answers the first request of each connection with exactly these bytes.
 func rawServer(t *testing.T, answer string) (address string) {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -83,8 +83,8 @@ func rawServer(t *testing.T, answer string) (address string) {
 	return l.Addr().String()
 }
 
-// A server that sends back what it was sent, in all the places there are: the
-// credentials are in no error, nor in what it wraps, and in no log line.
+// TestSecretsAreRedacted has a server send back the credentials wherever it can. They must not be in an error, in what
+// it wraps, or in a log line.
 func TestSecretsAreRedacted(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	answer := func(status, header, body string) string {
@@ -149,7 +149,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// The API speaks HTTP/2, whose headers are written elsewhere.
+// TestSecretsAreRedactedOverHTTP2 does the same over HTTP/2, whose headers net/http handles elsewhere.
 func TestSecretsAreRedactedOverHTTP2(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
@@ -170,8 +170,8 @@ func TestSecretsAreRedactedOverHTTP2(t *testing.T) {
 	checkNoSecret(t, deep(err))
 }
 
-// A proxy's credentials are kept back as the API's are: what it refuses with is
-// an error of the transport, and so is a URL that is none.
+// TestProxySecretsAreRedacted checks that the credentials of a proxy are redacted, too: in its refusals, which are
+// errors of the transport, and in errors about its URL.
 func TestProxySecretsAreRedacted(t *testing.T) {
 	basic := base64.StdEncoding.EncodeToString([]byte(hardUser + ":" + hardSecret))
 	for _, reason := range []string{basic, hardSecret, hardUser + ":" + hardSecret, url.QueryEscape(hardSecret)} {
@@ -201,7 +201,7 @@ func TestProxySecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// An error without a secret stays what it is.
+// TestSanitizedErrorsKeepTheirCause checks that an error without a secret is not replaced.
 func TestSanitizedErrorsKeepTheirCause(t *testing.T) {
 	var s sanitizer
 	s.add("s3cret")
@@ -215,7 +215,7 @@ func TestSanitizedErrorsKeepTheirCause(t *testing.T) {
 	}
 }
 
-// TestKnownSecretsTakeLittle holds that what a sanitizer knows of a token takes little memory: each account has one.
+// TestKnownSecretsTakeLittle checks that a sanitizer needs little memory for a token, as there is one for each account.
 func TestKnownSecretsTakeLittle(t *testing.T) {
 	const accounts = 100
 	heap := func() uint64 {
@@ -238,7 +238,8 @@ func TestKnownSecretsTakeLittle(t *testing.T) {
 	}
 }
 
-// An id that is refused is not shown where it holds the credentials: whoever mixes up two fields gives one for the other.
+// TestRefusedIDsHideSecrets checks that the error of an invalid id does not show credentials, which somebody may have
+// pasted into the wrong field.
 func TestRefusedIDsHideSecrets(t *testing.T) {
 	const password = "0123456789abcdef0123456789abcdef"
 	base, transport := testServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })

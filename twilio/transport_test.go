@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// A memoryListener accepts what is dialled in memory: synctest's clock stands still while a real connection is used.
+// A memoryListener accepts connections in memory, as synctest's clock does not advance while a real connection is in
+// use.
 type memoryListener struct {
 	conns  chan *fadingConn // not accepted yet
 	closed chan struct{}
@@ -37,8 +38,8 @@ func (l *memoryListener) Close() error {
 	return nil
 }
 
-// A fadingConn is the server's end of a connection. Once it is silent, nothing that is written to it arrives, as when a
-// router on the way has forgotten the connection.
+// A fadingConn is the server's end of a connection. Once it is silent, nothing written to it arrives, as if a router
+// had forgotten the connection.
 type fadingConn struct {
 	net.Conn
 	silent atomic.Bool
@@ -51,8 +52,9 @@ func (c *fadingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// An HTTP/2 connection that has gone silent is given up after pingAfter and pingTimeout, long before a request's own
-// timeout, and the request is sent again on a new one. One that is only slow to answer is not.
+// TestSilentConnection checks that an HTTP/2 connection that has gone silent is closed after pingAfter and pingTimeout,
+// long before a request times out, and that the request is retried on a new one. A connection that is only slow is
+// kept.
 func TestSilentConnection(t *testing.T) {
 	const thinking = 20 * time.Second // longer than pingAfter and pingTimeout
 	for _, tt := range []struct {

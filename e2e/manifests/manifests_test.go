@@ -511,7 +511,7 @@ func TestMistakesAreSeen(t *testing.T) {
 	}
 }
 
-// TestScrapeConfig holds what a Prometheus without operator is given to the pods
+// TestScrapeConfig checks what a Prometheus without operator is given to the pods
 // that the overlay makes.
 func TestScrapeConfig(t *testing.T) {
 	dir := filepath.Join(host.CopyDeploy(t), "k8s", "overlays", "example-external-secret")

@@ -185,7 +185,7 @@ global: {imageRegistry: registry.example.com, imagePullSecrets: [pull]}
 	}
 }
 
-// TestOpenShift holds the chart and the component to what restricted-v2 and the
+// TestOpenShift checks the chart and the component to what restricted-v2 and the
 // cluster's DNS ask for.
 func TestOpenShift(t *testing.T) {
 	deploy := host.CopyDeploy(t)

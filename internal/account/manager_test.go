@@ -31,7 +31,7 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// onDemand is a first delay that no test waits for.
+// onDemand is a delay of first refreshes that no test lives to see.
 const onDemand = 1000 * time.Hour
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -94,8 +94,8 @@ func TestRefreshOnce(t *testing.T) {
 	}
 }
 
-// TestAutoReload holds that a changed file is loaded once it stays the same, and
-// that what is wrong with it is reported as long as it is.
+// TestAutoReload checks that a changed file is loaded once it has stopped changing, and that a fault in it is reported
+// as long as it lasts.
 func TestAutoReload(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	dir := t.TempDir()
@@ -187,8 +187,8 @@ func TestAutoReload(t *testing.T) {
 	})
 }
 
-// TestFilesWhileRunning holds that a refresh fails, and waits for nothing, when a
-// file that its requests need has become a FIFO.
+// TestFilesWhileRunning checks that a refresh fails without blocking if a file that its requests need has become a
+// FIFO.
 func TestFilesWhileRunning(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
@@ -227,7 +227,7 @@ func TestFilesWhileRunning(t *testing.T) {
 	}
 }
 
-// TestFetchOutlivesACaller holds that a fetch goes on for those who share it.
+// TestFetchOutlivesACaller checks that a fetch continues for its other callers.
 func TestFetchOutlivesACaller(t *testing.T) {
 	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})
 	api := testutil.New(t, op)
@@ -249,7 +249,7 @@ func TestFetchOutlivesACaller(t *testing.T) {
 	}
 }
 
-// TestAbandonedFetch holds that a fetch ends once nobody waits for it, and not before.
+// TestAbandonedFetch checks that a fetch ends once nobody waits for it, and not before.
 func TestAbandonedFetch(t *testing.T) {
 	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{})
 	api := testutil.New(t, op)
@@ -292,7 +292,7 @@ func TestAbandonedFetch(t *testing.T) {
 	}
 }
 
-// TestSomeNames holds that no more names are listed than a line has room for.
+// TestSomeNames checks that no more names are listed than a line has room for.
 func TestSomeNames(t *testing.T) {
 	ten := strings.Split("abcdefghij", "")
 	for _, tt := range []struct {
@@ -310,8 +310,7 @@ func TestSomeNames(t *testing.T) {
 	}
 }
 
-// TestFetchAfterStop holds that an account that has ended makes no request: it
-// would bring back the series that were removed with it.
+// TestFetchAfterStop checks that an account that has ended makes no request, as that would bring back its series.
 func TestFetchAfterStop(t *testing.T) {
 	op := testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})
 	api := testutil.New(t, op)
@@ -326,7 +325,7 @@ func TestFetchAfterStop(t *testing.T) {
 	}
 }
 
-// TestFailedReloadKeepsTheCount holds that the page does not count accounts of a file that could not be loaded.
+// TestFailedReloadKeepsTheCount checks that the number of accounts in the file does not change if a reload fails.
 func TestFailedReloadKeepsTheCount(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	file := testutil.NewFile(t, testutil.New(t), "a", "b")
@@ -356,8 +355,7 @@ func TestFailedReloadKeepsTheCount(t *testing.T) {
 	}
 }
 
-// TestReloadLeavesBehind holds that a reload waits for a bounded time for an
-// account that does not end.
+// TestReloadLeavesBehind checks that a reload does not wait forever for an account that does not end.
 func TestReloadLeavesBehind(t *testing.T) {
 	api := testutil.New(t)
 	file := testutil.NewFile(t, api, "a", "b")
@@ -386,8 +384,7 @@ func TestReloadLeavesBehind(t *testing.T) {
 	})
 }
 
-// TestReloadLog holds that a reload says what has become of each account, and
-// nothing where none has changed.
+// TestReloadLog checks that a reload logs which accounts it has changed, if any.
 func TestReloadLog(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	file := testutil.NewFile(t, testutil.New(t), "a", "b", "c")
@@ -433,8 +430,7 @@ func TestReloadLog(t *testing.T) {
 		`restarted= stopped="a, b, d" kept=`, many...)
 }
 
-// TestSharedTransports holds that accounts of equal settings share connections,
-// and send credentials of their own.
+// TestSharedTransports checks that accounts with equal settings share connections but send their own credentials.
 func TestSharedTransports(t *testing.T) {
 	api := testutil.New(t)
 	file := testutil.NewFile(
@@ -470,7 +466,7 @@ func TestSharedTransports(t *testing.T) {
 	}
 }
 
-// TestReloadKeepsCooldown holds that a Retry-After outlasts a change of settings, but not of the API.
+// TestReloadKeepsCooldown checks that a Retry-After outlasts a change of settings, but not of the API.
 func TestReloadKeepsCooldown(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	api := testutil.New(t)

@@ -22,8 +22,8 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// TestSharedPace holds that the messages and the e-mails of an account of Twilio keep to one pace and one cooldown, also
-// after a reload, and that other accounts have their own.
+// TestSharedPace checks that messages and e-mails of one account at Twilio share one pace and one cooldown, even after
+// a reload, and that other accounts do not.
 func TestSharedPace(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	dir := t.TempDir()

@@ -26,7 +26,7 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// A rig is an account that runs in a bubble of synctest, and the API that it reads.
+// A rig is an account that runs in a synctest bubble, with its API.
 type rig struct {
 	*Account
 	t    *testing.T
@@ -41,7 +41,7 @@ type rig struct {
 	answer func(w http.ResponseWriter, r *http.Request) bool // in the API's place, where it returns true
 }
 
-// newRig returns an account of so many operations, none of which has lost anything.
+// newRig returns an account with operations that have not lost anything.
 func newRig(t *testing.T, operations int, messages simulator.MessageSettings, args ...string) *rig {
 	t.Helper()
 	var ops []twilio.Operation
@@ -90,7 +90,7 @@ func (g *rig) run() (stop func()) {
 	}
 }
 
-// lose has an operation lose messages.
+// lose makes an operation lose messages.
 func (g *rig) lose(n int, failed, undelivered int64) {
 	op := testutil.Operation(n, twilio.StatusCompleted, twilio.Stats{})
 	g.list.Update(op.ID, func(op *twilio.Operation) {
@@ -106,7 +106,7 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// samples are the account's samples whose name and labels contain one of these texts, without the label of the account.
+// samples returns the account's samples whose name and labels contain one of these texts, without the label account.
 func (g *rig) samples(of ...string) map[string]float64 {
 	g.t.Helper()
 	all := prometheus.NewRegistry()
@@ -134,7 +134,7 @@ func (g *rig) samples(of ...string) map[string]float64 {
 	return found
 }
 
-// asked is how many requests there were for messages and for operations.
+// asked returns the number of requests for messages and for operations.
 func (g *rig) asked() (messages, operations int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -164,7 +164,7 @@ func setEnv(t *testing.T) {
 	})
 }
 
-// TestReasons follows an operation that fails: it is looked up once, and again when it has lost twice as much.
+// TestReasons checks that a failing operation is looked up once, and again when its losses have doubled.
 func TestReasons(t *testing.T) {
 	setEnv(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -229,7 +229,8 @@ func TestReasons(t *testing.T) {
 	})
 }
 
-// TestReasonsCost holds that many failing operations cost what is promised, and refreshes as much as without.
+// TestReasonsCost checks that looking up many failing operations costs no more than promised, and refreshes no more
+// than without.
 func TestReasonsCost(t *testing.T) {
 	setEnv(t)
 	var refreshes [2]int
@@ -276,8 +277,7 @@ func TestReasonsCost(t *testing.T) {
 	}
 }
 
-// TestReasonsOfAHostileAPI holds that whatever the API answers about messages, refreshes do not notice, and nothing wrong
-// is shown.
+// TestReasonsOfAHostileAPI checks that no answer about messages affects refreshes or is shown if it is wrong.
 func TestReasonsOfAHostileAPI(t *testing.T) {
 	setEnv(t)
 	status := func(code int, header ...string) func(http.ResponseWriter, *http.Request) bool {
@@ -374,7 +374,7 @@ func TestReasonsOfAHostileAPI(t *testing.T) {
 	}
 }
 
-// TestReasonsRefused holds that an account that may not see messages asks again after an hour.
+// TestReasonsRefused checks that an account that may not see messages tries again after an hour.
 func TestReasonsRefused(t *testing.T) {
 	setEnv(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -406,7 +406,7 @@ func TestReasonsRefused(t *testing.T) {
 	})
 }
 
-// TestReasonsThatLag holds that messages are found once they are there, also if the stats knew of them long before.
+// TestReasonsThatLag checks that messages are found once they appear, even long after the stats had them.
 func TestReasonsThatLag(t *testing.T) {
 	setEnv(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -436,7 +436,7 @@ func TestReasonsThatLag(t *testing.T) {
 	})
 }
 
-// TestReasonsAreBounded holds that an API which makes up codes and channels makes no series without end.
+// TestReasonsAreBounded checks that an API that invents codes and channels cannot create series without end.
 func TestReasonsAreBounded(t *testing.T) {
 	setEnv(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -488,7 +488,7 @@ func TestReasonsAreBounded(t *testing.T) {
 	})
 }
 
-// TestReasonsCanBeKept holds that what was found survives being written and read.
+// TestReasonsCanBeKept checks that results can be encoded and decoded.
 func TestReasonsCanBeKept(t *testing.T) {
 	setEnv(t)
 	synctest.Test(t, func(t *testing.T) {

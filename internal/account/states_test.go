@@ -26,7 +26,7 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// program is a Manager with what it has logged and counted.
+// program is a Manager with its log and its metrics.
 type program struct {
 	*Manager
 	t   *testing.T
@@ -34,7 +34,7 @@ type program struct {
 	log *bytes.Buffer
 }
 
-// startProgram makes the accounts of a command line. The test refreshes them.
+// startProgram makes the accounts of a command line. Only the test refreshes them.
 func startProgram(t *testing.T, args ...string) *program {
 	t.Helper()
 	c, err := config.Load(append([]string{"--twilio.max-retries=0"}, args...), io.Discard)
@@ -50,7 +50,7 @@ func startProgram(t *testing.T, args ...string) *program {
 	return p
 }
 
-// values are the samples of a scrape.
+// values returns the samples of a scrape.
 func (p *program) values() map[string]float64 {
 	p.t.Helper()
 	accounts := prometheus.NewPedanticRegistry()
@@ -101,7 +101,7 @@ func (p *program) refresh() {
 // logged returns how many lines of the log contain a text.
 func (p *program) logged(text string) int { return strings.Count(p.log.String(), text) }
 
-// stateFiles are the names of the files in a directory, up to the hash.
+// stateFiles returns the names of the files in a directory without their hashes, and .bad for those set aside.
 func stateFiles(t *testing.T, path string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(path)
@@ -120,13 +120,13 @@ func stateFiles(t *testing.T, path string) (names []string) {
 	return names
 }
 
-// stateAPI has one operation, in flight, so that every refresh asks for it.
+// stateAPI has one operation in flight, which every refresh reads.
 func stateAPI(t *testing.T) *testutil.API {
 	t.Helper()
 	return testutil.New(t, testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 7}))
 }
 
-// grow adds messages to it.
+// grow adds messages to the operation.
 func grow(api *testutil.API, by int64) {
 	id := testutil.Operation(1, "", twilio.Stats{}).ID
 	api.List.Update(id, func(op *twilio.Operation) { op.Stats[twilio.Total] += by })
@@ -166,7 +166,8 @@ func TestStatesOverRestarts(t *testing.T) {
 	}
 }
 
-// TestStatesOfReloads holds that a change of settings keeps an account's state, and that its state goes with the account.
+// TestStatesOfReloads checks that an account keeps its state if its settings change, and that its state is removed with
+// the account.
 func TestStatesOfReloads(t *testing.T) {
 	api := stateAPI(t)
 	testutil.SetEnv(t, nil)
@@ -224,7 +225,8 @@ func TestStatesOfReloads(t *testing.T) {
 	}
 }
 
-// TestStateOfAStoppedAccount holds that an account that has not stopped in time writes nothing in the place of another.
+// TestStateOfAStoppedAccount checks that an account that did not stop in time does not overwrite the state of its
+// successor.
 func TestStateOfAStoppedAccount(t *testing.T) {
 	api := stateAPI(t)
 	testutil.SetEnv(t, nil)
@@ -264,7 +266,7 @@ func TestStateOfAStoppedAccount(t *testing.T) {
 	}
 }
 
-// TestStatesOfOneSID holds that the messages and the e-mails of one SID are two accounts with a state each.
+// TestStatesOfOneSID checks that messages and e-mails of one SID have a state each.
 func TestStatesOfOneSID(t *testing.T) {
 	operation := testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 7})
 	messages, emails := simulator.NewStatic(operation), simulator.NewStatic(operation)
@@ -292,8 +294,8 @@ func TestStatesOfOneSID(t *testing.T) {
 	}
 }
 
-// TestStatesOfOthers holds that states of accounts that are not this process's are removed: of other shards, and of those
-// that went while it was down.
+// TestStatesOfOthers checks that states of accounts are removed that belong to other shards or were removed while the
+// program was down.
 func TestStatesOfOthers(t *testing.T) {
 	api := stateAPI(t)
 	testutil.SetEnv(t, nil)
@@ -327,8 +329,8 @@ func TestStatesOfOthers(t *testing.T) {
 	}
 }
 
-// TestWrongStates holds that a state of another account, of another time or of none is set aside and counted, hinders
-// nothing and shows no number.
+// TestWrongStates checks that a state of another account, from another time or of no use at all is set aside and
+// counted, and has no other effect.
 func TestWrongStates(t *testing.T) {
 	for what, tt := range map[string]struct {
 		other string // what is different of the account at the second start
@@ -435,7 +437,7 @@ func (p *program) wantDiscarded(want string) {
 	}
 }
 
-// TestExpiredState holds that a state of longer ago than the window is of no use.
+// TestExpiredState checks that a state older than the window is not used.
 func TestExpiredState(t *testing.T) {
 	api := stateAPI(t)
 	testutil.SetEnv(t, api.Env())
@@ -450,8 +452,8 @@ func TestExpiredState(t *testing.T) {
 	second.want(map[string]float64{"twilio_up/" + testutil.SID: 1, "twilio_messages_total/" + testutil.SID: 0})
 }
 
-// TestStateCannotBeWritten holds that refreshes and scrapes go on, that it is logged once and counted each time, and that
-// it ends by itself.
+// TestStateCannotBeWritten checks that refreshes and scrapes continue, that failed writes are logged once and all
+// counted, and that writing resumes by itself.
 func TestStateCannotBeWritten(t *testing.T) {
 	api := stateAPI(t)
 	testutil.SetEnv(t, nil)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// root is the repository's, from here.
+// root is the path of the repository.
 var root = filepath.Join("..", "..")
 
 func readText(t *testing.T, path string) string {
@@ -23,7 +23,7 @@ func readText(t *testing.T, path string) string {
 	return string(b)
 }
 
-// maxReadmeWords keeps the README to what a reader wants first.
+// maxReadmeWords keeps the README to what readers need first.
 const maxReadmeWords = 1500
 
 func TestReadmeIsShort(t *testing.T) {
@@ -32,7 +32,7 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// packageDirs are where the packages are that docs/architecture.md names.
+// packageDirs are the directories of the packages that docs/architecture.md names.
 var packageDirs = map[string]string{
 	"web": "internal/web", "account": "internal/account", "config": "internal/config",
 	"collector": "collector", "window": "collector/window", "twilio": "twilio",
@@ -127,7 +127,7 @@ func declarations(t *testing.T, dir string) map[string]bool {
 	return names
 }
 
-// receiver is the type of a method and a dot, "" for a function.
+// receiver returns the type of a method followed by a dot, or "" for a function.
 func receiver(f *ast.FuncDecl) string {
 	if f.Recv == nil {
 		return ""

@@ -15,8 +15,7 @@ import (
 	"twilio_operations_exporter/internal/testutil"
 )
 
-// webConfigWithPassword is a file for --web.config.file. The password is
-// "test".
+// webConfigWithPassword is a file for --web.config.file with the password "test".
 func webConfigWithPassword(t *testing.T) string {
 	t.Helper()
 	return testutil.WriteFile(
@@ -24,8 +23,7 @@ func webConfigWithPassword(t *testing.T) string {
 	)
 }
 
-// TestHealthListener holds that probes are answered where authentication keeps
-// them out of all else, and that nothing else is served there.
+// TestHealthListener checks that probes need no password on the listener, and that it serves nothing else.
 func TestHealthListener(t *testing.T) {
 	t.Parallel()
 	for name, host := range map[string]string{"IPv4": "127.0.0.1", "IPv6": "::1"} {
@@ -61,7 +59,7 @@ func TestHealthListener(t *testing.T) {
 	}
 }
 
-// healthAddress is where the program listens for health checks.
+// healthAddress returns the address on which the program listens for health checks.
 func healthAddress(t *testing.T, p *program) string {
 	t.Helper()
 	address := regexp.MustCompile(`msg="listening for health checks" address=(\S+)`)
@@ -72,8 +70,8 @@ func healthAddress(t *testing.T, p *program) string {
 	return found[1]
 }
 
-// TestHealthListenerForAnybody holds that the listener, which needs no password, tells no names of accounts, and takes no
-// more of a request than the other does.
+// TestHealthListenerForAnybody checks that the listener, which needs no password, names no accounts, and has the same
+// limits of requests as the other one.
 func TestHealthListenerForAnybody(t *testing.T) {
 	t.Parallel()
 	api := testutil.New(t)
@@ -108,7 +106,7 @@ func TestHealthListenerForAnybody(t *testing.T) {
 	}
 }
 
-// TestHealthcheckOfAnything holds that whatever answers takes little of the command, and is one short line.
+// TestHealthcheckOfAnything checks that no answer takes much memory, and that the error is one short line.
 func TestHealthcheckOfAnything(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ answer, want string }{
@@ -150,8 +148,7 @@ func TestHealthcheckOfAnything(t *testing.T) {
 	}
 }
 
-// TestHealthcheck holds the exit status of the command, and the one line that
-// says what is wrong.
+// TestHealthcheck checks the exit status of the command, and the line that says what is wrong.
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
 	closed, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -10,8 +10,7 @@ import (
 
 const module = "twilio_operations_exporter"
 
-// layers are the packages in the order in which they may import: each only
-// those of later rows, and nothing twice.
+// layers are the packages in the order in which they may import each other: only those in later rows.
 var layers = [][]string{
 	{""}, // main
 	{"internal/web"},
@@ -32,7 +31,7 @@ func beside(pkg string) bool {
 		pkg == "internal/testutil" || pkg == "internal/apptest"
 }
 
-// TestImports holds the direction of imports. Tests may import what they like.
+// TestImports checks the direction of imports. Tests may import anything.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	rank := map[string]int{}
@@ -105,7 +104,7 @@ func goList(t *testing.T) (packages []goPackage) {
 	}
 }
 
-// inModule is the path below the module's root; main's is empty.
+// inModule returns the path below the module's root, "" for main.
 func inModule(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
 }

@@ -42,12 +42,12 @@ var (
 	headingLink  = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 )
 
-// withoutBlocks is a text without its blocks of code.
+// withoutBlocks returns a text without its code blocks.
 func withoutBlocks(text string) string {
 	return indentedLine.ReplaceAllString(fencedBlock.ReplaceAllString(text, ""), "")
 }
 
-// linksOf returns the targets of a text's links.
+// linksOf returns the targets of the links in a text.
 func linksOf(text string) (targets []string) {
 	for _, m := range markdownLink.FindAllStringSubmatch(inlineCode.ReplaceAllString(withoutBlocks(text), ""), -1) {
 		targets = append(targets, m[1]+m[2])
@@ -55,8 +55,7 @@ func linksOf(text string) (targets []string) {
 	return targets
 }
 
-// anchorsOf returns the fragments that lead to a text's headings, as the hosts of
-// repositories make them.
+// anchorsOf returns the fragments of the headings in a text, as hosts of repositories make them.
 func anchorsOf(text string) (anchors []string) {
 	for _, m := range heading.FindAllStringSubmatch(withoutBlocks(text), -1) {
 		anchors = append(anchors, strings.Map(func(r rune) rune {
@@ -99,7 +98,7 @@ func deadLinks(t *testing.T, path, text string) (dead []string) {
 	return dead
 }
 
-// secretArgument is a user with a password as an argument of curl, or in a URL.
+// secretArgument matches a user with a password in an argument of curl or in a URL.
 var secretArgument = regexp.MustCompile(`curl[^\n|]*\s(?:-u|--user)[ =]?["']?[^\s"']+:|https?://[^/\s"':]+:[^/\s"']+@`)
 
 // TestCommandsHideSecrets checks that no documented command puts a secret into

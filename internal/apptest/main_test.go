@@ -33,7 +33,7 @@ import (
 
 var binaryDir atomic.Pointer[string]
 
-// binary builds the program once, for the tests that want it.
+// binary builds the program once, for the tests that need it.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", config.ProgramName)
 	if err != nil {
@@ -89,7 +89,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// program is a process of the built program.
+// program is a running process of the program.
 type program struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -99,13 +99,13 @@ type program struct {
 	ended  chan struct{}
 }
 
-// execute starts the program with nothing in its environment but env.
+// execute starts the program with only env in its environment.
 func execute(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	return executeWith(t, func(*program) {}, env, args...)
 }
 
-// executeWith starts the program after setup.
+// executeWith starts the program after calling setup.
 func executeWith(t *testing.T, setup func(*program), env []string, args ...string) *program {
 	t.Helper()
 	file, err := binary()
@@ -133,7 +133,7 @@ func executeWith(t *testing.T, setup func(*program), env []string, args ...strin
 	return p
 }
 
-// serve starts the program on a port of its own and waits until it listens.
+// serve starts the program on a free port and waits until it listens.
 func serve(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	p := execute(t, env, append(args, "--web.listen-address=127.0.0.1:0")...)
@@ -154,7 +154,7 @@ func serve(t *testing.T, env []string, args ...string) *program {
 	return p
 }
 
-// end waits for the program's end and returns its status.
+// end waits until the program has ended and returns its exit status.
 func (p *program) end() int {
 	p.t.Helper()
 	select {
@@ -198,8 +198,8 @@ func accountEnv(api *testutil.API) (env []string) {
 	return env
 }
 
-// TestBadStart holds that a bad start is one line and status 1, before
-// anything is asked of the API.
+// TestBadStart checks that a bad command line or configuration gives one line and status 1, before the API is asked for
+// anything.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	api := testutil.New(t)
@@ -378,8 +378,7 @@ func TestOnce(t *testing.T) {
 	})
 }
 
-// TestDemo holds what a first-time user sees: metrics at once, and numbers
-// that move, whatever variables are set.
+// TestDemo checks what a first-time user sees: metrics at once, and numbers that change, whatever variables are set.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	env := []string{"TWILIO_ACCOUNT_SID=" + testutil.SID, "TWILIO_AUTH_TOKEN=" + testutil.Token}
@@ -400,9 +399,8 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestStop holds that the program ends however it is busy: a refresh
-// that hangs, a scrape and a probe that wait, an open connection without a
-// request.
+// TestStop checks that the program ends whatever it is doing: with a refresh that hangs, a waiting scrape and probe,
+// and a connection without a request.
 func TestStop(t *testing.T) {
 	for s, interval := range map[os.Signal]string{syscall.SIGTERM: "0s", syscall.SIGINT: "1m"} {
 		t.Run(s.String()+" "+interval, func(t *testing.T) {
@@ -444,7 +442,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestAlwaysScrapable holds that /metrics answers 200 however the API fails.
+// TestAlwaysScrapable checks that /metrics answers 200 however the API fails.
 func TestAlwaysScrapable(t *testing.T) {
 	t.Parallel()
 	faults := map[string]simulator.Fault{ // by the reason they are counted by
@@ -481,8 +479,8 @@ func TestAlwaysScrapable(t *testing.T) {
 	})
 }
 
-// TestNoSecretAnywhere gives credentials of every kind to an API that says them
-// back, and looks for them in everything that comes out.
+// TestNoSecretAnywhere gives credentials of every kind to an API that sends them back, and searches all output for
+// them.
 func TestNoSecretAnywhere(t *testing.T) {
 	t.Parallel()
 	var authorized atomic.Int64
@@ -586,8 +584,8 @@ func TestNoSecretAnywhere(t *testing.T) {
 	}
 }
 
-// TestShards holds that processes with the same file share its accounts, and that
-// one without accounts runs.
+// TestShards checks that processes with the same file divide its accounts among them, and that one without accounts
+// runs.
 func TestShards(t *testing.T) {
 	t.Parallel()
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
@@ -664,8 +662,8 @@ func TestSighup(t *testing.T) {
 	})
 }
 
-// TestAutoReload holds that a change of a mounted ConfigMap is taken over: the
-// kubelet swaps a symbolic link to the directory of the files.
+// TestAutoReload checks that a change of a mounted ConfigMap is noticed: the kubelet replaces a symbolic link to the
+// directory of the files.
 func TestAutoReload(t *testing.T) {
 	t.Parallel()
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
@@ -702,7 +700,7 @@ func TestAutoReload(t *testing.T) {
 	})
 }
 
-// TestRotatedSecret holds that a secret file is read again without a reload.
+// TestRotatedSecret checks that a secret file is read again without a reload.
 func TestRotatedSecret(t *testing.T) {
 	t.Parallel()
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
@@ -732,8 +730,7 @@ func TestRotatedSecret(t *testing.T) {
 	}
 }
 
-// TestWebConfig holds that exporter-toolkit's settings are in force on every
-// path.
+// TestWebConfig checks that exporter-toolkit's settings apply to every path.
 func TestWebConfig(t *testing.T) {
 	t.Parallel()
 	p := serve(t, accountEnv(testutil.New(t)), "--web.config.file", webConfigWithPassword(t))
@@ -757,7 +754,7 @@ func TestJSONLog(t *testing.T) {
 	}
 }
 
-// fullPipe returns the end for writing of a pipe that is full, and that nobody reads.
+// fullPipe returns the writing end of a full pipe that nobody reads.
 func fullPipe(t *testing.T) *os.File {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -773,8 +770,7 @@ func fullPipe(t *testing.T) *os.File {
 	return w
 }
 
-// TestUnreadLog holds that the program refreshes, serves and ends while its log
-// cannot be written.
+// TestUnreadLog checks that the program refreshes, serves and ends even if its log cannot be written.
 func TestUnreadLog(t *testing.T) {
 	t.Parallel()
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
@@ -803,8 +799,7 @@ func TestUnreadLog(t *testing.T) {
 	}
 }
 
-// TestClosedLog holds that the program goes on when the reader of its log goes
-// away.
+// TestClosedLog checks that the program continues if the reader of its log exits.
 func TestClosedLog(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
@@ -828,7 +823,7 @@ func TestClosedLog(t *testing.T) {
 	}
 }
 
-// TestFullOutput holds that an output that cannot be written is one error.
+// TestFullOutput checks that an output that cannot be written is one error.
 func TestFullOutput(t *testing.T) {
 	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -845,8 +840,7 @@ func TestFullOutput(t *testing.T) {
 	}
 }
 
-// TestUnsolicitedAnswer holds that a server that says more than it was asked
-// does not get it logged: it knows the credentials.
+// TestUnsolicitedAnswer checks that what a server sends unasked is not logged, as it knows the credentials.
 func TestUnsolicitedAnswer(t *testing.T) {
 	t.Parallel()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -883,9 +877,8 @@ func TestUnsolicitedAnswer(t *testing.T) {
 	}
 }
 
-// TestStopUninterruptible holds that the program ends some time after a signal,
-// or at the second one, where it cannot stop in order: its output is a pipe that
-// nobody reads.
+// TestStopUninterruptible checks that the program ends some time after a signal, or at the second one, even if it
+// cannot stop in order, because its output is a pipe that nobody reads.
 func TestStopUninterruptible(t *testing.T) {
 	t.Parallel()
 	for name, signals := range map[string][]os.Signal{

@@ -12,8 +12,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// TestRestart holds that a program that was killed shows at its first scrape what it showed at its last, before it has
-// asked the API anything, and that no second one uses its directory.
+// TestRestart checks that the first scrape of a program that was killed shows what the last one showed, before it asks
+// the API for anything, and that no second program uses its directory.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	operation := testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 7})
@@ -57,8 +57,8 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// TestStatesOfSingleRuns holds that a run that only prints, and the demo, keep nothing unless they are told to; then they
-// go on from what the run before has kept.
+// TestStatesOfSingleRuns checks that runs that only print, and the demo, keep nothing unless told to. If they are, they
+// resume from the previous run.
 func TestStatesOfSingleRuns(t *testing.T) {
 	t.Parallel()
 	operation := testutil.Operation(1, twilio.StatusProcessing, twilio.Stats{twilio.Total: 7})

@@ -261,7 +261,7 @@ func TestLoadGood(t *testing.T) {
 	}
 }
 
-// TestImmutable holds that no holder of a configuration can change it.
+// TestImmutable checks that nobody can change a configuration.
 func TestImmutable(t *testing.T) {
 	token := testutil.WriteFile(t, "token", testutil.Token)
 	file := filepath.Join(filepath.Dir(token), "accounts.yml")
@@ -325,7 +325,7 @@ func TestWithDemoURL(t *testing.T) {
 	}
 }
 
-// TestLoadErrors holds the whole line that a person reads.
+// TestLoadErrors checks errors word by word.
 func TestLoadErrors(t *testing.T) {
 	empty, token := testutil.WriteFile(t, "empty", " \n"), testutil.WriteFile(t, "token", testutil.Token)
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -749,7 +749,7 @@ func TestLoadQuestions(t *testing.T) {
 	}
 }
 
-// TestLoadQuestionsWithoutReader holds that an answer that nobody can read is an error, and no stack trace.
+// TestLoadQuestionsWithoutReader checks that an answer that cannot be written is an error and not a panic.
 func TestLoadQuestionsWithoutReader(t *testing.T) {
 	reader, writer := io.Pipe()
 	_ = reader.Close()
@@ -760,7 +760,7 @@ func TestLoadQuestionsWithoutReader(t *testing.T) {
 	}
 }
 
-// testDefaults are the accounts' settings when no flag is given.
+// testDefaults returns the settings of accounts without flags.
 func testDefaults(tb testing.TB) *Account {
 	tb.Helper()
 	_, o := newApplication(io.Discard)
@@ -841,7 +841,7 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
-// TestConfigFileBlanks holds that white space around any value is no part of it.
+// TestConfigFileBlanks checks that white space around values is ignored.
 func TestConfigFileBlanks(t *testing.T) {
 	token := testutil.WriteFile(t, "token", testutil.Token)
 	yml := `accounts:
@@ -1021,8 +1021,7 @@ func TestConfigFileErrors(t *testing.T) {
 	}
 }
 
-// TestConfigFileBombs holds that a small file that stands for a huge one is
-// refused, with file and line.
+// TestConfigFileBombs checks that a small file that expands to a huge one is refused, with file and line.
 func TestConfigFileBombs(t *testing.T) {
 	// Each level is nine times the one before.
 	levels := func(first, open, end string) string {
@@ -1060,7 +1059,7 @@ func TestConfigFileBombs(t *testing.T) {
 	}
 }
 
-// checkAccount fails on an account that the rest of the program could not run.
+// checkAccount fails the test if the rest of the program could not run an account.
 func checkAccount(t *testing.T, a *Account) {
 	t.Helper()
 	switch {

@@ -13,8 +13,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// TestOddCredentials holds that an error says what is odd about a credential
-// that it does not show.
+// TestOddCredentials checks that an error describes the fault of a credential without showing it.
 func TestOddCredentials(t *testing.T) {
 	const (
 		account = "--twilio.account-sid (TWILIO_ACCOUNT_SID): "
@@ -66,7 +65,7 @@ func TestOddCredentials(t *testing.T) {
 	}
 }
 
-// TestCredentialWarnings holds what is allowed but looks like a mistake.
+// TestCredentialWarnings checks warnings about what is allowed but looks like a mistake.
 func TestCredentialWarnings(t *testing.T) {
 	quoted := testutil.WriteFile(t, "token", `"`+testutil.Token+`"`)
 	for name, tc := range map[string]struct {
@@ -118,8 +117,7 @@ func TestCredentialWarnings(t *testing.T) {
 	}
 }
 
-// TestPathsAreShown holds that a relative path is shown as it was resolved,
-// unless it may be a secret in the place of a path.
+// TestPathsAreShown checks that a relative path is shown resolved, unless it may be a misplaced secret.
 func TestPathsAreShown(t *testing.T) {
 	dir := filepath.Dir(testutil.WriteFile(t, "empty", ""))
 	for name, tc := range map[string]struct{ file, want string }{
@@ -140,8 +138,7 @@ func TestPathsAreShown(t *testing.T) {
 	}
 }
 
-// TestLostPathsAreShown holds that the error of a file that is lost while the program runs shows its path as it was
-// resolved, too.
+// TestLostPathsAreShown checks that the path of a file that disappears while the program runs is shown resolved, too.
 func TestLostPathsAreShown(t *testing.T) {
 	dir := filepath.Dir(testutil.WriteFile(t, "token", "t"))
 	t.Chdir(dir)
@@ -169,8 +166,8 @@ func TestLostPathsAreShown(t *testing.T) {
 	}
 }
 
-// TestLongSecrets holds that a secret that no request would be sent with ends
-// the start, wherever it comes from and whether it is used or not.
+// TestLongSecrets checks that a secret that is too long is an error at startup, wherever it comes from and even if it
+// is not used.
 func TestLongSecrets(t *testing.T) {
 	longest := strings.Repeat("s", twilio.MaxSecret)
 	longestFile := testutil.WriteFile(t, "longest", " "+longest+"\n")

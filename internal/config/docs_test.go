@@ -27,7 +27,7 @@ func TestDocs(t *testing.T) {
 	wantSchema(t, filepath.Join(root, "deploy", "accounts.schema.json"))
 }
 
-// flagTable is the table of the flags that are shown.
+// flagTable returns the table of flags.
 func flagTable(shown func(name string) bool) string {
 	app, _ := newApplication(io.Discard)
 	var b strings.Builder

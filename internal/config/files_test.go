@@ -20,7 +20,7 @@ import (
 
 func makeFIFO(path string) error { return syscall.Mkfifo(path, 0o600) }
 
-// oddFiles are what may stand where a file is wanted, and why it is refused.
+// oddFiles are things that a path may lead to, with the reason why each is refused.
 func oddFiles(t *testing.T) map[string]string {
 	t.Helper()
 	fifo := filepath.Join(t.TempDir(), "fifo")
@@ -39,8 +39,7 @@ func oddFiles(t *testing.T) map[string]string {
 	}
 }
 
-// TestOddFiles holds that whatever a path leads to is refused in one line, and
-// never waited for.
+// TestOddFiles checks that whatever a path leads to is refused in one line without blocking.
 func TestOddFiles(t *testing.T) {
 	token := testutil.WriteFile(t, "token", testutil.Token)
 	account := map[string]string{"TWILIO_ACCOUNT_SID": testutil.SID, "TWILIO_AUTH_TOKEN": testutil.Token}
@@ -90,7 +89,7 @@ func TestOddFiles(t *testing.T) {
 	}
 }
 
-// TestByteOrderMark holds that what editors put before a text is no part of it.
+// TestByteOrderMark checks that a byte order mark, which some editors write, is ignored.
 func TestByteOrderMark(t *testing.T) {
 	token := testutil.WriteFile(t, "token", "\uFEFF"+testutil.Token+"\r\n")
 	file := testutil.WriteFile(
@@ -106,8 +105,8 @@ func TestByteOrderMark(t *testing.T) {
 	}
 }
 
-// TestSecretFileWhileRunning holds that a secret that cannot be read fails the
-// request, without waiting and without asking the API, until it can be read.
+// TestSecretFileWhileRunning checks that a secret that cannot be read fails requests, without blocking or asking the
+// API, until it can be read again.
 func TestSecretFileWhileRunning(t *testing.T) {
 	var passwords []string
 	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -8,8 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestFlags holds the names, variables and defaults of the flags, on which
-// units, manifests and scripts rely.
+// TestFlags checks names, variables and defaults of flags, on which units, manifests and scripts rely.
 func TestFlags(t *testing.T) {
 	want := strings.Fields(`
 		help
@@ -73,7 +72,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestPlaceholders holds that --help shows what kind of value a flag without a default has, not the flag's name again.
+// TestPlaceholders checks that --help shows what kind of value a flag without a default takes.
 func TestPlaceholders(t *testing.T) {
 	app, _ := newApplication(io.Discard)
 	for _, f := range app.Model().Flags {

@@ -7,8 +7,7 @@ import (
 	"twilio_operations_exporter/internal/testutil"
 )
 
-// TestHealthcheck holds which URL is asked, whatever the environment says of
-// accounts.
+// TestHealthcheck checks which URL is asked, whatever accounts the environment has.
 func TestHealthcheck(t *testing.T) {
 	for name, tc := range map[string]struct {
 		args []string

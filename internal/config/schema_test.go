@@ -14,8 +14,8 @@ import (
 	"twilio_operations_exporter/internal/testutil"
 )
 
-// wantSchema compares the JSON Schema of the configuration file, which editors read, with the code. That the two agree
-// on files is tested in e2e/manifests.
+// wantSchema compares the JSON Schema of the configuration file with the code. e2e/manifests tests that both accept the
+// same files.
 func wantSchema(t *testing.T, file string) {
 	t.Helper()
 	var want bytes.Buffer
@@ -107,7 +107,7 @@ func accountSchema() schema {
 	}
 }
 
-// settingSchema finds out from the validation of a setting what kind of value it takes, and its bounds.
+// settingSchema derives from the validation of a setting what type of value it takes, and its bounds.
 func settingSchema(s setting) schema {
 	accepts := func(value string) bool {
 		return s.set(&Account{}, input{name: s.key, value: value}) == nil
@@ -140,7 +140,7 @@ func settingSchema(s setting) schema {
 	return out
 }
 
-// bounds returns the least and the greatest integer that a setting accepts; it accepts all between.
+// bounds returns the least and the greatest integer that a setting accepts. It must accept all between them.
 func bounds(accepts func(string) bool) (low, high int) {
 	if !accepts("0") {
 		low = 1

@@ -9,8 +9,7 @@ import (
 	"twilio_operations_exporter/internal/testutil"
 )
 
-// TestSecretsAreNotShown puts a secret in every wrong place and holds that no
-// error, warning or label shows it.
+// TestSecretsAreNotShown puts a secret in every wrong place, and checks that no error, warning or label shows it.
 func TestSecretsAreNotShown(t *testing.T) {
 	const secret = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 	token := testutil.WriteFile(t, "token", testutil.Token)

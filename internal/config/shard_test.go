@@ -12,8 +12,7 @@ import (
 	"twilio_operations_exporter/internal/testutil"
 )
 
-// TestOwner holds that shards are balanced, and that a shard that is added takes
-// its share from the others and moves nothing between them.
+// TestOwner checks that shards are balanced, and that a new shard takes accounts from the others, which exchange none.
 func TestOwner(t *testing.T) {
 	const names = 10_000
 	// near allows five standard deviations of what is spread evenly by chance.
@@ -57,7 +56,7 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// TestOwnerIsStable holds that processes of different versions share accounts.
+// TestOwnerIsStable checks that processes of different versions agree.
 func TestOwnerIsStable(t *testing.T) {
 	var got []int
 	for _, name := range []string{"marketing", "alerts", testutil.SID, "Zürich"} {
@@ -68,8 +67,8 @@ func TestOwnerIsStable(t *testing.T) {
 	}
 }
 
-// TestShards holds that the shards of a file have each account exactly once, at
-// the start and after a reload, and that one without accounts is valid.
+// TestShards checks that each account belongs to exactly one shard, at startup and after a reload, and that a shard
+// without accounts is valid.
 func TestShards(t *testing.T) {
 	testutil.SetEnv(t, nil)
 	token := testutil.WriteFile(t, "token", testutil.Token)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// lateReader is a pipe that somebody may read at last.
+// lateReader is a pipe that is not read at first.
 type lateReader struct {
 	open    chan struct{}
 	written strings.Builder
@@ -20,8 +20,7 @@ func (r *lateReader) Write(p []byte) (int, error) {
 	return r.written.Write(p)
 }
 
-// TestWriter holds that a log that cannot be written keeps nobody waiting, and
-// that what was dropped is counted.
+// TestWriter checks that nothing waits for a log that cannot be written, and that dropped lines are counted.
 func TestWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lines = maxQueued + 100
@@ -57,8 +56,8 @@ func TestWriter(t *testing.T) {
 	})
 }
 
-// TestStandard holds that nothing of what Go's own logger is told is shown, and
-// at debug alone that it was told something.
+// TestStandard checks that no text written to the standard library's logger is shown, and that the fact is logged only
+// at debug.
 func TestStandard(t *testing.T) {
 	for minLevel, want := range map[string]string{
 		"info": "", "debug": `msg="message of a library, text omitted"`,

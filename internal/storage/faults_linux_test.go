@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// child is the other process. It prints a line when it has opened the directory, and one for each write.
+// child is the main function of the other process. It prints a line when it has opened the directory, and one for each
+// write.
 func child(mode, path string) error {
 	if mode == "full" { // files can have no more bytes, as on a device without a free block
 		signal.Ignore(unix.SIGXFSZ)
@@ -90,7 +91,7 @@ func (p *process) line() string {
 	return p.lines.Text()
 }
 
-// kill ends the process at once and returns the last line that it has printed.
+// kill kills the process and returns the last line that it printed.
 func (p *process) kill(last string) string {
 	_ = p.cmd.Process.Kill()
 	for p.lines.Scan() {
@@ -117,7 +118,7 @@ func TestSecondProcess(t *testing.T) {
 	open(t, path) // the lock has gone with the process
 }
 
-// TestKilled kills a process while it writes, again and again: what is read is the last write that it has told of, or
+// TestKilled kills a process again and again while it writes. A read must return the last write that it reported, or
 // the one that was under way.
 func TestKilled(t *testing.T) {
 	path := t.TempDir()
@@ -148,7 +149,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// publicDir is a directory of the test that nobody may use.
+// publicDir returns a directory of the test that the user nobody can use.
 func publicDir(t *testing.T) string {
 	t.Helper()
 	path := t.TempDir()
@@ -176,7 +177,8 @@ func asNobody(t *testing.T, f func()) {
 	f()
 }
 
-// TestCannotBeUsed holds that a directory that cannot be used is one line that names it, its fault and the remedy.
+// TestCannotBeUsed checks that the error of a directory that cannot be used is one line with its path, the fault and
+// the remedy.
 func TestCannotBeUsed(t *testing.T) {
 	for what, tt := range map[string]struct {
 		prepare func(path string) error
@@ -252,7 +254,7 @@ func TestSymlinkToADirectory(t *testing.T) {
 	wantContent(t, d, name, "state")
 }
 
-// TestOddFiles holds that whatever lies in the place of a state is set aside, without waiting for it or taking memory.
+// TestOddFiles checks that whatever is in the place of a state is set aside, without blocking or taking memory.
 func TestOddFiles(t *testing.T) {
 	for what, prepare := range map[string]func(state string) error{
 		"a gigabyte": func(state string) error {
@@ -321,7 +323,7 @@ func TestOddFiles(t *testing.T) {
 	}
 }
 
-// TestOddFileStays holds that what cannot be set aside is replaced by the next write.
+// TestOddFileStays checks that the next write replaces what could not be set aside.
 func TestOddFileStays(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
@@ -337,7 +339,7 @@ func TestOddFileStays(t *testing.T) {
 	wantContent(t, d, name, "another")
 }
 
-// TestDirectoryComesAndGoes holds that writing begins again, by itself, once the directory can be used again.
+// TestDirectoryComesAndGoes checks that writing resumes by itself once the directory can be used again.
 func TestDirectoryComesAndGoes(t *testing.T) {
 	for what, tt := range map[string]struct {
 		harm func(path string) error
@@ -385,7 +387,8 @@ func TestDirectoryComesAndGoes(t *testing.T) {
 	}
 }
 
-// TestTakenOver holds that a process whose directory was replaced by one that another process uses keeps off it.
+// TestTakenOver checks that a process does not touch its directory after that was replaced by one that another process
+// uses.
 func TestTakenOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "states")
 	d := open(t, path)

@@ -53,7 +53,7 @@ func wantDiscarded(t testing.TB, d *Dir, want Reason) *DiscardedError {
 	return discarded
 }
 
-// files are the names in a directory, but for the lock.
+// files returns the names in a directory, without the lock.
 func files(t testing.TB, path string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(path)
@@ -68,7 +68,7 @@ func files(t testing.TB, path string) (names []string) {
 	return names
 }
 
-// TestCheck holds that a directory that can be used passes the check, which leaves it as it was.
+// TestCheck checks that a usable directory passes and is not changed.
 func TestCheck(t *testing.T) {
 	parent := t.TempDir()
 	used := filepath.Join(parent, "used")
@@ -206,7 +206,7 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// TestRename holds that an account that has no file takes over one of its identity that nobody else has, and no other.
+// TestRename checks that an account without a file takes over one with its identity that no other account has.
 func TestRename(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
@@ -237,8 +237,8 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// TestDiscard holds that a file that is anything but what was written is set aside, in the place of the one before, and
-// hinders nothing.
+// TestDiscard checks that a file that is not what was written is set aside, replaces the one set aside before, and has
+// no other effect.
 func TestDiscard(t *testing.T) {
 	whole := bytes.Join(encode(version, identity, []byte("the state")), nil)
 	replace := func(old, replacement string) []byte { return bytes.Replace(whole, []byte(old), []byte(replacement), 1) }
@@ -288,7 +288,7 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
-// TestCutAndFlipped holds that no file is taken for a state that lacks its end or has a bit of it flipped.
+// TestCutAndFlipped checks that no file is accepted that is cut short or has a flipped bit.
 func TestCutAndFlipped(t *testing.T) {
 	whole := bytes.Join(encode(version, identity, []byte("the state")), nil)
 	if content, err := contentOf(version, identity, whole); err != nil || string(content) != "the state" {
@@ -310,8 +310,7 @@ func TestCutAndFlipped(t *testing.T) {
 	}
 }
 
-// TestLongIdentity holds that the error of a file of another identity is a line that people can read, whatever the file
-// says.
+// TestLongIdentity checks that the error of a file with another identity is a readable line, whatever the file holds.
 func TestLongIdentity(t *testing.T) {
 	other := bytes.Join(encode(version, strings.Repeat("x", 1<<20), nil), nil)
 	_, err := contentOf(version, identity, other)
@@ -320,8 +319,8 @@ func TestLongIdentity(t *testing.T) {
 	}
 }
 
-// TestLeftovers holds that a process killed between two system calls of a write leaves nothing that stays, and nothing
-// that is taken for a state.
+// TestLeftovers checks that a process killed between two system calls of a write leaves nothing that stays or is taken
+// for a state.
 func TestLeftovers(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
@@ -352,7 +351,8 @@ func TestLeftovers(t *testing.T) {
 	wantContent(t, d, name, "before")
 }
 
-// TestFailedWrite holds that a write that fails leaves the state before, no temporary file, and that the next succeeds.
+// TestFailedWrite checks that a failed write leaves the previous state and no temporary file, and that the next write
+// succeeds.
 func TestFailedWrite(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
@@ -380,8 +380,8 @@ func TestFailedWrite(t *testing.T) {
 	wantContent(t, d, name, "after")
 }
 
-// TestFlushed holds that a write has reached the disk when it returns: the content before the file takes its name, and the
-// name after that. A disk that says no is an error, and leaves the state before.
+// TestFlushed checks that a write has reached the disk when it returns: the content before the file is renamed, and the
+// name after that. If the disk fails, so does the write.
 func TestFlushed(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
@@ -434,7 +434,7 @@ func TestFlushed(t *testing.T) {
 	}
 }
 
-// TestConcurrency has accounts written and read side by side.
+// TestConcurrency writes and reads several accounts at the same time.
 func TestConcurrency(t *testing.T) {
 	d := open(t, t.TempDir())
 	var all sync.WaitGroup

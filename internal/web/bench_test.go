@@ -43,9 +43,8 @@ func (c constants) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// bare is what a scrape must be compared with: promhttp's handler with the same
-// collectors of the process, and for each series that s shows a constant one
-// that takes as many bytes.
+// bare is promhttp's handler with the same metrics of the process and, for each series of s, a constant one of the same
+// size.
 func bare(b *testing.B, s *Server) http.Handler {
 	b.Helper()
 	all, err := s.scrape(b.Context()).Gather()
@@ -99,7 +98,7 @@ func bare(b *testing.B, s *Server) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
-// scrapeLoop has all scrapers make a turn of scrapes and returns the time.
+// scrapeLoop makes all scrapers scrape and returns how long that took.
 func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -134,9 +133,8 @@ func scrapeLoop(b *testing.B, client *http.Client, url string) time.Duration {
 	return time.Since(begin)
 }
 
-// BenchmarkScrape compares the scrapes a second of /metrics with those of a
-// bare promhttp handler. The two take turns, so that what else the machine
-// does meets both; "ratio" is the median of the turns.
+// BenchmarkScrape compares the scrapes a second of /metrics with those of a bare promhttp handler. It alternates
+// between the two, so that other load on the machine affects both; "ratio" is the median.
 func BenchmarkScrape(b *testing.B) {
 	api := testutil.New(b,
 		testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 200, twilio.Delivered: 150, twilio.Failed: 50}),

@@ -23,7 +23,7 @@ func TestDocs(t *testing.T) {
 	testutil.WantGenerated(t, filepath.Join("..", "..", "docs", "metrics.md"), "metrics", metricTables(t))
 }
 
-// metricTables lists the metrics of a demo that has refreshed, in groups.
+// metricTables lists the metrics of a demo after a refresh, in groups.
 func metricTables(t *testing.T) string {
 	c, err := config.Load([]string{"--demo", "--storage.path=" + t.TempDir()}, io.Discard)
 	if err != nil {
@@ -89,7 +89,7 @@ func metricTables(t *testing.T) string {
 	return b.String()
 }
 
-// onlyErrorInfo are the metrics of a probe that has failed and no other has.
+// onlyErrorInfo are the metrics that only a failed probe has.
 type onlyErrorInfo struct{ prometheus.Gatherer }
 
 // Gather implements prometheus.Gatherer.

@@ -118,7 +118,7 @@ func TestLandingPageOfAShard(t *testing.T) {
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// hourOf is a snapshot of noon in which operations with these stats were created five minutes before.
+// hourOf is a snapshot at noon with these stats, of operations created five minutes before.
 func hourOf(stats twilio.Stats) *window.Snapshot {
 	totals := window.Totals{Operations: 3, Stats: stats}
 	bars := make([]window.Bar, 61)
@@ -134,7 +134,7 @@ func hourOf(stats twilio.Stats) *window.Snapshot {
 	}
 }
 
-// with returns the snapshot, changed.
+// with returns the snapshot after a change.
 func with(s *window.Snapshot, change func(s *window.Snapshot)) *window.Snapshot {
 	change(s)
 	return s
@@ -150,7 +150,7 @@ func operations(n int, updated time.Duration) []*twilio.Operation {
 	return ops
 }
 
-// What is wrong with an account, in a sentence.
+// TestFindings checks the sentence that says what is wrong with an account.
 func TestFindings(t *testing.T) {
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
 	onScrape := collector.Settings{Account: "a", Window: 24 * time.Hour}
@@ -303,7 +303,7 @@ func render(tb testing.TB, all []*accountView) string {
 	return text.String()
 }
 
-// What an account's part of the page says, beside the sentence.
+// TestAccountView checks what an account's part of the page says besides the sentence.
 func TestAccountView(t *testing.T) {
 	settings := collector.Settings{Account: "a", Interval: time.Minute, Window: 24 * time.Hour}
 	snapshot := hourOf(twilio.Stats{

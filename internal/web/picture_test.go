@@ -14,7 +14,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// barsOf are bars of an hour each, the last one of noon.
+// barsOf are bars of an hour each. The last one begins at noon.
 func barsOf(stats ...twilio.Stats) []window.Bar {
 	bars := make([]window.Bar, len(stats))
 	for i := range stats {

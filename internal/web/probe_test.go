@@ -23,8 +23,8 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// example is an example body of the API's reference. It is read here with
-// another decoder than the client's, and by the names of the reference.
+// example is an example body of the reference. It is decoded independently of the client, by the names in the
+// reference.
 type example struct {
 	ID        string             `json:"id"`
 	Status    twilio.Status      `json:"status"`
@@ -33,8 +33,7 @@ type example struct {
 	UpdatedAt time.Time          `json:"updatedAt"`
 }
 
-// TestProbeExamples holds that a probe of each documented example gives exactly
-// its numbers.
+// TestProbeExamples checks that the probe of each documented example has exactly its numbers.
 func TestProbeExamples(t *testing.T) {
 	files, err := filepath.Glob("../../twilio/testdata/operation-*.json")
 	if err != nil || len(files) < 4 {
@@ -193,8 +192,7 @@ func TestSomeNames(t *testing.T) {
 	}
 }
 
-// TestProbeFailures holds that what cannot be read is an answer with success 0
-// and nothing about an operation.
+// TestProbeFailures checks that an operation that cannot be read is success 0, without metrics of an operation.
 func TestProbeFailures(t *testing.T) {
 	one, two := testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID
 	for name, tc := range map[string]struct {
@@ -232,8 +230,7 @@ func TestProbeFailures(t *testing.T) {
 	}
 }
 
-// TestProbeDebug holds that debug=true answers with the log of the probe, as
-// blackbox_exporter does, and shows no secret.
+// TestProbeDebug checks that debug=true answers with the log of the probe, as blackbox_exporter does, without secrets.
 func TestProbeDebug(t *testing.T) {
 	one, two := testutil.Operation(1, "", twilio.Stats{}).ID, testutil.Operation(2, "", twilio.Stats{}).ID
 	s := testServer(t, testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7})))
@@ -301,8 +298,7 @@ func TestProbesShareAFetch(t *testing.T) {
 	}
 }
 
-// TestProbeKeepsTheCooldown holds that a probe waits like every request of its
-// account after a 429.
+// TestProbeKeepsTheCooldown checks that after a 429 a probe waits like every request of its account.
 func TestProbeKeepsTheCooldown(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s := testServer(t, api, "--web.scrape-timeout-offset=100ms")
@@ -321,9 +317,8 @@ func TestProbeKeepsTheCooldown(t *testing.T) {
 	}
 }
 
-// TestManyProbes holds that probes by the hundred, of an API that does not
-// answer them, keep no refresh from succeeding, and that nothing is left of
-// those whose scrapers have gone.
+// TestManyProbes checks that hundreds of probes, of an API that does not answer them, do not keep refreshes from
+// succeeding, and leave nothing behind once their scrapers have gone.
 func TestManyProbes(t *testing.T) {
 	const probes, rounds = 300, 3
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))

@@ -125,9 +125,8 @@ func TestReloadOfABadFile(t *testing.T) {
 	}
 }
 
-// TestReloadUnderLoad reloads 200 times while scrapes go on: an account
-// that does not change is in every scrape with its counters, none is in a
-// scrape twice, and nothing is left behind.
+// TestReloadUnderLoad reloads 200 times during scrapes. An account that does not change is in every scrape with its
+// counters, none is in a scrape twice, and nothing is left behind.
 func TestReloadUnderLoad(t *testing.T) {
 	const reloads, scrapers = 200, 2
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
@@ -193,8 +192,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	testutil.WaitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines+50 })
 }
 
-// TestReloadWhileScrapesWait holds that an account that goes ends the scrapes
-// that wait for it.
+// TestReloadWhileScrapesWait checks that scrapes waiting for an account end when a reload removes it.
 func TestReloadWhileScrapesWait(t *testing.T) {
 	api := testutil.New(t, testutil.Operation(1, twilio.StatusCompleted, twilio.Stats{twilio.Total: 7}))
 	s, file := testFileServer(t, api, "a , interval: 0s", "b , interval: 0s")

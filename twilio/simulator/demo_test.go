@@ -10,7 +10,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// TestDemoIsLively holds the demo to what its watchers are to see.
+// TestDemoIsLively checks that there is something to see in a demo.
 func TestDemoIsLively(t *testing.T) {
 	clock := time.Date(2026, 11, 23, 9, 41, 0, 0, time.UTC)
 	world := MustWorld(DemoWorld(clock))
@@ -61,8 +61,8 @@ func TestDemoIsLively(t *testing.T) {
 	}
 }
 
-// troubleAt is what the exporter would show of a demo at a time: the operations
-// that are failing and in flight or of the last hour, and those that are stuck.
+// troubleAt returns what the exporter would show of a demo at a time: the operations that are failing and in flight or
+// created in the last hour, and those that are stuck.
 func troubleAt(d *Demo, clock time.Time) (failing, stuck map[string]twilio.Operation) {
 	failing, stuck = map[string]twilio.Operation{}, map[string]twilio.Operation{}
 	for op := range d.world.Operations(clock, clock.Add(-2*time.Hour), clock) {
@@ -78,9 +78,8 @@ func troubleAt(d *Demo, clock time.Time) (failing, stuck map[string]twilio.Opera
 	return failing, stuck
 }
 
-// TestDemoTakesTurns holds the demo to its course, whenever it starts: nothing
-// is wrong at first, a campaign is seen to fail within two minutes, and to end,
-// and then one is stuck, and goes on.
+// TestDemoTakesTurns checks the course of a demo, whenever it starts: nothing is wrong at first, a campaign fails
+// within two minutes and ends, then another one is stuck and continues.
 func TestDemoTakesTurns(t *testing.T) {
 	for _, second := range []time.Duration{0, 17 * time.Second, 59 * time.Second} {
 		start := time.Date(2026, 11, 23, 9, 41, 0, 0, time.UTC).Add(second)

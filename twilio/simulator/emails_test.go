@@ -7,7 +7,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// TestDemoEmails holds that no e-mail campaign of the last hour is failing while the demo runs, that some failed in the
+// TestDemoEmails checks that no e-mail campaign of the last hour fails while the demo runs, that some failed in the
 // week before, and that nothing occurs that e-mails do not have.
 func TestDemoEmails(t *testing.T) {
 	start := noon.Add(12 * time.Hour)

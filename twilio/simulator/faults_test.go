@@ -118,7 +118,7 @@ func TestTokenFaults(t *testing.T) {
 	}
 }
 
-// TestWhichRequestsFail is about the conditions of a fault.
+// TestWhichRequestsFail checks the conditions of faults.
 func TestWhichRequestsFail(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -205,7 +205,7 @@ func TestFaultsRefused(t *testing.T) {
 	}
 }
 
-// TestWrongDate has a wrong Date header in a good answer and in an error.
+// TestWrongDate checks the Date header of a good answer and of an error.
 func TestWrongDate(t *testing.T) {
 	h := NewHandler(NewStatic(exampleOperation()), Settings{Now: at(noon)})
 	h.Faults().MustAdd(Fault{Kind: FaultDate, Offset: 2 * time.Hour, Count: 1})

@@ -29,8 +29,8 @@ func exampleOperation() twilio.Operation {
 	}
 }
 
-// TestAnswersAreThoseOfTheReference compares bodies with the reference's
-// examples, byte for byte but for white space.
+// TestAnswersAreThoseOfTheReference compares bodies with the examples in the reference, byte by byte except for white
+// space.
 func TestAnswersAreThoseOfTheReference(t *testing.T) {
 	h := NewHandler(NewStatic(exampleOperation()), Settings{})
 	for _, tt := range []struct {
@@ -297,8 +297,7 @@ func waitFor(t *testing.T, done func() bool) {
 	}
 }
 
-// TestAnswersAreAsDescribed holds answers of all kinds to the OpenAPI
-// description.
+// TestAnswersAreAsDescribed checks answers of all kinds against the OpenAPI description.
 func TestAnswersAreAsDescribed(t *testing.T) {
 	s := smallWorld()
 	world := MustWorld(s)
@@ -388,8 +387,7 @@ func askMessages(t *testing.T, world *World, ask func(want int, password, target
 	ask(200, "token", "/v1/Emails/Operations?pageSize=3&status=COMPLETED")
 }
 
-// TestConcurrentUse is for the race detector: everything that may be called at
-// any time is called at the same time.
+// TestConcurrentUse calls everything that is safe for concurrent use at the same time, for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	s := smallWorld()
 	world := MustWorld(s)
@@ -428,8 +426,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// FuzzList sends queries of all kinds to every list: whatever is asked, the
-// answer is a page or the documented form of an error.
+// FuzzList sends queries of all kinds to every list. The answer must be a page or an error as documented.
 func FuzzList(f *testing.F) {
 	h := NewHandler(MustWorld(smallWorld()), Settings{Now: at(noon), List: ListSettings{AwkwardTokens: true, Repeat: 2}})
 	f.Add("startDate=2026-03-14&endDate=2026-03-14T12:00:00Z&status=COMPLETED&pageSize=10")

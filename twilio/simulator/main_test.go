@@ -16,7 +16,7 @@ var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 
 func at(t time.Time) func() time.Time { return func() time.Time { return t } }
 
-// smallWorld has a little of everything, two hours of it.
+// smallWorld returns a world of two hours with a little of everything.
 func smallWorld() WorldSettings {
 	s := DefaultWorldSettings()
 	s.Rate = 6

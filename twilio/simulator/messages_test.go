@@ -16,7 +16,7 @@ import (
 
 const exampleMessageID = "comms_message_01h2xcejqtf2nbrexx3vqjhp41000000007"
 
-// A jsonMessage is a message as encoding/json reads it.
+// A jsonMessage is a message decoded by encoding/json.
 type jsonMessage struct {
 	ID, Status string
 	Related    []struct{ Name, ID string }
@@ -30,7 +30,7 @@ type jsonMessage struct {
 	}
 }
 
-// operation is the one that the message says it belongs to.
+// operation returns the operation that the message is related to.
 func (m *jsonMessage) operation() string {
 	for _, related := range m.Related {
 		if related.Name == "OPERATION" {
@@ -40,7 +40,7 @@ func (m *jsonMessage) operation() string {
 	return ""
 }
 
-// codes are those of the attempts' errors, by channel.
+// codes returns the error codes of the attempts, by channel.
 func (m *jsonMessage) codes(t *testing.T) (codes []string) {
 	t.Helper()
 	for _, a := range m.Attempts {
@@ -89,8 +89,8 @@ func readMessages(t *testing.T, h http.Handler, q url.Values) (all []jsonMessage
 	return nil
 }
 
-// TestMessagesFollowTheStats holds that the lists of an operation's messages have as many of each status as its stats
-// say, and the list of all messages has those of all operations.
+// TestMessagesFollowTheStats checks that lists of an operation's messages have as many of each status as its stats say,
+// and that the list of all messages has those of all operations.
 func TestMessagesFollowTheStats(t *testing.T) {
 	settings := smallWorld()
 	settings.MaxRecipients = 40
@@ -149,7 +149,7 @@ func TestMessagesFollowTheStats(t *testing.T) {
 	}
 }
 
-// TestMessagesDoNotChangeTheirMind holds that a message that was lost stays lost, for the same reason.
+// TestMessagesDoNotChangeTheirMind checks that a lost message stays lost, for the same reason.
 func TestMessagesDoNotChangeTheirMind(t *testing.T) {
 	settings := smallWorld()
 	settings.MaxRecipients = 50
@@ -193,7 +193,7 @@ func TestMessagesDoNotChangeTheirMind(t *testing.T) {
 	}
 }
 
-// TestPersonalDataIsRecognizable holds that addresses and contents bear the mark, and nothing else does.
+// TestPersonalDataIsRecognizable checks that addresses and contents contain Personal, and nothing else does.
 func TestPersonalDataIsRecognizable(t *testing.T) {
 	op := operationAt(exampleID, noon)
 	op.Stats = twilio.Stats{twilio.Total: 40, twilio.Failed: 40, twilio.Attempts: 80}
@@ -277,7 +277,7 @@ func TestMessageSettings(t *testing.T) {
 	})
 }
 
-// TestMillionsOfMessages holds that an operation of absurd stats costs nothing.
+// TestMillionsOfMessages checks that an operation with absurd stats costs nothing.
 func TestMillionsOfMessages(t *testing.T) {
 	op := operationAt(exampleID, noon)
 	op.Stats = twilio.Stats{twilio.Total: 1 << 62, twilio.Failed: 1 << 61, twilio.Undelivered: 1 << 61, twilio.Read: 1 << 60}
@@ -289,7 +289,7 @@ func TestMillionsOfMessages(t *testing.T) {
 	}
 }
 
-// TestEmails holds that the operations of e-mails are those of their own source, with their own stats.
+// TestEmails checks that the operations of e-mails come from their own source and have their own stats.
 func TestEmails(t *testing.T) {
 	world := MustWorld(EmailWorldSettings())
 	for _, without := range []bool{false, true} {

@@ -29,8 +29,7 @@ import (
 //go:embed testdata/openapi.yaml
 var description []byte
 
-// checker holds requests and answers to the OpenAPI description, which was
-// written from the reference.
+// checker checks requests and answers against the OpenAPI description, which was written from the reference.
 type checker struct {
 	router routers.Router
 	prefix string
@@ -56,8 +55,8 @@ func newChecker(prefix string) (*checker, error) {
 	return &checker{router: router, prefix: strings.TrimRight(prefix, "/")}, nil
 }
 
-// request says what is wrong with a request: its path, its method, a parameter
-// that is not described or has no such value, or no Basic authentication.
+// request returns what is wrong with a request: path, method, a parameter that is not described or has another value,
+// or missing basic authentication.
 func (c *checker) request(r *http.Request) error {
 	input, err := c.input(r)
 	if err != nil {
@@ -105,7 +104,7 @@ func (c *checker) input(r *http.Request) (*openapi3filter.RequestValidationInput
 	}, nil
 }
 
-// response says what is wrong with the answer to a request.
+// response returns what is wrong with the answer to a request.
 func (c *checker) response(r *http.Request, code int, header http.Header, body []byte) error {
 	input, err := c.input(r)
 	if err != nil {
@@ -129,9 +128,8 @@ func (c *checker) response(r *http.Request, code int, header http.Header, body [
 	})
 }
 
-// checked returns a handler that passes requests on and fails the test when one,
-// or its answer, is not as described. Answers are held until they are whole;
-// one that breaks off is not checked.
+// checked returns a handler that passes on requests and fails the test if one, or its answer, is not as described. It
+// holds answers until they are complete, and does not check those that break off.
 func checked(t testing.TB, h http.Handler) http.Handler {
 	t.Helper()
 	c, err := newChecker("/v1")
@@ -249,9 +247,8 @@ func expect(t *testing.T, err error, wrong string) {
 	}
 }
 
-// TestClientSendsWhatIsDescribed reads a list, one operation of it, its
-// messages and e-mails with the exporter's client: its requests are to be as the
-// reference has them.
+// TestClientSendsWhatIsDescribed reads a list, an operation, its messages and e-mails with the exporter's client, and
+// checks that its requests are as described.
 func TestClientSendsWhatIsDescribed(t *testing.T) {
 	world := MustWorld(smallWorld())
 	h := NewHandler(world, Settings{Now: at(noon), List: ListSettings{AwkwardTokens: true}, Emails: world})

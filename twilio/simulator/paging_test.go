@@ -17,8 +17,7 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// wirePage is a page as encoding/json reads it, so that the encoder is tested
-// against another implementation.
+// wirePage is a page decoded by encoding/json, so that the encoder is tested against another implementation.
 type wirePage struct {
 	Operations []wireOperation `json:"operations"`
 	Pagination struct {
@@ -43,8 +42,7 @@ func (w wireOperation) operation() twilio.Operation {
 	return op
 }
 
-// readAll reads a list to its end as a client does that sends the same
-// parameters with each token.
+// readAll reads a list to its end like a client that sends the same parameters with each token.
 func readAll(t *testing.T, h http.Handler, q url.Values) (pages [][]twilio.Operation) {
 	t.Helper()
 	values := url.Values{}
@@ -88,8 +86,7 @@ func get(h http.Handler, target string) *httptest.ResponseRecorder {
 	return w
 }
 
-// TestPagesEqualBruteForce reads the whole list and filtered parts of it under
-// every combination of settings.
+// TestPagesEqualBruteForce reads the whole list, and filtered parts of it, with every combination of settings.
 func TestPagesEqualBruteForce(t *testing.T) {
 	s := smallWorld()
 	s.Rate = 0.35
@@ -148,7 +145,7 @@ func checkPages(t *testing.T, source Source, truth *Static, list ListSettings, s
 	}
 }
 
-// within is the meaning of bounds, written another way than the code's.
+// within reports whether an operation is within bounds, computed in another way than by the code.
 func within(b Bounds, created, start, end time.Time) bool {
 	unit, inclusive := time.Millisecond, b == Inclusive || b == InclusiveSeconds
 	if b == ExclusiveSeconds || b == InclusiveSeconds {
@@ -177,8 +174,8 @@ func values(q twilio.Query) url.Values {
 	return v
 }
 
-// checkOrder checks that pages hold each operation, once but for the repeats
-// that were asked for, in the order asked for, and are as full as they can be.
+// checkOrder checks that pages hold each operation once, except for wanted repeats, in the wanted order, and are as
+// full as possible.
 func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twilio.Operation, want []twilio.Operation) {
 	t.Helper()
 	size := q.PageSize
@@ -271,7 +268,7 @@ func TestSelfRepeatsThePage(t *testing.T) {
 	}
 }
 
-// TestShiftingList reads a list that changes between its pages.
+// TestShiftingList reads a list that changes between pages.
 func TestShiftingList(t *testing.T) {
 	var ops []twilio.Operation
 	for i := range 40 {
@@ -331,7 +328,7 @@ func TestShiftingList(t *testing.T) {
 	}
 }
 
-// TestJitter holds the disturbed order to what the settings say.
+// TestJitter checks that the order is disturbed as much as the settings say.
 func TestJitter(t *testing.T) {
 	s := DefaultWorldSettings()
 	s.Rate = 600

@@ -122,8 +122,7 @@ var rank = map[twilio.Status]int{
 	twilio.StatusScheduled: 0, twilio.StatusProcessing: 1, twilio.StatusCompleted: 2, twilio.StatusCanceled: 2,
 }
 
-// TestWorldMoves follows every operation of two hours through a day in small
-// steps.
+// TestWorldMoves follows every operation of two hours through a day in small steps.
 func TestWorldMoves(t *testing.T) {
 	for _, includes := range []bool{false, true} {
 		s := smallWorld()
@@ -426,8 +425,7 @@ func TestWorldSettingsRefused(t *testing.T) {
 	}
 }
 
-// TestWorldIsSmall holds the promise that operations cost no memory, and live
-// ones little.
+// TestWorldIsSmall checks that operations, in flight or not, take next to no memory.
 func TestWorldIsSmall(t *testing.T) {
 	heap := func() uint64 {
 		runtime.GC()

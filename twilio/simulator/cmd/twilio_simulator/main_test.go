@@ -119,7 +119,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestHelpWithoutReader holds that help that nobody can read is an error, and no stack trace.
+// TestHelpWithoutReader checks that help that nobody can read is an error, and no stack trace.
 func TestHelpWithoutReader(t *testing.T) {
 	reader, writer := io.Pipe()
 	_ = reader.Close()
