@@ -22,6 +22,7 @@ import (
 // fixed is an account as one scrape shows it. All samples differ.
 func fixed() scraped {
 	created := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+	restarted := created.Add(time.Hour)
 	at := created.Add(2 * time.Hour)
 	s := settings()
 	s.Account, s.Window = `marketing "EU"`, 24*time.Hour
@@ -62,14 +63,14 @@ func fixed() scraped {
 	empty := settings()
 	empty.Account, empty.Tags = "starting", s.Tags
 	read := &view{
-		settings: &s, created: created, started: created, up: true, succeeded: at, throttled: 90 * time.Second,
+		settings: &s, created: created, started: restarted, up: true, succeeded: at, throttled: 90 * time.Second,
 		skew: -1500 * time.Millisecond, skewKnown: true, snapshot: snapshot,
 		results: map[string]int{"success": 1001, "error": 9}, errors: zeroErrors(),
 	}
 
 	read.errors["server"], read.errors["network"] = 5, 4
 	starting := &view{
-		settings: &empty, created: created, started: created, snapshot: &window.Snapshot{},
+		settings: &empty, created: restarted, started: restarted, snapshot: &window.Snapshot{},
 		results: map[string]int{"success": 0, "error": 0}, errors: zeroErrors(),
 	}
 

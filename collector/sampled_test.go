@@ -119,3 +119,16 @@ func TestSampledLimits(t *testing.T) {
 		t.Errorf("%d codes of %d messages", len(s.Errors), total(s.Errors))
 	}
 }
+
+func TestTagLabel(t *testing.T) {
+	for key, want := range map[string]string{
+		"campaign":    "tag_campaign",
+		"cost-center": "tag_cost_center",
+		"azAZ09_":     "tag_azAZ09_",
+		"`{/:@[ é":    "tag_________",
+	} {
+		if got := TagLabel(key); got != want {
+			t.Errorf("%q: %s, want %s", key, got, want)
+		}
+	}
+}

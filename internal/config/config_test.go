@@ -129,6 +129,28 @@ func TestLoadGood(t *testing.T) {
 			account, []string{"--collector.window=7d"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Window == 168*time.Hour },
 		},
+		"all at their least": {
+			account, []string{
+				"--collector.window=1m", "--collector.max-staleness=0", "--twilio.rate-limit=0", "--twilio.max-retries=0",
+				"--collector.page-size=1", "--collector.named-operations=0", "--collector.failure-samples=0",
+			},
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.Window == time.Minute && a.MaxStaleness == 0 && a.RateLimit == 0 && a.MaxRetries == 0 &&
+					a.PageSize == 1 && a.Named == 0 && a.Samples == 0
+			},
+		},
+		"all at their most": {
+			account, []string{
+				"--collector.window=168h", "--collector.interval=168h", "--collector.max-staleness=1",
+				"--collector.page-size=1000", "--collector.named-operations=20", "--collector.failure-samples=20",
+			},
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.Window == 168*time.Hour && a.Interval == a.Window && a.MaxStaleness == 1 &&
+					a.PageSize == 1000 && a.Named == 20 && a.Samples == 20
+			},
+		},
 		"window in weeks": {
 			account, []string{"--collector.window=1w"},
 			func(c *ValidatedConfig) bool { return c.accounts[0].Window == 168*time.Hour },
