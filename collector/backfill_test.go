@@ -23,8 +23,8 @@ func TestBackfill(t *testing.T) {
 			return func(s *Settings) { s.Account, s.Window = name, 3*time.Minute }
 		}
 		read := newRig(t, short(`quoted "\`))
-		var ops []twilio.Operation
 
+		var ops []twilio.Operation
 		for i, created := range []time.Duration{-4 * time.Minute, -150 * time.Second, -time.Minute, -50 * time.Second, -time.Second} {
 			ops = append(ops, twilio.Operation{
 				ID: fmt.Sprintf("comms_operation_%d", i), Status: twilio.StatusCompleted,

@@ -263,8 +263,8 @@ func TestUndocumentedStatuses(t *testing.T) {
 		}
 		late := []twilio.Status{"LATE_1", "LATE_2", "LATE_3"}
 		g := newRig(t, nil)
-		var ops []twilio.Operation
 
+		var ops []twilio.Operation
 		for i, status := range append(append(names[:17:17], late...), names...) {
 			ops = append(ops, twilio.Operation{
 				ID: fmt.Sprint("comms_operation_", i), Status: status,
@@ -282,8 +282,8 @@ func TestUndocumentedStatuses(t *testing.T) {
 			}
 			want["twilio_operations/other"] += float64(len(late))
 			g.want(got, want)
-			n := 0
 
+			n := 0
 			for name := range got {
 				if strings.HasPrefix(name, "twilio_operations/") {
 					n++

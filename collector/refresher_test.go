@@ -668,8 +668,8 @@ func TestStopInTheMiddle(t *testing.T) {
 				g.run(0)
 				synctest.Wait()
 				start := time.Now()
-				var wg sync.WaitGroup
 
+				var wg sync.WaitGroup
 				for range 10 {
 					wg.Go(func() {
 						if err := g.Refresh(t.Context()); !errors.Is(err, context.Canceled) {

@@ -258,8 +258,8 @@ func scrapeSamples(t *testing.T, address string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]string{}
 
+	values := map[string]string{}
 	for line := range strings.Lines(string(body)) {
 		line = strings.TrimSpace(line)
 		if i := strings.LastIndex(line, " "); i > 0 && !strings.HasPrefix(line, "#") {

@@ -171,8 +171,8 @@ func (r *restarting) scrape(p *process) (samples map[string]float64, err error) 
 	}
 	r.count++
 	samples = map[string]float64{}
-	counters := 0
 
+	counters := 0
 	for line := range strings.Lines(string(body)) {
 		i := strings.LastIndex(line, " ")
 		name := line[:max(i, 0)]

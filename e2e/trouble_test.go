@@ -29,8 +29,8 @@ func TestTrouble(t *testing.T) {
 	}
 	pager := startPager(t, fast)
 	accounts := map[string]*account{}
-	var exporters []string
 
+	var exporters []string
 	for i, name := range slices.Sorted(maps.Keys(scenarios)) {
 		settings, window := fastWorld(uint64(i)+1), accountWindow
 		if name == "stuck" {
@@ -553,8 +553,8 @@ func (h *hospital) ratesOver(a *account, past time.Duration) map[string]float64 
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	rates := map[string]float64{}
 
+	rates := map[string]float64{}
 	for _, c := range counters {
 		name := c.labels[model.MetricNameLabel]
 		rate := fmt.Sprintf(`sum(rate(%s{account=%q}[%s]))`, name, a.name, rateRange)

@@ -127,8 +127,8 @@ func many(t *testing.T) []account {
 	stuck := newAPI(t, stuckWorld(9, 2))
 	refused := newAPI(t, quietWorld(10, 2))
 	refused.misbehave(0, refuses)
-	accounts := make([]account, 0, 40)
 
+	accounts := make([]account, 0, 40)
 	for _, brand := range []string{"aurora", "borealis", "cassiopeia", "deneb"} {
 		for _, country := range []string{"at", "be", "ch", "de", "dk", "es", "fr", "it", "nl", "pl"} {
 			accounts = append(accounts, account{brand + "-" + country, calm})

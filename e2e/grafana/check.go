@@ -344,7 +344,6 @@ func (c *checker) checkPanel(p *panel) []error {
 	byAccount := false
 	var refs, names []string
 	dynamic := false
-
 	for i := range p.Targets {
 		t := &p.Targets[i]
 		if slices.Contains(refs, t.RefID) {
@@ -414,8 +413,8 @@ func (c *checker) checkQuery(raw string) error {
 	if err != nil {
 		return fmt.Errorf("%w in %s", err, text)
 	}
-	var errs []error
 
+	var errs []error
 	for _, m := range rated.FindAllStringSubmatch(raw, -1) {
 		if m[2] != "$__rate_interval" {
 			errs = append(errs, fmt.Errorf("%s over %s, not over $__rate_interval", m[1], m[2]))

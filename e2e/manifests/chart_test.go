@@ -62,8 +62,8 @@ func renderAs(deploy, values, name, namespace string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var docs [][]byte
 
+	var docs [][]byte
 	for name, content := range files {
 		if filepath.Ext(name) == ".yaml" {
 			docs = append(docs, split(content)...)

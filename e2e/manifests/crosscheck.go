@@ -488,7 +488,6 @@ func (c *checker) files(ct *corev1.Container) map[string]string {
 		}
 		var kind, name string
 		var items []corev1.KeyToPath
-
 		switch v := c.pod.Spec.Volumes[i]; {
 		case v.Secret != nil:
 			kind, name, items = "Secret", v.Secret.SecretName, v.Secret.Items

@@ -121,8 +121,8 @@ func admitUpdate(updated, live runtime.Object) error {
 	if !ok {
 		return fmt.Errorf("nobody here knows how to update a %s", gvk)
 	}
-	internal := make([]runtime.Object, 2)
 
+	internal := make([]runtime.Object, 2)
 	for i, obj := range []runtime.Object{updated, live} {
 		var err error
 		internal[i], err = legacyscheme.Scheme.ConvertToVersion(obj.DeepCopyObject(),

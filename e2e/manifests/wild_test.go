@@ -170,8 +170,8 @@ global: {imageRegistry: registry.example.com, imagePullSecrets: [pull]}
 			if demo := slices.Contains(args, "--demo"); demo != (kept == 0) || kept > 1 {
 				t.Errorf("%d arguments %s, want one, and none of a demo", kept, storageFlag)
 			}
-			var secrets []string
 
+			var secrets []string
 			for _, v := range spec.Volumes {
 				if v.Secret != nil {
 					secrets = append(secrets, v.Secret.SecretName)

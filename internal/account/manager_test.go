@@ -407,8 +407,8 @@ func TestReloadLog(t *testing.T) {
 		if err := m.Reload(context.WithoutCancel(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		var got []string
 
+		var got []string
 		for line := range strings.Lines(logged.String()) {
 			if strings.Contains(line, "configuration") { // the others are of the accounts themselves
 				got = append(got, strings.TrimSpace(line))
@@ -421,6 +421,8 @@ func TestReloadLog(t *testing.T) {
 	}
 
 	reload("", "c", "b", "a")
+	reload(`level=info msg="configuration reloaded" started=e restarted= stopped= kept="a, b, c"`, "a", "b", "c", "e")
+	reload(`level=info msg="configuration reloaded" started= restarted= stopped=e kept="a, b, c"`, "a", "b", "c")
 	reload(`level=info msg="configuration reloaded" started=d restarted=b stopped=c kept=a`, "a", "b , window: 1h", "d")
 	many := make([]string, 12)
 	for i := range many {

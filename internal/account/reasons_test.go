@@ -115,8 +115,8 @@ func (g *rig) samples(of ...string) map[string]float64 {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	found := map[string]float64{}
 
+	found := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			words := []string{f.GetName()}

@@ -59,8 +59,8 @@ func (p *program) values() map[string]float64 {
 	if err != nil {
 		p.t.Error(err)
 	}
-	values := map[string]float64{}
 
+	values := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			parts := []string{f.GetName()}

@@ -48,8 +48,8 @@ func TestArchitecture(t *testing.T) {
 	for name, dir := range packageDirs {
 		declared[name] = declarations(t, filepath.Join(root, filepath.FromSlash(dir)))
 	}
-	named := 0
 
+	named := 0
 	for _, m := range codeName.FindAllStringSubmatch(text, -1) {
 		names, ok := declared[m[1]]
 		if !ok {
@@ -95,8 +95,8 @@ func declarations(t *testing.T, dir string) map[string]bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
 
+	names := map[string]bool{}
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue

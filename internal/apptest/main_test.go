@@ -414,8 +414,8 @@ func TestStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = idle.Close() }()
-			var waiting sync.WaitGroup
 
+			var waiting sync.WaitGroup
 			for _, path := range []string{"/metrics", "/probe?target=" + testutil.Operation(1, "", twilio.Stats{}).ID} {
 				// Answered or cut off: what counts is that neither holds the end up.
 				waiting.Go(func() { _, _ = testutil.Get(t.Context(), p.url+path) })

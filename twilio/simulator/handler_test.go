@@ -394,8 +394,8 @@ func TestConcurrentUse(t *testing.T) {
 	var clock atomic.Int64
 	now := func() time.Time { return noon.Add(time.Duration(clock.Add(int64(time.Second)))) }
 	h := NewHandler(world, Settings{Now: now})
-	var wg sync.WaitGroup
 
+	var wg sync.WaitGroup
 	for worker := range 8 {
 		wg.Go(func() {
 			for i := range 40 {

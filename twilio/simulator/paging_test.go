@@ -182,8 +182,8 @@ func checkOrder(t *testing.T, list ListSettings, q twilio.Query, pages [][]twili
 	if list.PageCap > 0 {
 		size = min(size, list.PageCap)
 	}
-	var got []twilio.Operation
 
+	var got []twilio.Operation
 	for i, page := range pages {
 		empty := list.EmptyPages && i%2 == 1
 		switch {

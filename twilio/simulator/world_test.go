@@ -347,8 +347,8 @@ func TestTrouble(t *testing.T) {
 			t.Fatal(err)
 		}
 		end := noon.Add(3 * time.Hour)
-		stuck := map[string]bool{}
 
+		stuck := map[string]bool{}
 		for op := range w.List(end, Filter{Status: twilio.StatusProcessing, To: end.Add(-10 * time.Minute)}, false) {
 			stuck[op.ID] = true
 			if op.UpdatedAt.After(op.CreatedAt.Add(10 * time.Minute)) {

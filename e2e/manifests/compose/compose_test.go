@@ -178,7 +178,6 @@ func checkTargets(p *types.Project) error {
 	all := config.Alerting.Alertmanagers
 	var errs []error
 	job := false
-
 	for _, s := range config.Scrape {
 		all = append(all, s.discovery)
 		job = job || s.JobName == manifests.JobName

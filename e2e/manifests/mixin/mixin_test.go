@@ -139,8 +139,8 @@ func TestMixinConfig(t *testing.T) {
 	if err := json.Unmarshal(got["rules.json"], &rules); err != nil {
 		t.Fatal(err)
 	}
-	seen := make(map[string]any)
 
+	seen := make(map[string]any)
 	for _, g := range rules.Groups {
 		for _, rule := range g.Rules {
 			name := rule["record"].(string)

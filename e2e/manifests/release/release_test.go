@@ -175,8 +175,8 @@ func TestSBOM(t *testing.T) {
 	}
 	sbom := load(t).SBOMs[0]
 	program := host.Exporter(t)
-	var args []string
 
+	var args []string
 	for _, arg := range sbom.Args {
 		args = append(args, os.Expand(arg, func(name string) string {
 			return map[string]string{"artifact": program, "document": "sbom.cdx.json"}[name]
@@ -207,8 +207,8 @@ func TestSBOM(t *testing.T) {
 	if err != nil || document.BOMFormat != "CycloneDX" {
 		t.Fatalf("format %q, error %v", document.BOMFormat, err)
 	}
-	var got []string
 
+	var got []string
 	for _, c := range append(document.Components, document.Metadata.Component) {
 		got = append(got, c.Name+" "+c.Version)
 		if len(c.Licenses) == 0 {
