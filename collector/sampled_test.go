@@ -106,7 +106,9 @@ func TestSampledLimits(t *testing.T) {
 				ID: fmt.Sprint(op, "-", m), Code: strconv.Itoa(10_000 + 20*op + m), Channel: "SMS",
 			})
 		}
-		messages[0].Code, messages[0].Channel = twilio.Other, twilio.Other
+		if op > 4 { // after the account's errors have reached their limit
+			messages[0].Code, messages[0].Channel = twilio.Other, twilio.Other
+		}
 		s = s.with(lossy(strconv.Itoa(op), 100), messages, time.Now())
 	}
 
@@ -117,6 +119,12 @@ func TestSampledLimits(t *testing.T) {
 	}
 	if len(s.Errors) > maxAccountErrors+1 || total(s.Errors) != 200 {
 		t.Errorf("%d codes of %d messages", len(s.Errors), total(s.Errors))
+	}
+	if len(s.Errors) != maxAccountErrors+1 || len(s.Operations[0].Errors) != maxOperationErrors+1 {
+		t.Fatal("the limits are not reached")
+	}
+	if err := s.check(); err != nil {
+		t.Errorf("a restart would refuse it: %v", err)
 	}
 }
 
