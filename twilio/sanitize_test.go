@@ -254,3 +254,14 @@ func TestRefusedIDsHideSecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestEscapesCutShort checks that a text may end in the middle of an escape.
+func TestEscapesCutShort(t *testing.T) {
+	var s sanitizer
+	s.add("0123456789abcdef0123456789abcdef")
+	for _, text := range []string{`\`, `\x`, `\x4`, `\u`, `\u123`, `\U1234567`, "%", "%4", "~", `a\`} {
+		if got := s.text(text, maxErrorText); got != text {
+			t.Errorf("%s became %s", text, got)
+		}
+	}
+}
