@@ -204,7 +204,9 @@ func TestLoadGood(t *testing.T) {
 			func(c *ValidatedConfig) bool { return c.flags.Web.HealthListenAddress == ":9861" },
 		},
 		"demo": {nil, []string{"--demo"}, func(c *ValidatedConfig) bool {
-			return c.accounts[0].Interval == 5*time.Second && c.accounts[0].Account == "demo"
+			a := c.accounts[0]
+			return a.Interval == 5*time.Second && a.Account == "demo" && a.RateLimit == 0 &&
+				a.Tags == collector.OperationTags{"campaign", "team"} && len(c.accounts) == 2
 		}},
 		"demo, variables": {
 			map[string]string{
@@ -227,9 +229,16 @@ func TestLoadGood(t *testing.T) {
 				})
 			},
 		},
-		"demo, interval given": {
-			nil, []string{"--demo", "--collector.interval=1m"},
-			func(c *ValidatedConfig) bool { return c.accounts[0].Interval == time.Minute },
+		"demo, settings given": {
+			nil, []string{
+				"--demo", "--collector.interval=1m", "--twilio.rate-limit=5", "--collector.operation-tags=team",
+				"--twilio.resource=messages",
+			},
+			func(c *ValidatedConfig) bool {
+				a := c.accounts[0]
+				return a.Interval == time.Minute && a.RateLimit == 5 && a.Tags == collector.OperationTags{"team"} &&
+					len(c.accounts) == 1
+			},
 		},
 		"line feeds around variables": {
 			map[string]string{
