@@ -57,6 +57,7 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 	if path == "" {
 		return nil, nil //nolint:nilnil // documented
 	}
+
 	dir, err := storage.Open(path, collector.StateVersion)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", storageFlag, err)
@@ -80,9 +81,11 @@ func openStates(path string, reg prometheus.Registerer, logger log.Logger) (*sta
 			Help: "States of accounts that were discarded when the account started, by reason.",
 		}, []string{"reason"}),
 	}
+
 	for _, reason := range storage.Reasons() {
 		s.discarded.WithLabelValues(string(reason))
 	}
+
 	metrics.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "twilio_exporter_storage_bytes",
 		Help: "Size of the files in the storage directory, including those set aside.",

@@ -101,6 +101,7 @@ func newDiscoveryQuery(query string, accounts []*account.Account) (discoveryQuer
 	if err != nil {
 		return q, fmt.Errorf("the query cannot be read: %w", err)
 	}
+
 	for name, value := range values {
 		if len(value) != 1 {
 			return q, fmt.Errorf("%s is given %d times: want it once", sanitize.Quote(name), len(value))

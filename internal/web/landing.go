@@ -140,6 +140,7 @@ func (s *Server) page(list []*account.Account, only string, now time.Time) *page
 		Metrics:  strings.TrimPrefix(s.settings.TelemetryPath, "/"),
 		Profiles: s.settings.EnablePprof,
 	}
+
 	if only != "" {
 		p.Only = only
 		p.All = count(int64(len(s.accounts.List())), "account")

@@ -107,6 +107,7 @@ type call struct {
 	id       string          // of what to fetch
 }
 
+// route returns what a path asks for.
 func route(path string) call {
 	for _, collection := range []struct {
 		path        string
@@ -117,13 +118,11 @@ func route(path string) call {
 		{"/v1/Emails/Operations", twilio.EndpointList, twilio.EndpointFetch, true},
 		{"/v1/Messages", twilio.EndpointListMessages, twilio.EndpointFetchMessage, false},
 	} {
-		below, found := strings.CutPrefix(path, collection.path)
-		id := strings.TrimPrefix(below, "/")
-		switch {
-		case !found:
-		case below == "":
+		if path == collection.path {
 			return call{endpoint: collection.list, emails: collection.emails}
-		case below != id && id != "" && !strings.Contains(id, "/"):
+		}
+		id, found := strings.CutPrefix(path, collection.path+"/")
+		if found && id != "" && !strings.Contains(id, "/") {
 			return call{collection.fetch, collection.emails, id}
 		}
 	}
