@@ -1,5 +1,5 @@
-// Package grafana holds the dashboards of deploy/grafana to Grafana's schema,
-// to the metrics and rules that they draw, and to the project's own habits.
+// Package grafana checks the dashboards in deploy/grafana against Grafana's schema, the metrics and rules that they show,
+// and conventions of this project.
 package grafana
 
 import (
@@ -27,7 +27,7 @@ var dashboardSchema []byte
 // gridColumns is the width of Grafana's grid.
 const gridColumns = 24
 
-// ourSource is how everything names its data source: by the variable.
+// ourSource is how everything refers to the data source: by the variable.
 const ourSource = "${datasource}"
 
 type source struct{ Type, UID string }
@@ -84,7 +84,7 @@ type dashboard struct {
 	}
 }
 
-// checker knows what dashboards may refer to.
+// checker checks dashboards. It knows what they may refer to.
 type checker struct {
 	schema   *jsonschema.Schema
 	known    known
@@ -118,7 +118,7 @@ func newChecker(r *rules, runbooks string, uids []string) (*checker, error) {
 	}, nil
 }
 
-// check returns all that is wrong with the dashboard in this file.
+// check returns everything that is wrong with the dashboard in a file.
 func (c *checker) check(content []byte) error {
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(content))
 	if err != nil {
@@ -161,7 +161,7 @@ func (c *checker) check(content []byte) error {
 	return errors.Join(errs...)
 }
 
-// tidied is the same JSON as Grafana writes it.
+// tidied returns the JSON formatted as Grafana writes it.
 func tidied(content []byte) ([]byte, error) {
 	var document any
 	decoder := json.NewDecoder(bytes.NewReader(content))
@@ -186,7 +186,7 @@ func flatten(panels []panel) []panel {
 	return all
 }
 
-// checkSources finds data sources that are not the variable's.
+// checkSources reports data sources that are not the variable.
 func checkSources(node any, path string) error {
 	var errs []error
 	switch node := node.(type) {
@@ -214,7 +214,7 @@ var (
 	toRunbook   = regexp.MustCompile(`^\$\{runbooks\}/(.+)$`)
 )
 
-// checkLinks follows every link there is.
+// checkLinks follows all links.
 func (c *checker) checkLinks(node any, path string) []error {
 	var errs []error
 	switch node := node.(type) {
@@ -280,11 +280,11 @@ func checkVariables(d *dashboard) []error {
 			errs = append(errs, fmt.Errorf("variable %s of type %s is not wanted", v.Name, v.Type))
 		}
 		delete(want, v.Name)
-		// A value for all keeps the queries short where there are fifty accounts.
+		// A value for "All" keeps queries short if there are fifty accounts.
 		if v.Type == "query" && (!v.Multi || !v.IncludeAll || v.AllValue == "") {
 			errs = append(errs, fmt.Errorf("variable %s must take several values, and all with a value of its own", v.Name))
 		}
-		// Who has no label cluster must not be left out.
+		// Series without a label cluster must not be left out.
 		if (v.Name == "cluster" || v.Name == "job") && v.AllValue != ".*" {
 			errs = append(errs, fmt.Errorf("variable %s: all is %q, want .* for series without that label", v.Name, v.AllValue))
 		}
@@ -296,7 +296,7 @@ func checkVariables(d *dashboard) []error {
 	return errs
 }
 
-// checkLayout looks at ids and places.
+// checkLayout checks ids and positions of panels.
 func checkLayout(all []panel) []error {
 	var errs []error
 	ids := map[int]bool{}
@@ -390,7 +390,7 @@ func (c *checker) checkPanel(p *panel) []error {
 	return errs
 }
 
-// filled are the variables with values such as Grafana would fill in.
+// filled replaces variables by values, as Grafana would.
 var filled = strings.NewReplacer(
 	"${datasource}", "prometheus",
 	"$cluster", "(|eu)",
@@ -403,7 +403,7 @@ var filled = strings.NewReplacer(
 
 var rated = regexp.MustCompile(`\b(i?rate|increase|i?delta)\s*\([^\[]*\[([^\]]*)\]`)
 
-// checkQuery parses an expression as Prometheus would and looks up what it names.
+// checkQuery parses an expression like Prometheus and looks up the names in it.
 func (c *checker) checkQuery(raw string) error {
 	text := filled.Replace(raw)
 	if i := strings.IndexByte(text, '$'); i >= 0 {

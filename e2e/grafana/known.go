@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// known are the series that a query may name, by metric: the labels that they
-// bear, or nil for the results of rules, whose labels are whatever comes out.
+// known are the metrics that a query may name, with their labels. Results of rules have nil, as any label may come out
+// of them.
 type known map[string][]string
 
 // target are the labels that a scrape adds.
@@ -27,7 +27,7 @@ var ofProcess = []string{
 	"process_cpu_seconds_total", "process_open_fds", "process_resident_memory_bytes",
 }
 
-// ofExporter returns the exporter's own metrics, each with its labels.
+// ofExporter returns the exporter's metrics with their labels.
 func ofExporter() known {
 	k := known{}
 	add := func(labels string, names ...string) {
@@ -89,8 +89,7 @@ func ofExporter() known {
 	return k
 }
 
-// rules are what Prometheus evaluates: names of records, of alerts, and the
-// metrics that they read.
+// rules are what Prometheus evaluates: the names of records and of alerts, and the metrics that they read.
 type rules struct {
 	records, alerts, reads []string
 }
@@ -139,7 +138,7 @@ func readRules(dir string) (*rules, error) {
 	return found, nil
 }
 
-// selected are the names of the metrics that an expression reads.
+// selected returns the names of the metrics that an expression reads.
 func selected(expr parser.Expr) []string {
 	var names []string
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {

@@ -7,14 +7,13 @@ import (
 	"strings"
 )
 
-// refreshOnTimeRange is Grafana's number for a variable that is asked anew when
-// the time range changes.
+// refreshOnTimeRange is Grafana's number for a variable that is queried again when the time range changes.
 const refreshOnTimeRange = 2
 
 var ofAccounts = regexp.MustCompile(`[\w:]*\{[^{}]*account=~"\$account\|?"[^{}]*\}`)
 
-// probe begins the names of metrics of single operations. They are of a job of their own: on a dashboard whose variable
-// job is that of the probes, what else is drawn cannot be of it.
+// probe begins the names of metrics of single operations. They come from a job of their own, so a dashboard whose
+// variable job is that of the probes cannot show anything else by it.
 const probe = "twilio_probe_"
 
 // lint is modelled on Grafana's dashboard-linter; each finding names its rule.
@@ -52,7 +51,7 @@ func lint(d *dashboard) []error {
 	return errs
 }
 
-// ofAnyJob finds selectors of accounts that look at all jobs or clusters.
+// ofAnyJob finds selectors of accounts that match all jobs or clusters.
 func ofAnyJob(where, expr string, ofProbes bool) []error {
 	var errs []error
 	for _, selector := range ofAccounts.FindAllString(expr, -1) {

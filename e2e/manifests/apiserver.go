@@ -39,7 +39,7 @@ import (
 	_ "k8s.io/kubernetes/pkg/apis/policy/install"
 )
 
-// strategies are what the API server asks when one of these is created.
+// strategies are what the API server uses to create these objects.
 var strategies = map[schema.GroupKind]rest.RESTCreateStrategy{
 	{Group: "apps", Kind: "Deployment"}:                 deployment.Strategy,
 	{Group: "apps", Kind: "StatefulSet"}:                statefulset.Strategy,
@@ -54,9 +54,8 @@ var strategies = map[schema.GroupKind]rest.RESTCreateStrategy{
 	{Group: "policy", Kind: "PodDisruptionBudget"}:      poddisruptionbudget.Strategy,
 }
 
-// admit takes one object in YAML as the API server does on create with
-// fieldValidation=Strict: unknown and repeated fields, bad values and anything
-// it would warn of are errors. The object comes back with defaults filled in.
+// admit admits an object in YAML like the API server on create with fieldValidation=Strict: unknown and duplicate
+// fields, bad values and anything it would warn about are errors. It returns the object with defaults filled in.
 func admit(doc []byte) (runtime.Object, error) {
 	var kind metav1.TypeMeta
 	if err := yaml.Unmarshal(doc, &kind); err != nil {
@@ -120,9 +119,8 @@ func (r *warningRecorder) AddWarning(_, text string) {
 	*r = append(*r, errors.New("warning: "+text))
 }
 
-// admitPod takes the pod that a controller makes of a template, under the name and
-// with the labels that it has then: those of a workload can be good, and its pods'
-// too long.
+// admitPod admits the pod that a controller makes of a template, with the name and labels that it would have: those of
+// a workload may be valid while those of its pods are too long.
 func admitPod(w *workload) error {
 	made := &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -156,8 +154,7 @@ func admitPod(w *workload) error {
 	return err
 }
 
-// podSecurity holds a pod to the Pod Security Standard `restricted`, as the
-// admission plugin does.
+// podSecurity checks a pod against the Pod Security Standard `restricted`, like the admission plugin.
 func podSecurity(template *corev1.PodTemplateSpec) error {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {

@@ -1,9 +1,7 @@
-// Package manifests holds the files of deploy/k8s and deploy/helm to what a
-// cluster would say of them: they are built by kustomize and Helm, decoded,
-// defaulted and validated by the API server's own code, and then checked against
-// each other and against what the exporter offers. Run its tests with -count=1:
-// go does not see changes of files outside the module, and would repeat an old
-// result.
+// Package manifests checks the files in deploy/k8s and deploy/helm as a cluster would. kustomize and Helm build them, the
+// API server's own code decodes, defaults and validates them, and then they are checked against each other and against
+// what the exporter offers. Run its tests with -count=1, as go test does not notice changes of files outside the module
+// and would repeat an old result.
 package manifests
 
 import (
@@ -19,12 +17,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Bundle is what one kustomization or chart yields, decoded.
+// Bundle holds the decoded objects of a kustomization or a chart.
 type Bundle struct {
 	Objects []runtime.Object
 }
 
-// of returns a bundle's objects of one type.
+// of returns the objects of one type in a bundle.
 func of[T runtime.Object](b *Bundle) []T {
 	var out []T
 	for _, o := range b.Objects {
@@ -35,13 +33,11 @@ func of[T runtime.Object](b *Bundle) []T {
 	return out
 }
 
-// maxApplySize is what `kubectl apply` can keep of an object in the annotation
-// last-applied-configuration.
+// maxApplySize is the largest object that `kubectl apply` can keep in the annotation last-applied-configuration.
 const maxApplySize = 256 << 10
 
-// Build runs kustomize on dir as `kubectl apply -k` does, with the same
-// restrictions on what may be read, and returns what the API server would
-// store. The error joins everything that the server would refuse or warn of.
+// Build runs kustomize on dir like `kubectl apply -k`, with the same restrictions on what may be read, and returns what
+// the API server would store. The error joins everything that the server would refuse or warn about.
 func Build(dir string) (*Bundle, error) {
 	docs, err := kustomize(dir)
 	if err != nil {

@@ -13,11 +13,10 @@ const (
 	probePath   = "/probe"
 )
 
-// SchemaFile is the JSON Schema of the configuration file, from the root of the
-// repository.
+// SchemaFile is the JSON Schema of the configuration file, relative to the root of the repository.
 const SchemaFile = "deploy/accounts.schema.json"
 
-// Flags are the exporter's flags, sorted.
+// Flags returns the exporter's flags, sorted.
 var Flags = []string{
 	"--backfill",
 	"--collector.concurrency",
@@ -62,7 +61,7 @@ var Flags = []string{
 	"--web.telemetry-path",
 }
 
-// Environment are the variables that the exporter and its runtime read.
+// Environment returns the variables that the exporter and its runtime read.
 var Environment = []string{
 	"GOMAXPROCS",
 	"GOMEMLIMIT",

@@ -35,7 +35,7 @@ var crdFiles = map[string]struct{ module, dir string }{
 	"external-secrets.io": {"github.com/external-secrets/external-secrets@v1.3.2", "config/crds/bases"},
 }
 
-// customResource is the schema of one kind, compiled.
+// customResource is the compiled schema of a kind.
 type customResource struct {
 	structural *structuralschema.Structural
 	validator  validation.SchemaValidator
@@ -94,7 +94,7 @@ func loadCRD(gvk schema.GroupVersionKind) (*customResource, error) {
 	return &customResource{structural, validator, cel.NewValidator(structural, true, celconfig.PerCallLimit)}, nil
 }
 
-// admitCustom does for custom resources what admit does for Kubernetes'.
+// admitCustom does for custom resources what admit does for Kubernetes' own.
 func admitCustom(doc []byte, gvk schema.GroupVersionKind) (runtime.Object, error) {
 	cr, err := customResourceOf(gvk)
 	if err != nil {

@@ -23,15 +23,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// refreshTimeout is the default of --collector.refresh-timeout: so long can a
-// pod stay unready.
+// refreshTimeout is the default of --collector.refresh-timeout. A pod may be unready for so long.
 const refreshTimeout = 15 * time.Minute
 
-// Check holds the objects of a bundle against each other and against what the
-// exporter offers: what each is valid by itself and still does not work
-// together. External are the Secrets that come from outside, with their keys, and
-// the directories, with the files that something else writes there into the pod.
-// The error joins everything that is wrong.
+// Check checks the objects of a bundle against each other and against what the exporter offers: each may be valid by
+// itself and still not work with the others. external are Secrets from elsewhere with their keys, and directories with
+// the files that something else writes into them in the pod. The error joins everything that is wrong.
 func (b *Bundle) Check(external map[string][]string) error {
 	c := checker{Bundle: b, external: maps.Clone(external)}
 	pods := make(map[string]labelled)
@@ -86,14 +83,14 @@ func (c *checker) addf(format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf(format, args...))
 }
 
-// labelled is what a selector can select.
+// labelled is something that a selector can select.
 type labelled struct {
 	namespace string
 	labels    labels.Set
 }
 
-// selects returns which of candidates a selector matches. All but one is wrong:
-// two instances in a namespace must not take each other's pods.
+// selects returns which of the candidates a selector matches. It must match exactly one, as two instances in a
+// namespace must not take each other's pods.
 func (c *checker) selects(who, namespace string, selector *metav1.LabelSelector,
 	candidates map[string]labelled) string {
 	s, err := metav1.LabelSelectorAsSelector(selector)
@@ -123,7 +120,7 @@ func (c *checker) selects(who, namespace string, selector *metav1.LabelSelector,
 	return ""
 }
 
-// once reports candidates that are not selected, and those that are twice.
+// once reports candidates that are selected by none or by several.
 func (c *checker) once(who string, candidates map[string]labelled, selected []string) {
 	for name := range candidates {
 		if n := len(slices.DeleteFunc(slices.Clone(selected), func(s string) bool { return s != name })); n != 1 {
@@ -175,8 +172,7 @@ func (c *checker) workload(w workload) {
 
 const storageFlag = "--storage.path="
 
-// storage wants the directory of the state to be a volume that can be written, and
-// one that no two pods share.
+// storage checks that the directory of the state is on a writable volume that no two pods share.
 func (c *checker) storage(w workload) {
 	ct := &c.pod.Spec.Containers[0]
 	for _, arg := range ct.Args {
@@ -225,7 +221,7 @@ func (c *checker) storage(w workload) {
 // vaultAgent is the annotation by which the Vault agent is put into a pod.
 const vaultAgent = "vault.hashicorp.com/agent-inject"
 
-// ids wants the image's user and group, or none at all: then the cluster chooses.
+// ids checks that the pod runs as the image's user and group, or leaves all ids to the cluster.
 func (c *checker) ids(w workload) {
 	s := c.pod.Spec.SecurityContext
 	if s == nil {
@@ -243,7 +239,7 @@ func (c *checker) ids(w workload) {
 	}
 }
 
-// shards wants every process to know its number, and how many there are.
+// shards checks that each process knows its index and the number of shards.
 func (c *checker) shards(w workload) {
 	var total, index string
 	for _, e := range c.pod.Spec.Containers[0].Env {
@@ -305,7 +301,7 @@ func (c *checker) container() {
 	c.probe("readinessProbe", ct.ReadinessProbe, readyPath)
 }
 
-// memory wants a soft limit of the Go runtime that acts before the kernel does.
+// memory checks that the Go runtime's soft limit is below what the kernel enforces.
 func (c *checker) memory(ct *corev1.Container) {
 	i := slices.IndexFunc(ct.Env, func(e corev1.EnvVar) bool { return e.Name == "GOMEMLIMIT" })
 	if i < 0 {
@@ -325,7 +321,7 @@ func (c *checker) memory(ct *corev1.Container) {
 	}
 }
 
-// probePort wants probes to go where neither TLS nor a password is asked for.
+// probePort checks that probes use a port that needs neither TLS nor a password.
 func (c *checker) probePort(ct *corev1.Container) {
 	protected, want := false, "metrics"
 	for _, arg := range ct.Args {
@@ -383,7 +379,7 @@ func hasPort(pod *corev1.PodTemplateSpec, p intstr.IntOrString) bool {
 	return false
 }
 
-// hasPort is true for a workload that is not known: that is reported already.
+// hasPort reports whether a workload has a port. It is true for an unknown workload, which is reported elsewhere.
 func (c *checker) hasPort(workload string, p intstr.IntOrString) bool {
 	for _, w := range c.workloads() {
 		if w.name == workload {
@@ -425,8 +421,8 @@ func (c *checker) key(who, kind, name, key string) {
 	}
 }
 
-// references follows every reference to a Secret or ConfigMap, and every path
-// of a file in arguments and in the accounts' configuration.
+// references follows all references to Secrets and ConfigMaps, and all paths of files in arguments and in the accounts'
+// configuration.
 func (c *checker) references() {
 	for i := range c.pod.Spec.Containers {
 		ct := &c.pod.Spec.Containers[i]
@@ -463,8 +459,7 @@ func (c *checker) references() {
 	}
 }
 
-// files are what a container finds in its volumes: content by path, empty if it
-// comes from outside.
+// files returns what a container finds in its volumes: contents by path, empty if they come from elsewhere.
 func (c *checker) files(ct *corev1.Container) map[string]string {
 	files := make(map[string]string)
 	for dir, names := range c.external {
@@ -588,8 +583,7 @@ func (c *checker) accounts(content string, files map[string]string) {
 	}
 }
 
-// webConfig wants the files that a web.yml in dir names, and a monitor that
-// presents what it asks for.
+// webConfig checks that the files named in a web.yml exist, and that a monitor presents what it asks for.
 func (c *checker) webConfig(dir, content string, files map[string]string) {
 	var config struct {
 		TLS struct {
@@ -689,7 +683,7 @@ func (c *checker) monitors(pods map[string]labelled) {
 	}
 }
 
-// custom looks at the kinds that are kept as they are.
+// custom checks custom resources that are kept as they are, without a Go type.
 func (c *checker) custom() {
 	for _, u := range of[*unstructured.Unstructured](c.Bundle) {
 		who := u.GetKind() + " " + u.GetName()
@@ -724,7 +718,7 @@ func (c *checker) custom() {
 	}
 }
 
-// address wants NAME.NAMESPACE.svc:PORT to be a Service's.
+// address checks that NAME.NAMESPACE.svc:PORT is the address of a Service.
 func (c *checker) address(who, address string) {
 	for _, s := range of[*corev1.Service](c.Bundle) {
 		for _, p := range s.Spec.Ports {
@@ -833,7 +827,7 @@ func oneNamespace(p networkingv1.NetworkPolicyPeer) bool {
 	return p.NamespaceSelector != nil && len(p.NamespaceSelector.MatchLabels) > 0
 }
 
-// prometheusPod is what every way of installing Prometheus gives its pods.
+// prometheusPod is a label that pods of Prometheus have, however it is installed.
 var prometheusPod = labels.Set{"app.kubernetes.io/name": "prometheus"}
 
 func matches(selector *metav1.LabelSelector, set labels.Set) bool {

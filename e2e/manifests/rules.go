@@ -21,9 +21,8 @@ const (
 	PrometheusRuleFile = "deploy/k8s/components/prometheusrule/prometheusrule.yaml"
 )
 
-// PrometheusRules returns one PrometheusRule for each rule file in dir, in the
-// order of their names, comments kept. kustomize cannot do that: it takes a
-// file into a ConfigMap, but not into the spec of another object.
+// PrometheusRules returns a PrometheusRule for each rule file in dir, ordered by name and with comments. kustomize
+// cannot do that: it can put a file into a ConfigMap, but not into the spec of another object.
 func PrometheusRules(dir string) ([]byte, error) {
 	var files []string
 	for _, pattern := range []string{"*.yml", "*.yaml"} {

@@ -25,7 +25,7 @@ const (
 	// refusedFor is how long look-ups pause after the API has refused to show messages.
 	refusedFor = time.Hour
 
-	// sampleAgain is how long to wait before looking up an operation again that has lost more since.
+	// sampleAgain is how long to wait before an operation that has lost more is looked up again.
 	sampleAgain = 10 * time.Minute
 	// emptyAgain is how long to wait if no message was found. It doubles each time, up to sampleAgain.
 	emptyAgain = time.Minute
@@ -175,7 +175,7 @@ func (s *sampler) sample(ctx context.Context, op *twilio.Operation) ([]collector
 	return messages, lastErr
 }
 
-// list returns ids of lost messages of an operation with this status, which lost is the number of.
+// list returns ids of an operation's lost messages with this status. lost is how many there are.
 func (s *sampler) list(ctx context.Context, op *twilio.Operation, status twilio.Status, lost int64) ([]string, error) {
 	if lost == 0 {
 		return nil, nil

@@ -151,7 +151,7 @@ func (m *Manager) replace(ctx context.Context, configs []config.Account) error {
 	m.Waiting() // if all are ready, this records it before new accounts are added
 	r := newReplacement(m.List(), configs)
 
-	// Removed accounts disappear at once. One with other settings is exported as it was until its successor runs.
+	// Removed accounts disappear at once. Accounts with other settings are exported as they were until their successors run.
 	visible := slices.DeleteFunc(slices.Clone(m.List()), r.isStopped)
 	m.current.Store(&visible)
 

@@ -106,7 +106,7 @@ func (s *states) close() {
 func identity(c *config.Account) string {
 	api := c.BaseURL.String()
 	if c.AccountSID == config.DemoAccountSID {
-		api = "demo" // its port is another each time
+		api = "demo" // its port changes with every start
 	}
 	resource := cmp.Or(c.Resource, twilio.Messages)
 	return strings.Join([]string{c.AccountSID, api, string(resource)}, " ")
