@@ -14,13 +14,12 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// fullAlerts measures all that docs/alerts.md says, and writes it.
+// fullAlerts makes the test measure everything in docs/alerts.md, and write that file.
 var fullAlerts = flag.Bool("alerts.full", false, "measure every interval and a whole week, and write docs/alerts.md")
 
-// TestAlertTimes measures how soon each alert begins when something goes wrong
-// and how soon it ends when it is mended, and fails where a goal is missed or
-// docs/alerts.md says something else. With -alerts.full it looks at every
-// interval and at a whole quiet week, and writes the file.
+// TestAlertTimes measures how soon each alert fires when something goes wrong, and how soon it resolves when that is
+// fixed. It fails if a goal is missed or docs/alerts.md says something else. With -alerts.full it measures every
+// interval and a whole quiet week, and writes the file.
 func TestAlertTimes(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(project, "docs", "alerts.md")
@@ -139,13 +138,13 @@ const (
 	after   = 110 * time.Minute
 )
 
-// alertTime is an alert that a trouble raises, and when it must begin and end.
+// alertTime is an alert that a trouble raises, with the times in which it must fire and resolve.
 type alertTime struct {
 	alert, severity string
 	begin, end      float64 // minutes, at most; 0: no goal
 }
 
-// troubleCase is an account, on an exporter of its own, that something befalls.
+// troubleCase is an account, on an exporter of its own, with which something goes wrong.
 type troubleCase struct {
 	name    string
 	lasts   time.Duration // trouble, if 0
@@ -488,24 +487,23 @@ func troubleCases() []troubleCase {
 	}
 }
 
-// epoch is when simulated time begins: a Monday, not at the time zero, before
-// which there is nothing.
+// epoch is when simulated time begins. It is a Monday, and not the zero time, as there is nothing before that.
 var epoch = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 
-// historyRecords are what alerts compare with the days before.
+// historyRecords are the records of previous days that alerts compare with.
 var historyRecords = []string{"account:twilio_messages_delivered:increase1h", "account:twilio_attempts:increase1h"}
 
-// ofExporters are alerts that have no account.
+// ofExporters are alerts without an account.
 var ofExporters = []string{"TwilioExporterClockSkew", "TwilioExporterReloadFailed", "TwilioExporterRestarting"}
 
-// patient is an account that a case befalls.
+// patient is the account of a case.
 type patient struct {
 	*simAccount
 	*troubleCase
 	shown, mended time.Time
 }
 
-// patients are those of all cases.
+// patients returns the accounts of all cases.
 func patients(start time.Time) []*patient {
 	cases := troubleCases()
 	var all []*patient
@@ -532,7 +530,7 @@ func patients(start time.Time) []*patient {
 	return all
 }
 
-// measure runs all cases beside each other and returns the table.
+// measure runs all cases side by side and returns the table.
 func measure(t *testing.T) string {
 	t.Helper()
 	start := epoch.Add(8 * 24 * time.Hour)
@@ -583,8 +581,7 @@ func measure(t *testing.T) string {
 	return timesTable(t, r, all, start)
 }
 
-// timesTable says when alerts began and ended, and complains of goals that are
-// missed and of alerts that nobody expects.
+// timesTable returns when alerts fired and resolved. It reports missed goals and unexpected alerts.
 func timesTable(t *testing.T, r *ruleRun, all []*patient, start time.Time) string {
 	t.Helper()
 	var rows strings.Builder
@@ -658,7 +655,7 @@ func goal(minutes float64) string {
 	return fmt.Sprintf("%g", minutes)
 }
 
-// middle is the median.
+// middle returns the median.
 func middle(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)

@@ -19,7 +19,7 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// newcomer is an account whose exporter and Prometheus are installed now.
+// newcomer is an account whose exporter and Prometheus have just been installed.
 type newcomer struct {
 	name  string
 	world *simulator.World
@@ -28,7 +28,8 @@ type newcomer struct {
 // untilTrouble is how long after the installation something happens to a newcomer.
 const untilTrouble = 4 * time.Hour
 
-// newcomers are two accounts that send as much in every hour, until one stops and the other delivers a fifth.
+// newcomers are two accounts that send the same number in every hour, until one stops and the other delivers only a
+// fifth.
 func newcomers() []newcomer {
 	trouble := time.Now().Add(untilTrouble)
 	sending := simulator.WorldSettings{Rate: 5, MaxRecipients: 200, FailedShare: 0.01, UndeliveredShare: 0.03}
@@ -44,8 +45,9 @@ func newcomers() []newcomer {
 	return []newcomer{{"stops", simulator.MustWorld(stops)}, {"drops", simulator.MustWorld(drops)}}
 }
 
-// TestBackfill loads what --backfill prints into a real Prometheus as deploy/prometheus/README.md says: on the first day,
-// queries and dashboards show the days before, their numbers are right, and alerts compare with them.
+// TestBackfill loads what --backfill prints into a real Prometheus, as described in deploy/prometheus/README.md. It
+// checks that on the first day queries and dashboards show previous days, that their numbers are right, and that alerts
+// compare with them.
 func TestBackfill(t *testing.T) {
 	t.Parallel()
 	accounts := newcomers()
@@ -164,8 +166,8 @@ func pastIsRight(t *testing.T, s *stack, accounts []newcomer, instance string) {
 	}
 }
 
-// dashboardsShowThePast holds that every expression of a dashboard that is about counters, and about nothing else, has
-// series at a time before the exporter was there.
+// dashboardsShowThePast checks that every expression of a dashboard that reads only counters has series at a time
+// before the exporter was installed.
 func dashboardsShowThePast(t *testing.T, s *stack, history string, at time.Time) {
 	t.Helper()
 	known := pastMetrics(t, history)
@@ -202,7 +204,7 @@ func dashboardsShowThePast(t *testing.T, s *stack, history string, at time.Time)
 
 var ofCounter = regexp.MustCompile(`(?m)^# TYPE (\w+) counter$`)
 
-// pastMetrics are those that have a past: the counters of a history, and what rules record of these alone.
+// pastMetrics returns the metrics that have a past: the counters, and what rules record from these alone.
 func pastMetrics(t *testing.T, history string) map[string]bool {
 	t.Helper()
 	known := map[string]bool{}
@@ -225,7 +227,7 @@ func pastMetrics(t *testing.T, history string) map[string]bool {
 	return known
 }
 
-// isOf says whether an expression is about nothing but these metrics.
+// isOf reports whether an expression reads only these metrics.
 func isOf(t *testing.T, expr string, metrics map[string]bool) bool {
 	t.Helper()
 	tree, err := promql.ParseExpr(expr)
@@ -242,8 +244,8 @@ func isOf(t *testing.T, expr string, metrics map[string]bool) bool {
 	return only
 }
 
-// alertsOfTheFirstDay goes through the hours after the installation, with what was loaded and without: alerts that compare
-// with the days before fire if the former, and only if.
+// alertsOfTheFirstDay evaluates the hours after the installation, with and without what was loaded. Alerts that compare
+// with previous days must fire with it, and only with it.
 func alertsOfTheFirstDay(t *testing.T, blocks string, accounts []newcomer, instance string, installed time.Time) {
 	t.Helper()
 	for loaded, dir := range map[bool]string{true: blocks, false: t.TempDir()} {

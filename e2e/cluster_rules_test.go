@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// ofCluster gives samples the label by which a store tells clusters apart.
+// ofCluster adds the label to samples by which a store distinguishes clusters.
 func ofCluster(cluster string, page []scraped) []scraped {
 	all := make([]scraped, len(page))
 	for i, s := range page {
@@ -154,7 +154,7 @@ func TestClusters(t *testing.T) {
 	}
 }
 
-// threshold is the figure in the expression of a threshold.
+// threshold returns the number in the expression of a threshold.
 func threshold(t *testing.T, expr string) float64 {
 	t.Helper()
 	var value float64

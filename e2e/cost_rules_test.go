@@ -20,9 +20,8 @@ var (
 	costThan = flag.String("alerts.than", "", "other rules, with which BenchmarkRules compares them")
 )
 
-// BenchmarkRules evaluates every rule once over 1,000 accounts with two hours of
-// samples, and reports the processor's time for it. Rules to compare with are
-// evaluated in turns with them, so that the ratio is right on a busy machine.
+// BenchmarkRules evaluates every rule once over 1,000 accounts with two hours of samples, and reports the CPU time. It
+// alternates with the rules to compare with, so that the ratio is right even on a busy machine.
 func BenchmarkRules(b *testing.B) {
 	rules := newRuleCost(b, *costOf)
 	var than *ruleCost
@@ -46,7 +45,7 @@ func BenchmarkRules(b *testing.B) {
 	}
 }
 
-// ruleCost is a set of rules with the samples that it is evaluated over.
+// ruleCost is a set of rules with the samples to evaluate it over.
 type ruleCost struct {
 	db      *tsdb.DB
 	queries *engine.Engine
@@ -73,7 +72,7 @@ func (c *ruleCost) evaluate(b *testing.B) {
 	c.cpu += processorTime(b) - began
 }
 
-// processorTime is what this process has taken.
+// processorTime returns the CPU time that this process has used.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage
@@ -83,8 +82,7 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// newRuleCost loads the rules of a directory, and fills a database with what they
-// look at.
+// newRuleCost loads the rules in a directory, and fills a database with the series that they read.
 func newRuleCost(b *testing.B, dir string) *ruleCost {
 	b.Helper()
 	const accounts, past = 1000, 2 * time.Hour

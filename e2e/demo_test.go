@@ -16,8 +16,8 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// TestDemo scrapes the demo with the rules as they are, durations and all. Only the
-// account of thresholds.yml's example is the demo's, which so has every limit.
+// TestDemo scrapes the demo with the unchanged rules, including their durations. Only the example account in
+// thresholds.yml is replaced by the demo's, so that it has every limit.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	// The limit as in the deployments; a panel shows it.
@@ -83,8 +83,7 @@ func TestDemo(t *testing.T) {
 	})
 }
 
-// limitByAccount gives an account the limits that only those have who ask for them,
-// as thresholds.yml tells its users to.
+// limitByAccount gives an account the optional thresholds, as thresholds.yml tells users to.
 func limitByAccount(t *testing.T, dir, account string) {
 	t.Helper()
 	file := filepath.Join(dir, "rules", "thresholds.yml")
@@ -96,8 +95,7 @@ func limitByAccount(t *testing.T, dir, account string) {
 	writeFile(t, file, []byte(after))
 }
 
-// emailsKnown objects unless the demo's account of e-mails, and no other choice, is
-// excused from what only messages have.
+// emailsKnown returns an error unless exactly the demo's account of e-mails is exempt from what only messages have.
 func emailsKnown(ctx context.Context, s *stack) error {
 	var problems []error
 	for account, want := range map[string]bool{"demo-emails": true, "demo": false, ".+": false, "nobody": false} {
@@ -110,7 +108,7 @@ func emailsKnown(ctx context.Context, s *stack) error {
 	return errors.Join(problems...)
 }
 
-// targetsUp objects unless so many targets are there and all are up.
+// targetsUp returns an error unless there are this many targets and all are up.
 func targetsUp(ctx context.Context, s *stack, want int) error {
 	found, err := s.query(ctx, fmt.Sprintf("up{job=%q}", job))
 	if err != nil {
@@ -128,7 +126,7 @@ func targetsUp(ctx context.Context, s *stack, want int) error {
 	return nil
 }
 
-// barren objects to recording rules without series.
+// barren returns an error if recording rules have no series.
 func barren(ctx context.Context, s *stack, records []string) error {
 	var problems []error
 	for _, record := range records {
@@ -141,7 +139,7 @@ func barren(ctx context.Context, s *stack, records []string) error {
 	return errors.Join(problems...)
 }
 
-// checkRuleHealth waits until every rule has been evaluated, without an error.
+// checkRuleHealth waits until every rule has been evaluated without an error.
 func checkRuleHealth(t *testing.T, s *stack) {
 	t.Helper()
 	want := 0
@@ -176,7 +174,7 @@ func checkRuleHealth(t *testing.T, s *stack) {
 	})
 }
 
-// checkPanels waits until everything that the dashboard asks has an answer.
+// checkPanels waits until every query of a dashboard has a result.
 func checkPanels(t *testing.T, s *stack, d *dashboard) {
 	t.Helper()
 	eventually(t, "all panels of "+d.file, func() error {
@@ -217,7 +215,7 @@ func checkPanels(t *testing.T, s *stack, d *dashboard) {
 	}
 }
 
-// checkMetrics holds a page of metrics against promtool's rules.
+// checkMetrics checks a page of metrics with promtool's linter.
 func checkMetrics(t *testing.T, page []byte) {
 	t.Helper()
 	if out, err := runTool(t, "", page, "promtool", "check", "metrics"); err != nil {
@@ -229,9 +227,8 @@ func checkMetrics(t *testing.T, page []byte) {
 	}
 }
 
-// probed are the answers about an operation, and about one that the API does not
-// know: why a probe has failed is said by a failed one alone. The exporter keeps
-// its state, of which its own page tells; that of the demo does not.
+// probed returns the answers about an operation, and about one that the API does not know, as only a failed probe has a
+// reason. It adds the page of an exporter that keeps its state, as the demo does not.
 func probed(t *testing.T) [][]byte {
 	t.Helper()
 	a := startAccount(t, "probed", fastWorld(99), accountWindow, "--storage.path="+filepath.Join(t.TempDir(), "states"))

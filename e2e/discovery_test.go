@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestCampaignDiscovery switches on the job twilio_campaign of prometheus.yml: a
-// real Prometheus finds the campaigns that run, probes them, and forgets them.
+// TestCampaignDiscovery enables the job twilio_campaign of prometheus.yml. A real Prometheus must find the campaigns in
+// flight, probe them, and forget them.
 func TestCampaignDiscovery(t *testing.T) {
 	t.Parallel()
 	settings := fastWorld(41)
@@ -73,7 +73,7 @@ func TestCampaignDiscovery(t *testing.T) {
 	})
 }
 
-// switchOn uncomments a job of prometheus.yml.
+// switchOn uncomments a job in prometheus.yml.
 func switchOn(t *testing.T, config, job string) string {
 	t.Helper()
 	head := "  # - job_name: " + job + "\n"

@@ -13,9 +13,8 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// TestEmailsAndReasons runs the binary with the messages and the e-mails of one
-// account. Each has its own numbers, and a campaign of messages that fails has
-// its reasons and tags.
+// TestEmailsAndReasons runs the binary with the messages and the e-mails of one account. Each must have its own
+// numbers, and a failing campaign of messages its reasons and tags.
 func TestEmailsAndReasons(t *testing.T) {
 	t.Parallel()
 	operation := func(n int, stats twilio.Stats) twilio.Operation {

@@ -95,7 +95,7 @@ func TestPrometheusFiles(t *testing.T) {
 	})
 }
 
-// within returns files as they are named from dir.
+// within returns files relative to dir.
 func within(t *testing.T, dir string, files []string) []string {
 	t.Helper()
 	names := make([]string, len(files))
@@ -111,8 +111,7 @@ func within(t *testing.T, dir string, files []string) []string {
 	return names
 }
 
-// TestAlertsAreTested holds promtool's unit tests to what they are for: each
-// alerting rule fires in one, and is silent in another.
+// TestAlertsAreTested checks that each alerting rule fires in one of promtool's unit tests, and is silent in another.
 func TestAlertsAreTested(t *testing.T) {
 	t.Parallel()
 	tests := readRuleTests(t)
@@ -243,8 +242,7 @@ func TestAlertmanagerFiles(t *testing.T) {
 	}
 }
 
-// TestInhibition sends pairs of alerts to an Alertmanager and looks whether the
-// second is muted.
+// TestInhibition sends pairs of alerts to an Alertmanager and checks whether the second is muted.
 func TestInhibition(t *testing.T) {
 	t.Parallel()
 	var cases []struct {
@@ -287,7 +285,7 @@ func TestInhibition(t *testing.T) {
 	}
 }
 
-// send tells Alertmanager of alerts.
+// send sends alerts to Alertmanager.
 func (p *pager) send(t *testing.T, labels ...map[string]string) {
 	t.Helper()
 	var alerts []any
@@ -309,7 +307,7 @@ func (p *pager) send(t *testing.T, labels ...map[string]string) {
 	}
 }
 
-// mutes says whether Alertmanager holds this alert back because of another.
+// mutes reports whether Alertmanager mutes an alert because of another one.
 func (p *pager) mutes(t *testing.T, labels map[string]string) (bool, error) {
 	t.Helper()
 	alerts, err := p.alerts(t.Context(), labels)

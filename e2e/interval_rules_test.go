@@ -7,12 +7,10 @@ import (
 	"time"
 )
 
-// pace is how often an account is refreshed and scraped. No interval: at each
-// scrape.
+// pace is how often an account is refreshed and scraped. Without an interval it is refreshed on each scrape.
 type pace struct{ interval, scrapes time.Duration }
 
-// paces are those that the rules promise to be right for, and the first that are
-// beyond.
+// paces returns the paces for which the rules promise to work, and the first ones beyond.
 func paces() []pace {
 	var all []pace
 	for _, minutes := range []time.Duration{1, 2, 3, 5, 7, 10, 15, 20, 30, 45} {
@@ -25,8 +23,8 @@ func paces() []pace {
 	return all
 }
 
-// fewPaces are looked at where there is no time for all: the default, what took
-// longest to get right, and both limits.
+// fewPaces returns the paces to test if there is no time for all: the default, the most difficult ones, and both
+// limits.
 func fewPaces() []pace {
 	return []pace{
 		{time.Minute, everyScrape}, {15 * time.Minute, everyScrape}, {30 * time.Minute, everyScrape},
@@ -40,16 +38,14 @@ const (
 	paceAfter = 3 * time.Hour
 )
 
-// farApart are recording rules that yield only where refreshes or scrapes are far
-// apart: the shortest range with something in it is longer than usual.
+// farApart are recording rules that have results only if refreshes or scrapes are far apart.
 var farApart = []string{
 	"account:twilio_up_window:beyond5m", "account:twilio_up_window:beyond15m", "account:twilio_up_window:beyond30m",
 	"account:twilio_window:beyond5m", "account:twilio_window:beyond15m", "account:twilio_window:beyond30m",
 	"instance:scrape:slow",
 }
 
-// measurePaces has all messages of an account fail for hours, at each pace, and
-// returns a row of the table for each.
+// measurePaces makes all messages of an account fail for hours, at each pace, and returns a row of the table for each.
 func measurePaces(t *testing.T, all []pace) []string {
 	t.Helper()
 	start := epoch.Add(8 * 24 * time.Hour)
@@ -114,8 +110,7 @@ func measurePaces(t *testing.T, all []pace) []string {
 	return rows
 }
 
-// paceRow says when the critical alert began, ended and was interrupted, and what
-// else fired.
+// paceRow says when the critical alert fired, resolved and was interrupted, and which other alerts fired.
 func paceRow(t *testing.T, r *ruleRun, p pace, name string, shown, mended time.Time) string {
 	t.Helper()
 	beyond := p.interval > 30*time.Minute || p.scrapes > 10*time.Minute
@@ -157,7 +152,7 @@ func paceRow(t *testing.T, r *ruleRun, p pace, name string, shown, mended time.T
 		refresh, short(p.scrapes), begin, max(end, 0), len(critical)-1, others, told)
 }
 
-// short is a duration as people say it.
+// short formats a duration.
 func short(d time.Duration) string {
 	if d < time.Minute {
 		return fmt.Sprintf("%.0f s", d.Seconds())

@@ -17,8 +17,7 @@ import (
 // ofAccount are the labels of the level "account" of recording rules.
 var ofAccount = []string{"cluster", "env", "namespace", "service", "job", "account"}
 
-// TestRulesLint is modelled on checks of pint and of promruval; each finding
-// names the check.
+// TestRulesLint is modelled on checks of pint and promruval. Each finding names the check.
 func TestRulesLint(t *testing.T) {
 	t.Parallel()
 	for _, group := range ruleGroups(t, filepath.Join(prometheusFiles, "rules")) {
@@ -59,10 +58,10 @@ func TestRulesLint(t *testing.T) {
 	}
 }
 
-// olderThan is the retention that deploy/prometheus/README.md asks for.
+// olderThan is the retention that deploy/prometheus/README.md requires.
 const olderThan = 8 * 24 * time.Hour
 
-// lintRule says what is wrong with a rule.
+// lintRule returns what is wrong with a rule.
 func lintRule(rule *rulefmt.Rule) []string {
 	var problems []string
 	wrong := func(check, format string, args ...any) {
@@ -140,8 +139,7 @@ var (
 	labelInTemplate  = regexp.MustCompile(`\$labels\.(\w+)`)
 )
 
-// remaining are the labels that an expression's series can have, as far as that
-// can be told: false is any.
+// remaining returns the labels that the series of an expression can have, as far as that is known; false means any.
 func remaining(node parser.Expr) ([]string, bool) {
 	switch n := node.(type) {
 	case *parser.ParenExpr:

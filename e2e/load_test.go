@@ -21,11 +21,10 @@ import (
 
 const fleetToken = "token-of-the-fleet" // of accounts that do not exist
 
-// fleet is the API of many accounts, by SID, of which some are in trouble: the name
-// of an account says in which.
+// fleet is the API of many accounts by SID. The name of an account says what is wrong with it.
 type fleet struct{ handlers map[string]*simulator.Handler }
 
-// fleetSID is the SID of the account of this name.
+// fleetSID returns the SID of the account with this name.
 func fleetSID(name string) string {
 	digest := sha256.Sum256([]byte(name))
 	return "AC" + hex.EncodeToString(digest[:16])
@@ -59,7 +58,7 @@ func (f *fleet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.handlers[sid].ServeHTTP(w, r)
 }
 
-// startFleet starts an exporter of these accounts of a fleet.
+// startFleet starts an exporter of these accounts.
 func startFleet(t *testing.T, program string, fleet *httptest.Server, names []string, args ...string) *process {
 	t.Helper()
 	env := []string{"TWILIO_BASE_URL=" + fleet.URL + "/v1"}
@@ -72,7 +71,7 @@ func startFleet(t *testing.T, program string, fleet *httptest.Server, names []st
 		append(args, "--web.listen-address=127.0.0.1:0", "--config.file="+fleetConfig(t, names))...)
 }
 
-// fleetConfig is a configuration file of these accounts of a fleet.
+// fleetConfig returns a configuration file with these accounts.
 func fleetConfig(t *testing.T, names []string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -99,10 +98,10 @@ var (
 // enough is how often each account is refreshed in TestManyAccounts.
 const enough = 3
 
-// reasonsOfTrouble are the label reason of what is wrong with accounts, by the first part of their names.
+// reasonsOfTrouble are the values of the label reason by the first part of the names of accounts.
 var reasonsOfTrouble = map[string]string{"refused": "auth", "hanging": "timeout", "throttled": "rate_limited"}
 
-// crowd is an exporter of many accounts, and what its scrapes have shown.
+// crowd is an exporter of many accounts, with what its scrapes have shown.
 type crowd struct {
 	t                         *testing.T
 	names                     []string
@@ -119,7 +118,7 @@ func startCrowd(t *testing.T, api *httptest.Server, names []string, args ...stri
 	return &crowd{t: t, names: names, process: startFleet(t, "exporter", api, names, args...), started: time.Now()}
 }
 
-// failed is how many refreshes of an account have failed for a reason.
+// failed returns how many refreshes of an account have failed for a reason.
 func (c *crowd) failed(name, reason string) float64 {
 	return sampleOf(c.t, c.last, fmt.Sprintf(`twilio_exporter_refresh_errors_total{account=%q,reason=%q}`, name, reason))
 }
@@ -164,7 +163,7 @@ func (c *crowd) look() error {
 	return missing
 }
 
-// quantile is a quantile of the durations of scrapes.
+// quantile returns a quantile of the durations of scrapes.
 func (c *crowd) quantile(q float64) time.Duration {
 	slices.Sort(c.took)
 	return c.took[int(q*float64(len(c.took)-1))]
@@ -269,7 +268,7 @@ func scrapeSamples(t *testing.T, address string) map[string]string {
 	return values
 }
 
-// sampleOf is a sample's value; the test ends where there is none.
+// sampleOf returns a sample's value, and ends the test if there is none.
 func sampleOf(t *testing.T, samples map[string]string, name string) float64 {
 	t.Helper()
 	v, err := strconv.ParseFloat(samples[name], 64)

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestMain lets all parallel tests run at a time, however few processors there
-// are: they wait for servers far more than they work.
+// TestMain lets all parallel tests run at the same time, however few cores there are, as they mostly wait for servers.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "32"); err != nil {

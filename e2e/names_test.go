@@ -20,10 +20,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ofPrometheus are series that Prometheus makes itself.
+// ofPrometheus are series that Prometheus itself makes.
 var ofPrometheus = []string{"up", "ALERTS", "ALERTS_FOR_STATE", "scrape_duration_seconds", "scrape_samples_scraped"}
 
-// notMetrics are words of the docs that look like metrics and are none.
+// notMetrics are words in the docs that look like metrics but are none.
 var notMetrics = []string{
 	"twilio_operations_exporter", // the program
 	"twilio_simulator",           // the simulator's
@@ -32,7 +32,7 @@ var notMetrics = []string{
 	"twilio_exporter",            // the prefix, in the help of build_info
 }
 
-// known are the names of series that there can be.
+// known are the names of all series that can exist.
 type known map[string]bool
 
 // learn adds the names in a page of metrics, and returns its families.
@@ -54,7 +54,7 @@ func (k known) learn(page []byte) []string {
 	return families
 }
 
-// check says whether an expression names nothing unknown.
+// check returns the unknown names in an expression.
 func (k known) check(e expression) []string {
 	tree, err := promql.ParseExpr(e.text)
 	if err != nil {
@@ -76,7 +76,7 @@ func (k known) check(e expression) []string {
 	return problems
 }
 
-// has says whether some name is meant.
+// has reports whether a name, or one that matches, is known.
 func (k known) has(m *labels.Matcher) bool {
 	if m.Type == labels.MatchEqual {
 		return k[m.Value]
@@ -89,7 +89,7 @@ func (k known) has(m *labels.Matcher) bool {
 	return false
 }
 
-// ruleGroups are those of the files in a folder.
+// ruleGroups returns the groups in the rule files of a directory.
 func ruleGroups(t *testing.T, dir string) []rulefmt.RuleGroup {
 	t.Helper()
 	var all []rulefmt.RuleGroup
@@ -131,8 +131,8 @@ func ruleExpressions(t *testing.T, dir string) []expression {
 	return all
 }
 
-// templateQueries returns what an annotation's template asks of Prometheus.
-// Where printf puts in the value of a label, any value will do.
+// templateQueries returns the queries in an annotation's template. If printf inserts the value of a label, any value is
+// used.
 func templateQueries(text string) ([]string, error) {
 	// Prometheus defines these before the text, too.
 	const variables = "{{$labels := 0}}{{$externalLabels := 0}}{{$value := 0}}"
@@ -148,15 +148,13 @@ func templateQueries(text string) ([]string, error) {
 	return queries, nil
 }
 
-// queryFunction finds the calls of query, of which none may be overlooked.
+// queryFunction finds calls of query, so that none is overlooked.
 var queryFunction = regexp.MustCompile(`\bquery\b`)
 
-// optionalLabel finds where the value of a label is put in that not everybody's
-// targets have.
+// optionalLabel finds labels that not all targets have.
 var optionalLabel = regexp.MustCompile(`\b(cluster|env|namespace|service)=%q`)
 
-// queriesBelow are the strings that are piped into query, at and below a node of
-// a template.
+// queriesBelow returns the strings piped into query at and below a node of a template.
 func queriesBelow(node parse.Node) []string {
 	var queries []string
 	branch := func(b *parse.BranchNode) []string {
@@ -208,7 +206,7 @@ func recorded(t *testing.T, dir string) []string {
 	return slices.Compact(names)
 }
 
-// ruleTests is what of promtool's unit tests is looked at here.
+// ruleTests is the part of promtool's unit tests that is checked here.
 type ruleTests struct {
 	Tests []struct {
 		Name        string
@@ -247,7 +245,7 @@ var (
 	promqlCode = regexp.MustCompile("(?s)```promql\n(.*?)```")
 )
 
-// words are the names in a text, alternatives spelled out.
+// words returns the names in a text, with alternatives expanded.
 func words(text string) []string {
 	var all []string
 	for _, word := range wordInDocs.FindAllString(text, -1) {
@@ -268,8 +266,7 @@ func expanded(word string) []string {
 	return all
 }
 
-// unknownWords says which names in a text are of nothing that there is. One
-// that ends with _ is the beginning of others.
+// unknownWords returns the names in a text that nothing has. One that ends in _ stands for all that begin with it.
 func (k known) unknownWords(where, text string) []string {
 	var problems []string
 	for _, word := range words(promqlCode.ReplaceAllString(text, "")) {
@@ -297,8 +294,7 @@ func (k known) begins(prefix string) bool {
 	return false
 }
 
-// docs are the texts for people: README, docs/, and what lies beside the files
-// of deploy/.
+// docs returns the texts for people: the README, docs/, and those in deploy/.
 func docs(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -320,8 +316,7 @@ func docs(t *testing.T) map[string]string {
 	return texts
 }
 
-// checkNames holds every name in rules, their tests, dashboards and docs
-// against what the exporter says, and the other way round.
+// checkNames compares the names in rules, their tests, dashboards and docs with those that the exporter exports.
 func checkNames(t *testing.T, pages ...[]byte) {
 	t.Helper()
 	k := known{}

@@ -12,17 +12,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// fast is what the durations of the fast stack are divided by: an hour becomes
-// a minute, and the week that TwilioDeliveryDropped looks back on three hours.
+// fast is what the durations of the fast stack are divided by: an hour becomes a minute, and the week that
+// TwilioDeliveryDropped needs becomes three hours.
 const fast = 60
 
-// step is how often both stacks scrape and evaluate. It does not follow the
-// divisor: half a second is too little for a machine that is busy.
+// step is how often both stacks scrape and evaluate. It is not divided, as half a second is too short on a busy
+// machine.
 const step = time.Second
 
-// paced returns a rule file whose durations are divided: for, keep_firing_for,
-// ranges, offsets, and thresholds in seconds. Groups are evaluated at the
-// server's interval, whatever their own.
+// paced returns a rule file with divided durations: for, keep_firing_for, ranges, offsets, and thresholds in seconds.
+// All groups are evaluated at the interval of the server.
 func paced(rules []byte, divisor int) ([]byte, error) {
 	groups, errs := rulefmt.Parse(rules, false, model.LegacyValidation, promql, nil)
 	if len(errs) > 0 {
@@ -48,8 +47,7 @@ func paced(rules []byte, divisor int) ([]byte, error) {
 
 func divided(d model.Duration, divisor int) model.Duration { return d / model.Duration(divisor) }
 
-// pacedExpr is paced for one expression. If it is one in seconds, its numbers
-// are divided too.
+// pacedExpr does the same for one expression. In one in seconds, numbers are divided, too.
 func pacedExpr(expr string, divisor int, seconds bool) (string, error) {
 	tree, err := promql.ParseExpr(expr)
 	if err != nil {

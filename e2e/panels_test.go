@@ -15,11 +15,10 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// expression is a piece of PromQL and where it stands.
+// expression is a PromQL expression and where it is.
 type expression struct{ where, text string }
 
-// badTimes are expressions that may be empty while nothing is wrong: each must
-// yield in the fast stack, where something is.
+// badTimes are expressions that may be empty while nothing is wrong. In the fast stack, each must have had a result.
 var badTimes = []struct {
 	pattern *regexp.Regexp
 	reason  string
@@ -55,7 +54,7 @@ var ofMessages = []struct {
 	{regexp.MustCompile(`\btwilio_named_operation_(?:errors_sampled|messages_sampled|info)\b`), "no lost e-mails are looked up"},
 }
 
-// emails says whether a choice of variables is of accounts of e-mails alone.
+// emails reports whether the values of variables select only accounts of e-mails.
 func (s *stack) emails(ctx context.Context, values map[string]string) (bool, error) {
 	of := fmt.Sprintf("twilio_account_info{account=~%q}", values["account"])
 	found, err := s.query(ctx, of)
@@ -66,7 +65,7 @@ func (s *stack) emails(ctx context.Context, values map[string]string) (bool, err
 	return len(found) > 0 && !messages, nil
 }
 
-// lacksInEmails says whether an expression is about what e-mails do not have.
+// lacksInEmails reports whether an expression reads what e-mails do not have.
 func lacksInEmails(expr string) bool {
 	for _, m := range ofMessages {
 		if m.pattern.MatchString(expr) {
@@ -76,7 +75,7 @@ func lacksInEmails(expr string) bool {
 	return false
 }
 
-// variable is one of a dashboard's.
+// variable is a variable of a dashboard.
 type variable struct {
 	Name     string
 	Type     string
@@ -85,15 +84,14 @@ type variable struct {
 	Current  struct{ Value any }
 }
 
-// dashboard is what of one is asked of Prometheus.
+// dashboard is the part of a dashboard that queries Prometheus.
 type dashboard struct {
 	file        string
 	variables   []variable
 	expressions []expression
 }
 
-// probes says whether it is about campaigns that are probed: TestCampaignDiscovery
-// has some.
+// probes reports whether it shows probed campaigns, which only TestCampaignDiscovery has.
 func (d *dashboard) probes() bool {
 	return slices.ContainsFunc(d.variables, func(v variable) bool { return v.Name == "operation" })
 }
@@ -131,8 +129,7 @@ func readDashboard(file string, content []byte) (dashboard, error) {
 	return d, nil
 }
 
-// expressionsIn finds them wherever they are: panels, panels of rows,
-// annotations.
+// expressionsIn finds expressions wherever they are: in panels, panels of rows, and annotations.
 func expressionsIn(node any, where string) []expression {
 	var found []expression
 	switch n := node.(type) {
@@ -166,8 +163,7 @@ func expressionsIn(node any, where string) []expression {
 	return found
 }
 
-// built are Grafana's own variables, for a panel over the last five minutes of
-// a source scraped every 30 s.
+// built are Grafana's own variables, for a panel over the last five minutes of a source scraped every 30 s.
 var built = map[string]string{
 	"__rate_interval": "2m", "__interval": "30s", "__interval_ms": "30000",
 	"__range": "5m", "__range_s": "300", "__range_ms": "300000",
@@ -175,7 +171,7 @@ var built = map[string]string{
 
 var reference = regexp.MustCompile(`\$\{(\w+)(?::\w+)?\}|\$([A-Za-z_]\w*)`)
 
-// fill puts the values of variables in; one without a value is an error.
+// fill replaces variables by their values. One without a value is an error.
 func fill(expr string, values map[string]string) (string, error) {
 	var unknown []string
 	filled := reference.ReplaceAllStringFunc(expr, func(found string) string {
@@ -199,8 +195,8 @@ func fill(expr string, values map[string]string) (string, error) {
 
 var labelValues = regexp.MustCompile(`^label_values\((?:(.+),\s*)?(\w+)\)$`)
 
-// values are what the variables of a dashboard offer on this Prometheus: all
-// of them at once first, then each choice of the queried ones alone.
+// values returns the values of the variables of a dashboard on this Prometheus: first all of them at once, then each
+// value of the queried ones.
 func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, error) {
 	everything := map[string]string{}
 	type choice struct{ name, value string }
@@ -261,9 +257,8 @@ func (d *dashboard) values(ctx context.Context, s *stack) ([]map[string]string, 
 	return all, nil
 }
 
-// unclustered says whether a variable offers nothing because it is about the label
-// cluster, which only those add who have several: the series that it looks at must
-// be there, without the label.
+// unclustered reports whether a variable has no values because series have no label cluster, which only users with
+// several clusters add.
 func (s *stack) unclustered(ctx context.Context, label string, selector url.Values) (bool, error) {
 	if label != "cluster" {
 		return false, nil
@@ -273,8 +268,7 @@ func (s *stack) unclustered(ctx context.Context, label string, selector url.Valu
 	return len(selector) > 0 && len(names) > 0, err
 }
 
-// emptyPanels says which expressions of a dashboard have no series now, of
-// those that must have some at any time.
+// emptyPanels returns the expressions of a dashboard that must always have series but have none now.
 func emptyPanels(ctx context.Context, s *stack, d *dashboard) ([]string, error) {
 	settings, err := d.values(ctx, s)
 	if err != nil {
@@ -307,8 +301,7 @@ func emptyPanels(ctx context.Context, s *stack, d *dashboard) ([]string, error) 
 	return problems, nil
 }
 
-// neverSeen says which of the expressions that may be empty had no series in
-// all this past, for any choice of the variables.
+// neverSeen returns those expressions that may be empty, but never had series for any values of the variables.
 func neverSeen(ctx context.Context, s *stack, d *dashboard, past time.Duration) ([]string, error) {
 	settings, err := d.values(ctx, s)
 	if err != nil {
@@ -341,8 +334,8 @@ func neverSeen(ctx context.Context, s *stack, d *dashboard, past time.Duration) 
 	return problems, nil
 }
 
-// deadSelectors says which selectors in these expressions matched nothing in
-// all this past: a rule that compares with one can never fire.
+// deadSelectors returns the selectors in these expressions that never matched anything. A rule that compares with one
+// can never fire.
 func deadSelectors(ctx context.Context, s *stack, expressions []expression, past time.Duration) ([]string, error) {
 	var problems []string
 	seen := map[string]bool{}
@@ -369,7 +362,7 @@ func deadSelectors(ctx context.Context, s *stack, expressions []expression, past
 	return problems, nil
 }
 
-// selectorsOf returns what an expression selects, without ranges and offsets.
+// selectorsOf returns the selectors in an expression, without ranges and offsets.
 func selectorsOf(expr string) ([]string, error) {
 	tree, err := promql.ParseExpr(expr)
 	if err != nil {
@@ -385,7 +378,7 @@ func selectorsOf(expr string) ([]string, error) {
 	return selectors, nil
 }
 
-// filled returns a dashboard's expressions with all values of its variables.
+// filled returns a dashboard's expressions for all values of its variables.
 func (d *dashboard) filled(ctx context.Context, s *stack) ([]expression, error) {
 	settings, err := d.values(ctx, s)
 	if err != nil {
@@ -402,8 +395,7 @@ func (d *dashboard) filled(ctx context.Context, s *stack) ([]expression, error) 
 	return all, nil
 }
 
-// elsewhere are parts of selectors that match nothing in the fast stack, for a reason that is named, and where something
-// does match them.
+// elsewhere are parts of selectors that match nothing in the fast stack, with the reason and where they do match.
 var elsewhere = map[string]string{
 	`threshold{account!=""`: "no account has thresholds of its own: identity.yml",
 	`exported_account!=""`:  "no target has a label account: identity.yml",
@@ -412,7 +404,7 @@ var elsewhere = map[string]string{
 	`account_operation:twilio_stuck_operation_idle_seconds`: "as before",
 }
 
-// isElsewhere is whether a selector is one of those that match elsewhere.
+// isElsewhere reports whether a selector matches elsewhere.
 func isElsewhere(selector string) bool {
 	for _, record := range farApart { // TestAlertTimes has them
 		if strings.HasPrefix(selector, record) {
@@ -427,7 +419,7 @@ func isElsewhere(selector string) bool {
 	return false
 }
 
-// checkAfterTrouble asks the fast stack about all that has gone wrong.
+// checkAfterTrouble queries the fast stack about everything that went wrong.
 func checkAfterTrouble(t *testing.T, s *stack, past time.Duration) {
 	t.Helper()
 	ask := func(problems []string, err error) {

@@ -32,7 +32,7 @@ const (
 // project is the root of the exporter's module.
 const project = ".."
 
-// tool is a program that is built once and lies in the cache directory.
+// tool is a program that is built once, into the cache directory.
 type tool struct {
 	module string   // folder of the module that pins it
 	pkg    string   // package
@@ -56,8 +56,7 @@ var tools = map[string]tool{
 
 var building sync.Map // of name: func() (string, error)
 
-// toolPath builds a tool, if it is not there as its module says, and returns
-// its file.
+// toolPath builds a tool, unless the right version is already there, and returns its file.
 func toolPath(t *testing.T, name string) string {
 	t.Helper()
 	once, _ := building.LoadOrStore(name, sync.OnceValues(func() (string, error) { return build(name) }))
@@ -95,7 +94,7 @@ func build(name string) (string, error) {
 	return file, nil
 }
 
-// binaries is the folder of a tool's file.
+// binaries returns the directory of a tool's file.
 func binaries(which tool) (dir string, err error) {
 	if which.module == project {
 		// Not shared: every working tree has an exporter of its own.
@@ -110,7 +109,7 @@ func binaries(which tool) (dir string, err error) {
 	return dir, os.MkdirAll(dir, 0o750)
 }
 
-// lockFile keeps two runs from building one file at a time.
+// lockFile keeps two test runs from building the same file at the same time.
 func lockFile(name string) (unlock func(), err error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -123,7 +122,7 @@ func lockFile(name string) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil // the lock goes with the descriptor
 }
 
-// runTool runs a tool to its end and returns all it printed.
+// runTool runs a tool and returns all its output.
 func runTool(t *testing.T, dir string, stdin []byte, name string, args ...string) (string, error) {
 	t.Helper()
 	file := toolPath(t, name)
@@ -136,7 +135,7 @@ func runTool(t *testing.T, dir string, stdin []byte, name string, args ...string
 	return string(out), err
 }
 
-// process is a server that runs until the test ends, or before.
+// process is a server that runs until the end of the test or until it is stopped.
 type process struct {
 	name    string
 	cmd     *exec.Cmd
@@ -145,8 +144,7 @@ type process struct {
 	address string // once it listens
 }
 
-// start starts a tool and waits until it says where it listens. Its last words
-// are shown if the test fails.
+// start starts a tool and waits until it logs its address. The end of its log is shown if the test fails.
 func start(t *testing.T, name, toolName string, env []string, args ...string) *process {
 	t.Helper()
 	file := toolPath(t, toolName)
@@ -199,13 +197,13 @@ var listening = regexp.MustCompile(`"?Listening on"?.* address=(127\.0\.0\.1:[1-
 
 func (p *process) url(path string) string { return "http://" + p.address + path }
 
-// kill ends the process and all that it started, at once.
+// kill kills the process and all its children.
 func (p *process) kill() {
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.ended
 }
 
-// stop ends the process as an operator does.
+// stop stops the process like an operator.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -218,14 +216,13 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// logTail is the end of what it says.
+// logTail returns the end of its log.
 func (p *process) logTail(lines int) string {
 	all := strings.SplitAfter(p.log.String(), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "")
 }
 
-// eventually polls until the condition has no objection any more, and fails
-// with its last one.
+// eventually polls until the condition returns no error, and fails with the last one.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
 	ticker := time.NewTicker(pollInterval)

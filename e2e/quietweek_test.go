@@ -15,9 +15,8 @@ type quietAccount struct {
 	failed, undelivered float64                 // chances
 }
 
-// quietAccounts are thirty: from 5 messages an hour to 1,000 a minute, some of
-// which sleep at night, send in bursts, or send one campaign a day, and of whose
-// messages up to 3% fail.
+// quietAccounts returns thirty accounts, from 5 messages an hour to 1,000 a minute. Some sleep at night, send in
+// bursts, or send one campaign a day. Up to 3% of their messages fail.
 func quietAccounts(seed uint64) []*quietAccount {
 	rates := []float64{5. / 60, 10. / 60, 20. / 60, 40. / 60, 1, 2, 5, 10, 60, 1000}
 	failing := []float64{0.005, 0.015, 0.03}
@@ -67,8 +66,7 @@ func nights(rate float64) func(time.Time) float64 {
 	}
 }
 
-// bursts sends ten times as much in the first five minutes of an hour, and half
-// in the others.
+// bursts sends ten times as much in the first five minutes of an hour, and half as much in the rest.
 func bursts(rate float64) func(time.Time) float64 {
 	return func(at time.Time) float64 {
 		if at.Minute() < 5 {
@@ -78,12 +76,11 @@ func bursts(rate float64) func(time.Time) float64 {
 	}
 }
 
-// quietSeed tries other days than the usual ones.
+// quietSeed makes the days differ from the usual ones.
 var quietSeed = flag.Uint64("alerts.seed", 0, "seed of the first quiet day")
 
-// quietDays runs days in which nothing is wrong but what always is: a refresh an
-// hour of each account fails, and the exporter is deployed once a day. Each day
-// is a run of its own, beside the others: nothing looks back further.
+// quietDays simulates days in which nothing unusual happens: one refresh an hour of each account fails, and the
+// exporter is deployed once a day. The days are simulated side by side, as nothing looks back further.
 func quietDays(t *testing.T, days int) string {
 	t.Helper()
 	sent, alerts := make([]float64, days), make([]int, days)
@@ -111,7 +108,7 @@ func quietDays(t *testing.T, days int) string {
 		"each account fails.\n\n%.1f million messages were sent, and %d alerts fired. The goal is none.\n", days, messages/1e6, fired)
 }
 
-// quietDay says how many messages were sent in a day, and how many alerts fired.
+// quietDay returns how many messages were sent in a day, and how many alerts fired.
 func quietDay(t *testing.T, seed uint64) (sent float64, alerts int) {
 	t.Helper()
 	const day = 24 * time.Hour
@@ -159,7 +156,7 @@ func quietDay(t *testing.T, seed uint64) (sent float64, alerts int) {
 	return sent, len(r.changes)
 }
 
-// withoutTarget leaves out what an exporter shows once, for all its accounts.
+// withoutTarget removes what an exporter exports once, not for each account.
 func withoutTarget(page []scraped) []scraped {
 	var kept []scraped
 	for _, s := range page {

@@ -27,8 +27,8 @@ var (
 	downtime = flag.Duration("downtime", 5*time.Second, "how long TestRestartsInPrometheus leaves the exporter down, each time")
 )
 
-// growing is an account that sends on and on, and whose stats only grow: counters must come to exactly what it has grown
-// by.
+// growing is an account that keeps sending, and whose stats only grow, so that counters must equal exactly what it has
+// grown by.
 type growing struct {
 	mu   sync.Mutex
 	rnd  *rand.Rand
@@ -74,7 +74,7 @@ func (g *growing) grow() {
 	g.list = simulator.NewStatic(g.ops...)
 }
 
-// sum is the truth of by now.
+// sum returns the true numbers by now.
 func (g *growing) sum() (sum twilio.Stats) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -100,7 +100,7 @@ func (g *growing) Operation(now time.Time, id string) (twilio.Operation, bool) {
 	return g.now().Operation(now, id)
 }
 
-// goOn lets the account grow every so often until stop is called.
+// goOn makes the account grow at intervals until stop is called.
 func (g *growing) goOn(t *testing.T, every time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -123,7 +123,7 @@ func (g *growing) goOn(t *testing.T, every time.Duration) (stop func()) {
 	}
 }
 
-// restarting is an exporter that is started again and again, and what its scrapes have shown.
+// restarting is an exporter that is started again and again, with what its scrapes have shown.
 type restarting struct {
 	t     *testing.T
 	env   []string
@@ -156,13 +156,13 @@ func (r *restarting) start() *process {
 	return start(r.t, "exporter", "exporter", r.env, r.args...)
 }
 
-// ofThisProcess are counters that a restart sets to 0, as it does those of every Go program.
+// ofThisProcess are counters that a restart resets, as in every Go program.
 var ofThisProcess = []string{
 	"twilio_exporter_api_", "twilio_exporter_operations_read_total", "twilio_exporter_refresh_duration_seconds",
 	"twilio_exporter_storage_", "twilio_exporter_sample_errors_total",
 }
 
-// scrape looks at the metrics as Prometheus does: no counter may be below what was seen of it before, or gone.
+// scrape checks the metrics as Prometheus sees them: no counter may be below an earlier value, or gone.
 func (r *restarting) scrape(p *process) (samples map[string]float64, err error) {
 	r.t.Helper()
 	body, err := get(r.t.Context(), p.url("/metrics"))
@@ -202,7 +202,7 @@ func (r *restarting) scrape(p *process) (samples map[string]float64, err error) 
 	return samples, nil
 }
 
-// mustScrape is a scrape of an exporter that nobody ends.
+// mustScrape scrapes an exporter that must be running.
 func (r *restarting) mustScrape(p *process) map[string]float64 {
 	r.t.Helper()
 	samples, err := r.scrape(p)
@@ -222,8 +222,8 @@ func sumOf(samples map[string]float64, family string) (sum float64) {
 	return sum
 }
 
-// TestKills scrapes an exporter every 100 ms that is killed at random moments, while its account lives and requests fail:
-// no counter is ever seen below what was seen before, and at the end all has been counted once.
+// TestKills scrapes every 100 ms an exporter that is killed at random moments, while its account sends and requests
+// fail. No counter may ever be below an earlier value, and in the end everything must have been counted once.
 func TestKills(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
@@ -300,9 +300,9 @@ func TestKills(t *testing.T) {
 	}
 }
 
-// TestRestartsInPrometheus kills an exporter five times beside a real Prometheus: increase() over all of it, the times in
-// which the exporter was down included, is what was sent, to the message. -downtime=3m makes them as long as those of a
-// node that is replaced.
+// TestRestartsInPrometheus kills an exporter five times next to a real Prometheus. increase() over all of it, including
+// the times in which the exporter was down, must be exactly what was sent. With -downtime=3m, these are as long as when
+// a node is replaced.
 func TestRestartsInPrometheus(t *testing.T) {
 	t.Parallel()
 	account := newGrowing(5, 300)

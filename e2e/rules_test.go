@@ -25,9 +25,8 @@ import (
 // everyScrape is the scrape_interval and evaluation_interval of prometheus.yml.
 const everyScrape = 30 * time.Second
 
-// ruleRun evaluates the rules of deploy/prometheus over simulated time, as a
-// Prometheus would. It takes a rule at a time for hours of steps, which costs a
-// small part of taking a step at a time.
+// ruleRun evaluates the rules of deploy/prometheus over simulated time, like a Prometheus. It evaluates each rule for
+// hours of steps at once, which is much faster than one step at a time.
 type ruleRun struct {
 	t       testing.TB
 	every   time.Duration // from one step to the next
@@ -41,7 +40,7 @@ type ruleRun struct {
 	changes []alertChange
 }
 
-// runRule is a rule, and its state after the last step that was evaluated.
+// runRule is a rule with its state after the last step evaluated.
 type runRule struct {
 	rulefmt.Rule
 	interval time.Duration
@@ -57,16 +56,16 @@ type activeAlert struct {
 	fires     bool
 }
 
-// evaluatedAtOnce is how much time is evaluated rule by rule. The database takes
-// no sample that is older than its newest one by half a block or more.
+// evaluatedAtOnce is how much time is evaluated rule by rule. The database takes no sample that is older than its
+// newest one by half a block or more.
 const evaluatedAtOnce = 6 * time.Hour
 
-// firing is an alert of one account, or of one target where it has no account.
+// firing is an alert of an account, or of a target if it has no account.
 type firing struct{ alert, severity, who string }
 
 func (f firing) String() string { return fmt.Sprintf("%s (%s) of %s", f.alert, f.severity, f.who) }
 
-// alertChange is an alert that has been firing from one time to another.
+// alertChange is the time in which an alert fired.
 type alertChange struct {
 	firing
 	from, to time.Time // a zero to: it still does
@@ -78,9 +77,8 @@ type scraped struct {
 	value  float64
 }
 
-// shippedRules are the files in the order in which a ruleRun takes them:
-// thresholds first. Prometheus evaluates groups beside each other, and an alert
-// sees a threshold at the latest an interval later.
+// shippedRules returns the rule files in the order in which a ruleRun needs them: thresholds first. Prometheus
+// evaluates groups concurrently, and an alert sees a threshold an interval later at most.
 func shippedRules() []string {
 	dir := filepath.Join(prometheusFiles, "rules")
 	return []string{
@@ -88,13 +86,13 @@ func shippedRules() []string {
 	}
 }
 
-// newRuleRun loads rules. Until the first step, history may be appended.
+// newRuleRun loads rules. Before the first step, a history may be appended.
 func newRuleRun(t *testing.T, every time.Duration, files ...string) *ruleRun {
 	t.Helper()
 	return newRuleRunAfter(t, t.TempDir(), every, files...)
 }
 
-// newRuleRunAfter is newRuleRun with a history: the blocks in a directory.
+// newRuleRunAfter is newRuleRun with a history, which are the blocks in a directory.
 func newRuleRunAfter(t *testing.T, dir string, every time.Duration, files ...string) *ruleRun {
 	t.Helper()
 	db, queries := openDatabase(t, dir)
@@ -120,13 +118,13 @@ func newRuleRunAfter(t *testing.T, dir string, every time.Duration, files ...str
 	return r
 }
 
-// newDatabase is an empty one, and what asks it.
+// newDatabase returns an empty database, and an engine to query it.
 func newDatabase(t testing.TB) (*tsdb.DB, *engine.Engine) {
 	t.Helper()
 	return openDatabase(t, t.TempDir())
 }
 
-// openDatabase is the one in a directory, and what asks it.
+// openDatabase returns the database in a directory, and an engine to query it.
 func openDatabase(t testing.TB, dir string) (*tsdb.DB, *engine.Engine) {
 	t.Helper()
 	options := tsdb.DefaultOptions()
@@ -157,9 +155,8 @@ func openDatabase(t testing.TB, dir string) (*tsdb.DB, *engine.Engine) {
 	return db, queries
 }
 
-// outOfOrder says which rules need another that does not come before them. In
-// Prometheus they see its last evaluation; evaluated rule by rule, they would
-// see nothing.
+// outOfOrder returns the rules that need one that does not come before them. In Prometheus they see its previous
+// evaluation; evaluated rule by rule, they would see nothing.
 func outOfOrder(all []*runRule) []string {
 	last := map[string]int{}
 	for i, rule := range all {
@@ -191,7 +188,7 @@ func outOfOrder(all []*runRule) []string {
 	return problems
 }
 
-// selectsName says whether a selector can match series of a name.
+// selectsName reports whether a selector can match series with a name.
 func selectsName(v *parser.VectorSelector, name string) bool {
 	for _, m := range v.LabelMatchers {
 		if m.Name == model.MetricNameLabel && !m.Matches(name) {
@@ -215,7 +212,7 @@ func (r *ruleRun) append(at time.Time, samples []scraped) {
 	}
 }
 
-// step scrapes. A series that is no longer there becomes stale, as at a scrape.
+// step stores a scrape. As after a real scrape, series that are gone become stale.
 func (r *ruleRun) step(at time.Time, samples []scraped) {
 	r.t.Helper()
 	now := make(map[string]labels.Labels, len(samples))
@@ -238,7 +235,7 @@ func (r *ruleRun) step(at time.Time, samples []scraped) {
 	}
 }
 
-// evaluate evaluates all rules at the steps since the last time.
+// evaluate evaluates all rules at the steps since the last call.
 func (r *ruleRun) evaluate() {
 	r.t.Helper()
 	if r.from.IsZero() {
@@ -275,8 +272,7 @@ func (r *ruleRun) evaluate() {
 	r.from = time.Time{}
 }
 
-// record stores what a rule yields. A series that is no longer there becomes
-// stale.
+// record stores the results of a rule. Series that are gone become stale.
 func (r *ruleRun) record(rule *runRule, matrix engine.Matrix, first, last time.Time) {
 	r.t.Helper()
 	app := r.db.AppenderV2(r.t.Context())
@@ -326,9 +322,8 @@ func (r *ruleRun) record(rule *runRule, matrix engine.Matrix, first, last time.T
 	}
 }
 
-// alert notes when alerts of a rule are firing, by the states that Prometheus
-// has: pending until "for" has passed, then firing, and for as long as
-// keep_firing_for after that.
+// alert records when alerts of a rule fire, with the states that Prometheus has: pending until "for" has passed, then
+// firing, and for keep_firing_for after that.
 func (rule *runRule) alert(matrix engine.Matrix, first, last time.Time, fire map[firing][]time.Time) {
 	active := map[int64]map[string]labels.Labels{} // by time
 	for _, one := range matrix {
@@ -382,7 +377,7 @@ func (rule *runRule) identify(series labels.Labels) firing {
 	return firing{rule.Alert, severity, who}
 }
 
-// observe notes which alerts have begun and ended.
+// observe records which alerts have begun and ended.
 func (r *ruleRun) observe(fire map[firing][]time.Time) {
 	for _, times := range fire {
 		slices.SortFunc(times, time.Time.Compare) // of several rules
@@ -412,13 +407,12 @@ func (r *ruleRun) observe(fire map[firing][]time.Time) {
 
 var stale = math.Float64frombits(value.StaleNaN)
 
-// of are the changes of one alert, in order.
+// of returns the changes of an alert, in order.
 func (r *ruleRun) of(f firing) []alertChange {
 	return slices.DeleteFunc(slices.Clone(r.changes), func(c alertChange) bool { return c.firing != f })
 }
 
-// everyKind is a group of rules of every kind that a ruleRun must take as
-// Prometheus does.
+// everyKind is a group with all kinds of rules that a ruleRun must evaluate like Prometheus.
 const everyKind = `
 groups:
   - name: recorded

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// officeHours are those in which an account sends, in local time.
+// officeHours are the hours in which an account sends, in local time.
 type officeHours struct {
 	name     string
 	from, to int
@@ -22,8 +22,8 @@ func (o officeHours) open(local time.Time) bool {
 	return hour >= o.from || hour < o.to
 }
 
-// TestClocksChange lets accounts with office hours go through both changes of the
-// clocks: nobody has stopped sending. One that does stop is told of.
+// TestClocksChange simulates both changes of the clocks for accounts with office hours. No alert must fire, except for
+// an account that does stop.
 func TestClocksChange(t *testing.T) {
 	t.Parallel()
 	const zone = "Europe/Berlin"
@@ -44,8 +44,7 @@ func TestClocksChange(t *testing.T) {
 	}
 }
 
-// clocksChange runs the days before a change of clocks at a coarse pace and from
-// records, and those after it.
+// clocksChange simulates the days before a change of the clocks coarsely, from records, and those after it in full.
 func clocksChange(t *testing.T, change time.Time, place *time.Location, hours []officeHours) {
 	t.Helper()
 	const (

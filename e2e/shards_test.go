@@ -12,7 +12,7 @@ import (
 	"twilio_operations_exporter/twilio/simulator"
 )
 
-// TestShards has three processes share the accounts of one file out. A real Prometheus sees each account once and the
+// TestShards divides the accounts of one file among three processes. A real Prometheus must see each account once, the
 // right totals, and which accounts are lost with one of the processes.
 func TestShards(t *testing.T) {
 	t.Parallel()

@@ -11,8 +11,8 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// simAccount is an account on an exporter of its own, as far as the rules look
-// at it: what an exporter would show of it, in simulated time.
+// simAccount is an account on an exporter of its own. It has what an exporter would export of it in simulated time, as
+// far as rules read it.
 type simAccount struct {
 	name, instance string
 	usual          float64       // recorded in every hour of the last week; 0: nothing is
@@ -35,7 +35,7 @@ type simAccount struct {
 	down, undiscovered, reloadFailed bool
 }
 
-// onScrape is the interval of an account that is refreshed at each scrape.
+// onScrape is the interval of an account that is refreshed on each scrape.
 const onScrape = -1
 
 // simOperation is an operation that the exporter names.
@@ -45,7 +45,7 @@ type simOperation struct {
 	created, updated                         time.Time
 }
 
-// begin starts an exporter that has been there for a while.
+// begin starts an exporter that has been running for a while.
 func (a *simAccount) begin(at time.Time) {
 	a.now, a.started, a.updated = at, at.Add(-time.Hour), at
 	if a.interval == 0 {
@@ -55,7 +55,7 @@ func (a *simAccount) begin(at time.Time) {
 	a.send(0, 0, 0)
 }
 
-// restart is a new process: its counters begin at 0, and it has read nothing.
+// restart starts a new process, whose counters begin at 0 and which has read nothing.
 func (a *simAccount) restart() {
 	*a = simAccount{
 		name: a.name, instance: a.instance, usual: a.usual, interval: a.interval, random: a.random,
@@ -64,8 +64,8 @@ func (a *simAccount) restart() {
 	a.reasons = map[string]float64{"auth": 0, "server": 0, "timeout": 0}
 }
 
-// send is a refresh that shows so many messages more with an outcome, of which
-// these shares failed and are undelivered.
+// send is a refresh after which so many more messages have an outcome, these shares of which failed and are
+// undelivered.
 func (a *simAccount) send(messages, failed, undelivered float64) {
 	a.messages += messages
 	a.recipients += messages
@@ -76,7 +76,7 @@ func (a *simAccount) send(messages, failed, undelivered float64) {
 	a.succeed()
 }
 
-// count is a refresh after which the counters stand at these stats.
+// count is a refresh after which the counters have these values.
 func (a *simAccount) count(stats twilio.Stats) {
 	a.messages = float64(stats[twilio.Total])
 	a.recipients = float64(stats[twilio.Recipients])
@@ -88,8 +88,7 @@ func (a *simAccount) count(stats twilio.Stats) {
 	a.succeed()
 }
 
-// sendChance is a refresh that shows a random number of messages, with this mean,
-// of which each has these chances.
+// sendChance is a refresh that shows a random number of messages with this mean, each of which has these chances.
 func (a *simAccount) sendChance(mean, failed, undelivered float64) {
 	n := poisson(a.random, mean)
 	lost, missed := binomial(a.random, n, failed), 0.0
@@ -105,7 +104,7 @@ func (a *simAccount) sendChance(mean, failed, undelivered float64) {
 	a.succeed()
 }
 
-// poisson is a number of events of this mean.
+// poisson returns a number from the Poisson distribution with this mean.
 func poisson(random *rand.Rand, mean float64) float64 {
 	if mean > 50 {
 		return max(0, math.Round(mean+math.Sqrt(mean)*random.NormFloat64()))
