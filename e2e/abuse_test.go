@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -20,6 +21,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"twilio_operations_exporter/twilio/simulator"
 )
 
 // TestManyScrapers lets 60 clients ask for the metrics of 200 accounts without reading them, and 40 more at once that
@@ -237,76 +243,190 @@ func TestHostileScrapers(t *testing.T) {
 	}
 }
 
-// TestUnreadStreams lets clients of an exporter with four accounts ask for 2,000 scrapes over HTTP/2, and read none: what
-// is rendered at a time, and what is held, does not depend on how small the answers are.
-func TestUnreadStreams(t *testing.T) {
-	const clients, streams = 10, 200
+// startSecured starts an exporter of four accounts, whose API answers at once, with TLS.
+func startSecured(t *testing.T) (p *process, client *http.Client) {
+	t.Helper()
 	names := []string{"good-0", "good-1", "good-2", "good-3"}
-	server := httptest.NewServer(newFleet(names))
-	defer server.Close()
-	defer server.CloseClientConnections()
+	server := httptest.NewServer(simulator.NewHandler(simulator.NewStatic(), simulator.Settings{}))
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
 	dir := t.TempDir()
 	certificate, key := selfSigned(t, "exporter.example")
 	writeFile(t, filepath.Join(dir, "tls.crt"), certificate)
 	writeFile(t, filepath.Join(dir, "tls.key"), key)
 	writeFile(t, filepath.Join(dir, "web.yml"), []byte("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"))
-	p := startFleet(t, "exporter", server, names, "--web.config.file="+filepath.Join(dir, "web.yml"))
-	address := "https://" + p.address + "/metrics"
+	p = startFleet(t, "exporter", server, names, "--collector.interval=1s", "--web.config.file="+filepath.Join(dir, "web.yml"))
 
-	newClient := func() *http.Client {
-		protocols := new(http.Protocols)
-		protocols.SetHTTP2(true)
-		transport := &http.Transport{
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // loopback
-			Protocols:       protocols,
-			HTTP2:           &http.HTTP2Config{MaxReceiveBufferPerStream: 1, StrictMaxConcurrentRequests: true},
-		}
-		t.Cleanup(transport.CloseIdleConnections)
-		return &http.Client{Transport: transport}
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // loopback
+		DisableKeepAlives: true,
 	}
-	ask := func(ctx context.Context, client *http.Client) (*http.Response, error) {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
-		if err != nil {
-			return nil, err
-		}
-		return client.Do(r)
-	}
+	return p, &http.Client{Transport: transport, Timeout: patience}
+}
 
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	before := peakMemory(t, p)
-	var asking sync.WaitGroup
-	var answered atomic.Int32
-	for range clients {
-		client := newClient()
-		for range streams {
-			asking.Go(func() {
-				response, err := ask(ctx, client)
-				if err == nil { // else it was cut off before it began
-					t.Cleanup(func() { _ = response.Body.Close() })
-					answered.Add(1)
-				}
-			})
-		}
-	}
-	asking.Wait()
-	peak := peakMemory(t, p)
-	t.Logf("at most %d MB resident, %d before; %d answers began", peak/1e6, before/1e6, answered.Load())
-	if answered.Load() < clients*streams/2 {
-		t.Errorf("%d answers began: this test tests nothing", answered.Load())
-	}
-	if peak > 150e6 {
-		t.Errorf("%d MB resident, want at most 150", peak/1e6)
-	}
-
-	stop()
-	response, err := ask(t.Context(), newClient())
+// secureSamples are the samples of a scrape by TLS.
+func secureSamples(t *testing.T, p *process, client *http.Client) map[string]string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+p.address+"/metrics", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		t.Errorf("status %d afterwards", response.StatusCode)
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s, %v", response.Status, err)
+	}
+	return samplesOf(body)
+}
+
+// wantSmall checks that a hostile client does not make an exporter of four accounts large, nor ends its refreshes.
+func wantSmall(t *testing.T, p *process, client *http.Client) {
+	t.Helper()
+	const refreshes = `twilio_exporter_refreshes_total{account="good-0",result="success"}`
+	before := sampleOf(t, secureSamples(t, p, client), refreshes)
+	eventually(t, "another refresh", func() error {
+		if sampleOf(t, secureSamples(t, p, client), refreshes) == before {
+			return errors.New("none has ended")
+		}
+		return nil
+	})
+	peak := peakMemory(t, p)
+	t.Logf("at most %d MB resident", peak/1e6)
+	if peak > 64e6 {
+		t.Errorf("%d MB resident, want at most 64", peak/1e6)
+	}
+}
+
+// hostileHTTP2 opens an HTTP/2 connection, on which nothing may be sent in a body.
+func hostileHTTP2(t *testing.T, p *process) (*tls.Conn, *http2.Framer) {
+	t.Helper()
+	dialer := tls.Dialer{Config: &tls.Config{
+		InsecureSkipVerify: true, //nolint:gosec // loopback
+		NextProtos:         []string{"h2"},
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	framer := http2.NewFramer(conn, conn)
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	if err == nil {
+		err = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*tls.Conn), framer
+}
+
+// TestUnreadStreams lets clients ask for 2,000 scrapes, pages and lists of targets over HTTP/2, whatever the exporter says
+// about how many may be under way, and read none.
+func TestUnreadStreams(t *testing.T) {
+	const clients, streams = 10, 200
+	for _, path := range []string{"/metrics", "/", "/sd/operations"} {
+		t.Run(path, func(t *testing.T) {
+			p, client := startSecured(t)
+			header := new(bytes.Buffer)
+			encoder := hpack.NewEncoder(header)
+			for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "exporter"}, {":path", path}} {
+				_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+			}
+
+			var asking sync.WaitGroup
+			var begun, refused atomic.Int32
+			for range clients {
+				conn, framer := hostileHTTP2(t, p)
+				asking.Go(func() {
+					for n := range uint32(streams) {
+						_ = framer.WriteHeaders(http2.HeadersFrameParam{
+							StreamID: 2*n + 1, BlockFragment: header.Bytes(), EndHeaders: true, EndStream: true,
+						})
+					}
+				})
+				asking.Go(func() {
+					for answers := 0; answers < streams; {
+						frame, err := framer.ReadFrame()
+						if err != nil {
+							t.Errorf("%d answers, then %v", answers, err)
+							_ = conn.Close()
+							return
+						}
+						switch frame.(type) {
+						case *http2.HeadersFrame:
+							begun.Add(1)
+							answers++
+						case *http2.RSTStreamFrame:
+							refused.Add(1)
+							answers++
+						}
+					}
+				})
+			}
+			asking.Wait()
+			t.Logf("%d answers began, %d were refused or cut off", begun.Load(), refused.Load())
+			if begun.Load() < clients {
+				t.Error("too few answers began: this test tests nothing")
+			}
+			wantSmall(t, p, client)
+		})
+	}
+}
+
+// TestStalledClients lets clients open 200 connections, and never send a whole request.
+func TestStalledClients(t *testing.T) {
+	const clients = 200
+	manyFields := new(strings.Builder)
+	manyFields.WriteString("GET /metrics HTTP/1.1\r\nHost: exporter\r\n")
+	for n := 0; manyFields.Len() < 15<<10; n++ {
+		fmt.Fprintf(manyFields, "%x:\r\n", n)
+	}
+	longFrame := append([]byte{0x0f, 0xff, 0xff, 0xee, 0, 0, 0, 0, 0}, make([]byte, 1<<20-2)...) // of 1 MB, less a byte
+
+	for _, tt := range []struct {
+		name     string
+		protocol string // "": not even a handshake
+		sent     string
+	}{
+		{"nothing", "", ""},
+		{"a handshake alone", "http/1.1", ""},
+		{"many fields", "http/1.1", manyFields.String()},
+		{"a long field", "http/1.1", "GET /metrics HTTP/1.1\r\nHost: exporter\r\nX-Long: " + strings.Repeat("x", 15<<10)},
+		{"HTTP/2 alone", "h2", http2.ClientPreface},
+		{"a long frame", "h2", http2.ClientPreface + string(longFrame)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, client := startSecured(t)
+			var stalled sync.WaitGroup
+			defer stalled.Wait()
+			for range clients {
+				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = conn.Close() }()
+				if tt.protocol == "" {
+					continue
+				}
+				stalled.Go(func() {
+					secured := tls.Client(conn, &tls.Config{
+						InsecureSkipVerify: true, //nolint:gosec // loopback
+						NextProtos:         []string{tt.protocol},
+					})
+					_, _ = io.WriteString(secured, tt.sent) // it may be cut off before
+				})
+			}
+			wantSmall(t, p, client)
+			open := sampleOf(t, secureSamples(t, p, client), "process_open_fds")
+			if open > 500 {
+				t.Errorf("%v descriptors are open, want at most 500", open)
+			}
+		})
 	}
 }
 

@@ -257,7 +257,11 @@ func scrapeSamples(t *testing.T, address string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return samplesOf(body)
+}
 
+// samplesOf are the values of an exposition, by name and labels.
+func samplesOf(body []byte) map[string]string {
 	values := map[string]string{}
 	for line := range strings.Lines(string(body)) {
 		line = strings.TrimSpace(line)

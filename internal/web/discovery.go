@@ -44,6 +44,11 @@ func (s *Server) operations(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	s.renderer.render(w, r, 0, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { s.targets(w, &q, list) }))
+}
+
+// targets answers with the operations that are asked for.
+func (s *Server) targets(w http.ResponseWriter, q *discoveryQuery, list []*account.Account) {
 	groups := []targetGroup{} // not null in JSON
 	isCurrent := len(list) == 0
 	for _, a := range list {

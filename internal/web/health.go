@@ -22,6 +22,7 @@ import (
 const (
 	healthcheckTimeout = 5 * time.Second
 	maxHealthAnswer    = 512 // bytes of an answer that are shown
+	maxHealthHeader    = 64 << 10
 )
 
 // describe describes a list of accounts.
@@ -86,7 +87,7 @@ func (s *Server) serveHealth(ctx context.Context, logger *slog.Logger) (stop fun
 
 	mux := http.NewServeMux()
 	s.handleHealth(mux, s.howMany, s.howMany)
-	server := newHTTPServer(bodiless(mux), logger)
+	server, _ := newHTTPServer(bodiless(mux), logger)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(l) }) // ends with Close
 	return func() {
@@ -105,7 +106,7 @@ func CheckHealth(ctx context.Context, u *url.URL) error {
 	}
 	req.Close = true
 
-	resp, err := (&http.Transport{MaxResponseHeaderBytes: maxHeader}).RoundTrip(req)
+	resp, err := (&http.Transport{MaxResponseHeaderBytes: maxHealthHeader}).RoundTrip(req)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("healthcheck: %s did not answer within %v", u.Redacted(), healthcheckTimeout)

@@ -30,22 +30,42 @@ const (
 	readTimeout  = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
 	// maxHeader is how many bytes the header of a request may have. net/http adds 4 KiB to what it is told.
-	maxHeader = 64<<10 - 4<<10
+	maxHeader = 16<<10 - 4<<10
 	// stopTimeout is well below the 5 seconds within which the program ends: what is in flight has been cancelled.
 	stopTimeout = 2 * time.Second
 )
 
 // newHTTPServer returns a server without an address. It does not use the default mux, to which any library may add.
-func newHTTPServer(h http.Handler, logger *slog.Logger) *http.Server {
+func newHTTPServer(h http.Handler, logger *slog.Logger) (*http.Server, *connections) {
+	conns := newConnections()
 	return &http.Server{
-		Handler:           h,
+		Handler:           fewFields(h),
 		ErrorLog:          stdlog.New(serverLog{logger}, "", 0),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-	}
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame},
+		ConnState:         conns.changed,
+	}, conns
+}
+
+// fewFields refuses requests with many header fields: an empty one takes far more memory than it is long.
+func fewFields(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fields := 0
+		for _, values := range r.Header {
+			fields += len(values)
+		}
+		if fields > maxFields {
+			w.Header().Set("Connection", "close")
+			code := http.StatusRequestHeaderFieldsTooLarge
+			writeText(w, code, "%s.", http.StatusText(code))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // serverLog takes net/http's messages. Most are about one client's connection, such as a failed TLS handshake.
@@ -186,7 +206,7 @@ func (s *Server) Serve(
 	}
 	defer stopHealth()
 
-	server := newHTTPServer(s.Handler(ctx), logger)
+	server, conns := newHTTPServer(s.Handler(ctx), logger)
 
 	var once sync.Once
 	// exporter-toolkit opens the listeners (TCP, vsock or systemd's) and serves on them in one call; net/http asks for
@@ -195,22 +215,13 @@ func (s *Server) Serve(
 		once.Do(func() { onListening(localAddress(l.Addr())) })
 		context.AfterFunc(ctx, func() {
 			server.SetKeepAlivesEnabled(false)
+			conns.stop()
 			_ = l.Close()
 		})
 		return ctx
 	}
 
 	guardWebConfig(server, *flags.WebConfigFile, logger)
-
-	var connections sync.WaitGroup
-	server.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			connections.Add(1)
-		case http.StateClosed, http.StateHijacked:
-			connections.Done()
-		}
-	}
 
 	err = toolkit.ListenAndServe(server, flags, logger)
 	if ctx.Err() == nil {
@@ -223,7 +234,7 @@ func (s *Server) Serve(
 	stopping, stopped := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	go func() {
 		defer stopped()
-		connections.Wait()
+		conns.wait()
 	}()
 	<-stopping.Done()
 	_ = server.Close()
@@ -285,6 +296,7 @@ func ServeLocal(ctx context.Context, h http.Handler) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	go func() { _ = newHTTPServer(h, slog.New(slog.DiscardHandler)).Serve(l) }()
+	server, _ := newHTTPServer(h, slog.New(slog.DiscardHandler))
+	go func() { _ = server.Serve(l) }()
 	return &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/v1"}, nil
 }

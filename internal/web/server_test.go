@@ -467,7 +467,7 @@ func TestWithoutDeadlines(t *testing.T) {
 			writeText(w, http.StatusOK, "late")
 		})
 		l := newPipeListener()
-		server := newHTTPServer(mux, slog.New(slog.DiscardHandler))
+		server, _ := newHTTPServer(mux, slog.New(slog.DiscardHandler))
 		go func() { _ = server.Serve(l) }()
 		defer func() { _ = server.Close() }()
 		client := &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
@@ -601,7 +601,7 @@ func TestBodies(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newPipeListener()
-			server := newHTTPServer(h, slog.New(slog.DiscardHandler))
+			server, _ := newHTTPServer(h, slog.New(slog.DiscardHandler))
 			go func() { _ = server.Serve(l) }()
 			defer func() { _ = server.Close() }()
 			conn, err := l.dial(t.Context(), "", "")
@@ -624,14 +624,14 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// TestLongRequestHeaders holds that a header of more than 64 KiB is refused,
+// TestLongRequestHeaders holds that a header of more than 16 KiB is refused,
 // and one that is shorter is not.
 func TestLongRequestHeaders(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
-	server.Config = newHTTPServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	server.Config, _ = newHTTPServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	server.Start()
 	defer server.Close()
-	for size, want := range map[int]int{60 << 10: http.StatusNotFound, 68 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+	for size, want := range map[int]int{15 << 10: http.StatusNotFound, 17 << 10: http.StatusRequestHeaderFieldsTooLarge} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -729,7 +729,7 @@ func TestReloadFromAnotherOrigin(t *testing.T) {
 // wrong with the program is an error, what is wrong with a client is not.
 func TestServerLog(t *testing.T) {
 	var b strings.Builder
-	server := newHTTPServer(
+	server, _ := newHTTPServer(
 		http.NotFoundHandler(),
 		slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	)
