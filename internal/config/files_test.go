@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -165,5 +166,49 @@ func TestSecretFileWhileRunning(t *testing.T) {
 	}
 	if got := strings.Join(passwords, ","); got != "first,second" {
 		t.Errorf("passwords %s", got)
+	}
+}
+
+// TestTLSFilesWhileRunning holds that a file of tls_config that cannot be read fails the request, without waiting, until
+// it can be read again.
+func TestTLSFilesWhileRunning(t *testing.T) {
+	api := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer api.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw}))
+	file := testutil.WriteFile(t, "ca.pem", ca)
+	transport, _, err := HTTP{TLS: config.TLSConfig{CARef: file}}.NewTransport()
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func() error {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api.URL, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close = true
+		resp, err := transport.RoundTrip(r)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	}
+	for name, replace := range map[string]func() error{
+		"FIFO":   func() error { return makeFIFO(file) },
+		"device": func() error { return os.Symlink("/dev/zero", file) },
+		"huge":   func() error { return os.WriteFile(file, make([]byte, maxFile<<20+1), 0o600) },
+	} {
+		if err := request(); err != nil {
+			t.Fatalf("before a %s: %v", name, err)
+		}
+		if err := errors.Join(os.Remove(file), replace()); err != nil {
+			t.Fatal(err)
+		}
+		if err := request(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if err := errors.Join(os.Remove(file), os.WriteFile(file, []byte(ca), 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

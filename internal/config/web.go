@@ -131,15 +131,10 @@ func validateWebConfig(file string) error {
 	}
 	const flag = "--web.config.file"
 
-	b, err := readFile(file, maxFile)
-	if err != nil {
-		return cannotRead(flag, file, err, "a YAML file")
-	}
-	err = checkTLSFiles(b, file)
+	b, err := readWebConfig(file)
 	if err != nil {
 		return err
 	}
-
 	err = web.Validate(file)
 	if err == nil {
 		return nil
@@ -158,6 +153,21 @@ func validateWebConfig(file string) error {
 	default:
 		return fmt.Errorf("%s: %q cannot be used: %s", flag, file, sanitize.OneLine(message))
 	}
+}
+
+// CheckWebConfig returns the error if exporter-toolkit's own file, or one that it names, cannot be read at once.
+// exporter-toolkit reads them for each connection.
+func CheckWebConfig(file string) error {
+	_, err := readWebConfig(file)
+	return err
+}
+
+func readWebConfig(file string) ([]byte, error) {
+	b, err := readFile(file, maxFile)
+	if err != nil {
+		return nil, cannotRead("--web.config.file", file, err, "a YAML file")
+	}
+	return b, checkTLSFiles(b, file)
 }
 
 // checkTLSFiles checks the files that exporter-toolkit's file names. exporter-toolkit would read a device forever and

@@ -241,12 +241,21 @@ func (s *Server) Serve(
 	return nil
 }
 
-// guardWebConfig has a server refuse connections and requests while the file that exporter-toolkit reads for each of them
-// is none that can be read at once, such as a FIFO: reading it would not end.
+// guardWebConfig has a server refuse connections and requests while a file that exporter-toolkit reads for each of them
+// cannot be read at once, such as a FIFO or a device: reading it would not end.
 func guardWebConfig(server *http.Server, file string, logger *slog.Logger) {
 	if file == "" {
 		return
 	}
+	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if err := config.CheckWebConfig(file); err != nil {
+			logger.Error("connection refused", "err", err)
+			_ = conn.Close()
+		}
+		return ctx
+	}
+
+	// For a request, it is the file itself alone.
 	readable := func() bool {
 		info, err := os.Stat(file)
 		if err == nil && !info.Mode().IsRegular() {
@@ -255,14 +264,6 @@ func guardWebConfig(server *http.Server, file string, logger *slog.Logger) {
 		}
 		return true // exporter-toolkit tells of other errors
 	}
-
-	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		if !readable() {
-			_ = conn.Close()
-		}
-		return ctx
-	}
-
 	// exporter-toolkit has put its handler before the server's when the server asks for this.
 	baseContext := server.BaseContext
 	var once sync.Once

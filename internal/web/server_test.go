@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -648,10 +649,26 @@ func TestLongRequestHeaders(t *testing.T) {
 	}
 }
 
-// TestWebConfigFIFO holds that connections and requests end while the file of
-// the web configuration is one that nobody can read.
-func TestWebConfigFIFO(t *testing.T) {
-	file := testutil.WriteFile(t, "web.yml", "")
+// TestWebConfigFiles holds that connections and requests end while the file of the web configuration, or one that it names,
+// is one that nobody can read.
+func TestWebConfigFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.yml")
+	contents := map[string]string{
+		"web.yml": "tls_server_config: {cert_file: crt, key_file: key, client_ca_file: ca}\n", "crt": "", "key": "", "ca": "",
+	}
+	write := func(name string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		_ = os.Remove(path)
+		if err := os.WriteFile(path, []byte(contents[name]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name := range contents {
+		write(name)
+	}
+
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.BaseContext = func(net.Listener) context.Context { return t.Context() }
 	guardWebConfig(server.Config, file, slog.New(slog.DiscardHandler))
@@ -667,18 +684,32 @@ func TestWebConfigFIFO(t *testing.T) {
 		_ = resp.Body.Close()
 		return resp.StatusCode
 	}
-	if code := get(); code != http.StatusNotFound {
-		t.Errorf("a file: %d", code)
-	}
-	if err := errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if code := get(); code != http.StatusInternalServerError {
-		t.Errorf("a FIFO, on the connection that was open: %d", code)
-	}
-	server.Client().CloseIdleConnections()
-	if code := get(); code != 0 {
-		t.Errorf("a FIFO, on a new connection: %d", code)
+
+	for name := range contents {
+		path := filepath.Join(dir, name)
+		for what, replace := range map[string]func() error{
+			"FIFO":   func() error { return syscall.Mkfifo(path, 0o600) },
+			"device": func() error { return os.Symlink("/dev/zero", path) },
+		} {
+			if code := get(); code != http.StatusNotFound {
+				t.Errorf("a file: %d", code)
+			}
+			if err := errors.Join(os.Remove(path), replace()); err != nil {
+				t.Fatal(err)
+			}
+			want := http.StatusNotFound
+			if path == file {
+				want = http.StatusInternalServerError
+			}
+			if code := get(); code != want {
+				t.Errorf("%s is a %s, on the connection that was open: %d", name, what, code)
+			}
+			server.Client().CloseIdleConnections()
+			if code := get(); code != 0 {
+				t.Errorf("%s is a %s, on a new connection: %d", name, what, code)
+			}
+			write(name)
+		}
 	}
 }
 
