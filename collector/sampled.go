@@ -117,7 +117,8 @@ func (op *SampledOperation) check() error {
 		return errors.New("invalid id")
 	}
 	for key, value := range op.Tags {
-		if strings.ContainsFunc(value, unicode.IsControl) {
+		unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+		if strings.ContainsFunc(value, unprintable) {
 			return fmt.Errorf("the tag %.100q is %.100q", key, value)
 		}
 	}

@@ -199,7 +199,7 @@ func (d *decoder) related(m *Message) error {
 	return err
 }
 
-// tags reads the tags. It leaves out those that are longer than documented, hold a secret or control characters, or
+// tags reads the tags. It leaves out those that are longer than documented, hold a secret or unprintable characters, or
 // exceed the documented number.
 func (d *decoder) tags(m *Message) error {
 	err := d.open('{')
@@ -234,8 +234,9 @@ func (d *decoder) tag(m *Message) error {
 		return nil
 	}
 	value := string(text)
-	hasControl := strings.ContainsFunc(value, unicode.IsControl) // some readers of labels take a NUL for the end
-	if hasControl || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	isUnprintable := strings.ContainsFunc(value, unprintable) // some readers of labels take a NUL for the end
+	if isUnprintable || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
 		return nil
 	}
 

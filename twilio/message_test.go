@@ -215,10 +215,10 @@ func TestHostileMessagePage(t *testing.T) {
 	}
 }
 
-// TestTagsWithControlCharacters checks that no such tag becomes a label.
-func TestTagsWithControlCharacters(t *testing.T) {
+// TestUnprintableTags checks that no such tag becomes a label.
+func TestUnprintableTags(t *testing.T) {
 	var m Message
-	body := `{"id":"m","status":"FAILED","tags":{"a":"x\u0000y","b":"x\ny","c":"x"}}`
+	body := `{"id":"m","status":"FAILED","tags":{"a":"x\u0000y","b":"x\ny","c":"x","d":"x\u202ey","e":"\u200b","f":"x\u2028y"}}`
 	err := decodeMessage(strings.NewReader(body), new(sanitizer), &m)
 	if err != nil || len(m.Tags) != 1 || m.Tags["c"] != "x" {
 		t.Errorf("tags %q, %v", m.Tags, err)

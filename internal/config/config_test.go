@@ -1030,7 +1030,11 @@ func TestConfigFileErrors(t *testing.T) {
 			"accounts:\n- account_sid: " + testutil.SID + "\n  auth_token_file: nowhere\n",
 			`:3: auth_token_file: cannot read <7-character value, not shown> (no such file or directory): want a file with the secret`,
 		},
-		"bad name": {head + "  name: \"a\\nb\"\n", `:4: name: "a\nb" is not a name: want text on one line`},
+		"bad name":       {head + "  name: \"a\\nb\"\n", `:4: name: "a\nb" is not a name: want printable text on one line`},
+		"line separator": {head + "  name: \"a\\u2028b\"\n", `:4: name: "a\u2028b" is not a name: want printable text on one line`},
+		"next line":      {head + "  name: \"a\\u0085b\"\n", `:4: name: "a\u0085b" is not a name: want printable text on one line`},
+		"right to left":  {head + "  name: \"a\\u202eb\"\n", `:4: name: "a\u202eb" is not a name: want printable text on one line`},
+		"zero width":     {head + "  name: \"a\\u200bb\"\n", `:4: name: "a\u200bb" is not a name: want printable text on one line`},
 		"two of one name": {
 			head + "  name: x\n- account_sid: " + testutil.SID + "\n  auth_token_file: token\n  name: x\n",
 			`:7: duplicate account name "x", also in line 4: names must be unique`,

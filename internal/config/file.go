@@ -265,7 +265,7 @@ func (m *mapping) account(defaults *Account) (a Account, warnings []string, err 
 
 	name := m.name()
 	if name.name == "name" && !validName(name.value) {
-		return a, nil, name.bad("a name: want text on one line")
+		return a, nil, name.bad("a name: want printable text on one line")
 	}
 	a.Account = name.value
 

@@ -160,9 +160,11 @@ var settings = []setting{
 	},
 }
 
-// validName reports whether s can be the value of a label and is readable.
+// validName reports whether s can be the value of a label and is readable. Characters that are invisible, or reverse the
+// text after them, make one account look like another.
 func validName(s string) bool {
-	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unicode.IsControl)
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unprintable)
 }
 
 func validListenAddress(address string) bool {

@@ -24,7 +24,9 @@ func Quote(value string) string {
 	return strconv.Quote(value)
 }
 
-// OneLine joins the lines of a message and removes control characters.
+// OneLine joins the lines of a message and removes characters that are not seen, such as those that turn the text after
+// them around.
 func OneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, unicode.IsControl), "; ")
+	unseen := func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+	return strings.Join(strings.FieldsFunc(s, unseen), "; ")
 }

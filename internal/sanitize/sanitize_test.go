@@ -25,7 +25,7 @@ func TestQuote(t *testing.T) {
 }
 
 func TestOneLine(t *testing.T) {
-	for s, want := range map[string]string{"": "", "one": "one", "one\ntwo\r\n\tthree\n": "one; two; three"} {
+	for s, want := range map[string]string{"": "", "one": "one", "one\ntwo\r\n\tthree\n": "one; two; three", "a\u2028b\u202ec\u0085d": "a; b; c; d"} {
 		if got := OneLine(s); got != want {
 			t.Errorf("%q: got %q, want %q", s, got, want)
 		}
