@@ -403,13 +403,13 @@ func TestStalledClients(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p, client := startSecured(t)
 			var stalled sync.WaitGroup
-			defer stalled.Wait()
+			t.Cleanup(stalled.Wait) // when the connections are closed
 			for range clients {
 				conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", p.address)
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer func() { _ = conn.Close() }()
+				t.Cleanup(func() { _ = conn.Close() })
 				if tt.protocol == "" {
 					continue
 				}
@@ -428,6 +428,38 @@ func TestStalledClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCrowd lets 300 people look at the page and 100 servers scrape at once, each on a connection of its own: all get
+// their answers.
+func TestCrowd(t *testing.T) {
+	p, client := startSecured(t)
+	var asking sync.WaitGroup
+	for i := range 400 {
+		path := "/"
+		if i%4 == 0 {
+			path = "/metrics"
+		}
+		asking.Go(func() {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+p.address+path, http.NoBody)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			response, err := client.Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = response.Body.Close() }()
+			_, err = io.Copy(io.Discard, response.Body)
+			if err != nil || response.StatusCode != http.StatusOK {
+				t.Errorf("%s: %s, %v", path, response.Status, err)
+			}
+		})
+	}
+	asking.Wait()
+	wantSmall(t, p, client)
 }
 
 // TestAbandonedProbes lets clients ask for operations, and go away before the

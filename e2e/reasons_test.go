@@ -83,7 +83,7 @@ const (
 	foreignCode    = "66666"
 )
 
-// TestHostileMessages holds that nothing is counted, shown or kept of what an API says about lost messages and should not.
+// TestHostileMessages checks that nothing is counted, shown or kept of what an API says about lost messages and should not.
 func TestHostileMessages(t *testing.T) {
 	for _, tt := range hostileMessages {
 		t.Run(tt.name, func(t *testing.T) {

@@ -62,7 +62,7 @@ func status(conn net.Conn, header string) string {
 
 const statusOK = "HTTP/1.1 200 OK"
 
-// TestQuietConnections holds that connections without a request make room for each other, those that are idle and those
+// TestQuietConnections checks that connections without a request make room for each other, those that are idle and those
 // that have not sent a whole request. One that is answered stays.
 func TestQuietConnections(t *testing.T) {
 	for name, sent := range map[string]string{"silent": "", "a header without an end": "GET / HTTP/1.1\r\nX-Long: "} {
@@ -119,7 +119,7 @@ func TestQuietConnections(t *testing.T) {
 	}
 }
 
-// TestBusyConnections holds that a connection too many waits while all others have requests, and gets in soon after one of
+// TestBusyConnections checks that a connection too many waits while all others have requests, and gets in soon after one of
 // them is answered, or when nothing has happened on it for long.
 func TestBusyConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestBusyConnections(t *testing.T) {
 	})
 }
 
-// TestManyHeaderFields holds that a header of many small fields is refused.
+// TestManyHeaderFields checks that a header of many small fields is refused.
 func TestManyHeaderFields(t *testing.T) {
 	l := pipeServer(t, ok)
 	for fields, want := range map[int]string{
