@@ -12,7 +12,7 @@ import (
 
 // What clients can have at a time. It bounds the memory that they take, and leaves refreshes enough descriptors.
 const (
-	maxConnections = 256
+	maxConnections = 192
 	// maxQuiet is how many of them can be without a request: those that are idle, and those on which a request has not come
 	// whole. net/http may take 400 KB for a header of maxHeader bytes.
 	maxQuiet   = 50
@@ -21,12 +21,14 @@ const (
 	maxFields  = 100      // of the header of a request
 )
 
-// How long a connection keeps its place where others wait for one, after anything has happened on it. On a slow processor,
-// TLS alone takes a while.
+// How long a connection keeps its place where others wait for one, after anything has happened on it. One that is idle
+// gives it up at once. On a slow processor, the handshake of TLS alone takes a while.
 const (
-	quietPatience  = time.Second
+	newPatience    = time.Second
 	activePatience = 30 * time.Second
 )
+
+var patience = map[http.ConnState]time.Duration{http.StateNew: newPatience, http.StateActive: activePatience}
 
 // connections are those of a server. Where there are too many, one on which nothing happens makes room for the next.
 type connections struct {
@@ -107,10 +109,7 @@ func (c *connections) first(quiet bool) (index int, left time.Duration) {
 		if quiet && o.state == http.StateActive {
 			continue
 		}
-		patience := quietPatience
-		if o.state == http.StateActive {
-			patience = activePatience
-		}
+		patience := patience[o.state]
 		if l := patience - time.Since(o.since); l < left {
 			index, left = i, l
 		}

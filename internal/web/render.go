@@ -14,18 +14,14 @@ const (
 	// are rendered. A scrape counts as leastRendered at least, for what it takes besides.
 	renderedAtOnce = 500
 	leastRendered  = 50
-	// maxWaiting is how many scrapes wait for that at a time. The others are refused.
-	maxWaiting = 500
-	// Answers that are written are at most maxHeld, and hold at most maxHeldBytes, or else are minHeld.
-	maxHeld      = 250
-	maxHeldBytes = 16 << 20
-	minHeld      = 4
+	// Answers that are written hold at most maxHeld bytes, or else minHeld answers.
+	maxHeld = 16 << 20
+	minHeld = 4
 )
 
 // renderer bounds the memory that scrapes take, however many there are and however slowly they read.
 type renderer struct {
-	waiting *semaphore.Weighted // of scrapes
-	places  *semaphore.Weighted // of accounts
+	places *semaphore.Weighted // of accounts
 
 	mu      sync.Mutex // guards what follows
 	held    int        // bytes of answers
@@ -64,23 +60,14 @@ func (p *pieces) Write(text []byte) (int, error) {
 // size is how many bytes of memory they take.
 func (p *pieces) size() int { return len(*p) * pieceSize }
 
-func newRenderer() *renderer {
-	return &renderer{waiting: semaphore.NewWeighted(maxWaiting), places: semaphore.NewWeighted(renderedAtOnce)}
-}
+func newRenderer() *renderer { return &renderer{places: semaphore.NewWeighted(renderedAtOnce)} }
 
 // render renders h's answer, which shows that many accounts, when it is its turn, and writes it. Turns come soon, as
 // rendering waits for nobody. The request waits until its client hangs up, as Prometheus does after its scrape timeout.
 func (r *renderer) render(w http.ResponseWriter, req *http.Request, accounts int, h http.Handler) {
-	if !r.waiting.TryAcquire(1) {
-		setDeadlines(w)
-		w.WriteHeader(http.StatusServiceUnavailable) // without a body, which would have to be read
-		return
-	}
 	weight := int64(min(max(accounts, leastRendered), renderedAtOnce))
 	// Acquire alone would fail while the exporter stops, although places are free.
-	stopping := !r.places.TryAcquire(weight) && r.places.Acquire(req.Context(), weight) != nil
-	r.waiting.Release(1)
-	if stopping {
+	if !r.places.TryAcquire(weight) && r.places.Acquire(req.Context(), weight) != nil {
 		setDeadlines(w)
 		writeText(w, http.StatusServiceUnavailable, "The exporter is stopping.")
 		return
@@ -114,7 +101,7 @@ func (r *renderer) add(a *answer) {
 	defer r.mu.Unlock()
 	r.answers = append(r.answers, a)
 	r.held += a.body.size()
-	for len(r.answers) > maxHeld || len(r.answers) > minHeld && r.held > maxHeldBytes {
+	for len(r.answers) > minHeld && r.held > maxHeld {
 		_ = http.NewResponseController(r.answers[0].ResponseWriter).SetWriteDeadline(time.Now())
 		r.remove(r.answers[0])
 	}

@@ -43,7 +43,7 @@ func TestSlowReaders(t *testing.T) {
 	look := func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if most, started = max(most, r.held), len(r.answers); r.held > maxHeldBytes {
+		if most, started = max(most, r.held), len(r.answers); r.held > maxHeld {
 			t.Errorf("%d bytes are held for %d readers", r.held, len(r.answers))
 		}
 	}
@@ -62,7 +62,7 @@ func TestSlowReaders(t *testing.T) {
 		}
 		testutil.WaitFor(t, "the answer to be written", func() bool {
 			look()
-			return int(rendered.Load()) == n+1 && started == min(n+1, maxHeldBytes/size)
+			return int(rendered.Load()) == n+1 && started == min(n+1, maxHeld/size)
 		})
 	}
 	body, err := testutil.Get(t.Context(), server.URL)
@@ -70,7 +70,7 @@ func TestSlowReaders(t *testing.T) {
 		t.Errorf("a reader who reads got %d bytes, %v", len(body), err)
 	}
 	look()
-	if most < maxHeldBytes/2 {
+	if most < maxHeld/2 {
 		t.Errorf("no more than %d bytes were held: this test tests nothing", most)
 	}
 }
@@ -176,50 +176,5 @@ func TestScrapesTakeTurns(t *testing.T) {
 	}
 	if answers[0].Code == http.StatusOK {
 		t.Errorf("an empty exposition for one that is gone: %s", answers[0].Body)
-	}
-}
-
-// TestUnreadAnswers holds that of answers that nobody reads the oldest is cut off, however small they are.
-func TestUnreadAnswers(t *testing.T) {
-	r := newRenderer()
-	answers := make([]*answer, maxHeld+2)
-	for i := range answers {
-		answers[i] = &answer{ResponseWriter: httptest.NewRecorder()}
-		r.add(answers[i])
-	}
-	if len(r.answers) != maxHeld || r.answers[0] != answers[2] {
-		t.Errorf("%d answers are held, and the first two are not the ones that were cut off", len(r.answers))
-	}
-}
-
-// TestTooManyScrapes holds that scrapes beyond the number that may wait for their turn are refused, without a body that
-// would have to be read.
-func TestTooManyScrapes(t *testing.T) {
-	r := newRenderer()
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := r.places.Acquire(ctx, renderedAtOnce); err != nil {
-		t.Fatal(err)
-	}
-	req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", http.NoBody)
-	var waiting sync.WaitGroup
-	for range maxWaiting {
-		waiting.Go(func() { r.render(httptest.NewRecorder(), req, 1, http.NotFoundHandler()) })
-	}
-	testutil.WaitFor(t, "all to wait", func() bool {
-		return blockedIn("semaphore.(*Weighted).Acquire(") == maxWaiting
-	})
-	w := httptest.NewRecorder()
-	r.render(w, req, 1, http.NotFoundHandler())
-	if w.Code != http.StatusServiceUnavailable || w.Body.Len() != 0 {
-		t.Errorf("status %d, body %q", w.Code, w.Body)
-	}
-
-	cancel()
-	waiting.Wait()
-	r.places.Release(renderedAtOnce)
-	w = httptest.NewRecorder()
-	r.render(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody), 1, http.NotFoundHandler())
-	if w.Code != http.StatusNotFound {
-		t.Errorf("status %d when nobody waits any more", w.Code)
 	}
 }
