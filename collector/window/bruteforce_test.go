@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"twilio_operations_exporter/twilio"
 	"twilio_operations_exporter/twilio/simulator"
@@ -35,7 +37,7 @@ type life struct {
 	// left is what the program saved in the middle of the refresh. If that fails, it is killed, and goes on from there.
 	left *State
 
-	shown  map[minute][]shown // those done, when the minute was last read
+	shown  map[minute][]shown // what lists had when the minute was last read
 	peaks  map[minute]twilio.Stats
 	grown  twilio.Stats
 	most   map[minute]int64 // operations
@@ -50,6 +52,8 @@ type life struct {
 	lifetime  time.Duration
 	scheduled float64       // share of operations scheduled ahead
 	ahead     time.Duration // how far, at most
+	early     bool          // some operations are created in the future, by a clock gone wrong
+	disagree  bool          // lists and questions do not agree about some operations
 	alive     map[string]*fakeOperation
 	ends      map[string]time.Time
 	starts    map[string]time.Time
@@ -114,6 +118,9 @@ func (l *life) live(d time.Duration) {
 			op.Status = twilio.StatusScheduled
 			begins = begins.Add(time.Duration(l.rnd.Int64N(int64(l.ahead))))
 		}
+		if l.early && l.rnd.IntN(40) == 0 {
+			op.CreatedAt = op.CreatedAt.Add(time.Duration(l.rnd.Int64N(int64(3 * time.Hour))))
+		}
 		if l.rnd.IntN(200) == 0 {
 			op.listed = op.CreatedAt.Add(time.Duration(l.rnd.Int64N(int64(3 * time.Hour))))
 		}
@@ -139,7 +146,18 @@ func (l *life) live(d time.Duration) {
 				l.alive[op.ID] = op
 			}
 		}
+		if l.disagree {
+			l.confuse(ops)
+		}
 	})
+}
+
+// confuse makes lists and questions disagree about some operations, for a while.
+func (l *life) confuse(ops []*fakeOperation) {
+	for range 1 + len(ops)/200 {
+		op := ops[l.rnd.IntN(len(ops))]
+		op.view = []view{{}, {}, {unasked: true}, {unlisted: true}, {askedAs: twilio.StatusProcessing}, {askedAs: twilio.StatusCompleted}}[l.rnd.IntN(6)]
+	}
 }
 
 func (l *life) moveStats(op *fakeOperation, now time.Time) {
@@ -200,7 +218,7 @@ func (l *life) refresh() {
 			delete(l.shown, m)
 		}
 	}
-	var live []*fakeOperation
+	asked := make(map[*fakeOperation]twilio.Operation)
 	inWindow := 0
 	for _, op := range l.api.byTime {
 		m := minuteOf(op.CreatedAt)
@@ -208,9 +226,10 @@ func (l *life) refresh() {
 			continue
 		}
 		inWindow++
-		if op.Status.Live() {
-			live = append(live, op)
-		} else if b := w.at(m); b != nil && b.readAt == started {
+		if as := op.inAnswers(); as != nil && as.Status.Live() && l.api.status > 0 {
+			asked[op] = *as
+		}
+		if b := w.at(m); b != nil && b.readAt == started && !op.unlisted {
 			l.shown[m] = append(l.shown[m], shown{op, op.Operation})
 		}
 	}
@@ -221,12 +240,37 @@ func (l *life) refresh() {
 		}
 		return
 	}
-	l.staleness(started)
-	l.sums(w.Snapshot(), live)
-	l.counters(w.Snapshot(), live)
-	if !l.lavish {
-		l.budget(inWindow, len(live), before == nil, failed)
+
+	counted := l.counted(asked)
+	live := 0
+	for i := range counted {
+		if counted[i].as.Status.Live() {
+			live++
+		}
 	}
+	l.staleness(started)
+	l.sums(w.Snapshot(), counted)
+	l.named(w.Snapshot(), counted)
+	l.counters(w.Snapshot(), counted)
+	if !l.lavish {
+		l.budget(inWindow, live, before == nil, failed)
+	}
+}
+
+// counted are the operations that count: those that the questions of the refresh have shown as they were in flight, and others
+// as lists had them when their minutes were last read.
+func (l *life) counted(asked map[*fakeOperation]twilio.Operation) (counted []shown) {
+	for op, as := range asked {
+		counted = append(counted, shown{op, as})
+	}
+	for _, ops := range l.shown {
+		for _, of := range ops {
+			if _, isAsked := asked[of.fakeOperation]; !isAsked {
+				counted = append(counted, of)
+			}
+		}
+	}
+	return counted
 }
 
 // staleness checks that every minute was read as late as promised.
@@ -243,30 +287,20 @@ func (l *life) staleness(started time.Duration) {
 
 // sums checks every gauge against what the API showed when each minute was
 // read, and that every operation counts once.
-func (l *life) sums(s *Snapshot, live []*fakeOperation) {
+func (l *life) sums(s *Snapshot, counted []shown) {
 	l.t.Helper()
 	want := make(map[twilio.Status]*Totals)
 	for _, status := range documented {
 		want[status] = new(Totals)
 	}
 	l.round++
-	count := func(op *fakeOperation, as *twilio.Operation) {
-		if op.counted == l.round {
-			l.t.Fatalf("%s counts twice: it is live, and its minute was read when it was not", op.ID)
-		}
+	for i := range counted {
+		op, as := counted[i].fakeOperation, &counted[i].as
 		op.counted = l.round
 		if want[as.Status] == nil {
 			want[as.Status] = new(Totals)
 		}
 		want[as.Status].add(&as.Stats)
-	}
-	for _, op := range live {
-		count(op, &op.Operation)
-	}
-	for _, ops := range l.shown {
-		for i := range ops {
-			count(ops[i].fakeOperation, &ops[i].as)
-		}
 	}
 	got := make(map[twilio.Status]*Totals)
 	for _, st := range s.Statuses {
@@ -277,30 +311,91 @@ func (l *life) sums(s *Snapshot, live []*fakeOperation) {
 	}
 	for _, op := range l.api.byTime { // nothing that was there a good while is missing
 		if minuteOf(op.CreatedAt) >= l.w.first && op.listed.IsZero() && l.api.Now().Sub(op.CreatedAt) < retention-2*retentionSlack &&
-			op.counted != l.round {
+			op.counted != l.round && op.view == (view{}) && !l.disagree {
 			l.t.Fatalf("%s of %v does not count", op.ID, op.CreatedAt)
 		}
 	}
 }
 
-func (l *life) counters(s *Snapshot, live []*fakeOperation) {
+// named checks the operations that a snapshot names, and what it says of those in flight.
+func (l *life) named(s *Snapshot, counted []shown) {
+	l.t.Helper()
+	now := l.api.Now()
+	hour := minuteOf(now.Add(-recent))
+	var failing, stuck, inFlight, scheduled []*twilio.Operation
+	var failingNow int64
+	oldest := make(map[twilio.Status]StatusSums)
+	for i := range counted {
+		op := &counted[i].as
+		if Failing(&op.Stats) {
+			failing = append(failing, op)
+			if op.Status.Live() || minuteOf(op.CreatedAt) >= hour {
+				failingNow++
+			}
+		}
+		if !op.Status.Live() {
+			continue
+		}
+
+		inFlight = append(inFlight, op)
+		if op.Status == twilio.StatusScheduled {
+			scheduled = append(scheduled, op)
+		} else if now.Sub(op.UpdatedAt) >= StuckAfter {
+			stuck = append(stuck, op)
+		}
+		of := oldest[op.Status]
+		of.OldestCreated = older(of.OldestCreated, op.CreatedAt)
+		of.OldestUpdated = older(of.OldestUpdated, op.UpdatedAt)
+		oldest[op.Status] = of
+	}
+
+	slices.SortFunc(failing, byUrgency(hour))
+	slices.SortFunc(stuck, byUpdate)
+	slices.SortFunc(inFlight, bySize)
+	slices.SortFunc(scheduled, byCreation)
+	shownOf := make(map[twilio.Status]int)
+	inFlight = slices.DeleteFunc(inFlight, func(op *twilio.Operation) bool {
+		shownOf[op.Status]++
+		return shownOf[op.Status] > MaxInFlightShown
+	})
+	first := func(ops []*twilio.Operation, n int) []*twilio.Operation { return ops[:min(len(ops), n)] }
+	same := func(what string, got, want []*twilio.Operation) {
+		l.t.Helper()
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), sameOperation); diff != "" {
+			l.t.Fatalf("%s differ from the brute force (-want +got):\n%s", what, diff)
+		}
+	}
+	same("failing operations", s.Failing, first(failing, l.w.options.Named))
+	same("stuck operations", s.Stuck, first(stuck, l.w.options.Named))
+	same("operations in flight", s.InFlight, inFlight)
+	var oldestScheduled []*twilio.Operation
+	if s.OldestScheduled != nil {
+		oldestScheduled = append(oldestScheduled, s.OldestScheduled)
+	}
+	same("oldest scheduled operations", oldestScheduled, first(scheduled, 1))
+	if s.FailingNow != failingNow || s.AllStuck != int64(len(stuck)) {
+		l.t.Fatalf("%d failing now and %d stuck, want %d and %d", s.FailingNow, s.AllStuck, failingNow, len(stuck))
+	}
+	for _, sums := range s.Statuses {
+		want := oldest[sums.Status]
+		if !sums.OldestCreated.Equal(want.OldestCreated) || !sums.OldestUpdated.Equal(want.OldestUpdated) {
+			l.t.Fatalf("the oldest %s is of %v and %v, want %v and %v",
+				sums.Status, sums.OldestCreated, sums.OldestUpdated, want.OldestCreated, want.OldestUpdated)
+		}
+	}
+}
+
+func (l *life) counters(s *Snapshot, counted []shown) {
 	l.t.Helper()
 	sums := make(map[minute]twilio.Stats)
 	operations := make(map[minute]int64)
-	count := func(op *twilio.Operation) {
+	for i := range counted {
+		op := &counted[i].as
 		m := minuteOf(op.CreatedAt)
 		sum := sums[m]
 		sum.Add(&op.Stats)
 		sums[m] = sum
 		operations[m]++
-	}
-	for _, op := range live {
-		count(&op.Operation)
-	}
-	for _, ops := range l.shown {
-		for i := range ops {
-			count(&ops[i].as)
-		}
 	}
 	for m, sum := range sums {
 		peak := l.peaks[m]
@@ -380,7 +475,9 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 		options   func(*Options)
 		emails    emails
 		failing   float64 // share of refreshes made to fail at some page
-		outage    bool    // hours without an answer, every day
+		early     bool
+		disagree  bool
+		outage    bool // hours without an answer, every day
 	}{
 		{name: "steady", hours: 12, rate: steady(6), lifetime: 3 * time.Minute},
 		{name: "nights and scheduled ahead", hours: 24, rate: nights, lifetime: 10 * time.Minute, scheduled: 0.1},
@@ -459,6 +556,16 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 			lifetime: 10 * time.Minute,
 			options:  func(o *Options) { o.Interval = time.Hour },
 		},
+		{name: "created ahead of time", hours: 12, rate: steady(3), lifetime: 10 * time.Minute, early: true, failing: 0.2},
+		{
+			name:      "lists and questions that disagree",
+			hours:     12,
+			rate:      steady(4),
+			lifetime:  10 * time.Minute,
+			scheduled: 0.1,
+			disagree:  true,
+			failing:   0.3,
+		},
 		{
 			name:     "every staleness",
 			hours:    12,
@@ -478,7 +585,7 @@ func TestRefreshesAgainstBruteForce(t *testing.T) {
 					}
 					l := newLife(t, seed, o)
 					l.rate, l.lifetime, l.scheduled, l.ahead = tt.rate, tt.lifetime, tt.scheduled, o.Length+o.Length/8
-					l.emails = tt.emails
+					l.emails, l.early, l.disagree = tt.emails, tt.early, tt.disagree
 					l.api.order = fakeOrders[seed%uint64(len(fakeOrders))]
 					if tt.api != nil {
 						tt.api(l.api)

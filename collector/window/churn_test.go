@@ -2,6 +2,7 @@ package window
 
 import (
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strconv"
 	"sync"
@@ -25,6 +26,14 @@ type churn struct {
 	still bool      // nothing changes
 	start time.Time // when the window was made
 	fail  int       // pages until one fails; < 0: none does
+
+	flickers bool // the API selects by status, or refuses to, now and then
+	refuses  bool // it refuses now
+	jumps    bool // its clock goes wrong now and then
+
+	counting bool // there was a refresh that ended well
+	peaks    map[minute]Totals
+	grown    Totals
 }
 
 const (
@@ -41,15 +50,20 @@ func newChurn(t *testing.T, seed uint64) *churn {
 		exclusive: rnd.IntN(2) == 0,
 		repeat:    rnd.IntN(2) == 0,
 		between:   c.between,
-		fail: func(twilio.Query) error {
+		fail: func(q twilio.Query) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.fail--; c.fail == 0 {
 				return errFake
 			}
+			if c.refuses && q.Status != "" {
+				return &twilio.Error{StatusCode: http.StatusBadRequest}
+			}
 			return nil
 		},
 	}
+	c.flickers = rnd.IntN(4) == 0
+	c.jumps = rnd.IntN(4) == 0
 	return c
 }
 
@@ -102,7 +116,8 @@ func (c *churn) between(twilio.Query, int) {
 	<-time.After(wait)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.api.forget(time.Now().Add(-time.Hour))
+	c.api.forget(time.Now().Add(-2 * time.Hour))
+	c.flicker()
 	for range c.rnd.IntN(3) {
 		c.move()
 	}
@@ -112,6 +127,19 @@ func (c *churn) between(twilio.Query, int) {
 		c.arrive(0)
 	case chance == 1: // listed late
 		c.arrive(time.Duration(c.rnd.Int64N(int64(30 * time.Minute))))
+	}
+}
+
+// flicker changes how the API behaves, now and then.
+func (c *churn) flicker() {
+	c.api.mu.Lock()
+	defer c.api.mu.Unlock()
+	if c.flickers && c.rnd.IntN(100) == 0 {
+		c.api.unfiltered = c.rnd.IntN(2) == 0
+		c.refuses = c.rnd.IntN(2) == 0
+	}
+	if c.jumps && c.rnd.IntN(50) == 0 {
+		c.api.wrong = []time.Duration{0, 0, 2 * time.Minute, 30 * time.Minute, -30 * time.Minute}[c.rnd.IntN(5)]
 	}
 }
 
@@ -144,6 +172,33 @@ func (c *churn) check(w *Window) {
 	}
 	if shown.Operations != all.Operations || shown.Stats != all.Stats {
 		c.t.Fatalf("the snapshot shows %+v, the minutes hold %+v", shown, all)
+	}
+	c.counters(w)
+}
+
+// counters holds the counters against what the minutes have come to, whenever a refresh ended well.
+func (c *churn) counters(w *Window) {
+	c.t.Helper()
+	for m, b := range w.each(span{w.first, open}) {
+		sum := b.totals()
+		peak := c.peaks[m]
+		operations := max(0, sum.Operations-peak.Operations)
+		messages := max(0, sum.Stats[twilio.Total]-peak.Stats[twilio.Total])
+		peak.Operations += operations
+		peak.Stats[twilio.Total] += messages
+		c.peaks[m] = peak
+		if c.counting {
+			c.grown.Operations += operations
+			c.grown.Stats[twilio.Total] += messages
+		}
+	}
+	c.counting = true
+
+	s := w.Snapshot()
+	tooMany := s.Created > c.grown.Operations || s.Grown[twilio.Total] > c.grown.Stats[twilio.Total]
+	same := s.Created == c.grown.Operations && s.Grown == c.grown.Stats
+	if tooMany || !same && !c.jumps { // what comes back with a clock is not new
+		c.t.Fatalf("counted %d operations and %v, want %d and %v", s.Created, s.Grown, c.grown.Operations, c.grown.Stats)
 	}
 }
 
@@ -181,6 +236,7 @@ func (c *churn) run() {
 	o := testOptions()
 	o.Length, o.PageSize = 40*time.Minute, 3+c.rnd.IntN(6)
 	o.Concurrency = 1 + c.rnd.IntN(4)
+	o.Named = c.rnd.IntN(4)
 	o.MaxStaleness = []float64{0, 0.1, 1}[c.rnd.IntN(3)]
 	c.api.unfiltered = c.rnd.IntN(6) == 0
 	for range 60 {
@@ -190,6 +246,7 @@ func (c *churn) run() {
 	for range 2 { // each begins with a first read
 		w := New(o)
 		c.start = time.Now()
+		c.counting, c.peaks, c.grown = false, make(map[minute]Totals), Totals{}
 		for range 40 {
 			c.fail = -1
 			if c.rnd.IntN(2) == 0 {
@@ -219,6 +276,7 @@ func (c *churn) run() {
 			}
 		}
 		c.still, c.fail = true, -1
+		c.api.wrong = 0
 		for _, tt := range []struct {
 			staleness float64
 			exact     []twilio.Status
@@ -226,7 +284,7 @@ func (c *churn) run() {
 			{o.MaxStaleness, documented[:2]},
 			{0, documented},
 		} {
-			if w.options.MaxStaleness = tt.staleness; c.api.unfiltered {
+			if w.options.MaxStaleness = tt.staleness; c.api.unfiltered || c.flickers {
 				w.options.MaxStaleness = 0
 			}
 			refreshed(t, w, c.api)

@@ -21,8 +21,30 @@ import (
 type fakeOperation struct {
 	twilio.Operation
 	listed time.Time // hidden from lists before
+	view
 
 	counted int // number of the last check that found it
+}
+
+// view is how lists and questions disagree about an operation.
+type view struct {
+	unlisted bool          // lists leave it off
+	unasked  bool          // answers to questions for a status leave it off
+	askedAs  twilio.Status // its status in those answers, if not its own
+}
+
+// inAnswers is an operation as answers to questions for its status show it, nil if they do not.
+func (op *fakeOperation) inAnswers() *twilio.Operation {
+	switch op.askedAs {
+	case "", op.Status:
+		if op.unasked {
+			return nil
+		}
+		return &op.Operation
+	}
+	other := op.Operation
+	other.Status = op.askedAs
+	return &other
 }
 
 // fakeOrder is how a list is sorted, by an operation and its creation.
@@ -205,11 +227,16 @@ func (a *fakeAPI) list(q *twilio.Query, l *fakeList) {
 		to = at(q.EndDate, !a.exclusive)
 	}
 	for _, op := range a.byTime[from:max(from, to)] {
-		selected := q.Status == "" || a.unfiltered || op.Status == q.Status
+		shown := &op.Operation
+		selected := !op.unlisted
+		if q.Status != "" && !a.unfiltered {
+			shown = op.inAnswers()
+			selected = shown != nil && shown.Status == q.Status
+		}
 		switch {
 		case !selected:
 		case !op.listed.After(now):
-			l.operations = append(l.operations, &op.Operation)
+			l.operations = append(l.operations, shown)
 		case op.listed.Before(l.until):
 			l.until = op.listed
 		}
