@@ -51,6 +51,31 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// Answers that are thrown away, as the API does not select by status, take no room any more.
+func TestAnswersThrownAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{unfiltered: true}
+		api.fill(5, 4*time.Hour, func(i int) twilio.Status {
+			if i%3 == 0 {
+				return twilio.StatusProcessing
+			}
+			return twilio.StatusCompleted
+		})
+		w := New(testOptions())
+		w.slide(w.options.Length, time.Now())
+		r := &reader{
+			api: api, progress: &Progress{}, options: w.options, now: time.Now(), began: time.Now(), paging: w.fullPage,
+			mu: &w.mu, state: &w.state,
+		}
+		if err := r.ask(t.Context(), r.questions(span{w.first, open})); err != nil {
+			t.Fatal(err)
+		}
+		if r.asked != nil || r.held.ids != 0 {
+			t.Errorf("%d ids are held, asked %t", r.held.ids, r.asked != nil)
+		}
+	})
+}
+
 // A first read whose first page does not tell how dense the rest is gets by with the room there is: it reads smaller pieces
 // after each refresh that had too little.
 func TestFirstReadWithLittleRoom(t *testing.T) {

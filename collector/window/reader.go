@@ -374,11 +374,15 @@ func (r *reader) takeAnswer(status twilio.Status, page *twilio.Page) error {
 		}
 	}
 
+	if err := r.held.add(len(r.answers.ids) - before); err != nil {
+		return err
+	}
+
 	// A few may have moved on since the API selected them.
 	if page.Next != "" && 2*others > len(page.Operations) {
 		return errUnfiltered
 	}
-	return r.held.add(len(r.answers.ids) - before)
+	return nil
 }
 
 // clockMoved reports whether the API's clock is not where it was expected. Before the first refresh that ends well it is
