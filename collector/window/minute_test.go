@@ -482,7 +482,7 @@ func TestMemory(t *testing.T) {
 				f.reads(1, m, ops...)
 			}
 			f.w.publish()
-			f.w.snapshot = f.w.snapshotAt(noon, f.w.options)
+			f.w.snapshot = f.w.snapshotAt(noon, f.w.options, &flight{})
 			return f.w
 		}
 	}

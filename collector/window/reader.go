@@ -47,6 +47,7 @@ type reader struct {
 	// are none, only changes of the state need it, as Save may read it.
 	mu      *sync.Mutex
 	state   *state
+	flight  flight   // of the answers, and of the lists that have ended
 	heard   bool     // a page has come: the API answers, and its clock is known
 	fullest int      // operations on the fullest page so far
 	more    bool     // some page had a next one: pages are as full as the API makes them
@@ -141,6 +142,7 @@ func (r *reader) ask(ctx context.Context, questions []piece) error {
 	defer r.mu.Unlock()
 	if err == nil {
 		r.state.answer(r.answers)
+		r.flight = r.answers.flight
 		r.asked = r.answers.ids
 		return nil
 	}
@@ -417,6 +419,7 @@ func (r *reader) finish(l *reading) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.apply(l, r.asked != nil, r.at)
+	r.flight.merge(&l.flight)
 }
 
 // release lets go of the ids of a list.

@@ -85,8 +85,8 @@ func (s *Snapshot) LastHour() (sum Totals) {
 	return sum
 }
 
-// snapshotAt sums the state as it is, now by the API's clock.
-func (s *state) snapshotAt(now time.Time, o Options) *Snapshot {
+// snapshotAt sums the state as it is, now by the API's clock, after a refresh that has kept some operations in flight.
+func (s *state) snapshotAt(now time.Time, o Options, kept *flight) *Snapshot {
 	snapshot := &Snapshot{Time: now, Created: s.created, Grown: s.grown}
 	for _, status := range documented {
 		snapshot.Statuses = append(snapshot.Statuses, StatusSums{Status: status})
@@ -100,9 +100,9 @@ func (s *state) snapshotAt(now time.Time, o Options) *Snapshot {
 		snapshot.addMinute(&c, m >= hour)
 		failing.addAll(c.failing, o.Named, urgent)
 	}
-	failing.addAll(s.flight.failing, o.Named, urgent)
+	failing.addAll(kept.failing, o.Named, urgent)
 	snapshot.Failing = failing
-	snapshot.addFlight(&s.flight)
+	snapshot.addFlight(kept)
 	snapshot.picture(s, o.Length, minuteOf(now), hour)
 	return snapshot
 }

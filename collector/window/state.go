@@ -29,7 +29,6 @@ type state struct {
 	unfiltered time.Duration
 
 	receipts receipts
-	flight   flight // of the refresh under way; it is not saved, as the next one has its own
 
 	published bool
 	newest    minute // the newest minute that held operations when it was published
@@ -87,10 +86,9 @@ func (s *state) copy() state {
 }
 
 // begin starts a refresh.
-func (s *state) begin(o *Options, now time.Time) {
+func (s *state) begin(length time.Duration, now time.Time) {
 	s.churn = 0
-	s.flight = flight{named: o.Named}
-	s.slide(o.Length, now)
+	s.slide(length, now)
 }
 
 // end is the minute after the last one kept.
@@ -175,7 +173,6 @@ func (s *state) hold(found map[minute]*contents, farthest minute) {
 // answer replaces the operations in flight by those that a refresh has found when it asked for them.
 func (s *state) answer(a *answers) {
 	s.hold(a.minutes, a.farthest)
-	s.flight = a.flight
 	for m, b := range s.each(a.of) {
 		if b.answer(a.minutes[m]) {
 			s.churn++
@@ -194,7 +191,6 @@ func (s *state) apply(r *reading, asked bool, at time.Duration) {
 		}
 	}
 	s.receipts.merge(r.receipts)
-	s.flight.merge(&r.flight)
 
 	for m, b := range s.each(r.span) {
 		if b.apply(r.minutes[m], asked, at) {

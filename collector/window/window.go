@@ -58,9 +58,10 @@ func New(o Options) *Window { return &Window{options: o, clock: newClock(), stat
 // error the snapshot stays as it was; pieces that were read to their end are kept, and the next refresh goes on from
 // them. Errors are those of the API's Pages, a *[TooManyError], or one that says that the API's clock kept moving.
 func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
+	var kept flight
 	var err error
 	for range maxStarts {
-		err = w.try(ctx, api, p)
+		kept, err = w.try(ctx, api, p)
 		if !errors.Is(err, errClockMoved) {
 			break
 		}
@@ -76,12 +77,12 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 	w.piecePages = maxPiecePages
 	w.brokenDensity = 0
 	w.publish()
-	w.snapshot = w.snapshotAt(api.Now(), w.options)
+	w.snapshot = w.snapshotAt(api.Now(), w.options, &kept)
 	return nil
 }
 
-// try makes one attempt at a refresh.
-func (w *Window) try(ctx context.Context, api API, p *Progress) error {
+// try makes one attempt at a refresh. It returns what is kept of operations in flight for the snapshot.
+func (w *Window) try(ctx context.Context, api API, p *Progress) (flight, error) {
 	w.mu.Lock()
 	r := &reader{
 		api:      api,
@@ -94,12 +95,13 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 		paging:   w.fullPage,
 		mu:       &w.mu,
 		state:    &w.state,
+		flight:   flight{named: w.options.Named},
 	}
 	if w.restored {
 		// A client that was just made does not know the API's clock until there is an answer.
 		r.now = w.clock.lastWall.Add(w.skew)
 	}
-	w.begin(&w.options, r.now)
+	w.begin(w.options.Length, r.now)
 	w.mu.Unlock()
 
 	err := r.run(ctx)
@@ -113,7 +115,7 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) error {
 	}
 	// One odd page must not make the next refresh read crumbs.
 	w.fullPage = max(r.learned(), w.fullPage/2)
-	return err
+	return r.flight, err
 }
 
 // Snapshot is that of the last refresh that ended well, or of the state that was restored; nil where there is none. It may
