@@ -98,8 +98,8 @@ func (l *loader) state(saved *savedState) State {
 	l.must(len(saved.Minutes) <= maxMinutes, "it has %d minutes", len(saved.Minutes))
 	l.must(saved.Skew.Abs() <= 1000*time.Hour, "a clock that is off by %v", saved.Skew)
 	l.must(saved.Churn >= 0, "%d minutes changed", saved.Churn)
-	l.must(saved.Asked >= 1 && saved.Asked <= maxPageSize, "it asked for pages of %d", saved.Asked)
-	l.must(saved.PageSize >= 1 && saved.PageSize <= maxPageSize, "it knows pages of %v", saved.PageSize)
+	l.must(saved.RequestedPage >= 1 && saved.RequestedPage <= maxPageSize, "it asked for pages of %d", saved.RequestedPage)
+	l.must(saved.FullPage >= 1 && saved.FullPage <= maxPageSize, "it knows pages of %v", saved.FullPage)
 	l.must(saved.PiecePages >= minPiecePages && saved.PiecePages <= maxPiecePages, "pieces of %d pages", saved.PiecePages)
 	l.must(saved.BrokenDensity >= 0 && saved.BrokenDensity <= 1e9, "%v operations a minute", saved.BrokenDensity)
 	l.must(saved.Unfiltered >= 0 && saved.Unfiltered <= saved.Clock+filterRetry, "unfiltered until %v", saved.Unfiltered)
@@ -112,7 +112,7 @@ func (l *loader) state(saved *savedState) State {
 	loaded := State{clock: saved.Clock, wall: saved.Wall, state: state{
 		statuses: l.names, first: saved.First, buckets: make([]bucket, len(saved.Minutes)),
 		skew: saved.Skew, churn: saved.Churn,
-		requestedPage: saved.Asked, fullPage: paging(saved.PageSize), piecePages: saved.PiecePages,
+		requestedPage: saved.RequestedPage, fullPage: paging(saved.FullPage), piecePages: saved.PiecePages,
 		brokenDensity: saved.BrokenDensity, unfiltered: saved.Unfiltered,
 		receipts: receipts{
 			readReplacesDelivered: saved.ReadReplacesDelivered, readKeepsDelivered: saved.ReadKeepsDelivered,
@@ -132,14 +132,14 @@ func (l *loader) undocumented(statuses []twilio.Status) {
 		return
 	}
 	for _, s := range statuses {
-		isNew := !l.names.holds(s)
+		isNew := !l.names.contains(s)
 		l.must(isNew && twilio.IsName(string(s)), "an undocumented status %.100q", s)
 		l.names = append(l.names, s)
 	}
 }
 
 func (l *loader) status(s twilio.Status) twilio.Status {
-	l.must(l.names.holds(s), "status %.100q", s)
+	l.must(l.names.contains(s), "status %.100q", s)
 	return s
 }
 

@@ -29,8 +29,8 @@ type savedState struct {
 
 	Skew          time.Duration
 	Churn         int
-	Asked         int
-	PageSize      float64
+	RequestedPage int
+	FullPage      float64
 	PiecePages    int
 	BrokenDensity float64
 	Unfiltered    time.Duration
@@ -136,7 +136,7 @@ func (s *State) save() *savedState {
 	saved := &savedState{
 		Clock: s.clock, Wall: s.wall, Stats: statNames(), Undocumented: s.statuses,
 		First: s.first, Minutes: make([]savedMinute, len(s.buckets)),
-		Skew: s.skew, Churn: s.churn, Asked: s.requestedPage, PageSize: float64(s.fullPage), PiecePages: s.piecePages,
+		Skew: s.skew, Churn: s.churn, RequestedPage: s.requestedPage, FullPage: float64(s.fullPage), PiecePages: s.piecePages,
 		BrokenDensity: s.brokenDensity, Unfiltered: s.unfiltered,
 		ReadReplacesDelivered: s.receipts.readReplacesDelivered, ReadKeepsDelivered: s.receipts.readKeepsDelivered,
 		Published: s.published, Newest: s.newest, Created: s.created, Grown: saveStats(&s.grown), Snapshot: s.snapshot.save(),

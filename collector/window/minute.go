@@ -31,7 +31,7 @@ const (
 	beforeAll = -open
 )
 
-func (s span) holds(m minute) bool { return m >= s.from && m < s.to }
+func (s span) contains(m minute) bool { return m >= s.from && m < s.to }
 
 // never is the time of reading of a minute that was never read.
 const never = time.Duration(-1)

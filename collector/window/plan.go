@@ -14,7 +14,7 @@ type outlook struct {
 	operations float64 // expected
 }
 
-// worthReading is how far a minute is on its way to being due at least, to be given the spare room of a page.
+// worthReading is how far a minute is on its way to being due at least, to be put on what is left of a page.
 const worthReading = 0.5
 
 // piece is a span that is read by a list of its own.
@@ -54,12 +54,12 @@ type paging float64
 // edges, and for late ones.
 const fullness = 0.98
 
-// room is how many operations are put on a page on purpose.
-func (p paging) room() float64 { return float64(p) * fullness }
+// capacity is how many operations are put on a page on purpose.
+func (p paging) capacity() float64 { return float64(p) * fullness }
 
 // pages is how many pages so many operations take; a list has one at least.
 func (p paging) pages(operations float64) int {
-	return 1 + int(max(0, operations-1)/p.room())
+	return 1 + int(max(0, operations-1)/p.capacity())
 }
 
 // allPages is how many pages pieces take.
@@ -145,13 +145,13 @@ func widen(runs []piece, outlooks []outlook, p paging) {
 			highest = runs[i+1].from
 		}
 
-		room := float64(p.pages(run.operations))*p.room() - run.operations
+		spare := float64(p.pages(run.operations))*p.capacity() - run.operations
 		take := func(m minute) bool {
 			neighbour := outlooks[m]
-			if neighbour.due < worthReading || neighbour.operations > room {
+			if neighbour.due < worthReading || neighbour.operations > spare {
 				return false
 			}
-			room -= neighbour.operations
+			spare -= neighbour.operations
 			run.operations += neighbour.operations
 			return true
 		}
@@ -189,7 +189,7 @@ func cut(whole []piece, count func(minute) float64, end minute, workers, maxPage
 		}
 
 		parts := ceilDiv(pages, target)
-		size := float64(ceilDiv(pages, parts)) * p.room()
+		size := float64(ceilDiv(pages, parts)) * p.capacity()
 		part := piece{span: span{min(w.to, end), w.to}, status: w.status}
 		for m := part.from - 1; m >= w.from; m-- {
 			c := count(m)
@@ -230,7 +230,7 @@ func (u *uncharted) carve(end minute, minutes int, operations float64, minutesRe
 		density = max(operations, 1) / float64(minutesRead)
 	}
 	density = max(density, u.atLeast)
-	pagesPerMinute := density / u.paging.room()
+	pagesPerMinute := density / u.paging.capacity()
 
 	length := float64(minutes)
 	left := float64(min(u.to, end) - u.from)
@@ -258,9 +258,9 @@ func (u *uncharted) carve(end minute, minutes int, operations float64, minutesRe
 	return carved
 }
 
-// density estimates from a page how many operations a minute has: rightly if the page is one end of a sorted list, too low
+// densityOf estimates from a page how many operations a minute has: rightly if the page is one end of a sorted list, too low
 // if it is a sample. ok is false where the page does not tell.
-func density(page []twilio.Operation) (perMinute float64, ok bool) {
+func densityOf(page []twilio.Operation) (perMinute float64, ok bool) {
 	if len(page) == 0 {
 		return 0, false
 	}

@@ -148,8 +148,8 @@ func (r *reader) ask(ctx context.Context, questions []piece) error {
 	}
 
 	r.held.drop(len(r.answers.ids))
-	answer, isAnswer := errors.AsType[*twilio.Error](err)
-	refused := isAnswer && answer.StatusCode == http.StatusBadRequest
+	apiError, ok := errors.AsType[*twilio.Error](err)
+	refused := ok && apiError.StatusCode == http.StatusBadRequest
 	if !refused && !errors.Is(err, errUnfiltered) {
 		return err
 	}
@@ -166,7 +166,7 @@ func (r *reader) discover(ctx context.Context) error {
 	whole := span{r.state.first, open}
 	var rest *uncharted
 	readOn := func(page *twilio.Page) bool {
-		perMinute, ok := density(page.Operations)
+		perMinute, ok := densityOf(page.Operations)
 		if !ok || page.Next == "" {
 			return true
 		}
@@ -295,7 +295,7 @@ func (r *reader) query(p piece) twilio.Query {
 	now := r.api.Now()
 	expected := r.now.Add(time.Since(r.began))
 	if now.Sub(expected) > clockTolerance {
-		now = expected // after a restart, no answer has told the API's clock yet
+		now = expected // after a restart, no page has told the API's clock yet
 	}
 	oldest := now.Add(retentionSlack - retention)
 	if q.StartDate.Before(oldest) {

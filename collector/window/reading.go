@@ -73,7 +73,7 @@ type answers struct {
 func (a *answers) add(op *twilio.Operation, at time.Time) {
 	m := min(minuteOf(op.CreatedAt), a.farthest)
 	id := hashID(op.ID)
-	if a.of.holds(m) && a.isNew(id) {
+	if a.of.contains(m) && a.isNew(id) {
 		a.addLive(op, id, m, at)
 	}
 }
@@ -95,7 +95,7 @@ type reading struct {
 // to the list of another.
 func (r *reading) add(op *twilio.Operation, at time.Time) {
 	m := min(minuteOf(op.CreatedAt), r.farthest)
-	if !r.holds(m) {
+	if !r.contains(m) {
 		return
 	}
 

@@ -159,9 +159,9 @@ func (s *state) extend(m minute) {
 	}
 }
 
-// hold makes the state hold the minutes of which something was found. What is in the farthest minute is never counted as
+// cover makes the state hold the minutes of which something was found. What is in the farthest minute is never counted as
 // new: as time passes, other minutes become the farthest and take it over.
-func (s *state) hold(found map[minute]*contents, farthest minute) {
+func (s *state) cover(found map[minute]*contents, farthest minute) {
 	for m := range found {
 		s.extend(m)
 		if m == farthest {
@@ -172,7 +172,7 @@ func (s *state) hold(found map[minute]*contents, farthest minute) {
 
 // answer replaces the operations in flight by those that a refresh has found when it asked for them.
 func (s *state) answer(a *answers) {
-	s.hold(a.minutes, a.farthest)
+	s.cover(a.minutes, a.farthest)
 	for m, b := range s.each(a.of) {
 		if b.answer(a.minutes[m]) {
 			s.churn++
@@ -183,7 +183,7 @@ func (s *state) answer(a *answers) {
 // apply replaces the minutes of a piece by what its list, read to its end, has shown. asked is whether the refresh has
 // asked for the operations in flight, at is its start by the window's clock.
 func (s *state) apply(r *reading, asked bool, at time.Duration) {
-	s.hold(r.minutes, r.farthest)
+	s.cover(r.minutes, r.farthest)
 	for _, shown := range r.minutes {
 		shown.done = shown.done.under(&s.statuses)
 		for _, op := range shown.failing {

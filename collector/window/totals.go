@@ -118,7 +118,7 @@ type statusNames []twilio.Status
 // fold returns the status under which operations of a status count. It gives an undocumented one a name of its own while
 // there are any left.
 func (n *statusNames) fold(s twilio.Status) twilio.Status {
-	if n.holds(s) {
+	if n.contains(s) {
 		return s
 	}
 	if len(*n) == maxUndocumented {
@@ -128,7 +128,7 @@ func (n *statusNames) fold(s twilio.Status) twilio.Status {
 	return s
 }
 
-// holds reports whether operations of a status count under its own name.
-func (n *statusNames) holds(s twilio.Status) bool {
+// contains reports whether operations of a status count under its own name.
+func (n *statusNames) contains(s twilio.Status) bool {
 	return slices.Contains(documented, s) || s == twilio.StatusOther || slices.Contains(*n, s)
 }

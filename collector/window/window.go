@@ -48,7 +48,7 @@ type Window struct {
 	mu    sync.Mutex
 	clock clock
 	state
-	restored bool // no answer has come since Restore
+	restored bool // no page has come since Restore
 }
 
 // New returns a window that has read nothing.
@@ -98,7 +98,7 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) (flight, error) 
 		flight:   flight{named: w.options.Named},
 	}
 	if w.restored {
-		// A client that was just made does not know the API's clock until there is an answer.
+		// A client that was just made does not know the API's clock until a page has come.
 		r.now = w.clock.lastWall.Add(w.skew)
 	}
 	w.begin(w.options.Length, r.now)
@@ -139,6 +139,19 @@ func (w *Window) Save() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return State{state: w.copy(), clock: w.clock.tell(), wall: w.clock.lastWall}
+}
+
+// Minutes goes through the minutes of the window up to a time, oldest first: the start of each, and the sums of the
+// operations created in it.
+func (s State) Minutes(until time.Time) iter.Seq2[time.Time, Totals] {
+	return func(yield func(time.Time, Totals) bool) {
+		last := minuteOf(until)
+		for m, b := range s.each(span{s.first, last + 1}) {
+			if !yield(m.time(), b.totals()) {
+				return
+			}
+		}
+	}
 }
 
 // ErrOld is returned by Restore for a state that was saved longer ago than the window is long.
