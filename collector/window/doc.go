@@ -5,8 +5,8 @@
 // 865 requests. A Window reads what may have changed instead: young operations often, old ones seldom, and those in
 // flight at every refresh. That takes 45 requests.
 //
-// A window is plain data, its state. Each refresh has a reader, which plans what to read, has workers read it, and hands
-// each list to the state when it has ended. The result is a Snapshot.
+// A Window (window.go) is plain data, its state. Each refresh has a reader, which plans what to read, has workers read it,
+// and hands each list to the state when it has ended. The result is a Snapshot (snapshot.go).
 //
 // # Minutes
 //
@@ -16,16 +16,17 @@
 //
 // # Operations in flight
 //
-// Every refresh asks for SCHEDULED and PROCESSING operations by status over the whole window (reader.go), so they are
-// exact. What the answers show replaces, for each minute, the sums of its operations in flight and a fingerprint of their
-// ids, the sum of their hashes (minute.go). Single operations are not kept, but for those that a snapshot names
-// (flight.go).
+// SCHEDULED and PROCESSING operations are in flight, or live. Every refresh asks for them by status over the whole window
+// (reader.go), so they are exact. What the answers show replaces, for each minute, the sums of its operations in flight and
+// a fingerprint of their ids, the sum of their hashes (minute.go). Single operations are not kept, but for the highlights
+// that the snapshot names (highlights.go).
 //
-// A minute whose fingerprint differs is marked dirty, which makes it due at once: an operation that is gone has moved on,
-// and the minute has it under another status by now; one that has appeared may be in the minute's sums already. A mark
-// stays until the minute is read, even if refreshes fail. An operation that the answers show counts as it was then: the
-// lists that are read after them leave it out. So the order in which the questions are answered makes no difference, and
-// one that is done in between is found gone by the next refresh.
+// A minute whose fingerprint has changed is marked dirty, which makes it due at once: an operation that is gone has moved
+// on, and the minute has it under another status by now; one that has appeared may be in the minute's sums already. A mark
+// stays until the minute is read, even if refreshes fail.
+//
+// An operation that the answers show counts as it is there: it is left out of the lists that are read after them. So the
+// order in which the questions are answered makes no difference. The next refresh finds gone what was done by then.
 //
 // If the API does not select by status, or refuses to, it is not asked for an hour: minutes with operations in flight are
 // read at every refresh. If so much is in flight that asking for it and reading what has left takes more requests than
@@ -35,7 +36,7 @@
 //
 // A minute is due when start of this refresh − start of the one that read it ≥ max(interval, max-staleness × its age) −
 // interval/2 (minute.go). Due minutes next to each other are read together, gaps are bridged where that costs no further
-// page, and the room on the last page goes to neighbours that are half due (plan.go).
+// page, and what is left of the last page goes to neighbours that are half due (plan.go).
 //
 // # Pieces
 //
@@ -76,6 +77,6 @@
 //
 // Window.Save copies what the window knows at any time, and Restore makes a window that goes on from it, whatever
 // settings have changed (window.go). The time between them is treated like one in which the machine was suspended.
-// encode.go says how a State is written, and decode.go what is refused when it is read. Of failing operations, it
-// has those that a snapshot may come to name.
+// encode.go says how a State is written, and decode.go what is refused when it is read. Of failing operations, it has those
+// that a snapshot may come to name.
 package window

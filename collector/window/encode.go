@@ -152,7 +152,7 @@ func (s *State) save() *savedState {
 // after it. Another is named by no snapshot to come: as long as it is in the window, so are those.
 func amongWorst(failing ranking, worst *ranking) (kept ranking) {
 	for _, op := range failing {
-		if !worst.add(op, maxNamed, byLost) {
+		if worst.add(op, maxNamed, byLost) == nil {
 			break
 		}
 		kept = append(kept, op)

@@ -51,7 +51,7 @@ type contents struct {
 	live    byStatus // sums of those in flight
 	liveIDs uint64   // sum of the hashes of their ids, which tells whether they are the same as before
 	failing ranking  // the worst of those done, as many as a snapshot names
-	// peak is the most that the sums have come to. It is nil where that is the sum of done and nothing is in flight, as
+	// peak is the most that the sums have come to. It is nil where that is the sum of done, and nothing is in flight, as
 	// in nearly all minutes.
 	peak *peak
 }
@@ -145,9 +145,9 @@ func (b *bucket) keepPeak() {
 	}
 }
 
-// answer replaces the operations in flight by those that a refresh has found when it asked for them; found is nil for
-// none. It marks the minute if they are others than before, and reports whether it did: one that is gone has moved on, and
-// a new one may still be in the sums as something else.
+// answer replaces the operations in flight by those that the answers have shown; found is nil for none. It marks the minute
+// if they are others than before, and reports whether it did: one that is gone has moved on, and a new one may still be in
+// the sums as something else.
 func (b *bucket) answer(found *contents) (marked bool) {
 	if found == nil && len(b.get().live) == 0 {
 		return false
@@ -166,31 +166,31 @@ func (b *bucket) answer(found *contents) (marked bool) {
 	return marked
 }
 
-// apply replaces what was known by what the list of a piece has shown; shown is nil for nothing. If the refresh has asked
-// for the operations in flight, those that it found stay as they were then: the list was read without them. If not, apply
-// reports whether operations were in flight, and are no longer all the same.
-func (b *bucket) apply(shown *contents, asked bool, at time.Duration) (churned bool) {
+// apply replaces what was known by what the list of a piece has shown; found is nil for nothing. If the refresh has answers
+// about operations in flight, these stay as they are there: they were left out of what was found. If not, apply reports
+// whether operations were in flight, and are no longer all the same.
+func (b *bucket) apply(found *contents, answered bool, at time.Duration) (churned bool) {
 	b.readAt = at
 	b.dirty = false
-	if shown == nil && b.contents == nil {
+	if found == nil && b.contents == nil {
 		return false
 	}
-	if shown == nil {
-		shown = new(contents)
+	if found == nil {
+		found = new(contents)
 	}
 
 	b.keepPeak()
-	b.done = shown.done
-	b.failing = shown.failing
-	if !asked {
-		churned = len(b.live) > 0 && b.liveIDs != shown.liveIDs
+	b.done = found.done
+	b.failing = found.failing
+	if !answered {
+		churned = len(b.live) > 0 && b.liveIDs != found.liveIDs
 		b.live = nil
 		b.liveIDs = 0
 	}
-	for i := range shown.live {
-		b.live.of(shown.live[i].status).merge(&shown.live[i].Totals)
+	for i := range found.live {
+		b.live.of(found.live[i].status).merge(&found.live[i].Totals)
 	}
-	b.liveIDs += shown.liveIDs
+	b.liveIDs += found.liveIDs
 	return churned
 }
 

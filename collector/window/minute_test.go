@@ -46,7 +46,7 @@ func (f refreshes) readsAsked(found idSet, n int, m minute, ops ...twilio.Operat
 		findings: newFindings(f.w.options.Named),
 		piece:    piece{span: span{m, m + 1}},
 		farthest: farthest,
-		asked:    found,
+		answered: found,
 	}
 	for i := range ops {
 		r.add(&ops[i], noon)
@@ -482,7 +482,7 @@ func TestMemory(t *testing.T) {
 				f.reads(1, m, ops...)
 			}
 			f.w.publish()
-			f.w.snapshot = f.w.snapshotAt(noon, f.w.options, &flight{})
+			f.w.snapshot = f.w.snapshotAt(noon, f.w.options, &highlights{})
 			return f.w
 		}
 	}

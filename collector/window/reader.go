@@ -40,20 +40,20 @@ type reader struct {
 	churn    int           // state.churn of the refresh before
 
 	// These change when there are no workers, who only read them.
-	paging paging
-	asked  idSet // operations that the questions have found in flight; nil before they were asked
+	paging   paging
+	answered idSet // operations that the answers have shown; nil where the refresh has none
 
 	// mu is the window's. While there are workers, it guards all that follows and the source of their pieces. While there
 	// are none, only changes of the state need it, as Save may read it.
-	mu      *sync.Mutex
-	state   *state
-	flight  flight   // of the answers, and of the lists that have ended
-	heard   bool     // a page has come: the API answers, and its clock is known
-	fullest int      // operations on the fullest page so far
-	more    bool     // some page had a next one: pages are as full as the API makes them
-	answers *answers // of the questions, while they are asked
-	listed  int      // operations, repeated ones included
-	held    held     // the ids of answers or asked, and of the lists under way
+	mu         *sync.Mutex
+	state      *state
+	highlights highlights // of the answers, and of the lists that have ended
+	heard      bool       // a page has come: the API answers, and its clock is known
+	fullest    int        // operations on the fullest page so far
+	more       bool       // some page had a next one: pages are as full as the API makes them
+	answers    *answers   // of the questions, while they are asked
+	listed     int        // operations, repeated ones included
+	held       held       // the ids of answers, and of the lists under way
 }
 
 // run reads what is due, after the operations in flight, or the whole window where that takes fewer requests.
@@ -142,8 +142,8 @@ func (r *reader) ask(ctx context.Context, questions []piece) error {
 	defer r.mu.Unlock()
 	if err == nil {
 		r.state.answer(r.answers)
-		r.flight = r.answers.flight
-		r.asked = r.answers.ids
+		r.highlights = r.answers.highlights
+		r.answered = r.answers.ids
 		return nil
 	}
 
@@ -284,7 +284,7 @@ func (r *reader) newReading(p piece) *reading {
 		piece:    p,
 		farthest: r.farthest(),
 		statuses: slices.Clone(r.state.statuses),
-		asked:    r.asked,
+		answered: r.answered,
 	}
 }
 
@@ -418,8 +418,8 @@ func (r *reader) finish(l *reading) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state.apply(l, r.asked != nil, r.at)
-	r.flight.merge(&l.flight)
+	r.state.apply(l, r.answered != nil, r.at)
+	r.highlights.merge(&l.highlights)
 }
 
 // release lets go of the ids of a list.

@@ -24,16 +24,16 @@ type idSet map[idHash]struct{}
 
 // findings are what lists have shown of operations. Each counts once, as it was when it was first shown.
 type findings struct {
-	ids     idSet
-	minutes map[minute]*contents
-	flight  flight
+	ids        idSet
+	minutes    map[minute]*contents
+	highlights highlights
 }
 
 func newFindings(named int) findings {
 	return findings{
-		ids:     make(idSet),
-		minutes: make(map[minute]*contents),
-		flight:  flight{named: named},
+		ids:        make(idSet),
+		minutes:    make(map[minute]*contents),
+		highlights: highlights{named: named},
 	}
 }
 
@@ -54,15 +54,15 @@ func (f *findings) minute(m minute) *contents {
 	return found
 }
 
-// addLive takes in a new operation in flight, as it was shown at a time of the API's clock.
+// addLive takes in an operation in flight that is new, as it was shown at a time of the API's clock.
 func (f *findings) addLive(op *twilio.Operation, id idHash, m minute, at time.Time) {
 	found := f.minute(m)
 	found.live.of(op.Status).add(&op.Stats)
 	found.liveIDs += id.number()
-	f.flight.add(op, at)
+	f.highlights.add(op, at)
 }
 
-// answers are what the questions for operations in flight have shown, whatever list it was on.
+// answers are what the lists of the questions for operations in flight have shown.
 type answers struct {
 	findings
 	of       span // minutes that the window holds
@@ -86,9 +86,9 @@ type reading struct {
 	farthest minute // what is created later counts there
 	statuses statusNames
 	receipts receipts
-	// asked are the operations in flight that the refresh has found when it asked for them. They count as they were then,
-	// whatever the list shows.
-	asked idSet
+	// answered are the operations that the answers about those in flight have shown. They count as they were then, whatever
+	// the list shows.
+	answered idSet
 }
 
 // add takes in an operation of the list, as it was shown at a time of the API's clock. One from outside the piece is left
@@ -101,8 +101,8 @@ func (r *reading) add(op *twilio.Operation, at time.Time) {
 
 	r.receipts.observe(&op.Stats)
 	id := hashID(op.ID)
-	_, wasAsked := r.asked[id]
-	if wasAsked || !r.isNew(id) {
+	_, inAnswers := r.answered[id]
+	if inAnswers || !r.isNew(id) {
 		return
 	}
 	if op.Status.Live() {
@@ -114,8 +114,9 @@ func (r *reading) add(op *twilio.Operation, at time.Time) {
 	found := r.minute(m)
 	found.done.of(status).add(&op.Stats)
 	if Failing(&op.Stats) {
-		counted := *op
-		counted.Status = status
-		found.failing.add(&counted, r.flight.named, byLost)
+		kept := found.failing.add(op, r.highlights.named, byLost)
+		if kept != nil {
+			kept.Status = status
+		}
 	}
 }

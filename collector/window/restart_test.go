@@ -436,7 +436,7 @@ func TestFailingAfterRestart(t *testing.T) {
 		}
 
 		ids := func(w *Window) (ids []string) {
-			for _, op := range w.snapshotAt(time.Now(), o, &flight{}).Failing {
+			for _, op := range w.snapshotAt(time.Now(), o, &highlights{}).Failing {
 				ids = append(ids, op.ID)
 			}
 			return ids

@@ -85,8 +85,8 @@ func (s *Snapshot) LastHour() (sum Totals) {
 	return sum
 }
 
-// snapshotAt sums the state as it is, now by the API's clock, after a refresh that has kept some operations in flight.
-func (s *state) snapshotAt(now time.Time, o Options, kept *flight) *Snapshot {
+// snapshotAt sums the state as it is, now by the API's clock, after a refresh with these highlights.
+func (s *state) snapshotAt(now time.Time, o Options, h *highlights) *Snapshot {
 	snapshot := &Snapshot{Time: now, Created: s.created, Grown: s.grown}
 	for _, status := range documented {
 		snapshot.Statuses = append(snapshot.Statuses, StatusSums{Status: status})
@@ -100,9 +100,9 @@ func (s *state) snapshotAt(now time.Time, o Options, kept *flight) *Snapshot {
 		snapshot.addMinute(&c, m >= hour)
 		failing.addAll(c.failing, o.Named, urgent)
 	}
-	failing.addAll(kept.failing, o.Named, urgent)
+	failing.addAll(h.failing, o.Named, urgent)
 	snapshot.Failing = failing
-	snapshot.addFlight(kept)
+	snapshot.addHighlights(h)
 	snapshot.picture(s, o.Length, minuteOf(now), hour)
 	return snapshot
 }
@@ -123,10 +123,10 @@ func (s *Snapshot) addMinute(c *contents, isRecent bool) {
 	}
 }
 
-// addFlight takes in what was kept of single operations in flight.
-func (s *Snapshot) addFlight(f *flight) {
+// addHighlights takes in what was kept of single operations in flight.
+func (s *Snapshot) addHighlights(h *highlights) {
 	for i, status := range liveStatuses {
-		kept := &f.byStatus[i]
+		kept := &h.byStatus[i]
 		sums := s.of(status)
 		sums.OldestCreated = kept.oldestCreated
 		sums.OldestUpdated = kept.oldestUpdated
@@ -134,10 +134,10 @@ func (s *Snapshot) addFlight(f *flight) {
 	}
 	slices.SortFunc(s.InFlight, bySize)
 
-	s.Stuck = f.stuck
-	s.AllStuck = f.allStuck
-	if len(f.oldestScheduled) > 0 {
-		s.OldestScheduled = f.oldestScheduled[0]
+	s.Stuck = h.stuck
+	s.AllStuck = h.allStuck
+	if len(h.oldestScheduled) > 0 {
+		s.OldestScheduled = h.oldestScheduled[0]
 	}
 }
 

@@ -170,7 +170,7 @@ func (s *state) cover(found map[minute]*contents, farthest minute) {
 	}
 }
 
-// answer replaces the operations in flight by those that a refresh has found when it asked for them.
+// answer replaces the operations in flight by those that the answers of a refresh have shown.
 func (s *state) answer(a *answers) {
 	s.cover(a.minutes, a.farthest)
 	for m, b := range s.each(a.of) {
@@ -180,20 +180,20 @@ func (s *state) answer(a *answers) {
 	}
 }
 
-// apply replaces the minutes of a piece by what its list, read to its end, has shown. asked is whether the refresh has
-// asked for the operations in flight, at is its start by the window's clock.
-func (s *state) apply(r *reading, asked bool, at time.Duration) {
+// apply replaces the minutes of a piece by what its list, read to its end, has shown. answered is whether the refresh has
+// answers about operations in flight, at is its start by the window's clock.
+func (s *state) apply(r *reading, answered bool, at time.Duration) {
 	s.cover(r.minutes, r.farthest)
-	for _, shown := range r.minutes {
-		shown.done = shown.done.under(&s.statuses)
-		for _, op := range shown.failing {
+	for _, found := range r.minutes {
+		found.done = found.done.under(&s.statuses)
+		for _, op := range found.failing {
 			op.Status = s.statuses.fold(op.Status)
 		}
 	}
 	s.receipts.merge(r.receipts)
 
 	for m, b := range s.each(r.span) {
-		if b.apply(r.minutes[m], asked, at) {
+		if b.apply(r.minutes[m], answered, at) {
 			s.churn++
 		}
 		if m == r.farthest {

@@ -58,10 +58,10 @@ func New(o Options) *Window { return &Window{options: o, clock: newClock(), stat
 // error the snapshot stays as it was; pieces that were read to their end are kept, and the next refresh goes on from
 // them. Errors are those of the API's Pages, a *[TooManyError], or one that says that the API's clock kept moving.
 func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
-	var kept flight
+	var h highlights
 	var err error
 	for range maxStarts {
-		kept, err = w.try(ctx, api, p)
+		h, err = w.try(ctx, api, p)
 		if !errors.Is(err, errClockMoved) {
 			break
 		}
@@ -77,25 +77,25 @@ func (w *Window) Refresh(ctx context.Context, api API, p *Progress) error {
 	w.piecePages = maxPiecePages
 	w.brokenDensity = 0
 	w.publish()
-	w.snapshot = w.snapshotAt(api.Now(), w.options, &kept)
+	w.snapshot = w.snapshotAt(api.Now(), w.options, &h)
 	return nil
 }
 
-// try makes one attempt at a refresh. It returns what is kept of operations in flight for the snapshot.
-func (w *Window) try(ctx context.Context, api API, p *Progress) (flight, error) {
+// try makes one attempt at a refresh. It returns the highlights for the snapshot.
+func (w *Window) try(ctx context.Context, api API, p *Progress) (highlights, error) {
 	w.mu.Lock()
 	r := &reader{
-		api:      api,
-		progress: p,
-		options:  w.options,
-		at:       w.clock.tell(),
-		now:      api.Now(),
-		began:    time.Now(),
-		churn:    w.churn,
-		paging:   w.fullPage,
-		mu:       &w.mu,
-		state:    &w.state,
-		flight:   flight{named: w.options.Named},
+		api:        api,
+		progress:   p,
+		options:    w.options,
+		at:         w.clock.tell(),
+		now:        api.Now(),
+		began:      time.Now(),
+		churn:      w.churn,
+		paging:     w.fullPage,
+		mu:         &w.mu,
+		state:      &w.state,
+		highlights: highlights{named: w.options.Named},
 	}
 	if w.restored {
 		// A client that was just made does not know the API's clock until a page has come.
@@ -115,7 +115,7 @@ func (w *Window) try(ctx context.Context, api API, p *Progress) (flight, error) 
 	}
 	// One odd page must not make the next refresh read crumbs.
 	w.fullPage = max(r.learned(), w.fullPage/2)
-	return r.flight, err
+	return r.highlights, err
 }
 
 // Snapshot is that of the last refresh that ended well, or of the state that was restored; nil where there is none. It may

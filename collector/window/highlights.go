@@ -8,48 +8,48 @@ import (
 	"twilio_operations_exporter/twilio"
 )
 
-// flight is what a refresh keeps of single operations in flight, for its snapshot. Everything else about them is in the
-// sums of their minutes.
-type flight struct {
+// highlights are what a refresh keeps of single operations in flight, for its snapshot. Everything else about them is in
+// the sums of their minutes.
+type highlights struct {
 	named int // Options.Named
 
-	byStatus        [2]liveStatus // in the order of liveStatuses
+	byStatus        [2]statusHighlights // in the order of liveStatuses
 	failing         ranking
 	stuck           ranking
 	allStuck        int64
 	oldestScheduled ranking // of one
 }
 
-// liveStatus is what is kept of the operations of a status.
-type liveStatus struct {
+// statusHighlights are what is kept of the operations of one status.
+type statusHighlights struct {
 	oldestCreated time.Time
 	oldestUpdated time.Time
 	largest       ranking
 }
 
 // add takes in an operation in flight, as it was shown at a time of the API's clock.
-func (f *flight) add(op *twilio.Operation, at time.Time) {
-	of := &f.byStatus[slices.Index(liveStatuses, op.Status)]
+func (h *highlights) add(op *twilio.Operation, at time.Time) {
+	of := &h.byStatus[slices.Index(liveStatuses, op.Status)]
 	of.oldestCreated = older(of.oldestCreated, op.CreatedAt)
 	of.oldestUpdated = older(of.oldestUpdated, op.UpdatedAt)
 	of.largest.add(op, MaxInFlightShown, bySize)
 
 	if Failing(&op.Stats) {
-		f.failing.add(op, f.named, byLost)
+		h.failing.add(op, h.named, byLost)
 	}
 	if op.Status == twilio.StatusScheduled {
-		f.oldestScheduled.add(op, 1, byCreation)
+		h.oldestScheduled.add(op, 1, byCreation)
 	}
 	if op.Status == twilio.StatusProcessing && at.Sub(op.UpdatedAt) >= StuckAfter {
-		f.allStuck++
-		f.stuck.add(op, f.named, byUpdate)
+		h.allStuck++
+		h.stuck.add(op, h.named, byUpdate)
 	}
 }
 
 // merge takes in what was kept of other operations.
-func (f *flight) merge(o *flight) {
-	for i := range f.byStatus {
-		of := &f.byStatus[i]
+func (h *highlights) merge(o *highlights) {
+	for i := range h.byStatus {
+		of := &h.byStatus[i]
 		other := &o.byStatus[i]
 		if len(other.largest) == 0 {
 			continue // there were none
@@ -59,26 +59,27 @@ func (f *flight) merge(o *flight) {
 		of.largest.addAll(other.largest, MaxInFlightShown, bySize)
 	}
 
-	f.allStuck += o.allStuck
-	f.stuck.addAll(o.stuck, f.named, byUpdate)
-	f.failing.addAll(o.failing, f.named, byLost)
-	f.oldestScheduled.addAll(o.oldestScheduled, 1, byCreation)
+	h.allStuck += o.allStuck
+	h.stuck.addAll(o.stuck, h.named, byUpdate)
+	h.failing.addAll(o.failing, h.named, byLost)
+	h.oldestScheduled.addAll(o.oldestScheduled, 1, byCreation)
 }
 
 // ranking are the first operations in an order.
 type ranking []*twilio.Operation
 
-// add puts a copy of an operation in its place among the first n in an order, and reports whether it is one of them.
-func (r *ranking) add(op *twilio.Operation, n int, order func(a, b *twilio.Operation) int) bool {
+// add puts a copy of an operation in its place among the first n in an order, and returns the copy; nil if it is not one of
+// them.
+func (r *ranking) add(op *twilio.Operation, n int, order func(a, b *twilio.Operation) int) *twilio.Operation {
 	place, _ := slices.BinarySearchFunc(*r, op, order)
 	if place >= n {
-		return false
+		return nil
 	}
 
 	copied := *op
 	others := (*r)[:min(len(*r), n-1)]
 	*r = slices.Insert(others, place, &copied)
-	return true
+	return &copied
 }
 
 // addAll adds each of a list of operations.
