@@ -152,10 +152,9 @@ func (s *State) save() *savedState {
 // after it. Another is named by no snapshot to come: as long as it is in the window, so are those.
 func amongWorst(failing ranking, worst *ranking) (kept ranking) {
 	for _, op := range failing {
-		if worst.add(op, maxNamed, byLost) == nil {
-			break
+		if worst.add(op, maxNamed, byLost) != nil {
+			kept = append(kept, op)
 		}
-		kept = append(kept, op)
 	}
 	return kept
 }

@@ -65,15 +65,24 @@ func (h *highlights) merge(o *highlights) {
 	h.oldestScheduled.addAll(o.oldestScheduled, 1, byCreation)
 }
 
-// ranking are the first operations in an order.
+// ranking are the first operations in an order, of different ids.
 type ranking []*twilio.Operation
 
 // add puts a copy of an operation in its place among the first n in an order, and returns the copy; nil if it is not one of
-// them.
+// them, or its id has a better place.
 func (r *ranking) add(op *twilio.Operation, n int, order func(a, b *twilio.Operation) int) *twilio.Operation {
 	place, _ := slices.BinarySearchFunc(*r, op, order)
 	if place >= n {
 		return nil
+	}
+
+	sameID := func(other *twilio.Operation) bool { return other.ID == op.ID }
+	before := slices.IndexFunc(*r, sameID)
+	if before >= 0 && before <= place {
+		return nil
+	}
+	if before >= 0 {
+		*r = slices.Delete(*r, before, before+1)
 	}
 
 	copied := *op

@@ -44,8 +44,8 @@ func (f *findings) isNew(id idHash) bool {
 	return len(f.ids) > before
 }
 
-// minute returns what was found of a minute.
-func (f *findings) minute(m minute) *contents {
+// of returns what was found of a minute.
+func (f *findings) of(m minute) *contents {
 	found := f.minutes[m]
 	if found == nil {
 		found = new(contents)
@@ -56,7 +56,7 @@ func (f *findings) minute(m minute) *contents {
 
 // addLive takes in an operation in flight that is new, as it was shown at a time of the API's clock.
 func (f *findings) addLive(op *twilio.Operation, id idHash, m minute, at time.Time) {
-	found := f.minute(m)
+	found := f.of(m)
 	found.live.of(op.Status).add(&op.Stats)
 	found.liveIDs += id.number()
 	f.highlights.add(op, at)
@@ -111,7 +111,7 @@ func (r *reading) add(op *twilio.Operation, at time.Time) {
 	}
 
 	status := r.statuses.fold(op.Status)
-	found := r.minute(m)
+	found := r.of(m)
 	found.done.of(status).add(&op.Stats)
 	if Failing(&op.Stats) {
 		kept := found.failing.add(op, r.highlights.named, byLost)
