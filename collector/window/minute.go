@@ -39,7 +39,7 @@ const never = time.Duration(-1)
 // bucket is what is known of the operations created within one minute. Its methods are the only ones that change it.
 type bucket struct {
 	readAt   time.Duration // start of the refresh that read the minute last, by the window's clock
-	dirty    bool          // what is known to be done is wrong: the minute is due whatever its age
+	dirty    bool          // the sums may be wrong: the minute is due whatever its age
 	baseline bool          // what is in the minute when it is next published is not new
 	// contents are nil where there are no operations and never were.
 	*contents

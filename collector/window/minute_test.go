@@ -42,9 +42,14 @@ func (f refreshes) reads(n int, m minute, ops ...twilio.Operation) { f.readsAske
 
 // readsAsked has minute m read with these operations, by refresh n, which has asked for those in flight and found some.
 func (f refreshes) readsAsked(found idSet, n int, m minute, ops ...twilio.Operation) {
+	f.readsSpan(found, n, span{m, m + 1}, ops...)
+}
+
+// readsSpan is readsAsked for a span.
+func (f refreshes) readsSpan(found idSet, n int, of span, ops ...twilio.Operation) {
 	r := &reading{
 		findings: newFindings(f.w.options.Named),
-		piece:    piece{span: span{m, m + 1}},
+		piece:    piece{span: of},
 		farthest: farthest,
 		answered: found,
 	}
@@ -361,9 +366,13 @@ func TestDirty(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f.readsAsked(f.asked(processing), 2, m, processing)
+			churn := f.w.churn
 			found := f.asked(tt.ops...)
 			if got := f.w.dirty(); !slices.Equal(got, tt.want) {
 				t.Errorf("%v are dirty, want %v", got, tt.want)
+			}
+			if got, want := f.w.churn-churn, len(tt.want); got != want {
+				t.Errorf("%d minutes churned, want %d", got, want)
 			}
 			if got, want := f.w.at(m).operations(), int64(len(found)); got != want {
 				t.Errorf("%d operations in flight, want %d", got, want)
@@ -376,6 +385,38 @@ func TestDirty(t *testing.T) {
 			f.readsAsked(found, 3, m, tt.ops...)
 			if got := f.w.dirty(); got != nil {
 				t.Errorf("read, %v are dirty", got)
+			}
+		})
+	}
+}
+
+// Without answers, minutes churn whose operations in flight are others than when they were last read.
+func TestChurnWithoutAnswers(t *testing.T) {
+	m := minuteOf(noon)
+	op := func(id string, status twilio.Status) twilio.Operation { return operation(id, noon, status, 1) }
+	const scheduled, processing, completed = twilio.StatusScheduled, twilio.StatusProcessing, twilio.StatusCompleted
+	for _, tt := range []struct {
+		name          string
+		before, after []twilio.Operation
+		want          int
+	}{
+		{"nothing in flight", []twilio.Operation{op("a", completed)}, nil, 0},
+		{"nothing in flight before", nil, []twilio.Operation{op("a", processing)}, 0},
+		{"the same", []twilio.Operation{op("a", scheduled)}, []twilio.Operation{op("a", processing)}, 0},
+		{"done since", []twilio.Operation{op("a", processing)}, []twilio.Operation{op("a", completed)}, 1},
+		{"gone", []twilio.Operation{op("a", processing)}, nil, 1},
+		{"another", []twilio.Operation{op("a", processing)}, []twilio.Operation{op("b", processing)}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newAt(2 * time.Minute)
+			f.reads(1, m, tt.before...)
+			f.w.churn = 0
+			f.reads(2, m, tt.after...)
+			if got := f.w.churn; got != tt.want {
+				t.Errorf("%d minutes churned, want %d", got, tt.want)
+			}
+			if got := f.w.dirty(); got != nil {
+				t.Errorf("%v are dirty", got)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ type state struct {
 	buckets  []bucket
 
 	skew  time.Duration // of the API's clock to the wall clock
-	churn int           // minutes of which other operations were in flight in the last refresh than before it
+	churn int           // minutes in which other operations were in flight at the last refresh than at the one before
 
 	requestedPage int    // Options.PageSize of the last refresh
 	fullPage      paging // what a page of that size holds, as lists have shown

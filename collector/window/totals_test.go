@@ -2,7 +2,9 @@ package window
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
+	"time"
 
 	"twilio_operations_exporter/twilio"
 )
@@ -25,6 +27,30 @@ func TestManyUndocumentedStatuses(t *testing.T) {
 	}
 	if got := names.fold("anything"); got != twilio.StatusOther {
 		t.Errorf("the 17th counts as %s", got)
+	}
+}
+
+// A failing operation is named under the status under which it counts, also where a list has more of them than have names.
+func TestFailingOfManyStatuses(t *testing.T) {
+	m := minuteOf(noon)
+	for range 20 { // the minutes of a list are in no order
+		f := newAt(2 * time.Minute)
+		var ops []twilio.Operation
+		for i := range maxUndocumented + 1 {
+			last := i == maxUndocumented
+			op := operation(strconv.Itoa(i), noon.Add(-time.Minute), twilio.Status(fmt.Sprint("STATUS_", i)), 100)
+			if last {
+				op.CreatedAt = noon
+				op.Stats[twilio.Failed] = 50
+			}
+			ops = append(ops, op)
+		}
+		f.readsSpan(nil, 1, span{m - 1, m + 1}, ops...)
+
+		failing := f.w.at(m).get().failing
+		if len(failing) != 1 || failing[0].Status != twilio.StatusOther {
+			t.Fatalf("%d failing operations, the first %s, want 1 that is other", len(failing), failing[0].Status)
+		}
 	}
 }
 
