@@ -154,7 +154,7 @@ func (l *life) live(d time.Duration) {
 
 // confuse makes lists and questions disagree about some operations, for a while.
 func (l *life) confuse(ops []*fakeOperation) {
-	for range 1 + len(ops)/200 {
+	for range ceilDiv(len(ops), 200) {
 		op := ops[l.rnd.IntN(len(ops))]
 		op.view = []view{{}, {}, {unasked: true}, {unlisted: true}, {askedAs: twilio.StatusProcessing}, {askedAs: twilio.StatusCompleted}}[l.rnd.IntN(6)]
 	}
