@@ -314,6 +314,25 @@ func (w *Window) dirty() (dirty []minute) {
 	return dirty
 }
 
+// A copy of a state keeps its operations in flight while lists are read that show more of them.
+func TestCopyStandsStill(t *testing.T) {
+	m := minuteOf(noon)
+	known := operation("a", noon, twilio.StatusProcessing, 1)
+	f := newAt(2 * time.Minute)
+	found := f.asked(known)
+	copied := f.w.copy()
+	f.readsAsked(found, 1, m, operation("b", noon, twilio.StatusProcessing, 1))
+	f.w.publish()
+	for _, of := range []struct {
+		state *state
+		want  int64
+	}{{&copied, 1}, {&f.w.state, 2}} {
+		if got, _ := of.state.known(); int64(got) != of.want {
+			t.Errorf("%v operations, want %d", got, of.want)
+		}
+	}
+}
+
 // However many fail, a minute keeps as many as a snapshot names, and the worst.
 func TestFailingKept(t *testing.T) {
 	m := minuteOf(noon)

@@ -54,6 +54,25 @@ func TestFailingOfManyStatuses(t *testing.T) {
 	}
 }
 
+// Where another list took the last name meanwhile, a failing operation is named as it counts.
+func TestFailingOfAStatusWithoutAName(t *testing.T) {
+	m := minuteOf(noon)
+	f := newAt(2 * time.Minute)
+	late := &reading{findings: newFindings(1), piece: piece{span: span{m, m + 1}}, farthest: farthest}
+	for i := range maxUndocumented {
+		f.w.statuses.fold(twilio.Status(fmt.Sprint("STATUS_", i)))
+	}
+	op := operation("a", noon, "PAUSED", 100)
+	op.Stats[twilio.Failed] = 50
+	late.add(&op, noon)
+	f.w.apply(late, false, time.Minute)
+
+	c := f.w.at(m).get()
+	if done, failing := c.done[0].status, c.failing[0].Status; done != twilio.StatusOther || failing != done {
+		t.Errorf("counts as %s, named as %s, want other", done, failing)
+	}
+}
+
 func TestFailing(t *testing.T) {
 	for _, tt := range []struct {
 		total, failed, undelivered int64
