@@ -12,7 +12,7 @@ import (
 )
 
 // A state's bytes are a first line with the version of the format, and savedState in gob, compressed. JSON takes as long to
-// write, a fifth more room, and five times as long to read, and what is read would be checked in the same way.
+// write, a fifth more space, and five times as long to read, and what is read would be checked in the same way.
 const stateHeader = "twilio_operations_exporter window 1\n"
 
 // savedState is what is written of a State.
