@@ -29,7 +29,7 @@ const farthest = open - 1
 
 // asked has the operations in flight asked for: these are all that are found.
 func (f refreshes) asked(ops ...twilio.Operation) idSet {
-	a := &answers{findings: newFindings(f.w.options.Named), of: span{f.w.first, open}, farthest: farthest}
+	a := &answers{findings: newFindings(f.w.options.Named), within: span{f.w.first, open}, farthest: farthest}
 	for i := range ops {
 		a.add(&ops[i], noon)
 	}

@@ -134,7 +134,7 @@ func (r *reader) cut(whole []piece, count func(minute) float64) []piece {
 func (r *reader) ask(ctx context.Context, questions []piece) error {
 	r.answers = &answers{
 		findings: newFindings(r.options.Named),
-		of:       span{r.state.first, open},
+		within:   span{r.state.first, open},
 		farthest: r.farthest(),
 	}
 	err := r.readAll(ctx, queue(questions))

@@ -517,6 +517,49 @@ func TestStatusFilterThatDoesNotWork(t *testing.T) {
 	}
 }
 
+// Operations that are done by the time that they are shown, in an answer of one page, do not mean that the API does not select
+// by status.
+func TestAnswersThatLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		api.fill(10, 4*time.Hour, func(i int) twilio.Status {
+			if i%300 == 0 {
+				return twilio.StatusProcessing
+			}
+			return twilio.StatusCompleted
+		})
+		w := New(testOptions())
+		refreshed(t, w, api)
+		<-time.After(time.Minute)
+		api.change(func(ops []*fakeOperation) {
+			for _, op := range ops {
+				op.Status = twilio.StatusCompleted
+			}
+		})
+
+		refreshed(t, w, laggingAPI{api})
+		if !w.asksByStatus(w.clock.now) {
+			t.Error("the API is not asked by status any more")
+		}
+		s := w.Snapshot()
+		if got, want := s.Operations(), api.since(w.first); got != want || s.Statuses[1].Operations != 0 {
+			t.Errorf("%d operations, want %d; %d are in flight", got, want, s.Statuses[1].Operations)
+		}
+	})
+}
+
+// laggingAPI shows an operation that is done where it is asked for those in flight.
+type laggingAPI struct{ *fakeAPI }
+
+func (a laggingAPI) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twilio.Page, error] {
+	if q.Status == "" {
+		return a.fakeAPI.Pages(ctx, q)
+	}
+	return func(yield func(*twilio.Page, error) bool) {
+		yield(&twilio.Page{Operations: []twilio.Operation{a.byTime[len(a.byTime)/2].Operation}}, nil)
+	}
+}
+
 // Where a third of the operations is in flight, asking for them and then reading what they left would take longer than
 // reading all.
 func TestManyInFlight(t *testing.T) {

@@ -44,7 +44,7 @@ func (f *findings) isNew(id idHash) bool {
 	return len(f.ids) > before
 }
 
-// of returns what was found of a minute.
+// of returns what was found of a minute, to be added to.
 func (f *findings) of(m minute) *contents {
 	found := f.minutes[m]
 	if found == nil {
@@ -65,7 +65,7 @@ func (f *findings) addLive(op *twilio.Operation, id idHash, m minute, at time.Ti
 // answers are what the lists of the questions for operations in flight have shown.
 type answers struct {
 	findings
-	of       span // minutes that the window holds
+	within   span // the window
 	farthest minute
 }
 
@@ -73,7 +73,7 @@ type answers struct {
 func (a *answers) add(op *twilio.Operation, at time.Time) {
 	m := min(minuteOf(op.CreatedAt), a.farthest)
 	id := hashID(op.ID)
-	if a.of.contains(m) && a.isNew(id) {
+	if a.within.contains(m) && a.isNew(id) {
 		a.addLive(op, id, m, at)
 	}
 }

@@ -173,7 +173,7 @@ func (s *state) cover(found map[minute]*contents, farthest minute) {
 // answer replaces the operations in flight by those that the answers of a refresh have shown.
 func (s *state) answer(a *answers) {
 	s.cover(a.minutes, a.farthest)
-	for m, b := range s.each(a.of) {
+	for m, b := range s.each(a.within) {
 		if b.answer(a.minutes[m]) {
 			s.churn++
 		}
