@@ -409,6 +409,27 @@ func TestDirty(t *testing.T) {
 	}
 }
 
+// An operation in flight whose creation changes counts where the answers show it, and both minutes are due.
+func TestCreationThatChanges(t *testing.T) {
+	m := minuteOf(noon)
+	f := newAt(2 * time.Minute)
+	now := operation("a", noon, twilio.StatusProcessing, 1)
+	before := operation("a", noon.Add(-time.Minute), twilio.StatusProcessing, 1)
+	found := f.asked(now)
+	f.readsSpan(found, 1, span{m - 1, m + 1}, now)
+
+	found = f.asked(before, now)
+	if got, want := f.w.dirty(), []minute{m - 1, m}; !slices.Equal(got, want) {
+		t.Errorf("%v are dirty, want %v", got, want)
+	}
+	f.readsSpan(found, 2, span{m - 1, m + 1}, now)
+	for at, want := range map[minute]int64{m - 1: 1, m: 0} {
+		if got := f.w.at(at).operations(); got != want {
+			t.Errorf("%d operations in minute %d, want %d", got, at-m, want)
+		}
+	}
+}
+
 // Without answers, minutes churn whose operations in flight are others than when they were last read.
 func TestChurnWithoutAnswers(t *testing.T) {
 	m := minuteOf(noon)
