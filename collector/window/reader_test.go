@@ -598,6 +598,47 @@ func TestManyInFlight(t *testing.T) {
 	})
 }
 
+// Where operations of most minutes move on between two refreshes, asking for those in flight and then reading these minutes
+// would take longer than reading all: that is done as long as they do.
+func TestManyMoveOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const perMinute = 20
+		o := testOptions()
+		o.PageSize = 2 * perMinute
+		o.MaxStaleness = 1
+		api := &fakeAPI{}
+		api.fill(perMinute, o.Length, func(i int) twilio.Status { return documented[i%4] })
+		w := New(o)
+		whole := int(o.Length.Minutes()) * perMinute / o.PageSize
+
+		for i, tt := range []struct {
+			moves bool // an operation of each minute moves on before
+			asked bool
+		}{{}, {false, true}, {true, true}, {true, false}, {true, false}, {false, false}, {false, true}} {
+			if tt.moves {
+				moved := make(map[minute]bool)
+				for _, op := range api.byTime {
+					if m := minuteOf(op.CreatedAt); op.Status.Live() && !moved[m] {
+						op.Status = twilio.StatusCompleted
+						moved[m] = true
+					}
+				}
+			}
+			api.requests, api.status = 0, 0
+			if got, want := refreshed(t, w, api).Operations(), api.since(w.first); got != want {
+				t.Fatalf("refresh %d: %d operations, want %d", i, got, want)
+			}
+			if asked := api.status > 0; asked != tt.asked {
+				t.Errorf("refresh %d asked by status: %t, want %t", i, asked, tt.asked)
+			}
+			if most := whole + api.status + 2*o.Concurrency; api.requests > most {
+				t.Errorf("refresh %d: %d requests, want at most %d", i, api.requests, most)
+			}
+			<-time.After(o.Interval)
+		}
+	})
+}
+
 // Numbers too large to add stay at the largest there is.
 func TestSaturation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
