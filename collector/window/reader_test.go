@@ -780,10 +780,7 @@ func TestListsWithoutEnd(t *testing.T) {
 					if !ok || tooMany.Held != tt.held || w.Snapshot() != before {
 						t.Fatalf("error %v, want too many", err)
 					}
-					if !room.TryAcquire(sharedRoom) {
-						t.Fatal("not all of the room is given back")
-					}
-					room.Release(sharedRoom)
+					checkRoom(t)
 					if most := MaxOperations(o.Length) + o.Concurrency*1000; endless.listed > most {
 						t.Errorf("%d operations were listed, at most %d", endless.listed, most)
 					}
@@ -799,12 +796,41 @@ func TestListsWithoutEnd(t *testing.T) {
 	}
 }
 
+// A refresh with more in flight than a window has room of its own for gives back all that it took of the others'.
+func TestRoomIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pages = ownRoom/1000 + 1
+		o := testOptions()
+		api := &fakeAPI{}
+		api.fill(10, o.Length, allCompleted)
+		w := New(o)
+		refreshed(t, w, api)
+
+		many := &endlessAPI{fakeAPI: api, statuses: liveStatuses[1:], spread: time.Hour, asked: true, pages: pages}
+		s := refreshed(t, w, many)
+		if got, want := s.Operations(), api.since(w.first)+1000*pages; got != want {
+			t.Errorf("%d operations, want %d", got, want)
+		}
+		checkRoom(t)
+	})
+}
+
+// checkRoom checks that nobody holds any of the room that windows share.
+func checkRoom(t *testing.T) {
+	t.Helper()
+	if !room.TryAcquire(sharedRoom) {
+		t.Fatal("not all of the room is given back")
+	}
+	room.Release(sharedRoom)
+}
+
 // endlessAPI lists operations without end, in pages of 1000.
 type endlessAPI struct {
 	*fakeAPI
 	statuses []twilio.Status
 	spread   time.Duration // 0: they were created before the window
 	asked    bool          // only where they are asked for by status
+	pages    int           // after which there is an end all the same; 0 for none
 	listed   int
 	next     int
 }
@@ -815,8 +841,12 @@ func (a *endlessAPI) Pages(ctx context.Context, q twilio.Query) iter.Seq2[*twili
 		return a.fakeAPI.Pages(ctx, q)
 	}
 	return func(yield func(*twilio.Page, error) bool) {
-		for ctx.Err() == nil {
-			if !yield(a.endlessPage(), nil) {
+		for n := 1; ctx.Err() == nil; n++ {
+			page := a.endlessPage()
+			if n == a.pages {
+				page.Next = ""
+			}
+			if !yield(page, nil) || page.Next == "" {
 				return
 			}
 		}
