@@ -418,6 +418,7 @@ func TestFailingAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := testOptions()
 		o.PageSize = 1000
+		o.Named = maxNamed
 		api := &fakeAPI{}
 		rnd := newRand(7)
 		api.fill(20, o.Length, allCompleted)
