@@ -49,7 +49,7 @@ func (f refreshes) readsAsked(found idSet, n int, m minute, ops ...twilio.Operat
 func (f refreshes) readsSpan(found idSet, n int, of span, ops ...twilio.Operation) {
 	r := &reading{
 		findings: newFindings(f.w.options.Named),
-		piece:    piece{span: of},
+		span:     of,
 		farthest: farthest,
 		answered: found,
 	}

@@ -101,7 +101,7 @@ func (r *reader) run(ctx context.Context) error {
 func (r *reader) readPieces(ctx context.Context, pieces []piece, expected []outlook) error {
 	r.expect(r.paging.allPages(pieces))
 	count := func(m minute) float64 { return expected[m-r.state.first].operations }
-	return r.readAll(ctx, queue(r.cut(pieces, count)))
+	return r.readAll(ctx, queue(r.cut(pieces, count)), r.list)
 }
 
 // questions are the pieces that ask for operations in flight, by status. They are read side by side, in any order: one that
@@ -137,7 +137,7 @@ func (r *reader) ask(ctx context.Context, questions []piece) error {
 		within:   span{r.state.first, open},
 		farthest: r.farthest(),
 	}
-	err := r.readAll(ctx, queue(questions))
+	err := r.readAll(ctx, queue(questions), r.question)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
@@ -197,7 +197,7 @@ func (r *reader) discover(ctx context.Context) error {
 		known, minutes := r.state.known()
 		return piece{span: rest.carve(r.state.end(), len(r.state.buckets), known, minutes)}, true
 	}
-	return r.readAll(ctx, carved)
+	return r.readAll(ctx, carved, r.list)
 }
 
 // source hands out the next piece to read, until there is none. It is called with reader.mu held.
@@ -215,9 +215,9 @@ func queue(pieces []piece) source {
 	}
 }
 
-// readAll has the workers read pieces. The first request of a refresh goes alone: credentials that are refused are not
-// to be tried by each worker.
-func (r *reader) readAll(ctx context.Context, from source) error {
+// readAll has the workers read pieces, as list or question do. The first request of a refresh goes alone: credentials that
+// are refused are not to be tried by each worker.
+func (r *reader) readAll(ctx context.Context, from source, read readFunc) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var startOthers func()
 	work := func() error {
@@ -230,7 +230,7 @@ func (r *reader) readAll(ctx context.Context, from source) error {
 			if !ok {
 				return nil
 			}
-			if err := r.list(ctx, p, readOn); err != nil {
+			if err := read(ctx, p, readOn); err != nil {
 				return err
 			}
 		}
@@ -255,10 +255,12 @@ func (r *reader) next(from source) (piece, bool) {
 	return from()
 }
 
-// list reads the list of a piece to its end and hands it to the state. After each page it asks whether to read on; if not,
-// it drops what it has read.
+// readFunc reads the list of a piece. After each page it asks whether to read on.
+type readFunc func(ctx context.Context, p piece, readOn func(*twilio.Page) bool) error
+
+// list reads the list of a piece to its end and hands it to the state. If it is not to read on, it drops what it has read.
 func (r *reader) list(ctx context.Context, p piece, readOn func(*twilio.Page) bool) error {
-	gathered := r.newReading(p)
+	gathered := r.newReading(p.span)
 	defer r.release(gathered)
 	for page, err := range r.api.Pages(ctx, r.query(p)) {
 		if err == nil {
@@ -276,12 +278,25 @@ func (r *reader) list(ctx context.Context, p piece, readOn func(*twilio.Page) bo
 	return nil
 }
 
-func (r *reader) newReading(p piece) *reading {
+// question reads the list of a question for the answers.
+func (r *reader) question(ctx context.Context, p piece, readOn func(*twilio.Page) bool) error {
+	for page, err := range r.api.Pages(ctx, r.query(p)) {
+		if err == nil {
+			err = r.takeAnswer(p.status, page)
+		}
+		if err != nil || !readOn(page) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) newReading(of span) *reading {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return &reading{
 		findings: newFindings(r.options.Named),
-		piece:    p,
+		span:     of,
 		farthest: r.farthest(),
 		statuses: slices.Clone(r.state.statuses),
 		answered: r.answered,
@@ -315,15 +330,8 @@ func (r *reader) query(p piece) twilio.Query {
 
 // take takes in a page of a piece's list.
 func (r *reader) take(l *reading, page *twilio.Page) error {
-	r.progress.Read.Add(1)
-	if r.progress.OnPage != nil {
-		r.progress.OnPage(len(page.Operations))
-	}
 	if err := r.learn(page); err != nil {
 		return err
-	}
-	if l.status != "" {
-		return r.takeAnswer(l.status, page)
 	}
 
 	before := len(l.ids)
@@ -336,6 +344,11 @@ func (r *reader) take(l *reading, page *twilio.Page) error {
 
 // learn keeps what a page tells, of any list.
 func (r *reader) learn(page *twilio.Page) error {
+	r.progress.Read.Add(1)
+	if r.progress.OnPage != nil {
+		r.progress.OnPage(len(page.Operations))
+	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.heard = true
@@ -361,6 +374,10 @@ func (r *reader) hold(ids int) error {
 
 // takeAnswer takes in a page of the operations of a status.
 func (r *reader) takeAnswer(status twilio.Status, page *twilio.Page) error {
+	if err := r.learn(page); err != nil {
+		return err
+	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := len(r.answers.ids)
@@ -403,7 +420,7 @@ func (r *reader) brokeOff(l *reading) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	minutes := min(l.to, r.state.end()) - max(l.from, r.state.first)
-	if l.status != "" || minutes <= 0 {
+	if minutes <= 0 {
 		return
 	}
 
@@ -413,9 +430,6 @@ func (r *reader) brokeOff(l *reading) {
 
 // finish hands a list that has ended to the state.
 func (r *reader) finish(l *reading) {
-	if l.status != "" {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.apply(l, r.answered != nil, r.at)

@@ -82,7 +82,7 @@ func (a *answers) add(op *twilio.Operation, at time.Time) {
 // the list has ended.
 type reading struct {
 	findings
-	piece
+	span            // of the piece
 	farthest minute // what is created later counts there
 	statuses statusNames
 	receipts receipts

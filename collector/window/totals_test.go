@@ -58,7 +58,7 @@ func TestFailingOfManyStatuses(t *testing.T) {
 func TestFailingOfAStatusWithoutAName(t *testing.T) {
 	m := minuteOf(noon)
 	f := newAt(2 * time.Minute)
-	late := &reading{findings: newFindings(1), piece: piece{span: span{m, m + 1}}, farthest: farthest}
+	late := &reading{findings: newFindings(1), span: span{m, m + 1}, farthest: farthest}
 	for i := range maxUndocumented {
 		f.w.statuses.fold(twilio.Status(fmt.Sprint("STATUS_", i)))
 	}
