@@ -173,7 +173,25 @@ func (c *churn) check(w *Window) {
 	if shown.Operations != all.Operations || shown.Stats != all.Stats {
 		c.t.Fatalf("the snapshot shows %+v, the minutes hold %+v", shown, all)
 	}
+	c.named(snapshot)
 	c.counters(w)
+}
+
+// named checks that each operation that counts as in flight is named, under the same status.
+func (c *churn) named(s *Snapshot) {
+	c.t.Helper()
+	named := make(map[twilio.Status]int64)
+	for _, op := range s.InFlight {
+		named[op.Status]++
+	}
+	for i, status := range liveStatuses {
+		if count := s.Statuses[i].Operations; named[status] != count {
+			c.t.Fatalf("%d operations are %s, and %d are named", count, status, named[status])
+		}
+	}
+	if scheduled := s.Statuses[0].Operations > 0; scheduled != (s.OldestScheduled != nil) {
+		c.t.Fatalf("some are scheduled: %t, the oldest is %v", scheduled, s.OldestScheduled)
+	}
 }
 
 // counters holds the counters against what the minutes have come to, whenever a refresh ended well.
