@@ -14,7 +14,7 @@ const (
 	sharedRoom = 400_000 // ids that all windows of the process may hold together beyond that
 )
 
-// room is what is left of sharedRoom. One for all accounts lets one of them have a day of 10 operations a second scheduled
+// room is what is left of sharedRoom. One for all accounts lets one of them have a day of 5 operations a second scheduled
 // ahead, and bounds the memory of lists without end.
 var room = semaphore.NewWeighted(sharedRoom)
 
@@ -24,7 +24,7 @@ type held struct {
 	shared int // of them, those in the shared room
 }
 
-// add counts more ids. It returns a *TooManyError if there is no room for them.
+// add counts more ids. It returns a *TooManyError if there is no room for them; they are to be dropped all the same.
 func (h *held) add(ids int) error {
 	h.ids += ids
 	more := h.ids - ownRoom - h.shared
