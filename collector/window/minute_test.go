@@ -467,9 +467,9 @@ func TestAskedBeyondTheWindow(t *testing.T) {
 	f := newAt(2 * time.Minute)
 	early := operation("a", f.w.first.time().Add(-time.Nanosecond), twilio.StatusProcessing, 1)
 	late := operation("b", noon.Add(time.Minute), twilio.StatusProcessing, 1)
-	f.asked(early)
-	if n := len(f.w.buckets); n != 3 {
-		t.Errorf("an operation of before the window makes it %d minutes", n)
+	found := f.asked(early)
+	if n := len(f.w.buckets); n != 3 || len(found) > 0 {
+		t.Errorf("an operation of before the window is among %d found, and makes it %d minutes", len(found), n)
 	}
 	f.asked(early, late)
 	if b := f.w.at(minuteOf(noon) + 1); b == nil || b.operations() != 1 {
