@@ -26,6 +26,9 @@ type churn struct {
 	still bool      // nothing changes
 	start time.Time // when the window was made
 	fail  int       // pages until one fails; < 0: none does
+	save  int       // pages before that at which the program saves its state; it is then killed, and goes on from there
+	w     *Window
+	left  *State // what was saved
 
 	flickers bool // the API selects by status, or refuses to, now and then
 	refuses  bool // it refuses now
@@ -53,7 +56,11 @@ func newChurn(t *testing.T, seed uint64) *churn {
 		fail: func(q twilio.Query) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if c.fail--; c.fail == 0 {
+			if c.fail--; c.fail == c.save && c.fail > 0 {
+				left := c.w.Save()
+				c.left = &left
+			}
+			if c.fail == 0 {
 				return errFake
 			}
 			if c.refuses && q.Status != "" {
@@ -269,7 +276,9 @@ func (c *churn) run() {
 			c.fail = -1
 			if c.rnd.IntN(2) == 0 {
 				c.fail = 1 + c.rnd.IntN(12)
+				c.save = c.rnd.IntN(12)
 			}
+			c.w, c.left = w, nil
 			before := w.Snapshot()
 			<-time.After(time.Millisecond) // what is listed is listed before
 			started := time.Now()
@@ -279,6 +288,8 @@ func (c *churn) run() {
 				c.check(w)
 			case w.Snapshot() != before:
 				t.Fatalf("a refresh that failed is shown: %v", err)
+			case c.left != nil:
+				w = restarted(t, w.options, *c.left)
 			}
 			<-time.After(max(0, time.Until(started.Add(o.Interval))))
 			c.between(twilio.Query{}, 0)
