@@ -77,12 +77,12 @@ func (r *ranking) add(op *twilio.Operation, n int, order func(a, b *twilio.Opera
 	}
 
 	sameID := func(other *twilio.Operation) bool { return other.ID == op.ID }
-	before := slices.IndexFunc(*r, sameID)
-	if before >= 0 && before <= place {
+	old := slices.IndexFunc(*r, sameID)
+	if old >= 0 && old < place {
 		return nil
 	}
-	if before >= 0 {
-		*r = slices.Delete(*r, before, before+1)
+	if old >= 0 {
+		*r = slices.Delete(*r, old, old+1)
 	}
 
 	copied := *op

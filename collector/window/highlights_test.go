@@ -28,7 +28,7 @@ func TestRanking(t *testing.T) {
 		{"the same", 2, []entry{{"a", 1}, {"a", 1}, {"b", 1}}, []entry{{"a", 1}, {"b", 1}}},
 		{"an id that was better", 2, []entry{{"a", 3}, {"b", 2}, {"a", 1}}, []entry{{"a", 3}, {"b", 2}}},
 		{"an id that is better", 2, []entry{{"a", 1}, {"b", 2}, {"a", 3}}, []entry{{"a", 3}, {"b", 2}}},
-		{"an id that is better, of more", 3, []entry{{"a", 1}, {"b", 4}, {"c", 2}, {"a", 3}}, []entry{{"b", 4}, {"a", 3}, {"c", 2}}},
+		{"an id that is better, of more", 3, []entry{{"b", 4}, {"a", 2}, {"c", 1}, {"a", 3}}, []entry{{"b", 4}, {"a", 3}, {"c", 1}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var r ranking
