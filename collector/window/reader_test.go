@@ -421,6 +421,18 @@ func TestProgress(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+
+		// The pages of questions are expected, too.
+		<-time.After(time.Minute)
+		p = &Progress{}
+		api.between = func(twilio.Query, int) {
+			if read, expected := p.Read.Load(), p.Expected.Load(); read >= expected {
+				t.Errorf("one more page than the %d expected", expected)
+			}
+		}
+		if err := w.Refresh(t.Context(), api, p); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
