@@ -166,6 +166,44 @@ func TestFirstReadGetsOnThroughFailures(t *testing.T) {
 	}
 }
 
+// A refresh that fails makes the pieces of the next one smaller, down to a few pages, and one that ends well makes them large
+// again.
+func TestPiecesAfterFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{}
+		api.fill(10, 4*time.Hour, allCompleted)
+		var broken bool
+		pages := 0
+		api.fail = func(twilio.Query) error {
+			api.mu.Lock()
+			defer api.mu.Unlock()
+			pages++
+			if broken && pages > 8 {
+				return errFake
+			}
+			return nil
+		}
+		w := New(testOptions())
+		for i, tt := range []struct {
+			broken bool
+			pages  int // of a piece
+		}{{true, 12}, {true, 6}, {true, 4}, {true, 4}, {false, 24}, {false, 24}} {
+			broken, pages = tt.broken, 0
+			w.options.MaxStaleness = 0
+			if err := w.Refresh(t.Context(), api, &Progress{}); (err != nil) != tt.broken {
+				t.Fatalf("refresh %d: error %v", i, err)
+			}
+			if got := w.piecePages; got != tt.pages {
+				t.Errorf("refresh %d: pieces of %d pages from now on, want %d", i, got, tt.pages)
+			}
+			if isDense := w.brokenDensity > 0; isDense != tt.broken {
+				t.Errorf("refresh %d: lists that broke off have shown %v operations a minute", i, w.brokenDensity)
+			}
+			<-time.After(time.Minute)
+		}
+	})
+}
+
 // How dense a list was that broke off in a crowded minute says nothing of minutes that have been read.
 func TestCrowdedMinuteBrokeOff(t *testing.T) {
 	requests := map[float64]int{}
