@@ -70,8 +70,8 @@ func TestAnswersThrownAway(t *testing.T) {
 		if err := r.ask(t.Context(), r.questions(span{w.first, open})); err != nil {
 			t.Fatal(err)
 		}
-		if r.answered != nil || r.held.ids != 0 {
-			t.Errorf("%d ids are held, asked %t", r.held.ids, r.answered != nil)
+		if r.answered != nil || r.answers != nil || r.held.ids != 0 {
+			t.Errorf("%d ids are held; answers %v", r.held.ids, r.answers)
 		}
 	})
 }

@@ -51,7 +51,7 @@ type reader struct {
 	heard      bool       // a page has come: the API answers, and its clock is known
 	fullest    int        // operations on the fullest page so far
 	more       bool       // some page had a next one: pages are as full as the API makes them
-	answers    *answers   // of the questions, while they are asked
+	answers    *answers   // of the questions; nil where they were not asked, or have failed
 	listed     int        // operations, repeated ones included
 	held       held       // the ids of answers, and of the lists under way
 }
@@ -148,6 +148,7 @@ func (r *reader) ask(ctx context.Context, questions []piece) error {
 	}
 
 	r.held.drop(len(r.answers.ids))
+	r.answers = nil
 	apiError, ok := errors.AsType[*twilio.Error](err)
 	refused := ok && apiError.StatusCode == http.StatusBadRequest
 	if !refused && !errors.Is(err, errUnfiltered) {
