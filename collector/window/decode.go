@@ -19,7 +19,7 @@ const (
 	maxListed     = 1000 // operations, or bars, in a list of a snapshot
 	maxNamed      = 20   // Options.Named
 	maxPageSize   = 1_000_000
-	maxStateBytes = 16 << 20
+	maxStateBytes = 6 << 20 // decompressed; 7 days with large numbers in every minute take 4 MB
 	farMinute     = minute(1 << 32)
 	longTime      = time.Duration(1 << 61)
 )

@@ -53,8 +53,8 @@ func refuse(reason Reason, format string, args ...any) error {
 
 var errNotRegular = errors.New("not a regular file")
 
-// maxSize is the largest size of a file. It is enough for some hundred thousand operations in flight.
-const maxSize = 64 << 20
+// maxSize is the largest size of a file. States of 7 days with large numbers in every minute take 3 MB.
+const maxSize = 8 << 20
 
 // A file consists of two lines of text, which tell people what it is, the content, and a checksum of everything before
 // it:

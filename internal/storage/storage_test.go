@@ -357,7 +357,7 @@ func TestFailedWrite(t *testing.T) {
 	path := t.TempDir()
 	d := open(t, path)
 	write(t, d, name, "before")
-	if err := d.Write(name, identity, make([]byte, maxSize)); err == nil || !strings.Contains(err.Error(), "64 MiB") {
+	if err := d.Write(name, identity, make([]byte, maxSize)); err == nil || !strings.Contains(err.Error(), "8 MiB") {
 		t.Errorf("more than can be read was written: %v", err)
 	}
 	wantContent(t, d, name, "before")
