@@ -383,7 +383,7 @@ func TestStalledClients(t *testing.T) {
 	const clients = 200
 	manyFields := new(strings.Builder)
 	manyFields.WriteString("GET /metrics HTTP/1.1\r\nHost: exporter\r\n")
-	for n := 0; manyFields.Len() < 15<<10; n++ {
+	for n := 0; manyFields.Len() < 60<<10; n++ {
 		fmt.Fprintf(manyFields, "%x:\r\n", n)
 	}
 	longFrame := append([]byte{0x0f, 0xff, 0xff, 0xee, 0, 0, 0, 0, 0}, make([]byte, 1<<20-2)...) // of 1 MB, less a byte
@@ -396,7 +396,7 @@ func TestStalledClients(t *testing.T) {
 		{"nothing", "", ""},
 		{"a handshake alone", "http/1.1", ""},
 		{"many fields", "http/1.1", manyFields.String()},
-		{"a long field", "http/1.1", "GET /metrics HTTP/1.1\r\nHost: exporter\r\nX-Long: " + strings.Repeat("x", 15<<10)},
+		{"a long field", "http/1.1", "GET /metrics HTTP/1.1\r\nHost: exporter\r\nX-Long: " + strings.Repeat("x", 60<<10)},
 		{"HTTP/2 alone", "h2", http2.ClientPreface},
 		{"a long frame", "h2", http2.ClientPreface + string(longFrame)},
 	} {

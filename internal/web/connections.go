@@ -14,8 +14,8 @@ import (
 const (
 	maxConnections = 192
 	// maxQuiet is how many of them can be without a request: those that are idle, and those on which a request has not come
-	// whole. net/http may take 400 KB for a header of maxHeader bytes.
-	maxQuiet   = 50
+	// whole. net/http may take 1.5 MB for a header of maxHeader bytes.
+	maxQuiet   = 20
 	maxStreams = 4        // requests on one connection, over HTTP/2
 	maxFrame   = 16 << 10 // bytes, over HTTP/2: a connection keeps a buffer of its longest one
 	maxFields  = 100      // of the header of a request
@@ -24,7 +24,7 @@ const (
 // How long a connection keeps its place where others wait for one, after anything has happened on it. One that is idle
 // gives it up at once. On a slow processor, the handshake of TLS alone takes a while.
 const (
-	newPatience    = time.Second
+	newPatience    = 500 * time.Millisecond
 	activePatience = 30 * time.Second
 )
 

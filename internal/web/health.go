@@ -22,7 +22,6 @@ import (
 const (
 	healthcheckTimeout = 5 * time.Second
 	maxHealthAnswer    = 512 // bytes of an answer that are shown
-	maxHealthHeader    = 64 << 10
 )
 
 // describe describes a list of accounts.
@@ -106,7 +105,7 @@ func CheckHealth(ctx context.Context, u *url.URL) error {
 	}
 	req.Close = true
 
-	resp, err := (&http.Transport{MaxResponseHeaderBytes: maxHealthHeader}).RoundTrip(req)
+	resp, err := (&http.Transport{MaxResponseHeaderBytes: maxHeader}).RoundTrip(req)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("healthcheck: %s did not answer within %v", u.Redacted(), healthcheckTimeout)

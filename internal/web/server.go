@@ -30,7 +30,7 @@ const (
 	readTimeout  = 10 * time.Second
 	idleTimeout  = 2 * time.Minute
 	// maxHeader is how many bytes the header of a request may have. net/http adds 4 KiB to what it is told.
-	maxHeader = 16<<10 - 4<<10
+	maxHeader = 64<<10 - 4<<10
 	// stopTimeout is well below the 5 seconds within which the program ends: what is in flight has been cancelled.
 	stopTimeout = 2 * time.Second
 )

@@ -625,14 +625,14 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// TestLongRequestHeaders holds that a header of more than 16 KiB is refused,
+// TestLongRequestHeaders holds that a header of more than 64 KiB is refused,
 // and one that is shorter is not.
 func TestLongRequestHeaders(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config, _ = newHTTPServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	server.Start()
 	defer server.Close()
-	for size, want := range map[int]int{15 << 10: http.StatusNotFound, 17 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+	for size, want := range map[int]int{60 << 10: http.StatusNotFound, 68 << 10: http.StatusRequestHeaderFieldsTooLarge} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
 		if err != nil {
 			t.Fatal(err)
