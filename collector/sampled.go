@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"twilio_operations_exporter/collector/window"
 	"twilio_operations_exporter/twilio"
@@ -117,8 +116,7 @@ func (op *SampledOperation) check() error {
 		return errors.New("invalid id")
 	}
 	for key, value := range op.Tags {
-		unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-		if strings.ContainsFunc(value, unprintable) {
+		if !twilio.IsPrintable(value) {
 			return fmt.Errorf("the tag %.100q is %.100q", key, value)
 		}
 	}

@@ -9,9 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 	"sync"
-	"unicode"
 )
 
 const (
@@ -234,9 +232,7 @@ func (d *decoder) tag(m *Message) error {
 		return nil
 	}
 	value := string(text)
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	isUnprintable := strings.ContainsFunc(value, unprintable) // some readers of labels take a NUL for the end
-	if isUnprintable || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
+	if !IsPrintable(value) || d.sanitizer.holds(key) || d.sanitizer.holds(value) {
 		return nil
 	}
 

@@ -53,11 +53,14 @@ func IsName(s string) bool {
 	if s == "" || len(s) > maxText {
 		return false
 	}
-	if allOf(s, ' ', '~') { // the fast path: all that are documented
-		return true
-	}
-	isUnprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	return utf8.ValidString(s) && !strings.ContainsFunc(s, isUnprintable)
+	isDocumented := allOf(s, ' ', '~') // the fast path
+	return isDocumented || IsPrintable(s)
+}
+
+// IsPrintable reports whether a text is UTF-8 of characters that can be seen. Others make one label look like another.
+func IsPrintable(s string) bool {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable)
 }
 
 // operationID is the documented pattern, but anchored at its end. The documented one would let a path through.

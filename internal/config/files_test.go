@@ -121,19 +121,7 @@ func TestSecretFileWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	transport := config.NewBasicAuthRoundTripper(config.NewInlineSecret(testutil.SID), SecretFile(file), shared)
-	request := func() error {
-		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api.URL, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Close = true
-		resp, err := transport.RoundTrip(r)
-		if err == nil {
-			_ = resp.Body.Close()
-		}
-		return err
-	}
+	request := func() error { return roundTrip(t, transport, api.URL) }
 
 	replace := func(with func() error) {
 		t.Helper()
@@ -169,6 +157,21 @@ func TestSecretFileWhileRunning(t *testing.T) {
 	}
 }
 
+// roundTrip makes a request over a connection of its own.
+func roundTrip(t *testing.T, transport http.RoundTripper, url string) error {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close = true
+	resp, err := transport.RoundTrip(r)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	return err
+}
+
 // TestTLSFilesWhileRunning holds that a file of tls_config that cannot be read fails the request, without waiting, until
 // it can be read again.
 func TestTLSFilesWhileRunning(t *testing.T) {
@@ -180,19 +183,7 @@ func TestTLSFilesWhileRunning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := func() error {
-		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api.URL, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Close = true
-		resp, err := transport.RoundTrip(r)
-		if err == nil {
-			_ = resp.Body.Close()
-		}
-		return err
-	}
+	request := func() error { return roundTrip(t, transport, api.URL) }
 	for name, replace := range map[string]func() error{
 		"FIFO":   func() error { return makeFIFO(file) },
 		"device": func() error { return os.Symlink("/dev/zero", file) },

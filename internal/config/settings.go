@@ -160,11 +160,9 @@ var settings = []setting{
 	},
 }
 
-// validName reports whether s can be the value of a label and is readable. Characters that are invisible, or reverse the
-// text after them, make one account look like another.
+// validName reports whether s can be the name of an account, which is the value of a label.
 func validName(s string) bool {
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	return utf8.ValidString(s) && strings.TrimSpace(s) != "" && !strings.ContainsFunc(s, unprintable)
+	return twilio.IsPrintable(s) && strings.TrimSpace(s) != ""
 }
 
 func validListenAddress(address string) bool {

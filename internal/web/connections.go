@@ -109,9 +109,10 @@ func (c *connections) first(quiet bool) (index int, left time.Duration) {
 		if quiet && o.state == http.StateActive {
 			continue
 		}
-		patience := patience[o.state]
-		if l := patience - time.Since(o.since); l < left {
-			index, left = i, l
+		wait := patience[o.state] - time.Since(o.since)
+		if wait < left {
+			index = i
+			left = wait
 		}
 	}
 	return index, left

@@ -255,7 +255,7 @@ func guardWebConfig(server *http.Server, file string, logger *slog.Logger) {
 		return ctx
 	}
 
-	// For a request, it is the file itself alone.
+	// For a request, exporter-toolkit reads the file itself alone.
 	readable := func() bool {
 		info, err := os.Stat(file)
 		if err == nil && !info.Mode().IsRegular() {
